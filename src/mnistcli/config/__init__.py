@@ -1,0 +1,1 @@
+"""YAML, flags and defaults become one frozen `Config`."""

@@ -1,0 +1,247 @@
+"""The config: every key, its type, its bounds, its default and its meaning, each said once.
+
+The models are strict (a string is no number, `true` is no 1), frozen, and know no other keys.
+Names and defaults of layers, initializers, losses and optimizers are Keras'.
+Rules that join several keys live in `mnistcli.config.rules`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+DatasetName = Literal["mnist", "cifar10", "synthetic", "xor", "auto"]
+Normalization = Literal["unit", "standard", "none"]
+Activation = Literal[
+    "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
+    "sigmoid", "hard_sigmoid", "tanh", "exponential", "linear", "softmax",
+]  # fmt: skip
+Loss = Literal[
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "mean_squared_error",
+    "binary_crossentropy",
+]
+
+MAX_UNITS = 65_536
+MAX_HIDDEN_LAYERS = 64
+MAX_SEED = 2**32 - 1
+
+LearningRate = Annotated[
+    float, Field(gt=0, le=1e6, description="Size of the optimizer's step, above 0.")
+]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Epsilon = Annotated[float, Field(gt=0, le=1, description="Keeps divisions away from 0.")]
+WeightDecay = Annotated[
+    float | None, Field(ge=0, le=1, description="Decoupled weight decay; null: none.")
+]
+DropoutRate = Annotated[
+    float, Field(ge=0, lt=1, description="Share of a layer's outputs dropped in training.")
+]
+
+
+class StrictModel(BaseModel):
+    """A frozen record that knows no other keys and converts nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _name_to_mapping(value: Any) -> Any:
+    """Let `adam` stand for `{name: adam}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _units_to_mapping(value: Any) -> Any:
+    """Let `128` stand for `{units: 128}`; `true` stays what it is, and is refused."""
+    return {"units": value} if type(value) is int else value
+
+
+class DatasetConfig(StrictModel):
+    """Which images are learned, and how they become numbers."""
+
+    name: DatasetName = Field(
+        "mnist",
+        description="The data set; auto is MNIST where it can be had, else synthetic digits.",
+    )
+    normalization: Normalization = Field(
+        "unit",
+        description="unit: divide by 255; standard: z-score with the training set's one mean and"
+        " deviation; none: as stored.",
+    )
+    validation: Annotated[float, Field(ge=0, lt=1)] | Literal["test"] = Field(
+        0.0,
+        description="Fraction of the training set held out for validation, or `test`: the test"
+        " set is monitored only, never used to choose.",
+    )
+
+
+class RandomNormal(StrictModel):
+    """Weights drawn from a normal distribution."""
+
+    name: Literal["random_normal", "truncated_normal"]
+    mean: float = 0.0
+    stddev: float = Field(0.05, ge=0)
+
+
+class RandomUniform(StrictModel):
+    """Weights drawn evenly between two bounds."""
+
+    name: Literal["random_uniform"]
+    minval: float = -0.05
+    maxval: float = 0.05
+
+
+class NamedInitializer(StrictModel):
+    """An initializer without parameters of its own."""
+
+    name: Literal[
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal",
+        "lecun_uniform", "lecun_normal", "zeros", "ones",
+    ]  # fmt: skip
+
+
+Initializer = Annotated[
+    Annotated[NamedInitializer | RandomNormal | RandomUniform, Field(discriminator="name")],
+    BeforeValidator(_name_to_mapping),
+]
+
+
+class HiddenLayer(StrictModel):
+    """One hidden Dense layer; what it leaves out it takes from the model."""
+
+    units: int = Field(ge=1, le=MAX_UNITS, description="Neurons in the layer.")
+    activation: Activation | None = Field(None, description="Null: the model's activation.")
+    dropout: DropoutRate | None = Field(None, description="Null: the model's dropout.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
+        description="Null: Keras' own name, dense, dense_1, …",
+    )
+
+
+class _Model(StrictModel):
+    """What both kinds of network have."""
+
+    output_activation: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="What turns the last layer's logits into probabilities."
+    )
+    flatten: bool = Field(
+        False, description="The network takes images and begins with a Flatten layer."
+    )
+    kernel_initializer: Initializer = Field(
+        NamedInitializer(name="glorot_uniform"), description="How kernels are drawn."
+    )
+    bias_initializer: Initializer = Field(
+        NamedInitializer(name="zeros"), description="How biases are drawn."
+    )
+
+
+class SoftmaxModel(_Model):
+    """Softmax regression: one Dense layer, nothing hidden."""
+
+    type: Literal["softmax"] = "softmax"
+
+
+class MlpModel(_Model):
+    """A multi-layer perceptron: hidden Dense layers, then the output layer."""
+
+    type: Literal["mlp"]
+    hidden: Annotated[
+        tuple[Annotated[HiddenLayer, BeforeValidator(_units_to_mapping)], ...],
+        Field(min_length=1, max_length=MAX_HIDDEN_LAYERS, strict=False),
+    ] = Field(
+        (HiddenLayer(units=128),),
+        description="The hidden layers, each a number of units or"
+        " {units, activation, dropout, name}.",
+    )
+    activation: Activation = Field("relu", description="Activation of the hidden layers.")
+    dropout: DropoutRate = Field(0.0, description="Dropout after each hidden layer.")
+
+
+Model = Annotated[SoftmaxModel | MlpModel, Field(discriminator="type")]
+
+
+class Sgd(StrictModel):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"]
+    learning_rate: LearningRate = 0.01
+    momentum: Momentum = 0.0
+    nesterov: bool = False
+    weight_decay: WeightDecay = None
+
+
+class Rmsprop(StrictModel):
+    """RMSprop."""
+
+    name: Literal["rmsprop"]
+    learning_rate: LearningRate = 0.001
+    rho: Momentum = 0.9
+    momentum: Momentum = 0.0
+    epsilon: Epsilon = 1e-7
+    weight_decay: WeightDecay = None
+
+
+class _Adaptive(StrictModel):
+    """What the Adam family has in common."""
+
+    learning_rate: LearningRate = 0.001
+    beta_1: Momentum = 0.9
+    beta_2: Momentum = 0.999
+    epsilon: Epsilon = 1e-7
+
+
+class Adam(_Adaptive):
+    """Adam."""
+
+    name: Literal["adam"]
+    weight_decay: WeightDecay = None
+
+
+class Nadam(_Adaptive):
+    """Adam with Nesterov momentum."""
+
+    name: Literal["nadam"]
+    weight_decay: WeightDecay = None
+
+
+class AdamW(_Adaptive):
+    """Adam with decoupled weight decay."""
+
+    name: Literal["adamw"]
+    weight_decay: WeightDecay = 0.004
+
+
+Optimizer = Annotated[
+    Annotated[Sgd | Rmsprop | Adam | Nadam | AdamW, Field(discriminator="name")],
+    BeforeValidator(_name_to_mapping),
+]
+
+
+class TrainingConfig(StrictModel):
+    """How the network is fitted."""
+
+    epochs: int = Field(100, ge=1, le=1_000_000, description="Passes over the training set.")
+    batch_size: int = Field(
+        1024, ge=1, le=1_000_000, description="Images per step; the last, smaller batch counts."
+    )
+    optimizer: Optimizer = Field(
+        Sgd(name="sgd"), description="The optimizer, a name or {name, learning_rate, …}."
+    )
+    loss: Loss = Field("categorical_crossentropy", description="What training makes small.")
+    shuffle: bool = Field(True, description="A new order in every epoch; false: file order.")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="Decides initial weights, orders, splits and dropout."
+    )
+    checkpoint_every: int = Field(
+        1, ge=1, description="Epochs between checkpoints, at most one every few seconds."
+    )
+
+
+class Config(StrictModel):
+    """One experiment, complete: the object that every command after the loader works with."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    model: Model = SoftmaxModel()
+    training: TrainingConfig = TrainingConfig()

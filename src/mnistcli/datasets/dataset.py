@@ -1,0 +1,100 @@
+"""What a data set is, once it is in memory; and what is known of it before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SplitName = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Facts about a data set that hold wherever its files came from.
+
+    Attributes:
+        name: as in the config, `mnist` for example.
+        title: as people write it, `MNIST` for example.
+        image_shape: of one example: (28, 28), (32, 32, 3), or (2,) for `xor`.
+        class_names: one label a class, in class order.
+        train_count: number of training examples.
+        test_count: number of test examples.
+    """
+
+    name: str
+    title: str
+    image_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    train_count: int
+    test_count: int
+
+    @property
+    def is_binary(self) -> bool:
+        """True where one output unit decides between two classes."""
+        return len(self.class_names) == 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples and their classes, in the order of the file.
+
+    Attributes:
+        images: uint8 [count, *image_shape], values 0 to 255.
+        labels: uint8 [count], class indices.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which data this is, whatever archive it came in.
+
+    Attributes:
+        name: the data set's name.
+        sha256: over the hex digests of the four named arrays; null where not all were read.
+        arrays: array name (x_train, y_train, x_test, y_test) to the sha256 of its bytes
+            in C order; only those that were read.
+        known_as: "canonical MNIST" for example; null for contents that nobody has named.
+        location: the file or folder that was read, or how it was made.
+    """
+
+    name: str
+    sha256: str | None
+    arrays: dict[str, str]
+    known_as: str | None
+    location: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in memory.
+
+    Attributes:
+        info: what holds for every copy of it.
+        identity: what holds for this copy.
+        splits: those that were asked for.
+        warnings: what the user should hear about this copy; one line each.
+    """
+
+    info: DatasetInfo
+    identity: Identity
+    splits: dict[SplitName, Split]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def train(self) -> Split:
+        """The training set; KeyError where it was not asked for."""
+        return self.splits["train"]
+
+    @property
+    def test(self) -> Split:
+        """The test set; KeyError where it was not asked for."""
+        return self.splits["test"]
