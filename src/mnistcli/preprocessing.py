@@ -1,0 +1,54 @@
+"""What turns raw uint8 into network input: one (offset, scale) pair, the same everywhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.config.models import Normalization
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Network input is (raw - offset) / scale, in float32.
+
+    Both numbers are kept as float32 holds them, so that NumPy and the compiled epoch, which
+    apply the same two operations, give the same bits.
+    """
+
+    offset: float
+    scale: float
+
+    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (images - offset) / scale as float32, in the shape of the images."""
+        inputs = images.astype(np.float32)
+        if self.offset != 0:
+            inputs -= np.float32(self.offset)
+        if self.scale != 1:
+            inputs /= np.float32(self.scale)
+        return inputs
+
+
+def fit_preprocessing(
+    normalization: Normalization, train_images: NDArray[np.uint8]
+) -> Preprocessing:
+    """Return the pair that a normalization means for a training set.
+
+    Args:
+        normalization: `unit` divides by 255; `standard` is the z-score with one mean and one
+            standard deviation over all pixels of all images; `none` changes nothing.
+        train_images: uint8 [count, …]; only `standard` reads them.
+    """
+    if normalization == "unit":
+        return Preprocessing(0.0, 255.0)
+    if normalization == "none":
+        return Preprocessing(0.0, 1.0)
+    values = np.arange(256, dtype=np.float64)
+    counts = np.bincount(train_images.reshape(-1), minlength=256).astype(np.float64)
+    total = counts.sum()
+    mean = float((counts * values).sum() / total)
+    deviation = math.sqrt(float((counts * (values - mean) ** 2).sum() / total))
+    return Preprocessing(float(np.float32(mean)), float(np.float32(deviation or 1.0)))
