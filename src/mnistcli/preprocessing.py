@@ -47,8 +47,17 @@ def fit_preprocessing(
     if normalization == "none":
         return Preprocessing(0.0, 1.0)
     values = np.arange(256, dtype=np.float64)
-    counts = np.bincount(train_images.reshape(-1), minlength=256).astype(np.float64)
+    counts = _count_values(train_images).astype(np.float64)
     total = counts.sum()
     mean = float((counts * values).sum() / total)
     deviation = math.sqrt(float((counts * (values - mean) ** 2).sum() / total))
     return Preprocessing(float(np.float32(mean)), float(np.float32(deviation or 1.0)))
+
+
+def _count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count each pixel value, in pieces: bincount needs eight bytes for each byte it is given."""
+    flat, piece = images.reshape(-1), 1 << 20
+    counts = np.zeros(256, np.int64)
+    for start in range(0, flat.size, piece):
+        counts += np.bincount(flat[start : start + piece], minlength=256)
+    return counts
