@@ -1,0 +1,91 @@
+"""A run at one moment: its arrays and how far it has come. Plain data, so that no one needs Keras.
+
+`training` produces it, `checkpoint` stores it, and what was stored starts the next run exactly there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class NamedArray:
+    """One variable under its Keras path, `dense/kernel` for example."""
+
+    name: str
+    values: Array
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """The arrays of one layer, in Keras' order; none for Flatten or Dropout."""
+
+    name: str
+    weights: tuple[NamedArray, ...]
+
+
+@dataclass(frozen=True)
+class NetworkState:
+    """Everything in a compiled network that training changes.
+
+    Attributes:
+        layers: one entry a layer, in order.
+        optimizer: the optimizer's variables in its own order (iteration, learning rate, slots).
+        generators: one int64 [2] state for each Dropout layer that draws.
+        metrics: running float32 sums of the epoch under way (loss and accuracy).
+        model_config: Keras' JSON description of the network.
+        training_config: Keras' JSON description of loss, metrics and optimizer.
+    """
+
+    layers: tuple[LayerState, ...]
+    optimizer: tuple[NamedArray, ...]
+    generators: tuple[NamedArray, ...]
+    metrics: tuple[NamedArray, ...]
+    model_config: str
+    training_config: str
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """All layers' arrays in one row."""
+        return tuple(array.values for layer in self.layers for array in layer.weights)
+
+    @property
+    def is_finite(self) -> bool:
+        """False where any weight is NaN or infinite; a finite loss can hide it."""
+        return all(bool(np.isfinite(values).all()) for values in self.weights)
+
+
+History = dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: epochs completed.
+        step: optimizer steps done in the epoch under way; 0 between epochs.
+        history: one value per completed epoch for each of loss, accuracy, val_loss, val_accuracy.
+        epoch_durations_s: wall seconds of each completed epoch.
+        best_epoch: the epoch (from 1) with the lowest val_loss; 0 before there is one.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    history: History = field(default_factory=dict)
+    epoch_durations_s: tuple[float, ...] = ()
+    best_epoch: int = 0
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run at one moment, complete enough to go on from it."""
+
+    network: NetworkState
+    progress: Progress

@@ -1,0 +1,221 @@
+"""The loop over epochs: order, pieces, validation, history, divergence.
+
+It knows neither files nor screens: it is handed observers, and hands out states.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnistcli.architecture import Architecture
+from mnistcli.config.models import Config
+from mnistcli.datasets.dataset import Split
+from mnistcli.epoch import TrainingEpoch, ValidationEpoch
+from mnistcli.errors import DivergenceError
+from mnistcli.network import capture_state, compile_network, initialize_network, restore_state
+from mnistcli.preprocessing import Preprocessing
+from mnistcli.state import History, Progress, RunState
+
+PIECE_DURATION_S = 1.0
+CHECKPOINT_INTERVAL_S = 3.0
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is known inside an epoch, after each piece of about a second.
+
+    Attributes:
+        epoch: the epoch under way, from 1.
+        step: steps done in it.
+        step_count: steps that it has.
+        metrics: loss and accuracy over those steps.
+    """
+
+    epoch: int
+    step: int
+    step_count: int
+    metrics: dict[str, float]
+
+
+class Observer(Protocol):
+    """What the loop tells, and what it asks, as it goes."""
+
+    def on_piece(self, live: Live) -> None:
+        """Hear of a piece of an epoch."""
+
+    def on_epoch(self, progress: Progress) -> None:
+        """Hear of a completed epoch."""
+
+    def on_state(self, state: RunState, best: RunState | None) -> None:
+        """Receive a state worth keeping, and the best one where a validation set chooses."""
+
+    def is_stopping(self) -> bool:
+        """Say whether the loop shall stop where it is."""
+
+
+def set_thread_count(count: int) -> None:
+    """Let TensorFlow use `count` threads; their number changes the last bits of results.
+
+    Raises:
+        RuntimeError: TensorFlow has started with another number.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
+class Training:
+    """One run: a compiled network, its data on the device, and how far it has come.
+
+    Args:
+        config: the experiment.
+        architecture: what the config's model block means for the data.
+        train: the training set without what is held out for validation, uint8.
+        validation: a split to monitor after each epoch.
+        preprocessing: raw pixels to network input.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        architecture: Architecture,
+        train: Split,
+        validation: Split | None,
+        preprocessing: Preprocessing,
+    ) -> None:
+        self._config = config
+        self._network = initialize_network(architecture, config.model, config.training.seed)
+        compile_network(self._network, config.training)
+        loss = config.training.loss
+        self._epoch = TrainingEpoch(
+            self._network, train, preprocessing, loss, config.training.batch_size
+        )
+        self._validation = validation and ValidationEpoch(
+            self._network, validation, preprocessing, loss
+        )
+        self._example_count = len(train)
+        self._progress = Progress()
+        self._best: RunState | None = None
+        self._step_duration_s = math.inf
+
+    @property
+    def network(self) -> keras.Sequential:
+        """The network in training."""
+        return self._network
+
+    def restore(self, state: RunState, best: RunState | None = None) -> None:
+        """Go on from a state; ValueError where it is another network's."""
+        restore_state(self._network, state.network)
+        self._progress, self._best = state.progress, best
+
+    def capture(self) -> RunState:
+        """Copy the run as it stands."""
+        return RunState(capture_state(self._network), self._progress)
+
+    def fit(self, observer: Observer) -> RunState:
+        """Train until the config's number of epochs, or until the observer stops it.
+
+        The state is handed to the observer first, then after every `checkpoint_every` epochs
+        but at most once in a few seconds, and at the end.
+
+        Raises:
+            DivergenceError: the loss or a weight is no longer finite. The last state that was
+                handed out is finite.
+        """
+        observer.on_state(self.capture(), None)
+        saved_at_s = time.monotonic()
+        while self._progress.epoch < self._config.training.epochs:
+            if not self._run_epoch(observer):
+                break
+            observer.on_epoch(self._progress)
+            due = self._progress.epoch % self._config.training.checkpoint_every == 0
+            late = time.monotonic() - saved_at_s >= CHECKPOINT_INTERVAL_S
+            if due and late and self._progress.epoch < self._config.training.epochs:
+                observer.on_state(self.capture(), self._best)
+                saved_at_s = time.monotonic()
+        final = self.capture()
+        observer.on_state(final, self._best)
+        return final
+
+    def _run_epoch(self, observer: Observer) -> bool:
+        """Run the epoch under way to its end; false where the observer stopped it before."""
+        begin_s = time.perf_counter()
+        number, training = self._progress.epoch, self._config.training
+        if training.shuffle:
+            order = np.random.default_rng([training.seed, number]).permutation(self._example_count)
+            self._epoch.arrange(order)
+        else:
+            self._epoch.arrange(None)
+        if self._progress.step == 0:
+            self._network.reset_metrics()
+        while self._progress.step < self._epoch.step_count:
+            if observer.is_stopping():
+                return False
+            self._run_piece(observer)
+        metrics = _read_metrics(self._network)
+        self._check_finite(metrics)
+        if self._validation is not None:
+            metrics |= {f"val_{k}": v for k, v in self._validation.evaluate().items()}
+        self._complete_epoch(metrics, time.perf_counter() - begin_s)
+        return True
+
+    def _run_piece(self, observer: Observer) -> None:
+        """Run about a second's worth of steps, so that bars move and interrupts are prompt."""
+        lo, count = self._progress.step, self._epoch.step_count
+        wanted = PIECE_DURATION_S / self._step_duration_s
+        hi = min(count, lo + max(1, min(count, int(wanted))))
+        begin_s = time.perf_counter()
+        self._epoch.run(lo, hi)
+        self._progress = replace(self._progress, step=hi)
+        metrics = _read_metrics(self._network)
+        self._learn_pace((time.perf_counter() - begin_s) / (hi - lo))
+        observer.on_piece(Live(self._progress.epoch + 1, hi, count, metrics))
+
+    def _learn_pace(self, step_duration_s: float) -> None:
+        """Remember how long a step takes; the first includes the compilation, so it counts less."""
+        is_first = math.isinf(self._step_duration_s)
+        self._step_duration_s = step_duration_s / 100 if is_first else step_duration_s
+
+    def _complete_epoch(self, metrics: dict[str, float], duration_s: float) -> None:
+        """Add the epoch to the record, and keep its state where it is the best so far."""
+        before = self._progress
+        history: History = {k: (*before.history.get(k, ()), v) for k, v in metrics.items()}
+        self._progress = replace(
+            before,
+            epoch=before.epoch + 1,
+            step=0,
+            history=history,
+            epoch_durations_s=(*before.epoch_durations_s, duration_s),
+        )
+        if self._chooses and metrics["val_loss"] < min(before.history.get("val_loss", (math.inf,))):
+            self._progress = replace(self._progress, best_epoch=self._progress.epoch)
+            self._best = self.capture()
+
+    @property
+    def _chooses(self) -> bool:
+        """Tell whether a validation set of its own may choose: the test set never does."""
+        return self._validation is not None and self._config.dataset.validation != "test"
+
+    def _check_finite(self, metrics: dict[str, float]) -> None:
+        """Stop a run that has diverged; NaN weights can hide behind a finite loss."""
+        finite = all(bool(np.isfinite(w.numpy()).all()) for w in self._network.weights)
+        if finite and all(math.isfinite(value) for value in metrics.values()):
+            return
+        what = "the weights are" if math.isfinite(metrics["loss"]) else "the loss is"
+        raise DivergenceError(
+            f"epoch {self._progress.epoch + 1}",
+            f"{what} no longer finite: training has diverged",
+            "lower the learning rate (--learning-rate)",
+        )
+
+
+def _read_metrics(network: keras.Sequential) -> dict[str, float]:
+    """Read loss and accuracy off the device, once per call."""
+    return {name: float(value) for name, value in network.get_metrics_result().items()}
+
