@@ -50,9 +50,7 @@ class _ResidentData:
             inputs -= np.float32(self._preprocessing.offset)
         if self._preprocessing.scale != 1:
             inputs /= np.float32(self._preprocessing.scale)
-        return inputs, encode_labels(
-            tf.slice(labels, [start], [size]), self._loss, self._units
-        )
+        return inputs, encode_labels(tf.slice(labels, [start], [size]), self._loss, self._units)
 
 
 class TrainingEpoch:
@@ -103,9 +101,7 @@ class TrainingEpoch:
         """Train on the steps lo to hi (exclusive) of the order arranged last."""
         full = self._data.full_batch_count
         if lo < min(hi, full):
-            self._run_full(
-                self._images, self._labels, tf.constant(lo), tf.constant(min(hi, full))
-            )
+            self._run_full(self._images, self._labels, tf.constant(lo), tf.constant(min(hi, full)))
         if hi > full:
             self._run_partial(self._images, self._labels)
 

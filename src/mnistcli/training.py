@@ -218,4 +218,3 @@ class Training:
 def _read_metrics(network: keras.Sequential) -> dict[str, float]:
     """Read loss and accuracy off the device, once per call."""
     return {name: float(value) for name, value in network.get_metrics_result().items()}
-

@@ -93,7 +93,9 @@ def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.
     for name in group:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise Refused(f"{group.name}/{name} is a {type(link).__name__}, which can lead anywhere")
+            raise Refused(
+                f"{group.name}/{name} is a {type(link).__name__}, which can lead anywhere"
+            )
         child = group[name]
         address = h5py.h5o.get_info(child.id).addr
         if address in seen:

@@ -1,0 +1,166 @@
+"""A run becomes a sealed .h5 file, atomically: the name holds the last good file at every moment.
+
+The file is composed in memory, written to a temporary file beside its target, synced, read back
+and compared, and only then given its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mnistcli.checkpoint.child import RECORD_GROUP
+from mnistcli.checkpoint.record import Record
+from mnistcli.checkpoint.seal import add_seal
+from mnistcli.errors import ResourceError
+from mnistcli.state import NamedArray, RunState
+
+_HELD_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_SPACE_HINT = "free some space, or choose another place with -o"
+
+
+def compose_checkpoint(state: RunState, record: Record) -> bytes:
+    """Return the HDF5 data of a checkpoint: Keras' whole-model layout and `/mnistcli`."""
+    with h5py.File("checkpoint", "w", driver="core", backing_store=False) as file:
+        file.attrs["keras_version"] = record.environment.versions["keras"]
+        file.attrs["backend"] = "tensorflow"
+        file.attrs["model_config"] = state.network.model_config
+        file.attrs["training_config"] = state.network.training_config
+        model = file.create_group("model_weights")
+        _write_names(model, "layer_names", [layer.name for layer in state.network.layers])
+        model.attrs["backend"] = file.attrs["backend"]
+        model.attrs["keras_version"] = file.attrs["keras_version"]
+        for layer in state.network.layers:
+            _write_arrays(model.create_group(layer.name), layer.weights)
+        _write_arrays(model.create_group("top_level_model_weights"), ())
+        _write_arrays(file.create_group("optimizer_weights"), state.network.optimizer)
+        _write_record(file.create_group(RECORD_GROUP), state, record)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def _write_names(group: h5py.Group, name: str, names: Sequence[str]) -> None:
+    """Store a list of names of any length as Keras looks for it."""
+    group.attrs.create(name, list(names), (len(names),), h5py.string_dtype())
+
+
+def _write_arrays(group: h5py.Group, arrays: Sequence[NamedArray]) -> None:
+    """Store arrays under their Keras paths, and their order beside them."""
+    _write_names(group, "weight_names", [array.name for array in arrays])
+    for array in arrays:
+        group.create_dataset(array.name, data=array.values)
+
+
+def _write_record(group: h5py.Group, state: RunState, record: Record) -> None:
+    """Store each part of the record as one JSON text, and the histories as arrays."""
+    for name, value in record.model_dump(mode="json").items():
+        group.attrs[name] = json.dumps(value)
+    history = group.create_group("history")
+    for name, values in state.progress.history.items():
+        history.create_dataset(name, data=np.array(values, np.float64))
+    durations = np.array(state.progress.epoch_durations_s, np.float64)
+    history.create_dataset("epoch_duration_s", data=durations)
+
+
+def replace_checkpoint(path: Path, state: RunState, record: Record) -> None:
+    """Write a checkpoint in the place of an older one, or where there is none.
+
+    A symbolic link stays one: the file that it leads to is replaced.
+
+    Raises:
+        ResourceError: it could not be written; what was there before is untouched.
+    """
+    target = Path(os.path.realpath(path))
+    with _temporary_file(target, compose_checkpoint(state, record)) as temporary:
+        temporary.replace(target)
+
+
+def create_checkpoint(path: Path, state: RunState, record: Record) -> None:
+    """Write a checkpoint where there must be none yet.
+
+    Raises:
+        FileExistsError: another process was first.
+        ResourceError: it could not be written.
+    """
+    with _temporary_file(path, compose_checkpoint(state, record)) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _temporary_file(target: Path, data: bytes) -> Iterator[Path]:
+    """Offer `data`, sealed, synced and verified, as a file beside the target; signals wait."""
+    with _hold_signals():
+        temporary: Path | None = None
+        try:
+            temporary = _write_synced(target, (data, add_seal(data)))
+            yield temporary
+            _sync_directory(target.parent)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            what = f"the checkpoint could not be written: {error.strerror or error}"
+            raise ResourceError(str(target), what, _SPACE_HINT) from error
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+def _write_synced(target: Path, pieces: Sequence[bytes]) -> Path:
+    """Write a new temporary file, wait for the disk, and read it back."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), 0o666 & ~_read_umask())
+            for piece in pieces:
+                stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if temporary.read_bytes() != b"".join(pieces):
+            raise OSError("what was read back differs from what was written")
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _read_umask() -> int:
+    """Tell the process' umask, which mkstemp does not follow; there is no way but to set it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new name last through a power cut, where directories can be synced."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _hold_signals() -> Iterator[None]:
+    """Keep signals waiting until the file has its name."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
