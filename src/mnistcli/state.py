@@ -1,6 +1,6 @@
 """A run at one moment: its arrays and how far it has come. Plain data, so that no one needs Keras.
 
-`training` produces it, `checkpoint` stores it, and what was stored starts the next run exactly there.
+`training` produces it, `checkpoint` stores it, and a run that is resumed starts from it.
 """
 
 from __future__ import annotations

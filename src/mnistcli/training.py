@@ -96,9 +96,9 @@ class Training:
         self._epoch = TrainingEpoch(
             self._network, train, preprocessing, loss, config.training.batch_size
         )
-        self._validation = validation and ValidationEpoch(
-            self._network, validation, preprocessing, loss
-        )
+        self._validation: ValidationEpoch | None = None
+        if validation is not None:
+            self._validation = ValidationEpoch(self._network, validation, preprocessing, loss)
         self._example_count = len(train)
         self._progress = Progress()
         self._best: RunState | None = None

@@ -1,4 +1,4 @@
-"""Runs the parsing child. Imports nothing heavy, so that the child starts before its parent's own imports."""
+"""Runs the parsing child. Imports nothing heavy: the child starts before its parent's imports."""
 
 from __future__ import annotations
 

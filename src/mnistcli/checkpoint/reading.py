@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.model_config import parse_model_config, parse_training_config
 from mnistcli.checkpoint.process import Parsed, ParsingChild, Wanted
-from mnistcli.checkpoint.record import FORMAT_VERSION, Record
+from mnistcli.checkpoint.record import Record
 from mnistcli.errors import CheckpointError
 from mnistcli.evaluation import LossSpec
 from mnistcli.state import Array, History, LayerState, NamedArray, NetworkState, Progress, RunState
@@ -74,7 +74,7 @@ def interpret_checkpoint(path: Path, parsed: Parsed) -> Checkpoint:
         loss=parse_training_config(line["training_config"], where),
         record=record,
         history=history if record else {},
-        state=record and _join_state(line, record, history, layers, optimizer),
+        state=_join_state(line, record, history, layers, optimizer) if record else None,
         warnings=warnings,
     )
 
@@ -136,7 +136,7 @@ def _read_record(line: dict[str, Any], where: str) -> tuple[Record | None, tuple
         )
     try:
         version = json.loads(texts.get("format_version") or "null")
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        if isinstance(version, int) and version > Record.model_fields["format_version"].default:
             raise CheckpointError(
                 where, f"written by a later mnistcli (format {version})", "upgrade mnistcli"
             )
@@ -179,5 +179,5 @@ def _join_state(
             history,
             durations,
             record.progress.best_epoch,
-        ),  # fmt: skip
+        ),
     )

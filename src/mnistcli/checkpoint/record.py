@@ -10,8 +10,6 @@ from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Identity
 from mnistcli.preprocessing import Preprocessing
 
-FORMAT_VERSION = 1
-
 
 class _Part(BaseModel):
     """A frozen part of the record; later versions may add keys that this one ignores."""
@@ -76,7 +74,7 @@ class Record(_Part):
         test: the score on the test set, once there is one.
     """
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     config: Config
     dataset: Identity
     class_names: tuple[str, ...] = Field(max_length=10_000)

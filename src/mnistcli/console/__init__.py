@@ -1,0 +1,1 @@
+"""Results become text: Rich or JSON on stdout, everything else on stderr. Computes nothing."""

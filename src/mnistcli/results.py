@@ -1,0 +1,187 @@
+"""What the commands find out: the JSON that scripts read, each key declared once.
+
+Numbers that are not finite become null. Keys are promises; new ones may come, none goes.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mnistcli.checkpoint.record import Environment
+from mnistcli.config.models import Config
+
+
+class _Result(BaseModel):
+    """A frozen part of a command's answer."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+
+class _Answer(_Result):
+    """A command's whole answer."""
+
+    version: int = Field(1, description="Version of this shape.")
+
+
+class DatasetResult(_Result):
+    """Which data a run was trained on."""
+
+    name: str
+    sha256: str | None
+
+
+class TestResult(_Result):
+    """The score on the test set."""
+
+    __test__ = False
+
+    loss: float
+    accuracy: float
+
+
+class SecondsResult(_Result):
+    """How long a run took, in seconds: in all, and a warm epoch (the median)."""
+
+    total: float
+    per_epoch: float | None
+
+
+class EpochResult(_Answer):
+    """One line of `train --jsonl`."""
+
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+    seconds: float
+
+
+class TrainResult(_Answer):
+    """The answer of `train`."""
+
+    checkpoint: str
+    dataset: DatasetResult
+    epochs: int
+    history: dict[str, tuple[float, ...]]
+    test: TestResult
+    seconds: SecondsResult
+
+
+class ClassResult(_Result):
+    """How one class fared; a ratio with nothing below the line is null."""
+
+    label: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+class EvaluationResult(_Result):
+    """How one checkpoint did on a split; in `confusion`, rows are the truth."""
+
+    checkpoint: str
+    dataset: str
+    split: str
+    count: int
+    loss: float
+    accuracy: float
+    per_class: tuple[ClassResult, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+class EvaluateResult(_Answer):
+    """The answer of `evaluate`."""
+
+    results: tuple[EvaluationResult, ...]
+
+
+class ClassProbability(_Result):
+    """One class and its probability."""
+
+    class_index: int = Field(serialization_alias="class")
+    label: str
+    probability: float
+
+
+class Prediction(_Result):
+    """What the network takes one image for.
+
+    `row` is the place in a data set, null for a file; `truth` is the class where it is known.
+    """
+
+    source: str
+    row: int | None
+    class_index: int = Field(serialization_alias="class")
+    label: str
+    probability: float
+    probabilities: tuple[float, ...]
+    truth: int | None
+    top: tuple[ClassProbability, ...] | None = None
+
+
+class PredictResult(_Answer):
+    """The answer of `predict`."""
+
+    predictions: tuple[Prediction, ...]
+
+
+class LayerResult(_Result):
+    """One row of the layer table; null stands for the batch axis."""
+
+    name: str
+    type: str
+    output_shape: tuple[int | None, ...]
+    parameters: int
+
+
+class TrainingFacts(_Result):
+    """Where a checkpoint comes from and how far it has come."""
+
+    dataset: DatasetResult
+    known_as: str | None
+    config: Config
+    epochs: int
+    step: int
+    planned_epochs: int
+    last: dict[str, float]
+    test: TestResult | None
+    seconds: SecondsResult
+    environment: Environment
+    class_names: tuple[str, ...]
+
+
+class WeightResult(_Result):
+    """One array of the network, as nested lists in row-major order."""
+
+    layer: str
+    name: str
+    shape: tuple[int, ...]
+    values: list[object]
+
+
+class SummaryResult(_Answer):
+    """The answer of `summary`; `training` is null for a config and for other people's files."""
+
+    layers: tuple[LayerResult, ...]
+    total_parameters: int
+    trainable_parameters: int
+    non_trainable_parameters: int
+    training: TrainingFacts | None
+    weights: tuple[WeightResult, ...] | None = None
+
+
+class ErrorDetail(_Result):
+    """What went wrong, for scripts; a config's further problems stand in `problems`."""
+
+    code: int
+    kind: str
+    where: str
+    message: str
+    hint: str
+    problems: tuple[dict[str, str], ...] = ()
+
+
+class ErrorResult(_Answer):
+    """The answer of a command that failed, under `--json`."""
+
+    error: ErrorDetail
