@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mnistcli.checkpoint.record import Environment
 from mnistcli.config.models import Config
+from mnistcli.errors import MnistcliError
 
 
 class _Result(BaseModel):
@@ -185,3 +186,21 @@ class ErrorResult(_Answer):
     """The answer of a command that failed, under `--json`."""
 
     error: ErrorDetail
+
+
+def describe_error(error: MnistcliError) -> ErrorResult:
+    """Return a failure as `--json` prints it."""
+    problems = tuple(
+        {"where": problem.where, "message": problem.what, "hint": problem.hint}
+        for problem in error.problems
+    )
+    return ErrorResult(
+        error=ErrorDetail(
+            code=error.code,
+            kind=error.kind,
+            where=error.where,
+            message=error.what,
+            hint=error.hint,
+            problems=problems,
+        )
+    )

@@ -1,0 +1,83 @@
+"""Flags that several commands share, each declared once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.choices import list_choices
+from mnistcli.config.models import DatasetConfig
+
+DEBUG_VARIABLE = "MNISTCLI_DEBUG"
+
+
+def _enable_debug(value: bool) -> None:
+    """Let everything behind the command know; the variable does the same as the flag."""
+    if value:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+def is_debugging() -> bool:
+    """Tell whether tracebacks and TensorFlow's own words are wanted."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Look for data here first; then in MNISTCLI_DATA_DIR and in Keras' own cache.",
+        rich_help_panel="Data",
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar=list_choices(DatasetConfig, "name"),
+        help="The data set, where the file doesn't say or another one is meant.",
+        rich_help_panel="Data",
+    ),
+]
+NormalizationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--normalization",
+        metavar=list_choices(DatasetConfig, "normalization"),
+        help="How pixels become numbers, where the file doesn't say.",
+        rich_help_panel="Data",
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel="Output"),
+]
+Jsonl = Annotated[
+    bool,
+    typer.Option(
+        "--jsonl",
+        help="Print one JSON object a line as results come, then the whole.",
+        rich_help_panel="Output",
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Say nothing but the answer and errors.", rich_help_panel="Output"
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        callback=_enable_debug,
+        is_eager=True,
+        expose_value=True,
+        help="Show tracebacks, and what TensorFlow prints.",
+        rich_help_panel="Output",
+    ),
+]
