@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,12 @@ class Progress:
     history: History = field(default_factory=dict)
     epoch_durations_s: tuple[float, ...] = ()
     best_epoch: int = 0
+
+    @property
+    def warm_epoch_s(self) -> float | None:
+        """Median seconds of an epoch once compiled: all but the first; null before there is one."""
+        warm = self.epoch_durations_s[1:] or self.epoch_durations_s
+        return statistics.median(warm) if warm else None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,9 +20,15 @@ from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.epoch import TrainingEpoch, ValidationEpoch
 from mnistcli.errors import DivergenceError
-from mnistcli.network import capture_state, compile_network, initialize_network, restore_state
+from mnistcli.network import (
+    assign_weights,
+    capture_state,
+    compile_network,
+    initialize_network,
+    restore_state,
+)
 from mnistcli.preprocessing import Preprocessing
-from mnistcli.state import History, Progress, RunState
+from mnistcli.state import Array, History, Progress, RunState
 
 PIECE_DURATION_S = 1.0
 CHECKPOINT_INTERVAL_S = 3.0
@@ -108,6 +115,10 @@ class Training:
     def network(self) -> keras.Sequential:
         """The network in training."""
         return self._network
+
+    def assign_weights(self, weights: Sequence[Array]) -> None:
+        """Start from other weights than those drawn; ValueError where they do not fit."""
+        assign_weights(self._network, weights)
 
     def restore(self, state: RunState, best: RunState | None = None) -> None:
         """Go on from a state; ValueError where it is another network's."""

@@ -14,10 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.model_config import parse_model_config, parse_training_config
 from mnistcli.checkpoint.process import Parsed, ParsingChild, Wanted
-from mnistcli.checkpoint.record import Record
+from mnistcli.checkpoint.record import DURATIONS, Record
 from mnistcli.errors import CheckpointError
 from mnistcli.evaluation import LossSpec
-from mnistcli.state import Array, History, LayerState, NamedArray, NetworkState, Progress, RunState
+from mnistcli.state import Array, LayerState, NamedArray, NetworkState, Progress, RunState
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Checkpoint:
         weights: float32 arrays in `Architecture.walk` order; empty where none were asked for.
         loss: the loss it was compiled with; null where the file does not say.
         record: the run; null for a file of Keras' or one changed since it was written.
-        history: one value per completed epoch for each metric; empty without a record.
+        progress: how far the run has come; at the beginning without a record.
         state: the whole run, to go on from; null unless `all` was asked for and there is a record.
         warnings: what the user should hear about this file; one line each.
     """
@@ -40,7 +40,7 @@ class Checkpoint:
     weights: tuple[Array, ...]
     loss: LossSpec | None
     record: Record | None
-    history: History
+    progress: Progress
     state: RunState | None
     warnings: tuple[str, ...] = ()
 
@@ -63,18 +63,19 @@ def interpret_checkpoint(path: Path, parsed: Parsed) -> Checkpoint:
     line, where = parsed.line, str(path)
     architecture = parse_model_config(line["model_config"], where)
     groups = _group_arrays(line["arrays"], parsed.arrays)
-    history = _read_history(groups.pop("/history", {}))
+    history = groups.pop("/history", {})
     optimizer = groups.pop("/optimizer", {})
     layers = tuple(_match_arrays(architecture, groups, where)) if groups else ()
     record, warnings = _read_record(line, where)
+    progress = _read_progress(record, history) if record else Progress()
     return Checkpoint(
         path=path,
         architecture=architecture,
         weights=tuple(array.values for layer in layers for array in layer.weights),
         loss=parse_training_config(line["training_config"], where),
         record=record,
-        history=history if record else {},
-        state=_join_state(line, record, history, layers, optimizer) if record else None,
+        progress=progress,
+        state=_join_state(line, record, progress, layers, optimizer) if record else None,
         warnings=warnings,
     )
 
@@ -119,9 +120,12 @@ def _as_float32(name: str, values: Array) -> NamedArray:
     return NamedArray(name, values.astype(np.float32, copy=False))
 
 
-def _read_history(arrays: Mapping[str, Array]) -> History:
+def _read_progress(record: Record, arrays: Mapping[str, Array]) -> Progress:
     """Turn the history's arrays into plain numbers."""
-    return {name: tuple(float(v) for v in values.reshape(-1)) for name, values in arrays.items()}
+    history = {n: tuple(float(v) for v in values.reshape(-1)) for n, values in arrays.items()}
+    durations_s = history.pop(DURATIONS, ())
+    at = record.progress
+    return Progress(at.epoch, at.step, history, durations_s, at.best_epoch)
 
 
 def _read_record(line: dict[str, Any], where: str) -> tuple[Record | None, tuple[str, ...]]:
@@ -151,13 +155,12 @@ def _read_record(line: dict[str, Any], where: str) -> tuple[Record | None, tuple
 def _join_state(
     line: dict[str, Any],
     record: Record,
-    history: History,
+    progress: Progress,
     layers: tuple[LayerState, ...],
     optimizer: Mapping[str, Array],
 ) -> RunState:
     """Put the run together as it was when it was saved."""
     running = record.running
-    durations = history.pop("epoch_duration_s", ())
     return RunState(
         NetworkState(
             layers=layers,
@@ -173,11 +176,5 @@ def _join_state(
             model_config=line["model_config"],
             training_config=line["training_config"] or "",
         ),
-        Progress(
-            record.progress.epoch,
-            record.progress.step,
-            history,
-            durations,
-            record.progress.best_epoch,
-        ),
+        progress,
     )

@@ -10,6 +10,8 @@ from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Identity
 from mnistcli.preprocessing import Preprocessing
 
+DURATIONS = "epoch_duration_s"  # stands among the histories: wall seconds of each epoch
+
 
 class _Part(BaseModel):
     """A frozen part of the record; later versions may add keys that this one ignores."""

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from mnistcli.checkpoint.child import RECORD_GROUP
-from mnistcli.checkpoint.record import Record
+from mnistcli.checkpoint.record import DURATIONS, Record
 from mnistcli.checkpoint.seal import add_seal
 from mnistcli.errors import ResourceError
 from mnistcli.state import NamedArray, RunState
@@ -67,7 +67,7 @@ def _write_record(group: h5py.Group, state: RunState, record: Record) -> None:
     for name, values in state.progress.history.items():
         history.create_dataset(name, data=np.array(values, np.float64))
     durations = np.array(state.progress.epoch_durations_s, np.float64)
-    history.create_dataset("epoch_duration_s", data=durations)
+    history.create_dataset(DURATIONS, data=durations)
 
 
 def replace_checkpoint(path: Path, state: RunState, record: Record) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,8 +12,8 @@ from typing import Annotated
 import typer
 
 from mnistcli import __version__
+from mnistcli.backend import is_debugging
 from mnistcli.cli.evaluate import evaluate
-from mnistcli.cli.options import is_debugging
 from mnistcli.cli.predict import predict
 from mnistcli.cli.signals import end_by_signal
 from mnistcli.cli.summary import summary
@@ -116,5 +115,3 @@ def _report_bug(
     write_error_line(
         f"{PROGRAM}: error: internal: {what}. This is a bug in {PROGRAM}: --debug shows where"
     )
-
-

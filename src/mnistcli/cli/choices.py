@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel
-
-from mnistcli.config.models import Optimizer
 
 
 def list_choices(model: type[BaseModel], field: str) -> str:
@@ -14,11 +12,13 @@ def list_choices(model: type[BaseModel], field: str) -> str:
     return f"[{'|'.join(get_args(model.model_fields[field].annotation))}]"
 
 
-def list_optimizers() -> str:
-    """Return the optimizers' names as help shows them."""
-    union = get_args(get_args(Optimizer)[0])[0]
-    members: tuple[Any, ...] = get_args(union)
-    return f"[{'|'.join(get_args(m.model_fields['name'].annotation)[0] for m in members)}]"
+def list_members(union: object, tag: str) -> str:
+    """Return the values of the tag that tells a union's members apart, as help shows them."""
+    while get_args(union) and not isinstance(get_args(union)[0], type):
+        union = get_args(union)[0]
+    members = get_args(get_args(union)[0]) or get_args(union)
+    names = [name for m in members for name in get_args(m.model_fields[tag].annotation)]
+    return f"[{'|'.join(names)}]"
 
 
 def describe(model: type[BaseModel], field: str) -> str:

@@ -8,21 +8,15 @@ from typing import Annotated
 
 import typer
 
+from mnistcli.backend import DEBUG_VARIABLE
 from mnistcli.cli.choices import list_choices
 from mnistcli.config.models import DatasetConfig
-
-DEBUG_VARIABLE = "MNISTCLI_DEBUG"
 
 
 def _enable_debug(value: bool) -> None:
     """Let everything behind the command know; the variable does the same as the flag."""
     if value:
         os.environ[DEBUG_VARIABLE] = "1"
-
-
-def is_debugging() -> bool:
-    """Tell whether tracebacks and TensorFlow's own words are wanted."""
-    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
 
 
 DataDir = Annotated[

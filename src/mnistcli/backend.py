@@ -1,0 +1,67 @@
+"""Imports Keras and TensorFlow once, quietly, and without what they drag in needlessly.
+
+The one place that decides how the heavy libraries are loaded; modules that need them at top level
+([keras] in the design: network, epoch, training) are imported after `load_backend`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+DEBUG_VARIABLE = "MNISTCLI_DEBUG"
+
+# Where they are installed, Keras imports them for features that are not used here; that takes
+# half a second each. A None in sys.modules makes such an import fail as if they were missing.
+_NEEDLESS = ("matplotlib", "sklearn")
+
+
+def is_debugging() -> bool:
+    """Tell whether tracebacks and TensorFlow's own words are wanted."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def load_backend() -> None:
+    """Import Keras on TensorFlow; what they print on the way is dropped unless debugging."""
+    if "keras" in sys.modules:
+        return
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if is_debugging():
+        importlib.import_module("keras")
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _drop_stderr(), _hide_modules():
+        importlib.import_module("tensorflow")
+        importlib.import_module("keras")
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _drop_stderr() -> Iterator[None]:
+    """Lead file descriptor 2 nowhere: TensorFlow's C++ side writes to it, not to sys.stderr."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _hide_modules() -> Iterator[None]:
+    """Let imports of needless libraries fail while Keras is imported."""
+    hidden = [name for name in _NEEDLESS if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

@@ -1,0 +1,218 @@
+"""Joins what a training run needs: plan, network, display, checkpoints, the final score."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from mnistcli.backend import load_backend
+from mnistcli.checkpoint.record import ProgressRecord, Record, RunningState, TestScore
+from mnistcli.cli.model_facts import summarize_plan
+from mnistcli.cli.preparation import Plan, Request, prepare_run
+from mnistcli.cli.signals import StopRequest, end_by_signal
+from mnistcli.console.progress import EpochDisplay, open_epoch_display
+from mnistcli.console.streams import Output
+from mnistcli.console.tables import render_summary, render_train
+from mnistcli.environment import describe_environment
+from mnistcli.errors import DivergenceError, ExitCode
+from mnistcli.evaluation import LossSpec, Score, evaluate_logits
+from mnistcli.inference import run_network
+from mnistcli.results import DatasetResult, EpochResult, SecondsResult, TestResult, TrainResult
+from mnistcli.state import Progress, RunState
+
+if TYPE_CHECKING:
+    from mnistcli.training import Live, Training
+
+
+def run_experiment(request: Request) -> None:
+    """Carry out `mnistcli train`; every way in which it can fail is a MnistcliError."""
+    console = Output(quiet=request.quiet or request.json or request.jsonl)
+    plan = prepare_run(request, console)
+    if request.dry_run:
+        _show_plan(plan, request, console)
+        return
+    keeper = _Keeper(plan, request, console)
+    with StopRequest() as stop:
+        training = _build_training(plan)
+        keeper.display = open_epoch_display(
+            plan.config.training.epochs,
+            plan.start.state.progress.epoch if plan.start and plan.start.state else 0,
+            quiet=request.quiet or request.jsonl or (request.json and not sys.stderr.isatty()),
+        )
+        keeper.stop = stop
+        try:
+            state = training.fit(keeper)
+        except DivergenceError as error:
+            raise _with_way_back(error, keeper) from error
+        finally:
+            keeper.display.close()
+    if stop.received is not None:
+        _end_interrupted(plan, state, stop.received)
+        return
+    result = keeper.finish(state)
+    _show_result(result, plan, request, console)
+    if console.is_closed:
+        end_by_signal(ExitCode.SIGPIPE - 128)
+
+
+def _build_training(plan: Plan) -> Training:
+    """Load TensorFlow, and put the run where it begins."""
+    load_backend()
+    from mnistcli.training import Training, set_thread_count
+
+    set_thread_count(plan.threads)
+    training = Training(
+        plan.config, plan.architecture, plan.train, plan.validation, plan.preprocessing
+    )
+    if plan.initial_weights is not None:
+        training.assign_weights(plan.initial_weights)
+    if plan.start is not None and plan.start.state is not None:
+        training.restore(plan.start.state)
+    return training
+
+
+class _Keeper:
+    """Observes a run: shows it, keeps its states, and knows when to stop."""
+
+    def __init__(self, plan: Plan, request: Request, console: Output) -> None:
+        self._plan = plan
+        self._console = console
+        self._streams = request.jsonl
+        self._environment = describe_environment(plan.threads)
+        self._begin_s = time.monotonic()
+        record = plan.start.record if plan.start else None
+        self._elapsed_before_s = record.progress.elapsed_s if record else 0.0
+        self._saved_best_epoch = 0
+        self.saved_epoch = 0
+        self.display: EpochDisplay
+        self.stop: StopRequest
+
+    @property
+    def path(self) -> str:
+        """The checkpoint that the run writes."""
+        return str(self._plan.output.path)
+
+    def is_stopping(self) -> bool:
+        """Stop once a signal has come."""
+        return self.stop.received is not None
+
+    def on_piece(self, live: Live) -> None:
+        """Show how far the epoch has come."""
+        self.display.show_piece(live.epoch, live.step / live.step_count, live.metrics)
+
+    def on_epoch(self, progress: Progress) -> None:
+        """Show a completed epoch, and stream it where that was asked for."""
+        metrics = {name: values[-1] for name, values in progress.history.items()}
+        duration_s = progress.epoch_durations_s[-1]
+        self.display.show_epoch(progress.epoch, metrics, duration_s)
+        if self._streams:
+            total = self._plan.config.training.epochs
+            self._console.print_json(
+                EpochResult(epoch=progress.epoch, epochs=total, metrics=metrics, seconds=duration_s)
+            )
+
+    def on_state(self, state: RunState, best: RunState | None) -> None:
+        """Write the run down, and the best model where it is a new one."""
+        self._plan.output.write(state, self._record(state))
+        self.saved_epoch = state.progress.epoch
+        if best is not None and best.progress.best_epoch != self._saved_best_epoch:
+            self._plan.output.write_best(best, self._record(best))
+            self._saved_best_epoch = best.progress.best_epoch
+
+    def finish(self, state: RunState) -> TrainResult:
+        """Score the run on the test set, write the score down, and return the answer."""
+        score = self._score(state)
+        test = TestScore(count=score.count, loss=score.loss, accuracy=score.accuracy)
+        self._plan.output.write(state, self._record(state, test))
+        progress, identity = state.progress, self._plan.dataset.identity
+        return TrainResult(
+            checkpoint=self.path,
+            dataset=DatasetResult(name=identity.name, sha256=identity.sha256),
+            epochs=progress.epoch,
+            history=progress.history,
+            test=TestResult(loss=score.loss, accuracy=score.accuracy),
+            seconds=SecondsResult(total=self._elapsed_s(), per_epoch=progress.warm_epoch_s),
+        )
+
+    def _score(self, state: RunState) -> Score:
+        """Evaluate as `mnistcli evaluate` does, so that both give the same numbers."""
+        plan, test = self._plan, self._plan.dataset.test
+        logits = run_network(
+            plan.architecture, state.network.weights, test.images, plan.preprocessing
+        )
+        loss = LossSpec(plan.config.training.loss)
+        names = plan.dataset.info.class_names
+        return evaluate_logits(logits, test.labels, plan.architecture.head, loss, names)
+
+    def _elapsed_s(self) -> float:
+        """Wall time spent on the run, earlier parts of a resumed one included."""
+        return self._elapsed_before_s + time.monotonic() - self._begin_s
+
+    def _record(self, state: RunState, test: TestScore | None = None) -> Record:
+        """Say what the run is, next to its arrays."""
+        plan, network, progress = self._plan, state.network, state.progress
+        return Record(
+            config=plan.config,
+            dataset=plan.dataset.identity,
+            class_names=plan.dataset.info.class_names,
+            preprocessing=plan.preprocessing,
+            progress=ProgressRecord(
+                epoch=progress.epoch,
+                step=progress.step,
+                best_epoch=progress.best_epoch,
+                elapsed_s=self._elapsed_s(),
+            ),
+            running=RunningState(
+                generators={a.name: tuple(a.values.tolist()) for a in network.generators},
+                metrics={a.name: float(a.values) for a in network.metrics},
+            ),
+            environment=self._environment,
+            init_from=plan.init_from,
+            test=test,
+        )
+
+
+def _show_plan(plan: Plan, request: Request, console: Output) -> None:
+    """Show what a dry run would have trained."""
+    summary = summarize_plan(plan.architecture)
+    if request.json:
+        console.print_json(summary)
+        return
+    console.print_table(*render_summary(summary))
+    training = plan.config.training
+    console.note(
+        f"would train {training.epochs} epochs of {len(plan.train):,} images"
+        f" in batches of {training.batch_size} and write {plan.output.path}"
+    )
+
+
+def _show_result(result: TrainResult, plan: Plan, request: Request, console: Output) -> None:
+    """Print the answer, and on stderr where it lies and what to do with it."""
+    if request.json or request.jsonl:
+        console.print_json(result)
+    elif request.quiet:
+        console.print_line(result.checkpoint)
+    else:
+        console.print_line(render_train(result))
+    console.note(f"saved {result.checkpoint}")
+    if plan.output.best_path.exists() and plan.validation is not None:
+        console.note(f"best  {plan.output.best_path}")
+    console.note(f"next  mnistcli evaluate {result.checkpoint}")
+
+
+def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
+    """Name the last good state in a diverged run's error."""
+    hint = f"{error.hint}; {keeper.path} holds epoch {keeper.saved_epoch}"
+    return DivergenceError(error.where, error.what, hint)
+
+
+def _end_interrupted(plan: Plan, state: RunState, number: int) -> None:
+    """Say how to go on, and end by the signal."""
+    progress, path = state.progress, plan.output.path
+    part = f" and {progress.step} steps" if progress.step else ""
+    Output().note(
+        f"interrupted after {progress.epoch}{part} of {plan.config.training.epochs} epochs;"
+        f" saved {path}\nnext  mnistcli train --resume {path}"
+    )
+    end_by_signal(number)

@@ -1,0 +1,123 @@
+"""Where a run's checkpoints go: a name of one's own, checked before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnistcli.checkpoint.record import Record
+from mnistcli.config.models import Config
+from mnistcli.errors import ResourceError, UsageError
+from mnistcli.state import RunState
+
+SUFFIX = ".h5"
+
+
+class OutputFile:
+    """The file that a run writes again and again; the first time it may have to be new.
+
+    Args:
+        candidates: paths to try in turn, the first that does not exist wins.
+        may_replace: the first candidate is written even where it exists.
+    """
+
+    def __init__(self, candidates: Iterator[Path], *, may_replace: bool) -> None:
+        self._candidates = candidates
+        self._is_ours = may_replace
+        self.path = next(candidates)
+
+    @property
+    def best_path(self) -> Path:
+        """Where the best model goes, where a validation set chooses."""
+        return self.path.with_name(f"{self.path.stem}.best{SUFFIX}")
+
+    def write(self, state: RunState, record: Record) -> None:
+        """Write a checkpoint under the run's name.
+
+        Raises:
+            ResourceError: it could not be written.
+            UsageError: somebody else has made a file of that name since the run began.
+        """
+        from mnistcli.checkpoint.writing import create_checkpoint, replace_checkpoint
+
+        while not self._is_ours:
+            try:
+                create_checkpoint(self.path, state, record)
+                self._is_ours = True
+                return
+            except FileExistsError:
+                taken = self.path
+                self.path = next(self._candidates, taken)
+                if self.path == taken:
+                    raise _refuse_existing(taken) from None
+        replace_checkpoint(self.path, state, record)
+
+    def write_best(self, state: RunState, record: Record) -> None:
+        """Write the best model beside it; ResourceError where that fails."""
+        from mnistcli.checkpoint.writing import replace_checkpoint
+
+        replace_checkpoint(self.best_path, state, record)
+
+
+def name_output(config: Config) -> OutputFile:
+    """Return a new file in the working directory, named after the experiment and the time."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    stem = f"{config.dataset.name}-{config.model.type}-s{config.training.seed}-{stamp}"
+    _check_directory(Path())
+    return OutputFile(_number_names(stem), may_replace=False)
+
+
+def _number_names(stem: str) -> Iterator[Path]:
+    """Offer stem.h5, stem-2.h5, stem-3.h5, …"""  # noqa: D400
+    yield Path(f"{stem}{SUFFIX}")
+    number = 2
+    while True:
+        yield Path(f"{stem}-{number}{SUFFIX}")
+        number += 1
+
+
+def choose_output(path: Path, *, overwrite: bool, writes_best: bool) -> OutputFile:
+    """Return the file that `-o` names.
+
+    Args:
+        path: as given.
+        overwrite: whether existing files may be replaced.
+        writes_best: whether the best model will be written beside it.
+
+    Raises:
+        UsageError: the name does not end in .h5, is a folder, or exists.
+        ResourceError: its folder does not exist or cannot be written.
+    """
+    if path.suffix != SUFFIX:
+        raise UsageError("--output", f"{path} does not end in {SUFFIX}", f"write -o {path}{SUFFIX}")
+    if path.is_dir():
+        raise UsageError("--output", f"{path} is a folder", f"write -o {path / ('model' + SUFFIX)}")
+    file = OutputFile(iter([path]), may_replace=overwrite)
+    for taken in (path, *([file.best_path] if writes_best else [])):
+        if not overwrite and taken.exists():
+            raise _refuse_existing(taken)
+    _check_directory(path.parent)
+    return file
+
+
+def continue_output(path: Path) -> OutputFile:
+    """Return the file of a run that is resumed in place; ResourceError where it is read-only."""
+    _check_directory(path.parent)
+    return OutputFile(iter([path]), may_replace=True)
+
+
+def _refuse_existing(path: Path) -> UsageError:
+    """Protect a file that is already there."""
+    return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
+
+
+def _check_directory(directory: Path) -> None:
+    """Find out before a long run whether its result can be kept."""
+    if not directory.is_dir():
+        hint = f"make it: mkdir -p {directory}"
+        raise ResourceError(str(directory), "this folder does not exist", hint)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        where = str(directory.absolute())
+        raise ResourceError(where, "this folder is not writable", "choose another place with -o")
