@@ -1,4 +1,4 @@
-"""What the bits of a result depend on besides config, data and seed; and the processor's threads."""
+"""What the bits of a result depend on besides config, data and seed."""
 
 from __future__ import annotations
 

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import get_args
 
 from pydantic import BaseModel
 
+from mnistcli.errors import UsageError
+
+
+def get_choices(model: type[BaseModel], field: str) -> tuple[str, ...]:
+    """Return the names that a field accepts."""
+    return get_args(model.model_fields[field].annotation)
+
 
 def list_choices(model: type[BaseModel], field: str) -> str:
     """Return the names that a field accepts as help shows them: `[a|b|c]`."""
-    return f"[{'|'.join(get_args(model.model_fields[field].annotation))}]"
+    return f"[{'|'.join(get_choices(model, field))}]"
+
+
+def check_choice(value: str, choices: Sequence[str], flag: str) -> None:
+    """Refuse a name that a flag does not know, with the nearest one that it does; UsageError."""
+    if value in choices:
+        return
+    near = difflib.get_close_matches(value, choices, 1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(choices)}"
+    raise UsageError(flag, f"unknown name {value!r}", hint)
 
 
 def list_members(union: object, tag: str) -> str:

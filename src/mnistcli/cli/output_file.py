@@ -70,7 +70,7 @@ def name_output(config: Config) -> OutputFile:
 
 
 def _number_names(stem: str) -> Iterator[Path]:
-    """Offer stem.h5, stem-2.h5, stem-3.h5, …"""  # noqa: D400
+    """Offer stem.h5, stem-2.h5, stem-3.h5, …"""
     yield Path(f"{stem}{SUFFIX}")
     number = 2
     while True:

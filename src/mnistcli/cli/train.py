@@ -158,7 +158,7 @@ def train(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train a network and write its checkpoint.
+    r"""Train a network and write its checkpoint.
 
     The result on the test set goes to stdout; progress, the path and hints to stderr. Ctrl-C
     saves the run where it stands; --resume goes on from there to the same bits.

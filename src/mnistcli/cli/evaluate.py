@@ -1,0 +1,113 @@
+"""`mnistcli evaluate`: how good checkpoints are, class by class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnistcli.cli.options import DataDir, Dataset, Debug, Json, NormalizationOption, Quiet
+
+if TYPE_CHECKING:
+    from mnistcli.cli.trained_model import TrainedModel
+    from mnistcli.console.streams import Output
+    from mnistcli.results import EvaluateResult, EvaluationResult
+
+
+def evaluate(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL.h5…", help="Checkpoints, ours or Keras'.")
+    ],
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="[train|validation|test]",
+            help="Which part of the data.",
+            rich_help_panel="Data",
+        ),
+    ] = "test",
+    dataset: Dataset = None,
+    normalization: NormalizationOption = None,
+    data_dir: DataDir = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=VALUE",
+            help="Exit with 3 where a result is worse: accuracy=0.9, loss=0.5. Repeatable.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Evaluate checkpoints: loss, accuracy, each class, and what was taken for what."""
+    del debug
+    from mnistcli.checkpoint.process import ParsingChild
+
+    children = [ParsingChild(path, "weights") for path in models]
+    from mnistcli.cli.gate import check_gates, parse_gates
+    from mnistcli.cli.trained_model import open_model
+    from mnistcli.console.streams import Output
+    from mnistcli.results import EvaluateResult
+
+    console = Output(quiet=quiet or json)
+    gates = parse_gates(fail_under or ())
+    results = []
+    for path, child in zip(models, children, strict=True):
+        model = open_model(path, child, dataset, normalization, data_dir, console)
+        results.append(_evaluate_model(model, split))
+    _show(EvaluateResult(results=tuple(results)), console, json=json, quiet=quiet)
+    check_gates(gates, results)
+
+
+def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
+    """Score one checkpoint on a split."""
+    from mnistcli.evaluation import LossSpec, evaluate_logits
+    from mnistcli.results import ClassResult, EvaluationResult
+
+    checkpoint = model.checkpoint
+    split = model.read_split(split_name)
+    score = evaluate_logits(
+        model.run(split.images),
+        split.labels,
+        checkpoint.architecture.head,
+        checkpoint.loss or LossSpec("sparse_categorical_crossentropy"),
+        model.class_names,
+    )
+    return EvaluationResult(
+        checkpoint=str(checkpoint.path),
+        dataset=model.dataset_name or "",
+        split=split_name,
+        count=score.count,
+        loss=score.loss,
+        accuracy=score.accuracy,
+        per_class=tuple(
+            ClassResult(
+                label=row.label,
+                precision=row.precision,
+                recall=row.recall,
+                f1=row.f1,
+                support=row.support,
+            )
+            for row in score.per_class
+        ),
+        confusion=score.confusion,
+    )
+
+
+def _show(answer: EvaluateResult, console: Output, *, json: bool, quiet: bool) -> None:
+    """Print the answer in the form that was asked for."""
+    if json:
+        console.print_json(answer)
+    elif quiet:
+        for row in answer.results:
+            console.print_line(f"{row.accuracy:.4f}")
+    else:
+        from mnistcli.console.tables import render_evaluation, render_evaluations
+
+        if len(answer.results) == 1:
+            console.print_table(*render_evaluation(answer.results[0]))
+        else:
+            console.print_table(render_evaluations(answer.results))

@@ -1,0 +1,63 @@
+"""`--fail-under`: thresholds that a result has to meet, for scripts and CI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mnistcli.errors import GateError, UsageError
+from mnistcli.results import EvaluationResult
+
+FLAG = "--fail-under"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """accuracy must be at least `threshold`; loss must be at most that."""
+
+    metric: str
+    threshold: float
+
+    def is_met(self, result: EvaluationResult) -> bool:
+        """Tell whether a result is good enough; what is not a number never is."""
+        if self.metric == "loss":
+            return result.loss <= self.threshold
+        return result.accuracy >= self.threshold
+
+
+def parse_gates(texts: Iterable[str]) -> tuple[Gate, ...]:
+    """Read `accuracy=0.9` and `loss=0.5`.
+
+    Raises:
+        UsageError: one of them is something else.
+    """
+    return tuple(_parse_gate(text) for text in texts)
+
+
+def _parse_gate(text: str) -> Gate:
+    """Read one threshold."""
+    metric, _, value = text.partition("=")
+    hint = "write accuracy=0.9 or loss=0.5"
+    if metric not in ("accuracy", "loss"):
+        raise UsageError(FLAG, f"unknown metric {metric!r}", hint)
+    try:
+        threshold = float(value)
+    except ValueError:
+        raise UsageError(FLAG, f"{value!r} is not a number", hint) from None
+    if not math.isfinite(threshold) or (metric == "accuracy" and not 0 <= threshold <= 1):
+        raise UsageError(FLAG, f"{value} is out of range", "an accuracy lies between 0 and 1")
+    return Gate(metric, threshold)
+
+
+def check_gates(gates: Sequence[Gate], results: Iterable[EvaluationResult]) -> None:
+    """Compare results with thresholds; GateError at the first that falls short."""
+    for result in results:
+        for gate in gates:
+            if not gate.is_met(result):
+                value = getattr(result, gate.metric)
+                relation = "above" if gate.metric == "loss" else "below"
+                raise GateError(
+                    result.checkpoint,
+                    f"{gate.metric} {value:.4f} is {relation} {gate.threshold:g} ({FLAG})",
+                )

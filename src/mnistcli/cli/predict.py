@@ -1,0 +1,76 @@
+"""`mnistcli predict`: what a network takes images for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.options import DataDir, Dataset, Debug, Json, Jsonl, NormalizationOption
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.h5", help="A checkpoint.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[IMAGE]…", help="Image files, folders of them, or - for stdin."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[train|validation|test]",
+            help="Predict images of the data set instead of files.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="With --split: the first N images.", rich_help_panel="Data"
+        ),
+    ] = None,
+    index: Annotated[
+        int | None,
+        typer.Option(
+            metavar="I",
+            min=0,
+            help="With --split: the image in row I, counted from 0.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    row: Annotated[
+        str | None,
+        typer.Option(
+            "--input", metavar="0,1", help="Numbers to predict, for xor.", rich_help_panel="Data"
+        ),
+    ] = None,
+    dataset: Dataset = None,
+    normalization: NormalizationOption = None,
+    data_dir: DataDir = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K", min=1, help="Show the K likeliest classes.", rich_help_panel="Output"
+        ),
+    ] = None,
+    json: Json = False,
+    jsonl: Jsonl = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV with a header line.", rich_help_panel="Output")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Predict the class of image files, or of images of the data set."""
+    del debug
+    from mnistcli.checkpoint.process import ParsingChild
+
+    child = ParsingChild(model, "weights")
+    from mnistcli.cli.prediction import Choice, Format, predict_images
+    from mnistcli.cli.trained_model import open_model
+    from mnistcli.console.streams import Output
+
+    console = Output(quiet=json or jsonl or csv)
+    trained = open_model(model, child, dataset, normalization, data_dir, console)
+    choice = Choice(tuple(images or ()), split, first, index, row)
+    predict_images(trained, choice, Format(json=json, jsonl=jsonl, csv=csv, top=top), console)

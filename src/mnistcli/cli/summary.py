@@ -1,0 +1,79 @@
+"""`mnistcli summary`: a network's layers, and where a checkpoint comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnistcli.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from mnistcli.results import SummaryResult
+
+
+def summary(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="MODEL.h5|CONFIG", help="A checkpoint, a YAML file or a recipe."),
+    ],
+    weights: Annotated[
+        bool,
+        typer.Option("--weights", help="Print the arrays too.", rich_help_panel="Output"),
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show a network's layers and parameters, and the run that a checkpoint comes from."""
+    del debug
+    is_checkpoint = Path(source).suffix.lower() in (".h5", ".hdf5", ".keras")
+    if is_checkpoint:
+        answer = _summarize_checkpoint(Path(source), weights)
+    else:
+        answer = _summarize_config(source, weights)
+    from mnistcli.console.streams import Output
+
+    console = Output()
+    if json:
+        console.print_json(answer)
+    else:
+        from mnistcli.console.tables import render_summary
+
+        console.print_table(*render_summary(answer))
+
+
+def _summarize_checkpoint(path: Path, with_weights: bool) -> SummaryResult:
+    """Read only what is asked for: the record is small, the arrays may not be."""
+    from mnistcli.checkpoint.process import ParsingChild
+
+    child = ParsingChild(path, "weights" if with_weights else "none")
+    from mnistcli.checkpoint.reading import interpret_checkpoint
+    from mnistcli.cli.model_facts import describe_training, list_weights, summarize_plan
+    from mnistcli.console.streams import Output
+
+    checkpoint = interpret_checkpoint(path, child.result())
+    for warning in checkpoint.warnings:
+        Output().warn(warning)
+    record = checkpoint.record
+    return summarize_plan(
+        checkpoint.architecture,
+        describe_training(record, checkpoint) if record is not None else None,
+        list_weights(checkpoint) if with_weights else None,
+    )
+
+
+def _summarize_config(source: str, with_weights: bool) -> SummaryResult:
+    """Plan the network that a config would train."""
+    from mnistcli.architecture import plan_architecture
+    from mnistcli.cli.model_facts import summarize_plan
+    from mnistcli.config import load_config
+    from mnistcli.datasets.registry import get_info
+    from mnistcli.errors import UsageError
+
+    if with_weights:
+        hint = "give a checkpoint: mnistcli summary MODEL.h5 --weights"
+        raise UsageError("--weights", f"{source} is a config and has no weights yet", hint)
+    config = load_config(source).config
+    info = get_info(config.dataset.name)
+    return summarize_plan(plan_architecture(config.model, info.image_shape, len(info.class_names)))

@@ -1,0 +1,169 @@
+"""A checkpoint together with what using it takes: how pixels become input, and which data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.checkpoint.process import ParsingChild
+from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint
+from mnistcli.cli.choices import check_choice, get_choices
+from mnistcli.cli.preparation import choose_splits, open_dataset
+from mnistcli.config.models import DatasetConfig, Normalization
+from mnistcli.console.streams import Output
+from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName
+from mnistcli.datasets.registry import get_info
+from mnistcli.errors import UsageError
+from mnistcli.inference import run_network
+from mnistcli.layers import BatchNormalization, Rescaling
+from mnistcli.preprocessing import Preprocessing, fit_preprocessing
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint that is ready to be used.
+
+    Attributes:
+        checkpoint: with its weights.
+        dataset_name: whose images and classes these are; null for other people's files
+            when no `--dataset` says so.
+        normalization: from the command line; null leaves it to the file.
+        data_dir: from the command line.
+    """
+
+    checkpoint: Checkpoint
+    dataset_name: str | None
+    normalization: Normalization | None
+    data_dir: Path | None
+    console: Output
+
+    @property
+    def info(self) -> DatasetInfo | None:
+        """What holds for every copy of the data set."""
+        return get_info(self.dataset_name) if self.dataset_name else None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels in class order; numbers where nothing names the classes."""
+        if self.checkpoint.record is not None:
+            return self.checkpoint.record.class_names
+        units = self.checkpoint.architecture.output_shape[-1]
+        count = 2 if units == 1 else units
+        if self.info is not None and len(self.info.class_names) == count:
+            return self.info.class_names
+        return tuple(str(index) for index in range(count))
+
+    def choose_preprocessing(self) -> Preprocessing:
+        """Return how pixels become input: as asked for, as recorded, or as is usual.
+
+        Raises:
+            UsageError: `standard` was asked for, and no data set says what that means.
+            DataError: the training set that it means cannot be read.
+        """
+        record = self.checkpoint.record
+        if self.normalization is None and record is not None:
+            return record.preprocessing
+        normalization = self.normalization or self._guess_normalization()
+        if normalization != "standard":
+            return fit_preprocessing(normalization, np.empty(0, np.uint8))
+        if self.dataset_name is None:
+            what = "standard needs the training set's mean and deviation"
+            raise UsageError("--normalization", what, "say which with --dataset")
+        return fit_preprocessing("standard", self.open(frozenset({"train"})).train.images)
+
+    def _guess_normalization(self) -> Normalization:
+        """Say what is assumed of a file that does not tell."""
+        scales_itself = any(
+            isinstance(layer, Rescaling | BatchNormalization)
+            for layer in self.checkpoint.architecture.layers[:2]
+        )
+        normalization: Normalization = "none" if scales_itself else "unit"
+        assumed = "pixels are used as they are" if scales_itself else "pixels are divided by 255"
+        self.console.note(
+            f"{self.checkpoint.path} does not say how pixels were scaled: {assumed}"
+            f" (--normalization {normalization})"
+        )
+        return normalization
+
+    def open(self, splits: frozenset[SplitName]) -> Dataset:
+        """Read splits of the data set, and tell where they are not those of the run.
+
+        Raises:
+            UsageError: nothing says which data set it is.
+            DataError: it is missing, unreachable or invalid.
+        """
+        if self.dataset_name is None:
+            where, shape = str(self.checkpoint.path), self.checkpoint.architecture.input_shape
+            what = f"the file does not say which data it is for (its input is {shape})"
+            raise UsageError(where, what, "name them with --dataset")
+        dataset = open_dataset(self.dataset_name, splits, self.data_dir, self.console)
+        record = self.checkpoint.record
+        if record is not None and record.dataset.name == dataset.identity.name:
+            recorded = record.dataset.arrays
+            if any(recorded.get(k, v) != v for k, v in dataset.identity.arrays.items()):
+                self.console.warn(
+                    f"{dataset.identity.location}: not the data that"
+                    f" {self.checkpoint.path} was trained on"
+                )
+        return dataset
+
+    def read_split(self, name: str) -> Split:
+        """Return the split that a command names.
+
+        Raises:
+            UsageError: there is no such split in this run.
+            DataError: the data are missing, unreachable or invalid.
+        """
+        check_choice(name, SPLITS, "--split")
+        record = self.checkpoint.record
+        held_out = record.config.dataset.validation if record is not None else 0.0
+        if name == "test":
+            return self.open(frozenset({"test"})).test
+        if name == "train" and held_out in (0.0, "test"):
+            return self.open(frozenset({"train"})).train
+        if record is None or held_out in (0.0, "test"):
+            what = f"{self.checkpoint.path} held no validation set out of its training set"
+            raise UsageError("--split", what, "use --split test")
+        train, validation = choose_splits(record.config, self.open(frozenset({"train"})))
+        return train if name == "train" else cast(Split, validation)
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the network's logits [n, units] for raw images."""
+        checkpoint = self.checkpoint
+        return run_network(
+            checkpoint.architecture, checkpoint.weights, images, self.choose_preprocessing()
+        )
+
+
+def open_model(
+    path: Path,
+    child: ParsingChild,
+    dataset: str | None,
+    normalization: str | None,
+    data_dir: Path | None,
+    console: Output,
+) -> TrainedModel:
+    """Return a checkpoint, ready to be used, from the child that is reading it.
+
+    Raises:
+        CheckpointError: it is damaged or refused.
+        UsageError: a flag names no data set or normalization.
+    """
+    checkpoint = interpret_checkpoint(path, child.result())
+    for warning in checkpoint.warnings:
+        console.warn(warning)
+    if dataset is not None:
+        check_choice(dataset, get_choices(DatasetConfig, "name"), "--dataset")
+    if normalization is not None:
+        check_choice(normalization, get_choices(DatasetConfig, "normalization"), "--normalization")
+    record = checkpoint.record
+    name = dataset or (record.dataset.name if record is not None else None)
+    return TrainedModel(
+        checkpoint, name, cast("Normalization | None", normalization), data_dir, console
+    )
