@@ -1,4 +1,4 @@
-"""Chooses the images that `predict` looks at, runs the network, and prints what it takes them for."""
+"""Chooses the images that `predict` looks at, and prints what the network takes them for."""
 
 from __future__ import annotations
 
