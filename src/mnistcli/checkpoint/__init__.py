@@ -1,0 +1,1 @@
+"""The .h5 file: inspect, verify, read, write."""
