@@ -46,8 +46,11 @@ class Architecture:
 
     @property
     def output_shape(self) -> Shape:
-        """The shape of one output."""
-        return list(self.walk())[-1].output_shape
+        """The shape of one output; the input's where there are no layers."""
+        shape = self.input_shape
+        for stage in self.walk():
+            shape = stage.output_shape
+        return shape
 
     @property
     def parameter_count(self) -> int:
@@ -63,7 +66,7 @@ class Architecture:
     def head(self) -> Activation:
         """The activation that makes the network's output of its logits."""
         last = self.layers[-1]
-        return getattr(last, "activation", "linear")
+        return last.activation if isinstance(last, ActivationLayer | Dense | Conv2D) else "linear"
 
     def without_head(self) -> Architecture:
         """Return the same network with its logits as output."""

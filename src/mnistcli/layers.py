@@ -142,12 +142,17 @@ def _count_windows(size: int, window: int, stride: int, padding: Padding) -> int
     return count
 
 
+def _require_image(shape: Shape) -> None:
+    """Stop where a layer for images meets something else."""
+    if len(shape) != 3:
+        raise ValueError(f"expected images of (height, width, channels), received {shape}")
+
+
 def _slide(
     shape: Shape, window: tuple[int, int], strides: tuple[int, int], padding: Padding
 ) -> tuple[int, int]:
     """Give height and width after a window was slid over an image; ValueError if it is none."""
-    if len(shape) != 3:
-        raise ValueError(f"expected images of (height, width, channels), received {shape}")
+    _require_image(shape)
     height = _count_windows(shape[0], window[0], strides[0], padding)
     return height, _count_windows(shape[1], window[1], strides[1], padding)
 
@@ -209,5 +214,6 @@ class GlobalPooling2D(Layer):
         return f"Global{self.operation}Pooling2D"
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Keep the channels."""
+        """Keep the channels; ValueError where there are none."""
+        _require_image(input_shape)
         return (input_shape[-1],)

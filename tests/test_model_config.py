@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import copy
+import json
+import typing
+import warnings
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnistcli.architecture import Architecture
+from mnistcli.checkpoint.model_config import parse_model_config
+from mnistcli.config.models import Activation
+from mnistcli.errors import CheckpointError
+from mnistcli.layers import (
+    ActivationLayer,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalPooling2D,
+    Layer,
+    Pooling2D,
+    Rescaling,
+    Reshape,
+)
+from mnistcli.network import build_network
+
+# As Keras 2.4 wrote it: an InputLayer, and the shape again in the first layer.
+KERAS_2 = """
+{"class_name": "Sequential", "config": {"name": "sequential", "layers": [
+  {"class_name": "InputLayer", "config": {"batch_input_shape": [null, 28, 28],
+    "dtype": "float32", "sparse": false, "ragged": false, "name": "flatten_input"}},
+  {"class_name": "Flatten", "config": {"name": "flatten", "trainable": true,
+    "batch_input_shape": [null, 28, 28], "dtype": "float32", "data_format": "channels_last"}},
+  {"class_name": "Dense", "config": {"name": "dense", "trainable": true, "dtype": "float32",
+    "units": 128, "activation": "swish", "use_bias": true,
+    "kernel_initializer": {"class_name": "GlorotUniform", "config": {"seed": null}},
+    "bias_initializer": {"class_name": "Zeros", "config": {}}, "kernel_regularizer":
+    {"class_name": "L2", "config": {"l2": 0.001}}, "bias_regularizer": null,
+    "activity_regularizer": null, "kernel_constraint": null, "bias_constraint": null}},
+  {"class_name": "Dropout", "config": {"name": "dropout", "trainable": true,
+    "dtype": {"class_name": "Policy", "config": {"name": "float32"}}, "rate": 0.2,
+    "noise_shape": null, "seed": null}},
+  {"class_name": "BatchNormalization", "config": {"name": "batch_normalization",
+    "trainable": true, "dtype": "float32", "axis": [1], "momentum": 0.99, "epsilon": 0.001,
+    "center": true, "scale": true, "beta_initializer": {"class_name": "Zeros", "config": {}},
+    "gamma_initializer": {"class_name": "Ones", "config": {}},
+    "moving_mean_initializer": {"class_name": "Zeros", "config": {}},
+    "moving_variance_initializer": {"class_name": "Ones", "config": {}},
+    "beta_regularizer": null, "gamma_regularizer": null, "beta_constraint": null,
+    "gamma_constraint": null}},
+  {"class_name": "Dense", "config": {"name": "dense_1", "trainable": true, "dtype": "float32",
+    "units": 10, "activation": "softmax", "use_bias": true}}]},
+ "keras_version": "2.4.0", "backend": "tensorflow"}
+"""
+
+# As Keras 2.0 wrote it: the config is a list, the shape stands in the first layer.
+KERAS_2_LIST = """
+{"class_name": "Sequential", "config": [
+  {"class_name": "Conv2D", "config": {"name": "conv2d_1", "trainable": true,
+    "batch_input_shape": [null, 28, 28, 1], "dtype": "float32", "filters": 32,
+    "kernel_size": [3, 3], "strides": [1, 1], "padding": "valid",
+    "data_format": "channels_last", "dilation_rate": [1, 1], "activation": "relu",
+    "use_bias": true, "kernel_initializer": {"class_name": "VarianceScaling", "config":
+    {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "seed": null}},
+    "bias_initializer": {"class_name": "Zeros", "config": {}}, "kernel_regularizer": null,
+    "bias_regularizer": null, "activity_regularizer": null, "kernel_constraint": null,
+    "bias_constraint": null}},
+  {"class_name": "MaxPooling2D", "config": {"name": "max_pooling2d_1", "trainable": true,
+    "pool_size": [2, 2], "padding": "valid", "strides": [2, 2],
+    "data_format": "channels_last"}},
+  {"class_name": "Flatten", "config": {"name": "flatten_1", "trainable": true}},
+  {"class_name": "Dense", "config": {"name": "dense_1", "trainable": true, "units": 10,
+    "activation": "linear", "use_bias": true}},
+  {"class_name": "Activation", "config": {"name": "activation_1", "trainable": true,
+    "activation": "softmax"}}]}
+"""
+
+
+def test_keras_2_with_an_input_layer() -> None:
+    assert parse_model_config(KERAS_2, "old.h5") == Architecture(
+        (28, 28),
+        (
+            Flatten("flatten"),
+            Dense("dense", 128, "silu"),
+            Dropout("dropout", 0.2),
+            BatchNormalization("batch_normalization"),
+            Dense("dense_1", 10, "softmax"),
+        ),
+    )
+
+
+def test_early_keras_2_with_a_list_of_layers() -> None:
+    assert parse_model_config(KERAS_2_LIST, "old.h5") == Architecture(
+        (28, 28, 1),
+        (
+            Conv2D("conv2d_1", 32, (3, 3), activation="relu"),
+            Pooling2D("max_pooling2d_1", "Max"),
+            Flatten("flatten_1"),
+            Dense("dense_1", 10),
+            ActivationLayer("activation_1", "softmax"),
+        ),
+    )
+
+
+def test_the_input_shape_may_stand_beside_the_layers() -> None:
+    dense = {"class_name": "Dense", "config": {"name": "dense", "units": 10}}
+    text = json.dumps(
+        {
+            "class_name": "Sequential",
+            "config": {"name": "s", "layers": [dense], "build_input_shape": [None, 784]},
+        }
+    )
+    assert parse_model_config(text, "old.h5") == Architecture((784,), (Dense("dense", 10),))
+
+
+def save(network: keras.Sequential, path: Path) -> str:
+    """Return the model_config that Keras writes into a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network.save(path)
+    with h5py.File(path) as file:
+        return str(file.attrs["model_config"])
+
+
+def test_every_kind_of_layer_that_keras_3_saves_comes_back(tmp_path: Path) -> None:
+    activations = tuple(
+        Dense(f"dense_{name}", 4, name, use_bias=False) for name in typing.get_args(Activation)
+    )
+    layers: tuple[Layer, ...] = (
+        Rescaling("rescaling", 1 / 255, -0.5),
+        Conv2D("conv", 8, (3, 2), (2, 1), "same", activation="gelu", use_bias=False),
+        Conv2D("dilated", 3, (2, 2), dilation_rate=(2, 1)),
+        BatchNormalization("norm", 1e-5, center=False),
+        Pooling2D("max", "Max", (3, 2), (1, 2), "same"),
+        Pooling2D("average", "Average"),
+        GlobalPooling2D("global", "Average"),
+        Reshape("reshape", (1, -1)),
+        Flatten("flatten"),
+        *activations,
+        Dropout("dropout", 0.25),
+        ActivationLayer("activation", "tanh"),
+        Dense("dense", 10, "softmax"),
+    )
+    architecture = Architecture((28, 28, 1), layers)
+
+    text = save(build_network(architecture), tmp_path / "x.h5")
+
+    assert parse_model_config(text, "x.h5") == architecture
+
+
+def test_relu_and_softmax_layers_are_activations(tmp_path: Path) -> None:
+    network = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Dense(3, kernel_regularizer="l2", dtype="mixed_bfloat16", name="dense"),
+            keras.layers.ReLU(name="relu"),
+            keras.layers.Softmax(name="softmax"),
+        ]
+    )
+    assert parse_model_config(save(network, tmp_path / "x.h5"), "x.h5") == Architecture(
+        (2,),
+        (Dense("dense", 3), ActivationLayer("relu", "relu"), ActivationLayer("softmax", "softmax")),
+    )
+
+
+def describe_network(*layers: dict[str, Any], shape: Any = (None, 28, 28, 1)) -> str:
+    """Return a model_config with these layers and a Flatten and a Dense layer after them."""
+    entries = [
+        {"class_name": "InputLayer", "config": {"name": "input", "batch_shape": shape}},
+        *layers,
+        {"class_name": "Flatten", "config": {"name": "flatten"}},
+        {"class_name": "Dense", "config": {"name": "output", "units": 10}},
+    ]
+    return json.dumps({"class_name": "Sequential", "config": {"layers": entries}})
+
+
+def describe_layer(class_name: str, **config: Any) -> dict[str, Any]:
+    return {"class_name": class_name, "config": {"name": "x", **config}}
+
+
+REFUSED_LAYERS = [
+    (describe_layer("Dense"), "units must be an integer from 1 to 65,536, received null"),
+    (describe_layer("Dense", units=True), "received true"),
+    (describe_layer("Dense", units=0), "received 0"),
+    (describe_layer("Dense", units=65_537), "received 65537"),
+    (describe_layer("Dense", units=10.0), "received 10.0"),
+    (describe_layer("Dense", units=[10]), "received a list"),
+    (describe_layer("Dense", units=10**400), "units must be an integer"),
+    (describe_layer("Dense", units=9, activation="hard_silu"), "activation 'hard_silu' is not"),
+    (describe_layer("Dense", units=9, activation={"class_name": "function"}), "a mapping is not"),
+    (describe_layer("Dense", units=9, use_bias=1), "use_bias must be true or false, received 1"),
+    (describe_layer("Dense", units=9, lora_rank=4), "the setting 'lora_rank' is not supported"),
+    (describe_layer("Dense", units=9, quantization_config={"a": 1}), "'quantization_config' is"),
+    (describe_layer("Dense", units=9, dtype="int8_from_float32"), "dtype 'int8_from_float32'"),
+    (describe_layer("Dense", units=9, dtype={"config": {"name": ["x"]}}), "dtype a list is not"),
+    (describe_layer("Dense", units=2000), "(28, 28, 2000) has more than 1,000,000 numbers"),
+    (describe_layer("Flatten", data_format="channels_first"), "'channels_first' is not supported"),
+    (describe_layer("Dropout", rate=float("nan")), "rate must be a number from 0 to 1"),
+    (describe_layer("Dropout", rate=10**400), "rate must be a number from 0 to 1"),
+    (describe_layer("Rescaling", scale=float("inf")), "scale must be a number"),
+    (describe_layer("Rescaling", scale=[0.1]), "scale must be a number"),
+    (describe_layer("ReLU", max_value=6.0), "max_value 6.0 is not supported"),
+    (describe_layer("ReLU", negative_slope=0.1), "negative_slope 0.1 is not supported"),
+    (describe_layer("Softmax", axis=1), "axis must be the last one, received 1"),
+    (describe_layer("BatchNormalization", axis=[1]), "axis must be the last one, received 1"),
+    (describe_layer("BatchNormalization", renorm=True), "the setting 'renorm' is not supported"),
+    (describe_layer("Reshape", target_shape=[5, 5]), "(28, 28, 1) cannot become (5, 5)"),
+    (describe_layer("Reshape", target_shape=[-1, -1]), "target_shape may hold"),
+    (describe_layer("Reshape", target_shape=[0, 7]), "target_shape may hold"),
+    (describe_layer("Reshape", target_shape=[1] * 9), "must be a list of integers"),
+    (describe_layer("Conv2D", filters=4), "kernel_size must be a list of integers, received null"),
+    (describe_layer("Conv2D", filters=4, kernel_size=[3]), "kernel_size must be two integers"),
+    (describe_layer("Conv2D", filters=4, kernel_size=[3, 2000]), "from 1 to 1,024"),
+    (describe_layer("Conv2D", filters=4, kernel_size=[30, 3]), "a window of 30 does not fit"),
+    (describe_layer("Conv2D", filters=4, kernel_size=[3, 3], groups=2), "groups 2 is not"),
+    (describe_layer("Conv2D", filters=4, kernel_size=[3, 3], padding="causal"), "'causal' is not"),
+    (
+        describe_layer(
+            "Conv2D", filters=4, kernel_size=[2, 2], strides=[2, 2], dilation_rate=[2, 2]
+        ),
+        "strides and dilation_rate cannot both be above 1",
+    ),
+    (describe_layer("MaxPooling2D", data_format="channels_first"), "'channels_first' is not"),
+    (describe_layer("MaxPooling2D", pool_size=[2, 0]), "from 1 to 1,024, received 0"),
+    (describe_layer("GlobalMaxPooling2D", keepdims=True), "keepdims true is not supported"),
+    (describe_layer("Lambda", function=["4wEAAA", None, None]), "a Lambda layer is code"),
+    (describe_layer("Sequential", layers=[]), "a network within the network"),
+    ({"class_name": "Sequential", "config": []}, "a network within the network"),
+    (describe_layer("LSTM", units=3), "this kind of layer is not supported"),
+    (describe_layer("TFOpLambda", function="os.system"), "this kind of layer is not supported"),
+    (describe_layer("my>Dense", units=3), "this kind of layer is not supported"),
+    ({**describe_layer("Dense", units=3), "registered_name": "my>Dense"}, "a custom layer"),
+    ({**describe_layer("Dense", units=3), "module": "evil.layers"}, "a custom layer"),
+    (describe_layer("InputLayer", batch_shape=[None, 2]), "only the first layer may be"),
+]
+
+
+@pytest.mark.parametrize(("layer", "why"), REFUSED_LAYERS)
+def test_a_layer_that_is_refused_is_named_with_the_reason(layer: Any, why: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        parse_model_config(describe_network(layer), "x.h5")
+
+    message = str(caught.value)
+    assert message.startswith("x.h5: layer 2")
+    assert layer["class_name"] in message
+    assert why in message
+    assert "Supported are Sequential networks of Dense, " in message
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "model_config is not valid JSON. The file is damaged; save the network again"),
+        ("{", "model_config is not valid JSON"),
+        ("[" * 100_000, "model_config is nested too deeply"),
+        ('{"class_name": "Sequential", "config": ' + "9" * 5000 + "}", "is not valid JSON"),
+        (" " * 4_000_001, "model_config has 4,000,001 characters, at most 4,000,000 are read"),
+        ("[]", "model_config does not describe a network"),
+        ('{"class_name": ["Sequential"]}', "model_config does not describe a network"),
+        ('{"class_name": "Functional", "config": {}}', "of class 'Functional', not Sequential"),
+        ('{"class_name": "Sequential"}', "expected a list of 1 to 1000 layers, received null"),
+        ('{"class_name": "Sequential", "config": []}', "expected a list of 1 to 1000 layers"),
+        ('{"class_name": "Sequential", "config": [7]}', "layer 1: it has no class_name and config"),
+        (describe_network(*[describe_layer("Flatten")] * 999), "expected a list of 1 to 1000"),
+        (describe_network(describe_layer("Flatten", name="flatten")), "two layers have the name"),
+        (describe_network(describe_layer("Flatten", name="a/b")), "without /, received 'a/b'"),
+        (describe_network(describe_layer("Flatten", name="\x1b[31m")), r"received '\x1b[31m'"),
+        (describe_network(describe_layer("Flatten", name="x" * 201)), "its name must be"),
+        (describe_network(describe_layer("Flatten", name=None)), "received null"),
+        (describe_network(shape=None), "model_config does not say the input shape"),
+        (describe_network(shape=[None, None, 28]), "the input shape (null, 28) is not"),
+        (describe_network(shape=[None]), "the input shape () is not"),
+        (describe_network(shape=[None, True]), "the input shape (true) is not"),
+        (describe_network(shape=[None, 1001, 1000]), "the input shape (1001, 1000) is not"),
+        (
+            describe_network(
+                describe_layer("Flatten"),
+                describe_layer("Dense", name="y", units=60_000),
+                describe_layer("Dense", name="z", units=4000),
+            ),
+            "parameters, at most 200,000,000 are read",
+        ),
+    ],
+)
+def test_a_network_that_is_refused_is_told_why(text: str, why: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        parse_model_config(text, "x.h5")
+
+    message = str(caught.value)
+    assert message.startswith("x.h5: ")
+    assert why in message
+    assert "\n" not in message
+    assert len(message) < 500
+
+
+def test_a_network_that_gives_no_vector_is_refused() -> None:
+    text = KERAS_2_LIST.replace('"Flatten"', '"Dropout"')
+    with pytest.raises(CheckpointError, match=r"its output \(13, 13, 10\) is not one number"):
+        parse_model_config(text, "x.h5")
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+def list_places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path to every value within a JSON value."""
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    inner = [place for key, item in items for place in list_places(item, (*path, key))]
+    return [path, *inner] if path else inner
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_one_value_replaced_by_any_other_is_read_or_refused(data: st.DataObject) -> None:
+    config = copy.deepcopy(json.loads(data.draw(st.sampled_from([KERAS_2, KERAS_2_LIST]))))
+    *path, key = data.draw(st.sampled_from(list_places(config)))
+    holder = config
+    for step in path:
+        holder = holder[step]
+    holder[key] = data.draw(JSON_VALUES)
+
+    message = ""
+    try:
+        assert len(parse_model_config(json.dumps(config), "x.h5").output_shape) == 1
+    except CheckpointError as error:
+        message = str(error)
+    assert message.isprintable()
