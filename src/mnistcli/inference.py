@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mnistcli.activations import Floats, apply_activation
 from mnistcli.architecture import Architecture, Stage
+from mnistcli.backend import load_backend
 from mnistcli.errors import DataError
 from mnistcli.layers import (
     ActivationLayer,
@@ -111,12 +112,13 @@ def _build_numpy_forward(architecture: Architecture, weights: Sequence[Floats]) 
 
 def _build_keras_forward(architecture: Architecture, weights: Sequence[Floats]) -> Forward:
     """Return the network as a function of one batch, for the layers that NumPy does not do."""
+    load_backend()
     import keras
 
-    from mnistcli.network import build_network
+    from mnistcli.network import assign_weights, build_network
 
     network = build_network(architecture)
-    network.set_weights(list(weights))
+    assign_weights(network, weights)
 
     def forward(x: Floats) -> Floats:
         logits: Floats = keras.ops.convert_to_numpy(network(x, training=False))

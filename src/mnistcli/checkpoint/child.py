@@ -216,7 +216,7 @@ def parse(data: bytes, wanted: str) -> tuple[dict[str, Any], list[h5py.Dataset]]
             "restore it from a copy, or train again",
         )
     image = data if body is data else bytes(body)
-    file = h5py.File(h5py.h5f.open_file_image(image, h5py.h5f.FILE_IMAGE_OPEN_RDONLY))
+    file = h5py.File(h5py.h5f.open_file_image(image))
     datasets = dict(walk_objects(file, {h5py.h5o.get_info(file.id).addr}))
     if not isinstance(file.get("model_weights"), h5py.Group) or "model_config" not in file.attrs:
         raise Refused(

@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from mnistcli.architecture import Architecture
-from mnistcli.checkpoint.model_config import parse_model_config, parse_training_config
+from mnistcli.checkpoint.model_config import parse_model_config
 from mnistcli.checkpoint.process import Parsed, ParsingChild, Wanted
 from mnistcli.checkpoint.record import DURATIONS, Record
+from mnistcli.checkpoint.training_config import parse_training_config
 from mnistcli.errors import CheckpointError
 from mnistcli.evaluation import LossSpec
 from mnistcli.state import Array, LayerState, NamedArray, NetworkState, Progress, RunState

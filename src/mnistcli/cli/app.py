@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Annotated
 
 import typer
+import typer.main
+from rich.markup import escape
 
 from mnistcli import __version__
 from mnistcli.backend import is_debugging
-from mnistcli.cli.evaluate import evaluate
-from mnistcli.cli.predict import predict
+from mnistcli.cli import evaluate, predict, summary, train
 from mnistcli.cli.signals import end_by_signal
-from mnistcli.cli.summary import summary
-from mnistcli.cli.train import train
 from mnistcli.console.streams import PROGRAM, report_error, write_error_line
 from mnistcli.errors import ExitCode, MnistcliError, ResourceError, UsageError
 
@@ -29,8 +29,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, predict, summary):
-    app.command()(command)
+
+
+def _add_command(function: Callable[..., None], examples: str) -> None:
+    """Add a command; its help is its docstring, a paragraph a line, and its examples."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    app.command(help=text, epilog=f"Examples:\n{escape(examples)}".rstrip())(function)
+
+
+_add_command(train.train, train.EXAMPLES)
+_add_command(evaluate.evaluate, evaluate.EXAMPLES)
+_add_command(predict.predict, predict.EXAMPLES)
+_add_command(summary.summary, summary.EXAMPLES)
 
 
 def _print_version(value: bool) -> None:
@@ -64,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str]) -> int:
     """Run one command line and return its exit code; every failure has been reported."""
     try:
-        code = app(args=list(words), prog_name=PROGRAM, standalone_mode=False) or ExitCode.DONE
+        command = typer.main.get_command(app)  # app() itself would replace sys.excepthook
+        code = command.main(list(words), PROGRAM, standalone_mode=False) or ExitCode.DONE
         sys.stdout.flush()
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from mnistcli.console.streams import Output
     from mnistcli.results import EvaluateResult, EvaluationResult
 
+EXAMPLES = """
+mnistcli evaluate mlp.h5
+mnistcli evaluate *.h5 --split train
+mnistcli evaluate mlp.h5 -q --fail-under accuracy=0.97
+mnistcli evaluate theirs.h5 --dataset mnist --normalization unit --json
+"""
+
 
 def evaluate(
     models: Annotated[

@@ -9,6 +9,13 @@ import typer
 
 from mnistcli.cli.options import DataDir, Dataset, Debug, Json, Jsonl, NormalizationOption
 
+EXAMPLES = """
+mnistcli predict mlp.h5 digit.png --top 3
+mnistcli predict mlp.h5 --split test --first 20
+mnistcli predict mlp.h5 photos/ --jsonl
+mnistcli predict xor.h5 --input 0,1
+"""
+
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL.h5", help="A checkpoint.")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mnistcli.architecture import Architecture, plan_architecture
@@ -167,7 +167,7 @@ def open_dataset(
     """
     display = DownloadDisplay()
     try:
-        search = search_from_environment(data_dir, display.show)
+        search = replace(search_from_environment(data_dir), on_download=display.show)
         dataset = load_dataset(name, splits, search)
     finally:
         display.close()
@@ -200,8 +200,6 @@ def _with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
             f"its weights {found} do not fit this network's {wanted}",
             "use the config that it was trained with",
         )
-    from dataclasses import replace
-
     return replace(plan, initial_weights=initial.weights, init_from=str(initial.path))
 
 
@@ -235,8 +233,6 @@ def _prepare_resumed(request: Request, path: Path, console: Output) -> Plan:
             f"not the {plan.dataset.info.title} that {path} was trained on",
             "point --data-dir to the data of that run",
         )
-    from dataclasses import replace
-
     return replace(
         plan, start=checkpoint, threads=record.environment.threads, init_from=record.init_from
     )

@@ -12,6 +12,12 @@ from mnistcli.cli.options import Debug, Json
 if TYPE_CHECKING:
     from mnistcli.results import SummaryResult
 
+EXAMPLES = """
+mnistcli summary mlp.h5
+mnistcli summary mnist-mlp
+mnistcli summary mlp.h5 --weights --json
+"""
+
 
 def summary(
     source: Annotated[

@@ -11,6 +11,12 @@ from mnistcli.cli.choices import describe, list_choices, list_members
 from mnistcli.cli.options import DataDir, Debug, Json, Jsonl, Quiet
 from mnistcli.config.models import DatasetConfig, MlpModel, Model, Optimizer, TrainingConfig
 
+EXAMPLES = """
+mnistcli train
+mnistcli train mnist-mlp --epochs 5 -o mlp.h5
+mnistcli train my.yaml --set training.optimizer.momentum=0.9 --json | jq .test.accuracy
+mnistcli train --resume mlp.h5 --more 5
+"""
 _EXPERIMENT = "Experiment"
 _RUN = "Run"
 
@@ -158,19 +164,14 @@ def train(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    r"""Train a network and write its checkpoint.
+    """Train a network and write its checkpoint.
 
     The result on the test set goes to stdout; progress, the path and hints to stderr. Ctrl-C
     saves the run where it stands; --resume goes on from there to the same bits.
-
-    \b
-    mnistcli train
-    mnistcli train mnist-mlp --epochs 5 -o mlp.h5
-    mnistcli train my.yaml --set training.optimizer.momentum=0.9 --json | jq .test.accuracy
-    mnistcli train --resume mlp.h5 --more 5
     """
     del debug  # acted on when it was parsed
-    from mnistcli.cli.experiment import Request, run_experiment
+    from mnistcli.cli.experiment import run_experiment
+    from mnistcli.cli.preparation import Request
 
     run_experiment(
         Request(

@@ -1,0 +1,46 @@
+# Two commands on a fresh machine with Python and make: `make train` and `make test`.
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+EPOCHS ?= 100
+
+.PHONY: help train test test-all lint types clean
+
+help:
+	@echo 'make train     install into .venv and train the default recipe ($(EPOCHS) epochs)'
+	@echo 'make test      install into .venv and run the tests'
+	@echo 'make test-all  the slow tests too'
+	@echo 'make lint      ruff, in its checking and its formatting part'
+	@echo 'make types     mypy --strict on all of src'
+	@echo 'make clean     remove .venv and caches'
+
+$(VENV)/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'installing mnistcli into $(VENV) (TensorFlow takes half a minute)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+train: $(VENV)/.installed
+	@$(BIN)/mnistcli train --epochs $(EPOCHS) --dataset auto
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest --cov
+
+test-all: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest --cov -m 'slow or not slow'
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	@$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,121 @@
+"""What several test files share: small real data, a command runner, real networks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mnistcli.datasets.dataset import Split
+from mnistcli.datasets.synthetic import draw_digits
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+@pytest.fixture(scope="session")
+def mnist_directory() -> Path:
+    """The folder that MNISTCLI_DATA_DIR names, where it holds the real MNIST."""
+    directory = Path(os.environ.get("MNISTCLI_DATA_DIR", ""))
+    if not (directory / "mnist.npz").is_file():
+        pytest.skip("MNISTCLI_DATA_DIR names no folder with mnist.npz")
+    return directory
+
+
+def make_digits(count: int, seed: int) -> Split:
+    """Drawn digits, every class equally often."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.arange(count) % 10).astype(np.uint8)
+    return Split(draw_digits(labels, generator), labels)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Split:
+    """1,050 drawn digits: ten batches of 100 and a smaller one."""
+    return make_digits(1050, seed=1)
+
+
+@pytest.fixture(scope="session")
+def digits_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose mnist.npz holds 1,050 + 200 drawn digits in MNIST's layout."""
+    directory = tmp_path_factory.mktemp("data")
+    train, test = make_digits(1050, seed=1), make_digits(200, seed=2)
+    np.savez_compressed(
+        directory / "mnist.npz",
+        x_train=train.images,
+        y_train=train.labels,
+        x_test=test.images,
+        y_test=test.labels,
+    )
+    return directory
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its answer under --json."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    digits_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
+    """Runs a command line in this process, in an empty directory, with drawn digits as MNIST."""
+    from mnistcli.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MNISTCLI_DATA_DIR", str(digits_directory))
+    monkeypatch.setenv("MNISTCLI_OFFLINE", "1")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
+
+    def run_words(*words: object) -> Ended:
+        capsys.readouterr()
+        code = app.run([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run_words
+
+
+@pytest.fixture
+def environment(run: Run) -> dict[str, str]:
+    """The environment that `run` sees, for processes of their own."""
+    del run
+    return {**os.environ, "PYTHONPATH": str(SOURCE), "COLUMNS": "100"}
+
+
+@pytest.fixture
+def spawn(environment: dict[str, str]) -> Run:
+    """Runs a command line in a process of its own, where the process is the subject."""
+
+    def run_process(*words: object, **options: Any) -> Ended:
+        command = [sys.executable, "-m", "mnistcli", *map(str, words)]
+        merged = {**environment, **options.pop("env", {})}
+        ended = subprocess.run(
+            command, env=merged, capture_output=True, text=True, timeout=120, check=False, **options
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    return run_process
