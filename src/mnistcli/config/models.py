@@ -2,8 +2,7 @@
 
 The models are strict (a string is no number, `true` is no 1), frozen, and know no other keys.
 Names and defaults of layers, initializers, losses and optimizers are Keras'.
-Rules that join several keys live in `mnistcli.config.rules`; messages read bounds, choices and
-titles off these classes, by way of `mnistcli.config.schema`.
+Rules over several keys are in `mnistcli.config.rules`; messages read the rest off these classes.
 """
 
 from __future__ import annotations
