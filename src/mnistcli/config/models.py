@@ -2,7 +2,7 @@
 
 The models are strict (a string is no number, `true` is no 1), frozen, and know no other keys.
 Names and defaults of layers, initializers, losses and optimizers are Keras'.
-Rules that join several keys live in `mnistcli.config.rules`.
+Rules over several keys are in `mnistcli.config.rules`; messages read the rest off these classes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ LearningRate = Annotated[
 ]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Epsilon = Annotated[float, Field(gt=0, le=1, description="Keeps divisions away from 0.")]
+WeightBound = Annotated[float, Field(ge=-1e6, le=1e6)]
 WeightDecay = Annotated[
     float | None, Field(ge=0, le=1, description="Decoupled weight decay; null: none.")
 ]
@@ -80,16 +81,16 @@ class RandomNormal(StrictModel):
     """Weights drawn from a normal distribution."""
 
     name: Literal["random_normal", "truncated_normal"]
-    mean: float = 0.0
-    stddev: float = Field(0.05, ge=0)
+    mean: WeightBound = 0.0
+    stddev: float = Field(0.05, ge=0, le=1e6)
 
 
 class RandomUniform(StrictModel):
     """Weights drawn evenly between two bounds."""
 
     name: Literal["random_uniform"]
-    minval: float = -0.05
-    maxval: float = 0.05
+    minval: WeightBound = -0.05
+    maxval: WeightBound = 0.05
 
 
 class NamedInitializer(StrictModel):
@@ -152,6 +153,7 @@ class MlpModel(_Model):
         Field(min_length=1, max_length=MAX_HIDDEN_LAYERS, strict=False),
     ] = Field(
         (HiddenLayer(units=128),),
+        title="hidden layers",
         description="The hidden layers, each a number of units or"
         " {units, activation, dropout, name}.",
     )
@@ -235,7 +237,7 @@ class TrainingConfig(StrictModel):
         0, ge=0, le=MAX_SEED, description="Decides initial weights, orders, splits and dropout."
     )
     checkpoint_every: int = Field(
-        1, ge=1, description="Epochs between checkpoints, at most one every few seconds."
+        1, ge=1, le=1_000_000, description="Epochs between checkpoints, seconds apart at least."
     )
 
 

@@ -1,0 +1,127 @@
+"""Defaults < YAML < overrides: one frozen config, or one error with all that is wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from mnistcli.config.faults import Fault, is_related, to_problem
+from mnistcli.config.models import Config
+from mnistcli.config.overrides import Assignment, Override, apply_overrides, find_flag
+from mnistcli.config.recipes import DEFAULT_RECIPE
+from mnistcli.config.schema import write_out
+from mnistcli.config.sources import ConfigSource, read_source
+from mnistcli.config.validation import Validated, validate, validate_rules
+from mnistcli.config.yaml_document import YamlDocument
+from mnistcli.config.yaml_source import parse_yaml
+from mnistcli.errors import ConfigError, Problem
+
+_AFTER_THE_FILE = sys.maxsize
+_Order = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A config, and what the user should hear about it.
+
+    Attributes:
+        config: complete and valid.
+        notices: what the overrides changed beyond the keys they name; one line each.
+        source: the file's path as it was given, or the recipe's name.
+    """
+
+    config: Config
+    notices: tuple[str, ...]
+    source: str
+
+
+def load_config(source: str | None, overrides: Sequence[Override] = ()) -> LoadedConfig:
+    """Load a config.
+
+    Args:
+        source: the path of a YAML file or the name of a recipe, which wins over a file of the
+            same name; null for the default recipe.
+        overrides: keys that take precedence, in the order they were typed.
+
+    Raises:
+        ConfigError: the source cannot be read, or something in it or in the overrides is wrong;
+            all problems at once, in the order of the file, then of the flags.
+    """
+    text = read_source(DEFAULT_RECIPE if source is None else source)
+    document = _read_document(text)
+    file = _validate_file(document)
+    overridden = apply_overrides(file.config, overrides)
+    final = validate(write_out(overridden.values))
+    faults = [fault for fault in final.faults if not is_related(fault.path, file.broken)]
+    faults += validate_rules(final.config, (*file.broken, *final.broken))
+    places = _Places(text.label, document, tuple(overridden.assignments))
+    problems = places.sort_problems(file.faults, faults, overridden.problems)
+    if problems:
+        raise ConfigError(problems)
+    return LoadedConfig(final.config, tuple(overridden.notices), text.name)
+
+
+def _read_document(source: ConfigSource) -> YamlDocument:
+    """An empty file is legal: it means the defaults."""
+    document = parse_yaml(source.data, source.label)
+    if document.value is not None and not isinstance(document.value, dict):
+        _refuse_top_level(document, source.label)
+    return document
+
+
+def _refuse_top_level(document: YamlDocument, label: str) -> NoReturn:
+    """A list or a word at the top is not a config at all."""
+    place = f"{label}:{document.value_marks[()]}"
+    what = "expected the blocks dataset, model and training at the top level"
+    faults = [fault.place_in(label) for fault in document.faults]
+    raise ConfigError([*faults, Problem(place, what, "write key: value lines")])
+
+
+def _validate_file(document: YamlDocument) -> Validated:
+    """The file is judged by itself: a flag over a wrong key does not make it right."""
+    values = write_out({} if document.value is None else document.value)
+    return validate(values, tuple(fault.path for fault in document.faults))
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Knows where each key was written: in the file, or in a flag."""
+
+    label: str
+    document: YamlDocument
+    assignments: tuple[Assignment, ...]
+
+    def sort_problems(
+        self, in_file: Iterable[Fault], in_all: Iterable[Fault], refused: Iterable[Problem]
+    ) -> list[Problem]:
+        """Put mistakes in the file's order; those of flags come after, in theirs."""
+        placed = [
+            ((fault.mark.line, fault.mark.column), fault.place_in(self.label))
+            for fault in self.document.faults
+        ]
+        placed += [self.place_in_file(fault) for fault in in_file]
+        placed += [self.place(fault) for fault in in_all]
+        placed.sort(key=lambda pair: pair[0])
+        return [*(problem for _, problem in placed), *refused]
+
+    def place(self, fault: Fault) -> tuple[_Order, Problem]:
+        """A flag that takes part is to blame, since it was typed last."""
+        for path in (fault.path, *fault.involves):
+            index = find_flag(path, self.assignments)
+            if index is not None:
+                flag = self.assignments[index].flag
+                hint = fault.hint if fault.flag_hint is None else fault.flag_hint
+                return (_AFTER_THE_FILE, index), to_problem(fault.what, hint, flag, fault.path)
+        return self.place_in_file(fault)
+
+    def place_in_file(self, fault: Fault) -> tuple[_Order, Problem]:
+        """The first of a fault's keys that the file has tells the line."""
+        paths = (fault.path, *fault.involves)
+        written = next((path for path in paths if self.document.is_written(path)), fault.path)
+        mark = self.document.find_mark(written, is_key=fault.is_key)
+        where = f"{self.label}:{mark}" if mark else self.label
+        order = (mark.line, mark.column) if mark else (_AFTER_THE_FILE, -1)
+        shown = fault.path if fault.is_key else self.document.shorten(fault.path)
+        return order, to_problem(fault.what, fault.hint, where, shown)

@@ -1,0 +1,75 @@
+"""A config as text: YAML for people, JSON for the checkpoint's record."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from mnistcli.config.faults import format_path, format_value, to_problem
+from mnistcli.config.models import Config
+from mnistcli.config.validation import validate, validate_rules
+from mnistcli.config.yaml_document import MAX_BYTES
+from mnistcli.errors import ConfigError, Problem
+
+_BY_TOOL = "the file was not written by this tool, or changed since"
+
+
+def dump_config(config: Config) -> str:
+    """Write every key of a config as YAML, in the order of the models; loading gives it back."""
+    import yaml  # reading a checkpoint's record should not wait for it
+
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def config_to_json(config: Config) -> str:
+    """Write every key of a config as one line of JSON."""
+    return json.dumps(config.model_dump(mode="json"), allow_nan=False)
+
+
+def config_from_json(text: str, where: str) -> Config:
+    """Read what `config_to_json` wrote; keys that it lacks take their defaults.
+
+    Args:
+        text: JSON from a file that may come from anybody; it is validated, never executed.
+        where: what messages call the place.
+
+    Raises:
+        ConfigError: it is no JSON object, or not a valid config; all problems at once.
+    """
+    validated = validate(_parse_json(text, where))
+    faults = [*validated.faults, *validate_rules(validated.config, validated.broken)]
+    if faults:
+        raise ConfigError([to_problem(f.what, f.hint, where, f.path) for f in faults])
+    return validated.config
+
+
+def _parse_json(text: str, where: str) -> dict[str, Any]:
+    """Strict JSON: no NaN, no key twice, nothing huge."""
+    if len(text) > MAX_BYTES:
+        _refuse(where, f"a config of {len(text)} characters")
+    try:
+        values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_join_pairs)
+    except (ValueError, RecursionError) as error:
+        _refuse(where, f"its config is not valid JSON: {error}")
+    if not isinstance(values, dict):
+        _refuse(where, f"its config is {format_value(values)}, not an object")
+    return values
+
+
+def _refuse(where: str, what: str) -> NoReturn:
+    """The record is not meant to be mended by hand."""
+    raise ConfigError([Problem(where, what, _BY_TOOL)])
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Python's JSON knows NaN and Infinity, JSON does not."""
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _join_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Python's JSON lets the last of two equal keys win."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f"key {format_path((twice,))} given twice")
+    return values

@@ -1,0 +1,323 @@
+"""Every mistake in a config file is one line: the place, the mistake, the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mnistcli.config import load_config
+from mnistcli.errors import ConfigError, ExitCode
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def lines_for(text: str | bytes) -> list[str]:
+    Path("c.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ConfigError) as caught:
+        load_config("c.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+ONE_PROBLEM = {
+    # unknown keys
+    "training:\n  optimzer: sgd\n": (
+        "c.yaml:2:3: training.optimzer: unknown key. Did you mean optimizer?"
+    ),
+    "epochs: 3\n": "c.yaml:1:1: epochs: unknown key. Did you mean training.epochs?",
+    "dataset: {activation: relu}": (
+        "c.yaml:1:11: dataset.activation: unknown key. Did you mean model.activation?"
+    ),
+    "foo: 3": "c.yaml:1:1: foo: unknown key. The keys here are dataset, model, training",
+    '"a b\\n": 3': (
+        "c.yaml:1:1: 'a b\\n': unknown key. The keys here are dataset, model, training"
+    ),
+    "dataset: {1: 2}": (
+        "c.yaml:1:11: dataset.1: unknown key. The keys here are name, normalization, validation"
+    ),
+    "model:\n  hidden: [64]\n": (
+        "c.yaml:2:3: model.hidden: softmax has no hidden layers. Set model.type: mlp, or remove it"
+    ),
+    "training: {optimizer: {name: adam, momentum: 0.9}}": (
+        "c.yaml:1:36: training.optimizer.momentum: adam has no momentum."
+        " Set training.optimizer.name: sgd or rmsprop, or remove it"
+    ),
+    "training: {optimizer: {name: adam, adam: 1}}": (
+        "c.yaml:1:36: training.optimizer.adam: unknown key. The keys here are learning_rate,"
+        " beta_1, beta_2, epsilon, name, weight_decay"
+    ),
+    "model: {kernel_initializer: {stddev: 1.0}}": (
+        "c.yaml:1:30: model.kernel_initializer.stddev: glorot_uniform has no stddev."
+        " Set model.kernel_initializer.name: random_normal or truncated_normal, or remove it"
+    ),
+    # wrong types
+    "training:\n  epochs: ten": (
+        "c.yaml:2:11: training.epochs: expected a whole number from 1 to 1000000, received 'ten'"
+    ),
+    "training: {epochs: 10.0}": (
+        "c.yaml:1:20: training.epochs: expected a whole number from 1 to 1000000, received 10.0."
+        " Write 10"
+    ),
+    "training: {epochs: '10'}": (
+        "c.yaml:1:20: training.epochs: expected a whole number from 1 to 1000000, received '10'."
+        " Write 10 without quotes"
+    ),
+    "training: {epochs: 1_000}": (
+        "c.yaml:1:20: training.epochs: expected a whole number from 1 to 1000000,"
+        " received '1_000'. Write 1000"
+    ),
+    "training: {epochs: 1:30}": (
+        "c.yaml:1:20: training.epochs: expected a whole number from 1 to 1000000, received '1:30'"
+    ),
+    "training: {epochs: true}": (
+        "c.yaml:1:20: training.epochs: expected a whole number from 1 to 1000000, received true"
+    ),
+    "training: {epochs: 2001-01-01}": (
+        "c.yaml:1:20: training.epochs: expected a whole number from 1 to 1000000,"
+        " received '2001-01-01'"
+    ),
+    "training: {shuffle: yes}": (
+        "c.yaml:1:21: training.shuffle: expected true or false, received 'yes'. Write true"
+    ),
+    "training: {shuffle: 0}": ("c.yaml:1:21: training.shuffle: expected true or false, received 0"),
+    "training:\n": (
+        "c.yaml:1:10: training: expected a mapping with keys among epochs, batch_size, optimizer,"
+        " loss, shuffle, seed, checkpoint_every, received null."
+        " Give it a key, or remove it for the defaults"
+    ),
+    "model: mlp": (
+        "c.yaml:1:8: model: expected a mapping with the key type: one of softmax, mlp,"
+        " received 'mlp'"
+    ),
+    "training: {optimizer: [sgd]}": (
+        "c.yaml:1:23: training.optimizer: expected one of sgd, rmsprop, adam, nadam, adamw,"
+        " or a mapping with the key name, received a list of 1"
+    ),
+    "model: {type: mlp, hidden: 64}": (
+        "c.yaml:1:28: model.hidden: expected a list of 1 to 64 entries, received 64. Write [64]"
+    ),
+    "model: {type: mlp, hidden: []}": (
+        "c.yaml:1:28: model.hidden: expected a list of 1 to 64 entries, received an empty list"
+    ),
+    "model: {type: mlp, hidden: [{name: a}]}": (
+        "c.yaml:1:29: model.hidden.0.units: missing. Give it a whole number from 1 to 65536"
+    ),
+    "model: {type: mlp, hidden: [64, true]}": (
+        "c.yaml:1:33: model.hidden.1: expected a whole number from 1 to 65536, or a mapping with"
+        " keys among units, activation, dropout, name, received true"
+    ),
+    "model: {type: mlp, hidden: [{units: 3, name: 1a}]}": (
+        "c.yaml:1:46: model.hidden.0.name: expected text that matches"
+        " ^[A-Za-z][A-Za-z0-9_-]{0,63}$, or null, received '1a'"
+    ),
+    # choices
+    "dataset: {name: mnits}": (
+        "c.yaml:1:17: dataset.name: expected one of mnist, cifar10, synthetic, xor, auto,"
+        " received 'mnits'. Did you mean mnist?"
+    ),
+    "training: {optimizer: adm}": (
+        "c.yaml:1:23: training.optimizer: expected one of sgd, rmsprop, adam, nadam, adamw,"
+        " received 'adm'. Did you mean adam?"
+    ),
+    "training: {optimizer: {name: 3}}": (
+        "c.yaml:1:30: training.optimizer.name: expected one of sgd, rmsprop, adam, nadam, adamw,"
+        " received 3"
+    ),
+    "dataset: {validation: tset}": (
+        "c.yaml:1:23: dataset.validation: expected a number from 0 to below 1, or test,"
+        " received 'tset'. Did you mean test?"
+    ),
+    # ranges
+    "model: {type: mlp, hidden: [64, 0]}": (
+        "c.yaml:1:33: model.hidden.1: expected a whole number from 1 to 65536, received 0"
+    ),
+    "training: {seed: -1}": (
+        "c.yaml:1:18: training.seed: expected a whole number from 0 to 4294967295, received -1"
+    ),
+    "training: {optimizer: {learning_rate: 0}}": (
+        "c.yaml:1:39: training.optimizer.learning_rate: expected a number above 0, up to 1000000,"
+        " received 0"
+    ),
+    "training: {optimizer: {learning_rate: 1e400}}": (
+        "c.yaml:1:39: training.optimizer.learning_rate: expected a number above 0, up to 1000000,"
+        " received inf"
+    ),
+    "training: {optimizer: {learning_rate: .nan}}": (
+        "c.yaml:1:39: training.optimizer.learning_rate: expected a number above 0, up to 1000000,"
+        " received nan"
+    ),
+    "training: {optimizer: {name: adamw, weight_decay: -.inf}}": (
+        "c.yaml:1:51: training.optimizer.weight_decay: expected a number from 0 to 1, or null,"
+        " received -inf"
+    ),
+    # the YAML itself
+    "training: {epochs: 010}": (
+        "c.yaml:1:20: training.epochs: '010' is octal in YAML 1.1 and decimal in YAML 1.2."
+        " Write 10 without the leading zero"
+    ),
+    f"training: {{epochs: {'9' * 5000}}}": (
+        "c.yaml:1:20: training.epochs: a number of 5000 digits. Write a smaller one"
+    ),
+    "training:\n  epochs: 3\n  epochs: 4\n": (
+        "c.yaml:3:3: training.epochs: key given twice, first on line 2. Remove one of them"
+    ),
+    "training: !!python/object:os.system {epochs: 3}": (
+        "c.yaml:1:11: training: tag !!python/object:os.system is not allowed. Remove it"
+    ),
+    "training: {seed: !!timestamp 2001-01-01}": (
+        "c.yaml:1:18: training.seed: tag !!timestamp is not allowed. Remove it"
+    ),
+    "training: {optimizer: {name: !!binary YWRhbQ==}}": (
+        "c.yaml:1:30: training.optimizer.name: tag !!binary is not allowed. Remove it"
+    ),
+    "training: {seed: *s}": (
+        "c.yaml:1:18: training.seed: alias *s has no finished anchor &s before it."
+        " Write the value itself"
+    ),
+    "? [a]\n: 1": "c.yaml:1:3: expected a key, a plain word. Write key: value",
+    "- 1": (
+        "c.yaml:1:1: expected the blocks dataset, model and training at the top level."
+        " Write key: value lines"
+    ),
+    "{}\n---\n{}\n": "c.yaml:2:1: a second document begins. Keep one document a file",
+    "training:\n\tepochs: 3": (
+        "c.yaml:2:1: not valid YAML: found character that cannot start any token."
+        " Indent with spaces, and put quotes around text that begins with @, ` or %"
+    ),
+    "training: {epochs: 3": (
+        "c.yaml:2:1: not valid YAML: did not find expected ',' or '}'"
+        " (while parsing a flow mapping from line 1)."
+        " Check the indentation, brackets and quotes up to here"
+    ),
+    "a: b: c": (
+        "c.yaml:1:5: not valid YAML: mapping values are not allowed in this context."
+        " Check the indentation; put quotes around text that contains a colon"
+    ),
+    b"a: 1\nb: \xff": "c.yaml:2:4: byte 0xff is not UTF-8. Save the file as UTF-8 text",
+    "a: \0": "c.yaml:1:4: character U+0000 is not allowed in YAML. Remove it",
+    "[" * 100: "c.yaml:1:34: nested more than 32 deep. A config is at most 5 deep",
+    "#" * (2**20 + 1): (
+        "c.yaml: larger than 1 MiB, too large for a config. Give a config's YAML file"
+    ),
+    # several keys together
+    "training: {loss: binary_crossentropy}": (
+        "c.yaml:1:18: training.loss: binary_crossentropy does not match softmax outputs."
+        " Set training.loss: categorical_crossentropy, or model.output_activation: sigmoid"
+    ),
+    "model: {type: mlp, hidden: [{units: 3, name: dense_1}]}": (
+        "c.yaml:1:46: model.hidden.0.name: dense_1 is a name that Keras gives itself."
+        " Choose another, or leave the name out"
+    ),
+    "model: {type: mlp, hidden: [{units: 3, name: a}, {units: 3, name: a}]}": (
+        "c.yaml:1:67: model.hidden.1.name: a is the name of model.hidden.0 too. Choose another"
+    ),
+    "training: {optimizer: {nesterov: true}}": (
+        "c.yaml:1:34: training.optimizer.nesterov: nesterov needs momentum above 0."
+        " Set momentum: 0.9"
+    ),
+    "model: {bias_initializer: {name: random_uniform, minval: 1}}": (
+        "c.yaml:1:58: model.bias_initializer.minval: minval 1.0 is above maxval 0.05. Exchange them"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", ONE_PROBLEM, ids=lambda text: repr(text[:60]))
+def test_a_mistake_is_one_line_with_place_and_way_out(text: str | bytes) -> None:
+    assert lines_for(text) == [ONE_PROBLEM[text]]
+
+
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
+    text = (
+        "training:\n"
+        "  seed: 1.5\n"
+        "  seed: 2\n"
+        "  optimizer: {name: sgd, nesterov: true, rho: 1}\n"
+        "dataset: {name: xor, normalization: none}\n"
+        "model: {output_activation: sigmod, flatten: true}\n"
+    )
+    assert lines_for(text) == [
+        "c.yaml:3:3: training.seed: key given twice, first on line 2. Remove one of them",
+        "c.yaml:4:36: training.optimizer.nesterov: nesterov needs momentum above 0."
+        " Set momentum: 0.9",
+        "c.yaml:4:42: training.optimizer.rho: sgd has no rho."
+        " Set training.optimizer.name: rmsprop, or remove it",
+        "c.yaml:5:17: training.loss: xor has one output unit, categorical_crossentropy needs one"
+        " for each class. Set loss: mean_squared_error or binary_crossentropy",
+        "c.yaml:6:28: model.output_activation: expected one of softmax, sigmoid,"
+        " received 'sigmod'. Did you mean sigmoid?",
+        "c.yaml:6:45: model.flatten: xor's rows are no images. Set flatten: false",
+    ]
+
+
+def test_xor_refuses_what_its_four_rows_and_one_unit_cannot_do() -> None:
+    assert lines_for("dataset:\n  validation: 0.5\n  name: xor\n") == [
+        "c.yaml:2:15: dataset.validation: xor's four rows leave none to hold out."
+        " Set validation: 0.0",
+        "c.yaml:3:9: dataset.normalization: xor's rows are 0 and 1 already, unit would divide"
+        " them by 255. Set normalization: none",
+        "c.yaml:3:9: model.output_activation: xor has one output unit, and softmax of one unit is"
+        " always 1. Set output_activation: sigmoid",
+        "c.yaml:3:9: training.loss: xor has one output unit, categorical_crossentropy needs one"
+        " for each class. Set loss: mean_squared_error or binary_crossentropy",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: {output_activation: sigmoid}\ntraining: {loss: categorical_crossentropy}",
+        "model: {output_activation: sigmoid}\ntraining: {loss: sparse_categorical_crossentropy}",
+        "model: {output_activation: sigmoid}\ntraining: {loss: binary_crossentropy}",
+        "training: {loss: mean_squared_error}",
+    ],
+)
+def test_heads_and_losses_that_match_are_legal(text: str) -> None:
+    Path("c.yaml").write_text(text)
+    assert load_config("c.yaml").notices == ()
+
+
+def test_aliases_are_expanded_but_not_without_bound() -> None:
+    laughs = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+        f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+        for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    assert lines_for(laughs) == [
+        "c.yaml:4:36: more than 10000 values, aliases expanded. A config needs a few dozen"
+    ]
+
+
+def test_a_config_error_leaves_with_exit_code_2() -> None:
+    assert ConfigError.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("mnist-sofmax", "mnist-sofmax: no such file or recipe. Did you mean mnist-softmax?"),
+        ("mine.yml", "mine.yml: no such file or recipe. Did you mean mine.yaml?"),
+        ("below/mine.yml", "below/mine.yml: no such file or recipe. Did you mean below/mine.yaml?"),
+        ("below", "below: is a folder. Give the path of a YAML file in it"),
+        (
+            "qqq",
+            "qqq: no such file or recipe. Give a YAML file, or one of the recipes mnist-softmax,"
+            " cifar10-mlp, mnist-gradient-tape, mnist-mlp, mnist-softmax-adam,"
+            " mnist-softmax-b100, mnist-softmax-b2048, mnist-softmax-sgd5, xor",
+        ),
+    ],
+)
+def test_a_source_that_is_not_there_names_the_nearest(source: str, line: str) -> None:
+    Path("below").mkdir()
+    for name in ("mine.yaml", "below/mine.yaml"):
+        Path(name).write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load_config(source)
+    assert [str(problem) for problem in caught.value.problems] == [line]
+
+
+@pytest.mark.parametrize("source", ["", "a\0b", "x" * 5000])
+def test_a_source_that_cannot_be_a_file_is_a_config_error(source: str) -> None:
+    with pytest.raises(ConfigError):
+        load_config(source)

@@ -1,0 +1,276 @@
+"""Flags and `--set` take precedence over the file, and say what else they change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
+from mnistcli.config.models import Adam, HiddenLayer, MlpModel, Rmsprop, Sgd, SoftmaxModel
+from mnistcli.errors import ConfigError, UsageError
+
+FILE = """\
+model:
+  type: mlp
+  hidden: [64, {units: 32, name: Narrow}]
+  activation: tanh
+  kernel_initializer: {name: random_normal, stddev: 1.0}
+training:
+  optimizer: {name: sgd, learning_rate: 0.5, momentum: 0.9, nesterov: true}
+"""
+
+
+def load(folder: Path, *overrides: Override | str, text: str = FILE) -> LoadedConfig:
+    path = folder / "c.yaml"
+    path.write_text(text)
+    return load_config(
+        str(path), [parse_assignment(o) if isinstance(o, str) else o for o in overrides]
+    )
+
+
+def optimizer(name: str) -> Override:
+    return Override("training.optimizer.name", name, "--optimizer")
+
+
+def learning_rate(value: object) -> Override:
+    return Override("training.optimizer.learning_rate", value, "--learning-rate")
+
+
+def lines_for(folder: Path, *overrides: Override | str, text: str = FILE) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        load(folder, *overrides, text=text)
+    return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
+
+
+def test_a_set_value_is_strict_yaml() -> None:
+    assert parse_assignment("training.optimizer.learning_rate=1e-3") == Override(
+        "training.optimizer.learning_rate", 0.001, "--set"
+    )
+    assert parse_assignment("model.hidden = [256, {units: 128}]") == Override(
+        "model.hidden", [256, {"units": 128}], "--set"
+    )
+    assert parse_assignment("model.hidden.0.name=a=b").value == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "training.epochs",
+            "--set: 'training.epochs' is no key=value. Write --set training.epochs=10 for example",
+        ),
+        ("=3", "--set: '=3' is no key=value. Write --set training.epochs=10 for example"),
+        ("training.seed=!!int 3", "--set training.seed: tag !!int is not allowed. Remove it"),
+        (
+            "training.seed=010",
+            "--set training.seed: '010' is octal in YAML 1.1 and decimal in YAML 1.2."
+            " Write 10 without the leading zero",
+        ),
+        (
+            "model.hidden=[1",
+            "--set model.hidden:2:1: not valid YAML: did not find expected ',' or ']'"
+            " (while parsing a flow sequence from line 1)."
+            " Check the indentation, brackets and quotes up to here",
+        ),
+    ],
+)
+def test_a_set_that_cannot_be_read_is_a_usage_error(text: str, line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_assignment(text)
+    assert str(caught.value) == line
+
+
+def test_single_keys_are_set_even_inside_lists(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        Override("training.epochs", 3, "--epochs"),
+        "model.hidden.0.units=16",
+        "model.hidden.1=8",
+        learning_rate(1),
+    ).config
+    assert config.training.epochs == 3
+    assert isinstance(config.model, MlpModel)
+    assert config.model.hidden == (HiddenLayer(units=16), HiddenLayer(units=8, name="Narrow"))
+    assert config.training.optimizer == Sgd(
+        name="sgd", learning_rate=1.0, momentum=0.9, nesterov=True
+    )
+
+
+@pytest.mark.parametrize("change", [optimizer("adam"), "training.optimizer=adam"])
+def test_a_new_optimizer_takes_its_own_defaults_and_says_so(
+    tmp_path: Path, change: Override | str
+) -> None:
+    loaded = load(tmp_path, change)
+    assert loaded.config.training.optimizer == Adam(name="adam")
+    assert loaded.notices == (
+        "optimizer adam takes its default learning rate 0.001",
+        "optimizer adam drops sgd's momentum, nesterov",
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [learning_rate(0.1), optimizer("adam")],
+        ["training.optimizer={name: adam, learning_rate: 0.1}"],
+    ],
+)
+def test_a_new_optimizer_with_a_learning_rate_needs_no_notice_of_it(
+    tmp_path: Path, changes: list[Override | str]
+) -> None:
+    loaded = load(tmp_path, *changes, text="training: {optimizer: sgd}")
+    assert loaded.config.training.optimizer == Adam(name="adam", learning_rate=0.1)
+    assert loaded.notices == ()
+
+
+def test_the_same_optimizer_keeps_the_settings_of_the_file(tmp_path: Path) -> None:
+    loaded = load(tmp_path, optimizer("sgd"))
+    assert loaded.config.training.optimizer == Sgd(
+        name="sgd", learning_rate=0.5, momentum=0.9, nesterov=True
+    )
+    assert loaded.notices == ()
+
+
+def test_a_setting_given_with_the_new_optimizer_is_not_called_dropped(tmp_path: Path) -> None:
+    loaded = load(tmp_path, optimizer("rmsprop"), "training.optimizer.momentum=0.5")
+    assert loaded.config.training.optimizer == Rmsprop(name="rmsprop", momentum=0.5)
+    assert loaded.notices == (
+        "optimizer rmsprop takes its default learning rate 0.001",
+        "optimizer rmsprop drops sgd's nesterov",
+    )
+
+
+def test_another_type_of_model_keeps_the_keys_that_both_have(tmp_path: Path) -> None:
+    loaded = load(tmp_path, Override("model.type", "softmax", "--model"))
+    assert isinstance(loaded.config.model, SoftmaxModel)
+    assert loaded.config.model.kernel_initializer.name == "random_normal"
+    assert loaded.notices == ("model softmax drops mlp's hidden, activation",)
+
+
+def test_a_model_that_gains_hidden_layers_starts_from_its_defaults() -> None:
+    loaded = load_config(
+        None,
+        [parse_assignment("model.hidden.0.dropout=0.5"), Override("model.type", "mlp", "--model")],
+    )
+    assert isinstance(loaded.config.model, MlpModel)
+    assert loaded.config.model.hidden == (HiddenLayer(units=128, dropout=0.5),)
+    assert (loaded.notices, loaded.source) == ((), "mnist-softmax")
+
+
+def test_another_initializer_says_what_it_does_not_have(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "model.kernel_initializer=zeros")
+    assert loaded.config.model.kernel_initializer.name == "zeros"
+    assert loaded.notices == ("kernel_initializer zeros drops random_normal's stddev",)
+
+
+REFUSED: list[tuple[list[Override | str], str]] = [
+    (
+        [Override("training.epochs", 3, "--epochs"), "training.epochs=4"],
+        "--set: training.epochs: already given by --epochs. Give it once",
+    ),
+    (
+        ["training.epochs=4", "training.epochs=4"],
+        "--set: training.epochs: already given by another --set. Give it once",
+    ),
+    (
+        ["training.optimizer=adam", optimizer("adam")],
+        "--optimizer: training.optimizer.name: already given by --set. Give it once",
+    ),
+    (
+        [Override("model.hidden", [3], "--hidden"), "model.hidden.0=3"],
+        "--set: model.hidden.0.units: model.hidden is already given by --hidden. Give it once",
+    ),
+    (
+        [Override("training.epochs", 0, "--epochs")],
+        "--epochs: training.epochs: expected a whole number from 1 to 1000000, received 0",
+    ),
+    (
+        ["training.optimzer.learning_rate=3"],
+        "--set: training.optimzer: unknown key. Did you mean training.optimizer?",
+    ),
+    (
+        ["training.optimizer.learning_rte=3"],
+        "--set: training.optimizer.learning_rte: unknown key."
+        " Did you mean training.optimizer.learning_rate?",
+    ),
+    (["epochs=3"], "--set: epochs: unknown key. Did you mean training.epochs?"),
+    (["a..b=1"], "--set: a: unknown key. The keys here are dataset, model, training"),
+    (
+        ["training.epochs.x=1"],
+        "--set: training.epochs.x: training.epochs is no block of keys. Set training.epochs itself",
+    ),
+    (
+        ["model.hidden.2.units=1"],
+        "--set: model.hidden has no entry 2. Its entries are 0 to 1",
+    ),
+    (
+        ["model.hidden.first.units=1"],
+        "--set: model.hidden has no entry first. Its entries are 0 to 1",
+    ),
+    (
+        [optimizer("adm")],
+        "--optimizer: training.optimizer.name: expected one of sgd, rmsprop, adam, nadam, adamw,"
+        " received 'adm'. Did you mean adam?",
+    ),
+    (
+        [optimizer("adam"), "training.optimizer.momentum=0.5"],
+        "--set: training.optimizer.momentum: adam has no momentum."
+        " Set training.optimizer.name=sgd too, or leave it out",
+    ),
+    (
+        [
+            Override("model.type", "softmax", "--model"),
+            Override("model.hidden", [3], "--hidden"),
+        ],
+        "--hidden: model.hidden: softmax has no hidden layers."
+        " Set model.type=mlp too, or leave it out",
+    ),
+    (
+        ["training.optimizer.momentum=0"],
+        "--set: training.optimizer.nesterov: nesterov needs momentum above 0."
+        " Add --set training.optimizer.momentum=0.9",
+    ),
+    (["training={}"], "--set: training: an empty mapping sets nothing. Give it a key"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "line"), REFUSED, ids=lambda value: str(value)[:70])
+def test_a_refused_override_names_its_flag(
+    tmp_path: Path, overrides: list[Override | str], line: str
+) -> None:
+    assert lines_for(tmp_path, *overrides) == [line]
+
+
+def test_mistakes_of_flags_come_after_those_of_the_file(tmp_path: Path) -> None:
+    text = "training:\n  epochs: ten\n  loss: binary_crossentropy\n"
+    overrides = [Override("training.epochs", 3, "--epochs"), "training.seed=x", "foo=1"]
+    assert lines_for(tmp_path, *overrides, text=text) == [
+        "c.yaml:2:11: training.epochs: expected a whole number from 1 to 1000000, received 'ten'",
+        "c.yaml:3:9: training.loss: binary_crossentropy does not match softmax outputs."
+        " Set training.loss: categorical_crossentropy, or model.output_activation: sigmoid",
+        "--set: training.seed: expected a whole number from 0 to 4294967295, received 'x'",
+        "--set: foo: unknown key. The keys here are dataset, model, training",
+    ]
+
+
+def test_a_flag_that_makes_keys_clash_is_the_place(tmp_path: Path) -> None:
+    assert lines_for(tmp_path, Override("dataset.name", "xor", "--dataset"), text="") == [
+        "--dataset: dataset.normalization: xor's rows are 0 and 1 already, unit would divide them"
+        " by 255. Add --set dataset.normalization=none",
+        "--dataset: model.output_activation: xor has one output unit, and softmax of one unit is"
+        " always 1. Add --set model.output_activation=sigmoid",
+        "--dataset: training.loss: xor has one output unit, categorical_crossentropy needs one"
+        " for each class. Add --set training.loss=mean_squared_error",
+    ]
+
+
+def test_an_override_can_mend_a_clash_in_the_file(tmp_path: Path) -> None:
+    text = "training: {loss: binary_crossentropy}"
+    config = load(tmp_path, "model.output_activation=sigmoid", text=text).config
+    assert config.training.loss == "binary_crossentropy"
+
+
+def test_a_conflict_is_a_config_error_with_exit_code_2(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        load(tmp_path, "training.seed=1", "training.seed=1")
