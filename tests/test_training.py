@@ -1,0 +1,160 @@
+"""The loop over epochs: what it hands out, how it stops, and that it can go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from mnistcli.architecture import plan_architecture
+from mnistcli.backend import load_backend
+from mnistcli.config.models import Config
+from mnistcli.datasets.dataset import Split
+from mnistcli.datasets.validation import split_validation
+from mnistcli.errors import DivergenceError
+from mnistcli.preprocessing import Preprocessing
+from mnistcli.state import Progress, RunState
+
+load_backend()
+
+from mnistcli import training as loop  # noqa: E402
+
+UNIT = Preprocessing(0.0, 255.0)
+
+
+def make_config(**training: object) -> Config:
+    return Config.model_validate(
+        {
+            "model": {"type": "mlp", "hidden": [16], "dropout": 0.2},
+            "training": {"batch_size": 100, "optimizer": "adam", "epochs": 3, **training},
+        }
+    )
+
+
+def make_training(config: Config, train: Split, validation: Split | None = None) -> loop.Training:
+    architecture = plan_architecture(config.model, (28, 28), 10)
+    return loop.Training(config, architecture, train, validation, UNIT)
+
+
+@dataclass
+class Diary:
+    """Writes down what it hears, and stops the run after a number of pieces."""
+
+    stop_after_pieces: int | None = None
+    pieces: list[loop.Live] = field(default_factory=list)
+    epochs: list[Progress] = field(default_factory=list)
+    states: list[RunState] = field(default_factory=list)
+    best: RunState | None = None
+
+    def on_piece(self, live: loop.Live) -> None:
+        self.pieces.append(live)
+
+    def on_epoch(self, progress: Progress) -> None:
+        self.epochs.append(progress)
+
+    def on_state(self, state: RunState, best: RunState | None) -> None:
+        self.states.append(state)
+        self.best = best
+
+    def is_stopping(self) -> bool:
+        return self.stop_after_pieces is not None and len(self.pieces) >= self.stop_after_pieces
+
+
+def assert_same_run(first: RunState, second: RunState) -> None:
+    for one, other in zip(first.network.weights, second.network.weights, strict=True):
+        assert one.tobytes() == other.tobytes()
+    for one, other in zip(first.network.optimizer, second.network.optimizer, strict=True):
+        assert one.values.tobytes() == other.values.tobytes()
+    assert first.progress.history == second.progress.history
+    assert first.progress.epoch == second.progress.epoch
+
+
+def test_hands_out_a_state_before_the_first_epoch_and_after_the_last(digits: Split) -> None:
+    diary = Diary()
+    final = make_training(make_config(), digits).fit(diary)
+    assert diary.states[0].progress == Progress()
+    assert diary.states[-1] is final
+    assert final.progress.epoch == 3
+    assert [live.step_count for live in diary.pieces] == [11] * len(diary.pieces)
+    assert [progress.epoch for progress in diary.epochs] == [1, 2, 3]
+    assert set(final.progress.history) == {"loss", "accuracy"}
+    assert len(final.progress.history["loss"]) == len(final.progress.epoch_durations_s) == 3
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 4, 6])
+def test_a_run_stopped_anywhere_and_resumed_ends_with_the_bits_of_one_that_was_not(
+    digits: Split, pieces: int
+) -> None:
+    config = make_config()
+    whole = make_training(config, digits).fit(Diary())
+
+    stopped = make_training(config, digits).fit(Diary(stop_after_pieces=pieces))
+    assert stopped.progress.epoch < 3
+    resumed = make_training(config, digits)
+    resumed.restore(stopped)
+
+    assert_same_run(resumed.fit(Diary()), whole)
+
+
+def test_seeds_decide_weights_and_orders(digits: Split) -> None:
+    first, same, other = (
+        make_training(make_config(seed=seed), digits).fit(Diary()) for seed in (1, 1, 2)
+    )
+    assert_same_run(first, same)
+    assert not np.array_equal(first.network.weights[0], other.network.weights[0])
+
+
+def test_without_shuffling_every_epoch_takes_the_order_of_the_file(digits: Split) -> None:
+    config = make_config(shuffle=False, batch_size=1050, epochs=1)
+    shuffled = make_config(shuffle=True, batch_size=1050, epochs=1)
+    in_order = make_training(config, digits).fit(Diary())
+    # In one batch of everything the order changes only how sums are rounded.
+    in_any_order = make_training(shuffled, digits).fit(Diary())
+    for one, other in zip(in_order.network.weights, in_any_order.network.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=0.02)
+
+
+def test_a_validation_set_is_monitored_and_chooses_the_best_epoch(digits: Split) -> None:
+    config = Config.model_validate(
+        {**make_config(epochs=4).model_dump(mode="json"), "dataset": {"validation": 0.2}}
+    )
+    train, validation = split_validation(digits, 0.2, seed=0)
+    diary = Diary()
+    final = make_training(config, train, validation).fit(diary)
+    losses = final.progress.history["val_loss"]
+    assert len(losses) == len(final.progress.history["val_accuracy"]) == 4
+    assert diary.best is not None
+    assert diary.best.progress.best_epoch == final.progress.best_epoch == np.argmin(losses) + 1
+
+
+def test_the_test_set_is_monitored_and_never_chooses(digits: Split) -> None:
+    config = Config.model_validate(
+        {**make_config(epochs=2).model_dump(mode="json"), "dataset": {"validation": "test"}}
+    )
+    diary = Diary()
+    final = make_training(config, digits, digits).fit(diary)
+    assert len(final.progress.history["val_loss"]) == 2
+    assert diary.best is None
+    assert final.progress.best_epoch == 0
+
+
+def test_a_run_that_diverges_stops_and_leaves_a_finite_state(digits: Split) -> None:
+    config = make_config(optimizer={"name": "sgd", "learning_rate": 1e6}, loss="mean_squared_error")
+    config = config.model_copy(
+        update={"model": config.model.model_copy(update={"activation": "exponential"})}
+    )
+    diary = Diary()
+    with pytest.raises(DivergenceError, match=r"^epoch 1: .* no longer finite"):
+        make_training(config, digits).fit(diary)
+    assert all(state.network.is_finite for state in diary.states)
+
+
+def test_validation_splits_are_stratified_seeded_and_disjoint(digits: Split) -> None:
+    train, validation = split_validation(digits, 0.2, seed=5)
+    again, _ = split_validation(digits, 0.2, seed=5)
+    other, _ = split_validation(digits, 0.2, seed=6)
+    assert len(train) == 840
+    assert np.bincount(validation.labels).tolist() == [21] * 10
+    np.testing.assert_array_equal(train.images, again.images)
+    assert not np.array_equal(train.images, other.images)
