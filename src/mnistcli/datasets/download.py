@@ -1,0 +1,201 @@
+"""One file from the network: mirrors in turn, resumed where it broke off, checked, then in place.
+
+What has arrived lies in `<name>.part` beside the target, locked while a process works on it: a
+second process waits, and finds the file when the first is done. Only contents with the expected
+sha256 ever get the target's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mnistcli import __version__
+from mnistcli.datasets.partfile import PartFile, reporting_disk
+from mnistcli.errors import DataError
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+OnDownload = Callable[[str, int, int | None], None]
+"""Hears of progress: file name, bytes so far, bytes in total (None: the server did not say)."""
+
+_TIMEOUT_S = 20.0
+_MAX_ATTEMPTS = 5
+_CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as published.
+
+    Attributes:
+        name: what it is called in the folder that it is downloaded to.
+        urls: its mirrors, tried in turn.
+        sha256: hex digest of the one right content.
+        max_bytes: more than this is not received.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str
+    max_bytes: int
+
+
+class _MirrorError(Exception):
+    """One mirror cannot give the file; the message says why."""
+
+
+class _BrokenOffError(_MirrorError):
+    """The transfer ended early; what has arrived is good to go on from."""
+
+
+def download_file(
+    remote: RemoteFile, directory: Path, on_download: OnDownload, alternative: str = ""
+) -> Path:
+    """Fetch a file, or wait for the process that is fetching it already.
+
+    Args:
+        remote: the file.
+        directory: where it goes; made where it does not exist.
+        on_download: hears of progress.
+        alternative: what else the user can do, a phrase; for the error's hint.
+
+    Returns:
+        The complete, checked file.
+
+    Raises:
+        DataError: no mirror could give the file. What has arrived is kept for the next try,
+            except contents that are known to be wrong.
+        ResourceError: the folder cannot be written, or the disk is full.
+    """
+    target = directory / remote.name
+    with reporting_disk(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with PartFile(
+        directory / f"{remote.name}.part", lambda size: on_download(remote.name, size, None)
+    ) as part:
+        if target.exists():  # the process that we waited for has done the work
+            part.delete()
+            return target
+        try:
+            _fetch(remote, part, on_download, alternative)
+        finally:
+            if part.size == 0:
+                part.delete()
+        part.rename(target)
+    return target
+
+
+def _fetch(remote: RemoteFile, part: PartFile, on_download: OnDownload, alternative: str) -> None:
+    """Mirrors hold the same bytes, so one goes on where another broke off."""
+    failures = []
+    for url in remote.urls:
+        try:
+            return _fetch_from(url, remote, part, on_download)
+        except _MirrorError as error:
+            failures.append(f"{urlsplit(url).netloc}: {error}")
+    kept = " (what has arrived is kept)" if part.size else ""
+    ways_out = (
+        f"check the network and try again{kept}",
+        f"put {remote.name} into a folder and name it with --data-dir",
+        alternative,
+    )
+    raise DataError(
+        remote.name,
+        f"cannot be downloaded: {'; '.join(failures)}",
+        ", or ".join(way_out for way_out in ways_out if way_out),
+    )
+
+
+def _fetch_from(url: str, remote: RemoteFile, part: PartFile, on_download: OnDownload) -> None:
+    """A transfer that breaks off is taken up again as long as each try brings something."""
+    for _ in range(_MAX_ATTEMPTS):
+        start = part.size
+        try:
+            _receive(url, remote, part, on_download)
+        except _BrokenOffError:
+            if part.size <= start:
+                raise
+            continue
+        if part.sha256() == remote.sha256:
+            return
+        part.truncate(0)
+        if start == 0:
+            raise _MirrorError("sent contents with another sha256 than the published one")
+    raise _MirrorError(f"broke off {_MAX_ATTEMPTS} times")
+
+
+def _receive(url: str, remote: RemoteFile, part: PartFile, on_download: OnDownload) -> None:
+    """Append what is missing; from the start where the server knows no ranges."""
+    with _open_url(url, start=part.size) as response:
+        if response is None:
+            return
+        received = _place_range(response, part)
+        total = None if response.length is None else received + response.length
+        _check_size(total or 0, remote)
+        on_download(remote.name, received, total)
+        for chunk in _read_chunks(response):
+            received += len(chunk)
+            _check_size(received, remote)
+            part.write(chunk)
+            on_download(remote.name, received, total)
+    if total is not None and received != total:
+        raise _BrokenOffError(f"broke off after {received} of {total} bytes")
+
+
+@contextmanager
+def _open_url(url: str, start: int) -> Iterator[HTTPResponse | None]:
+    """The answer to a request for the bytes from `start` on; None: there are none (416)."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    headers = {"User-Agent": f"mnistcli/{__version__}", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code != 416 or not start:
+                raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
+        yield None
+        return
+    except urllib.error.URLError as error:
+        raise _MirrorError(f"{error.reason}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _MirrorError(str(error) or type(error).__name__) from error
+    with response:
+        yield response
+
+
+def _place_range(response: HTTPResponse, part: PartFile) -> int:
+    """The offset at which the answer's bytes belong; what lies behind it is cut off."""
+    start = part.size if response.status == 206 else 0
+    if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise _MirrorError("sent another range than the one asked for")
+    part.truncate(start)
+    return start
+
+
+def _read_chunks(response: HTTPResponse) -> Iterator[bytes]:
+    """As they arrive, so that nothing is lost of what came before a break."""
+    import http.client
+
+    try:
+        while chunk := response.read1(_CHUNK_BYTES):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenOffError(f"broke off ({str(error) or type(error).__name__})") from error
+
+
+def _check_size(size: int, remote: RemoteFile) -> None:
+    """A server must not fill the disk."""
+    if size > remote.max_bytes:
+        raise _MirrorError(f"sends more than the {remote.max_bytes} bytes allowed")

@@ -1,0 +1,123 @@
+"""A data set's name -> what is known of it, and the data set itself.
+
+Each data set's module is imported when it is asked for, so that none pays for another's readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from mnistcli.config.models import DatasetName
+from mnistcli.datasets.dataset import Dataset, DatasetInfo, SplitName
+from mnistcli.datasets.files import DataSearch, Source, locate_files, missing_directories
+from mnistcli.errors import DataError, ResourceError
+
+_Reader = Callable[[Path, frozenset[SplitName]], Dataset]
+
+
+def get_info(name: str) -> DatasetInfo:
+    """What holds for every copy of a data set; no file is looked for.
+
+    Args:
+        name: as in the config. `auto` gives MNIST's: what may stand in has the same shape.
+
+    Raises:
+        DataError: no such data set.
+    """
+    match name:
+        case "mnist" | "auto":
+            from mnistcli.datasets import mnist
+
+            return mnist.INFO
+        case "cifar10":
+            from mnistcli.datasets import cifar10
+
+            return cifar10.INFO
+        case "synthetic":
+            from mnistcli.datasets import synthetic
+
+            return synthetic.INFO
+        case "xor":
+            from mnistcli.datasets import xor
+
+            return xor.INFO
+    raise DataError(
+        "dataset.name",
+        f"there is no data set {name!r}",
+        f"choose {', '.join(get_args(DatasetName))}",
+    )
+
+
+def load_dataset(name: DatasetName, splits: frozenset[SplitName], search: DataSearch) -> Dataset:
+    """Bring a data set into memory.
+
+    Only the splits that are asked for are read and hashed. No data set is swapped for another,
+    except by `auto`, which asks for it: MNIST where it can be had, else synthetic digits, with
+    the reason as the first of the warnings. "Had" means found or downloaded. An MNIST that was
+    found and turns out to be damaged is an error under `auto` too: the user believes to have it,
+    and results that change because a file broke must not look like a choice.
+
+    Args:
+        name: as in the config.
+        splits: those that are needed.
+        search: where to look, from `search_from_environment`.
+
+    Raises:
+        DataError: not found and not to be downloaded, or damaged.
+        ResourceError: a download or the cache cannot be written.
+    """
+    match name:
+        case "mnist":
+            from mnistcli.datasets import mnist
+
+            return _load_files(mnist.SOURCE, mnist.read_dataset, splits, search)
+        case "cifar10":
+            from mnistcli.datasets import cifar10
+
+            return _load_files(cifar10.SOURCE, cifar10.read_dataset, splits, search)
+        case "synthetic":
+            from mnistcli.datasets import synthetic
+
+            return synthetic.read_dataset(splits, search.cache_directory)
+        case "xor":
+            from mnistcli.datasets import xor
+
+            return xor.read_dataset(splits)
+        case "auto":
+            return _load_mnist_or_synthetic(splits, search)
+
+
+def _load_files(
+    source: Source, read: _Reader, splits: frozenset[SplitName], search: DataSearch
+) -> Dataset:
+    """What all data sets have in common that come as files."""
+    return _read_located(locate_files(source, search), read, splits, search)
+
+
+def _read_located(
+    path: Path, read: _Reader, splits: frozenset[SplitName], search: DataSearch
+) -> Dataset:
+    """A folder that was asked for and passed over is worth a word."""
+    dataset = read(path, splits)
+    return replace(dataset, warnings=missing_directories(search, path) + dataset.warnings)
+
+
+def _load_mnist_or_synthetic(splits: frozenset[SplitName], search: DataSearch) -> Dataset:
+    """Only finding may fail without an error; reading is outside the try."""
+    from mnistcli.datasets import mnist
+
+    try:
+        path = locate_files(mnist.SOURCE, search)
+    except (DataError, ResourceError) as error:
+        from mnistcli.datasets import synthetic
+
+        warning = (
+            "MNIST cannot be had, so synthetic digits are used in its place"
+            f" ({error.where}: {error.what})"
+        )
+        stand_in = synthetic.read_dataset(splits, search.cache_directory)
+        return replace(stand_in, warnings=(warning, *stand_in.warnings))
+    return _read_located(path, mnist.read_dataset, splits, search)

@@ -1,0 +1,126 @@
+"""From a data set's name to the data; which swaps there are, and which there are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnistcli.datasets import mnist
+from mnistcli.datasets.download import RemoteFile
+from mnistcli.datasets.files import DataSearch
+from mnistcli.datasets.registry import get_info, load_dataset
+from mnistcli.errors import DataError
+
+BOTH = frozenset({"train", "test"})
+
+
+def make_search(directory: Path, *, offline: bool = True) -> DataSearch:
+    return DataSearch((directory,), directory, directory / "cache", offline)
+
+
+def write_mnist(path: Path) -> None:
+    images = np.zeros((2, 28, 28), dtype=np.uint8)
+    labels = np.array([3, 4], dtype=np.uint8)
+    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "image_shape", "first_class", "counts"),
+    [
+        ("mnist", "MNIST", (28, 28), "0", (60000, 10000)),
+        ("auto", "MNIST", (28, 28), "0", (60000, 10000)),
+        ("cifar10", "CIFAR-10", (32, 32, 3), "airplane", (50000, 10000)),
+        ("xor", "XOR", (2,), "0", (4, 4)),
+    ],
+)
+def test_what_is_known_before_anything_is_read(
+    name: str, title: str, image_shape: tuple[int, ...], first_class: str, counts: tuple[int, int]
+) -> None:
+    info = get_info(name)
+    assert (info.title, info.image_shape, info.class_names[0]) == (title, image_shape, first_class)
+    assert (info.train_count, info.test_count) == counts
+
+
+def test_synthetic_digits_fit_where_mnist_does() -> None:
+    info = get_info("synthetic")
+    assert info.image_shape == get_info("mnist").image_shape
+    assert info.class_names == get_info("mnist").class_names
+
+
+def test_an_unknown_name_is_an_error_with_the_right_ones() -> None:
+    with pytest.raises(DataError, match=r"no data set 'minst'\. Choose mnist, cifar10, synthetic"):
+        get_info("minst")
+
+
+def test_the_four_rows_of_xor_are_training_and_test_set(tmp_path: Path) -> None:
+    dataset = load_dataset("xor", BOTH, make_search(tmp_path))
+    for split in (dataset.train, dataset.test):
+        assert split.images.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+        assert split.labels.tolist() == [0, 1, 1, 0]
+        assert split.images.dtype == split.labels.dtype == np.uint8
+    assert dataset.warnings == ()
+    assert dataset.identity.sha256 is not None
+
+
+def test_mnist_is_mnist_or_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_dataset("mnist", BOTH, make_search(tmp_path))
+    assert str(caught.value) == (
+        f"MNIST: not found in {tmp_path}, and MNISTCLI_OFFLINE forbids downloading. Name its folder"
+        " with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic or"
+        " auto"
+    )
+
+
+@pytest.mark.parametrize("name", ["mnist", "auto"])
+def test_mnist_that_is_there_is_used(tmp_path: Path, name: str) -> None:
+    write_mnist(tmp_path / "mnist.npz")
+    dataset = load_dataset(name, BOTH, make_search(tmp_path))
+    assert dataset.info.name == dataset.identity.name == "mnist"
+    assert dataset.identity.location == f"{tmp_path}/mnist.npz"
+    assert dataset.train.labels.tolist() == [3, 4]
+
+
+def test_a_folder_that_was_passed_over_is_mentioned_first(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "mnist.npz")
+    search = replace(make_search(tmp_path), directories=(tmp_path / "misspelt", tmp_path))
+    warnings = load_dataset("mnist", BOTH, search).warnings
+    assert warnings[0].startswith(f"{tmp_path}/misspelt is no folder")
+    assert "is not canonical MNIST" in warnings[1]
+
+
+@pytest.mark.parametrize("name", ["mnist", "auto"])
+def test_a_damaged_mnist_is_an_error_under_auto_too(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mnist.npz").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"mnist\.npz: is damaged"):
+        load_dataset(name, BOTH, make_search(tmp_path))
+
+
+def test_auto_takes_synthetic_digits_and_says_why(tmp_path: Path) -> None:
+    dataset = load_dataset("auto", frozenset({"test"}), make_search(tmp_path))
+    assert dataset.info.name == dataset.identity.name == "synthetic"
+    assert list(dataset.splits) == ["test"]
+    assert dataset.warnings[0] == (
+        "MNIST cannot be had, so synthetic digits are used in its place"
+        f" (MNIST: not found in {tmp_path}, and MNISTCLI_OFFLINE forbids downloading)"
+    )
+
+
+@pytest.mark.parametrize("directory", ["missing/folder", "file/folder"])
+def test_auto_takes_synthetic_digits_where_a_download_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str
+) -> None:
+    """The second folder cannot even be made."""
+    (tmp_path / "file").write_bytes(b"")
+    remote = RemoteFile("mnist.npz", ("http://127.0.0.1:1/mnist.npz",), "0" * 64, 1000)
+    monkeypatch.setattr(mnist, "SOURCE", replace(mnist.SOURCE, remote=remote))
+    monkeypatch.setenv("no_proxy", "*")
+    search = replace(
+        make_search(tmp_path / directory, offline=False), cache_directory=tmp_path / "cache"
+    )
+    dataset = load_dataset("auto", frozenset({"test"}), search)
+    assert dataset.identity.name == "synthetic"
+    assert dataset.warnings[0].startswith("MNIST cannot be had, so synthetic digits are used")
