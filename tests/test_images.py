@@ -231,7 +231,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), n
         (encode(NOISE, "GIF")[:900], "x: the image is damaged or cut short. Check the file"),
         (b"P5 10001 10000 255\n", "x: the image has more than 100,000,000 pixels or 512 MiB. Make"),
         (b"P5 20000 20000 255\n", "x: the image has more than 100,000,000 pixels or 512 MiB. Make"),
-        (encode(Image.new("F", (9, 9), 0.5), "TIFF"), "x: the image is damaged or cut short"),
+        (encode(Image.new("F", (9, 9), 0.5), "TIFF"), "x: floating-point pixels are not supported"),
     ],
 )
 def test_what_is_no_image_is_refused_in_one_line(content: bytes, message: str) -> None:

@@ -111,6 +111,8 @@ def _open_image(source: Path | bytes, where: str) -> Image.Image:
         raise DataError(where, what, CHECK_HINT) from None
     if image.width * image.height > MAX_PIXELS or len(content) > MAX_FILE_BYTES:
         raise too_large
+    if image.mode == "F":  # nothing says which number is white
+        raise DataError(where, "floating-point pixels are not supported", "save it as PNG")
     return image
 
 
@@ -122,8 +124,6 @@ def _make_array(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion cuts them off
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65_535)
         return (values // 257).astype(np.uint8)
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known white")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
