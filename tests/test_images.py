@@ -202,7 +202,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
 def test_a_file_that_never_ends_is_given_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("mnistcli.images.MAX_FILE_BYTES", len(PNG) - 1)
+    monkeypatch.setattr("mnistcli.image_decoding.MAX_FILE_BYTES", len(PNG) - 1)
     (tmp_path / "x.png").write_bytes(PNG)
     with pytest.raises(DataError, match="more than 100,000,000 pixels or 512 MiB"):
         read(tmp_path / "x.png")
@@ -231,7 +231,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), n
         (encode(NOISE, "GIF")[:900], "x: the image is damaged or cut short. Check the file"),
         (b"P5 10001 10000 255\n", "x: the image has more than 100,000,000 pixels or 512 MiB. Make"),
         (b"P5 20000 20000 255\n", "x: the image has more than 100,000,000 pixels or 512 MiB. Make"),
-        (encode(Image.new("F", (9, 9), 0.5), "TIFF"), "x: the image is damaged or cut short"),
+        (encode(Image.new("F", (9, 9), 0.5), "TIFF"), "x: floating-point pixels are not supported"),
     ],
 )
 def test_what_is_no_image_is_refused_in_one_line(content: bytes, message: str) -> None:
@@ -239,6 +239,15 @@ def test_what_is_no_image_is_refused_in_one_line(content: bytes, message: str) -
         with pytest.raises(DataError) as caught:
             read_image(content, "x", shape)
         assert str(caught.value).startswith(message)
+
+
+def test_libtiff_writes_nothing_about_damage(capfd: pytest.CaptureFixture[str]) -> None:
+    content = bytearray(encode(NOISE, "TIFF", compression="tiff_deflate"))
+    content[20:200] = bytes(180)
+    with pytest.raises(DataError, match="damaged"):
+        read_image(bytes(content), "x", COLOUR)
+    os.write(2, b"standard error is back")
+    assert capfd.readouterr().err == "standard error is back"
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import re
-import struct
-import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
+from mnistcli.image_decoding import CHECK_HINT, FORMATS_HINT, decode_image
 from mnistcli.layers import Shape
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-MAX_PIXELS = 100_000_000
-MAX_FILE_BYTES = 1 << 29
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # no EPS: it starts a program
 IMAGE_NAME = re.compile(r"^[^.].*\.(png|jpe?g|gif|bmp|tiff?|webp|p[bgpn]m)$", re.IGNORECASE)
-DAMAGED = "the image is damaged or cut short"
-TOO_LARGE = f"the image has more than {MAX_PIXELS:,} pixels or {MAX_FILE_BYTES >> 20} MiB"
-FORMATS_HINT = f"images are read from {', '.join(FORMATS)} files"
-CHECK_HINT = "check the file, or save it again"
 
 DIGIT_SHAPE, DIGIT_SIZE = (28, 28), 20  # of MNIST: the picture, and the digit's longer side
 DIGIT_CENTRE = 14  # where MNIST's centres of mass lie on average, counting pixels from 0
 COLOUR_SHAPE = (32, 32, 3)
 INK_SHARE = 0.2  # of the darkest ink: what is fainter does not count when the digit is cropped
-
-# What Pillow's decoders raise for damaged files, besides its own OSErrors.
-DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, EOFError,
-    ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,73 +75,27 @@ def read_image(source: Path | bytes, where: str, image_shape: Shape) -> DecodedI
     Raises:
         DataError: no such file, no image, damaged, too large; or a shape that is no image's.
     """
-    if image_shape not in (DIGIT_SHAPE, COLOUR_SHAPE):
-        raise DataError(where, f"the network takes {image_shape}, not images", "give it numbers")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of damage that it can live with
-        image = _open_image(source, where)
-        try:
-            upright = _decode_image(image)
-            if image_shape == COLOUR_SHAPE:
-                return DecodedImage(_fit_colour_image(upright), inverted=False)
-            return _fit_digit(np.asarray(upright.convert("L")))
-        except DECODER_ERRORS:
-            raise DataError(where, DAMAGED, CHECK_HINT) from None
+    if image_shape == DIGIT_SHAPE:
+        return _fit_digit(_to_grey(decode_image(source, where)))
+    if image_shape == COLOUR_SHAPE:
+        return DecodedImage(_fit_colour_image(decode_image(source, where)), inverted=False)
+    raise DataError(where, f"the network takes {image_shape}, not images", "give it numbers")
 
 
-def _read_content(source: Path | bytes) -> bytes:
-    """Read no more than is bearable, even of a file that never ends."""
-    if isinstance(source, bytes):
-        return source
-    with source.open("rb") as file:
-        return file.read(MAX_FILE_BYTES + 1)
+def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
 
 
-def _open_image(source: Path | bytes, where: str) -> Image.Image:
-    """Read the header; nothing is decoded before its size is known to be bearable."""
-    from PIL import Image, UnidentifiedImageError
-
-    content, too_large = b"", DataError(where, TOO_LARGE, "make it smaller")
-    try:
-        content = _read_content(source)
-        image = Image.open(BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError:
-        what = "is not an image that can be read" if content else "the file is empty"
-        raise DataError(where, what, FORMATS_HINT) from None
-    except Image.DecompressionBombError:
-        raise too_large from None
-    except DECODER_ERRORS as error:
-        reason = getattr(error, "strerror", None)
-        what = f"cannot be read: {reason}" if reason else DAMAGED
-        raise DataError(where, what, CHECK_HINT) from None
-    if image.width * image.height > MAX_PIXELS or len(content) > MAX_FILE_BYTES:
-        raise too_large
-    return image
-
-
-def _decode_image(image: Image.Image) -> Image.Image:
-    """Return the first frame, upright, in L or RGB, on white where it is transparent."""
-    from PIL import Image, ImageOps
-
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion cuts them off
-        values = np.clip(np.asarray(image).astype(np.int64), 0, 65_535)
-        return Image.fromarray((values // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known white")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image if image.mode == "L" else image.convert("RGB")
-
-
-def _fit_colour_image(image: Image.Image) -> NDArray[np.uint8]:
+def _fit_colour_image(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Cut out the middle square, as large as possible, and resize it."""
     from PIL import Image
 
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.convert("RGB").crop((left, top, left + side, top + side))
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(pixels[top : top + side, left : left + side]).convert("RGB")
     return np.array(square.resize(COLOUR_SHAPE[:2], Image.Resampling.LANCZOS))
 
 

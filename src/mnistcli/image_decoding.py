@@ -1,0 +1,130 @@
+"""An image file of whatever kind -> an upright uint8 array, grey or RGB."""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 100_000_000
+MAX_FILE_BYTES = 1 << 29
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # no EPS: it starts a program
+DAMAGED = "the image is damaged or cut short"
+TOO_LARGE = f"the image has more than {MAX_PIXELS:,} pixels or {MAX_FILE_BYTES >> 20} MiB"
+FORMATS_HINT = f"images are read from {', '.join(FORMATS)} files"
+CHECK_HINT = "check the file, or save it again"
+STDERR = 2
+
+# What Pillow's decoders raise for damaged files, besides its own OSErrors.
+DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, EOFError,
+    ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+def decode_image(source: Path | bytes, where: str) -> NDArray[np.uint8]:
+    """Return the first frame of an image: upright, on white where it is transparent.
+
+    Args:
+        source: the file, or its contents.
+        where: what messages call it.
+
+    Returns:
+        uint8 [height, width], or [height, width, 3] in RGB.
+
+    Raises:
+        DataError: no such file, no image, damaged, or too large.
+    """
+    _silence_pillow_logger()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of damage that it can live with
+        image = _open_image(source, where)
+        try:
+            with _silence_libtiff(image):
+                return _make_array(image)
+        except DECODER_ERRORS:
+            raise DataError(where, DAMAGED, CHECK_HINT) from None
+
+
+def _silence_pillow_logger() -> None:
+    """Give its messages a handler: without any, Python writes them to the terminal."""
+    logger = logging.getLogger("PIL")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+
+
+@contextmanager
+def _silence_libtiff(image: Image.Image) -> Iterator[None]:
+    """Keep from the terminal what libtiff, alone among decoders, writes there itself."""
+    if image.format != "TIFF":
+        yield
+        return
+    kept = os.dup(STDERR)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), STDERR)
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
+
+
+def _read_content(source: Path | bytes) -> bytes:
+    """Read no more than is bearable, even of a file that never ends."""
+    if isinstance(source, bytes):
+        return source
+    with source.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+def _open_image(source: Path | bytes, where: str) -> Image.Image:
+    """Read the header; nothing is decoded before its size is known to be bearable."""
+    from PIL import Image, UnidentifiedImageError
+
+    content, too_large = b"", DataError(where, TOO_LARGE, "make it smaller")
+    try:
+        content = _read_content(source)
+        image = Image.open(BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        what = "is not an image that can be read" if content else "the file is empty"
+        raise DataError(where, what, FORMATS_HINT) from None
+    except Image.DecompressionBombError:
+        raise too_large from None
+    except DECODER_ERRORS as error:
+        reason = getattr(error, "strerror", None)
+        what = f"cannot be read: {reason}" if reason else DAMAGED
+        raise DataError(where, what, CHECK_HINT) from None
+    if image.width * image.height > MAX_PIXELS or len(content) > MAX_FILE_BYTES:
+        raise too_large
+    if image.mode == "F":  # nothing says which number is white
+        raise DataError(where, "floating-point pixels are not supported", "save it as PNG")
+    return image
+
+
+def _make_array(image: Image.Image) -> NDArray[np.uint8]:
+    """Decode, and bring every mode that Pillow has down to eight bits of grey or RGB."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion cuts them off
+        values = np.clip(np.asarray(image).astype(np.int64), 0, 65_535)
+        return (values // 257).astype(np.uint8)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image if image.mode == "L" else image.convert("RGB"))
