@@ -16,6 +16,7 @@ import pytest
 
 from mnistcli.datasets.dataset import Split
 from mnistcli.datasets.synthetic import draw_digits
+from mnistcli.environment import count_processors
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -27,6 +28,15 @@ def mnist_directory() -> Path:
     if not (directory / "mnist.npz").is_file():
         pytest.skip("MNISTCLI_DATA_DIR names no folder with mnist.npz")
     return directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tensorflow_threads() -> None:
+    """Give TensorFlow the commands' number of threads before a test starts it with another."""
+    if "tensorflow" in sys.modules:
+        from mnistcli.training import set_thread_count
+
+        set_thread_count(count_processors())
 
 
 def make_digits(count: int, seed: int) -> Split:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from conftest import SOURCE, Run
 
 PACKAGE = SOURCE / "mnistcli"
@@ -17,7 +18,7 @@ PACKAGE = SOURCE / "mnistcli"
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
     "errors", "backend", "config", "layers", "datasets", "preprocessing", "architecture", "state",
-    "activations", "images", "inference", "evaluation", "network", "epoch", "training",
+    "activations", "image_decoding", "images", "inference", "evaluation", "network", "epoch", "training",
     "checkpoint", "environment", "results", "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {"network", "epoch", "training"}

@@ -82,15 +82,16 @@ def test_hands_out_a_state_before_the_first_epoch_and_after_the_last(digits: Spl
     assert len(final.progress.history["loss"]) == len(final.progress.epoch_durations_s) == 3
 
 
-@pytest.mark.parametrize("pieces", [1, 2, 4, 6])
+@pytest.mark.parametrize("steps", [0, 1, 7, 10, 11, 25])
 def test_a_run_stopped_anywhere_and_resumed_ends_with_the_bits_of_one_that_was_not(
-    digits: Split, pieces: int
+    digits: Split, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config()
     whole = make_training(config, digits).fit(Diary())
 
-    stopped = make_training(config, digits).fit(Diary(stop_after_pieces=pieces))
-    assert stopped.progress.epoch < 3
+    monkeypatch.setattr(loop, "PIECE_DURATION_S", 0.0)  # each piece is one step
+    stopped = make_training(config, digits).fit(Diary(stop_after_pieces=steps))
+    assert (stopped.progress.epoch, stopped.progress.step) == divmod(steps, 11)
     resumed = make_training(config, digits)
     resumed.restore(stopped)
 

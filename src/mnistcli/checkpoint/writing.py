@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mnistcli.checkpoint.child import RECORD_GROUP
+from mnistcli.checkpoint.hdf5 import RECORD_GROUP
 from mnistcli.checkpoint.record import DURATIONS, Record
 from mnistcli.checkpoint.seal import add_seal
 from mnistcli.errors import ResourceError

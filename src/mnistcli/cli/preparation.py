@@ -8,15 +8,12 @@ from pathlib import Path
 
 from mnistcli.architecture import Architecture, plan_architecture
 from mnistcli.checkpoint.reading import Checkpoint, read_checkpoint
+from mnistcli.cli.data import choose_splits, open_dataset
 from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
 from mnistcli.config.models import Config
-from mnistcli.console.progress import DownloadDisplay
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, Split, SplitName
-from mnistcli.datasets.files import search_from_environment
-from mnistcli.datasets.registry import load_dataset
-from mnistcli.datasets.validation import split_validation
 from mnistcli.environment import count_processors
 from mnistcli.errors import CheckpointError, ConfigError, DataError, Problem, UsageError
 from mnistcli.preprocessing import Preprocessing, fit_preprocessing
@@ -155,39 +152,6 @@ def _resolve_dataset(config: Config, dataset: Dataset) -> Config:
     """Write down which data set `auto` turned out to be."""
     named = config.dataset.model_copy(update={"name": dataset.info.name})
     return config.model_copy(update={"dataset": named})
-
-
-def open_dataset(
-    name: str, splits: frozenset[SplitName], data_dir: Path | None, console: Output
-) -> Dataset:
-    """Find (or download) a data set and pass on what it has to say.
-
-    Raises:
-        DataError: it is missing, unreachable or invalid.
-    """
-    display = DownloadDisplay()
-    try:
-        search = replace(search_from_environment(data_dir), on_download=display.show)
-        dataset = load_dataset(name, splits, search)
-    finally:
-        display.close()
-    for warning in dataset.warnings:
-        console.warn(warning)
-    return dataset
-
-
-def choose_splits(config: Config, dataset: Dataset) -> tuple[Split, Split | None]:
-    """Return what a config trains on and what it monitors."""
-    held_out = config.dataset.validation
-    if held_out == "test":
-        return dataset.train, dataset.test
-    if held_out == 0:
-        return dataset.train, None
-    train, validation = split_validation(dataset.train, held_out, config.training.seed)
-    if len(train) == 0 or len(validation) == 0:
-        what = f"validation {held_out:g} of {len(dataset.train)} images leaves one part empty"
-        raise DataError(dataset.info.name, what, "choose another fraction with --validation")
-    return train, validation
 
 
 def _with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:

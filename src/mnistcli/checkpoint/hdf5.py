@@ -1,0 +1,156 @@
+"""What is allowed inside a checkpoint's HDF5 data, and where things lie in it.
+
+Runs in the parsing child only; every function refuses with `Refused` what Keras would not write.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+MAX_FILE_BYTES = 2 << 30
+MAX_OBJECTS = 2000
+MAX_ATTRIBUTE_BYTES = 16 << 20
+MAX_DEFLATE_RATIO = 1032  # what zlib can reach at the very most
+ALLOWED_FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
+RECORD_GROUP = "mnistcli"
+
+
+class Refused(Exception):  # noqa: N818 (it crosses no room, and is no error of this program)
+    """The file is not one that is read here."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+@dataclass(frozen=True)
+class ArrayHeader:
+    """What precedes an array's bytes: where it belongs, its name, NumPy's dtype, its shape."""
+
+    group: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Go through every object behind hard links, and refuse every other way to reach data."""
+    for name in group:
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise Refused(
+                f"{group.name}/{name} is a {type(link).__name__}, which can lead anywhere"
+            )
+        child = group[name]
+        address = h5py.h5o.get_info(child.id).addr
+        if address in seen:
+            raise Refused(f"{child.name} is reached twice")
+        seen.add(address)
+        if len(seen) > MAX_OBJECTS:
+            raise Refused(f"more than {MAX_OBJECTS} objects")
+        if isinstance(child, h5py.Group):
+            yield from walk_objects(child, seen)
+        elif isinstance(child, h5py.Dataset):
+            check_dataset(child)
+            yield child.name, child
+        else:
+            raise Refused(f"{child.name} is a stored type, which no Keras file has")
+
+
+def check_dataset(dataset: h5py.Dataset) -> None:
+    """Refuse a data set that is not plain numbers inside this file, in a size that it can hold."""
+    properties = dataset.id.get_create_plist()
+    if properties.get_external_count() > 0:
+        raise Refused(f"{dataset.name} keeps its data in another file")
+    if properties.get_layout() == h5py.h5d.VIRTUAL:
+        raise Refused(f"{dataset.name} is a virtual data set")
+    if dataset.dtype.kind not in "fiu" or dataset.dtype.itemsize > 8:
+        raise Refused(f"{dataset.name} holds {dataset.dtype}, not plain numbers")
+    if dataset.shape is None or len(dataset.shape) > 8:
+        raise Refused(f"{dataset.name} has no usable shape")
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if unknown := set(filters) - set(ALLOWED_FILTERS.values()):
+        raise Refused(f"{dataset.name} uses filter {min(unknown)}; only gzip is read here")
+    declared = math.prod(dataset.shape) * dataset.dtype.itemsize
+    stored = dataset.id.get_storage_size()
+    room = stored * MAX_DEFLATE_RATIO if filters else stored
+    if declared > room or declared > MAX_FILE_BYTES:
+        raise Refused(f"{dataset.name} declares {declared} bytes and stores {stored}")
+
+
+def read_text(item: h5py.Group, name: str) -> str | None:
+    """Read an attribute that is one text; None where there is none."""
+    if name not in item.attrs:
+        return None
+    check_attribute(item, name)
+    value = item.attrs[name]
+    if isinstance(value, bytes | np.bytes_):
+        return bytes(value).decode("utf-8")
+    if not isinstance(value, str):
+        raise Refused(f"attribute {name} of {item.name} is not a text")
+    return str(value)
+
+
+def check_attribute(item: h5py.Group, name: str) -> None:
+    """Refuse an attribute too large to be what Keras writes."""
+    attribute = item.attrs.get_id(name)
+    if math.prod(attribute.shape) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
+        raise Refused(f"attribute {name} of {item.name} is too large")
+
+
+def read_names(group: h5py.Group, name: str) -> list[str]:
+    """Read a list of names; Keras writes long ones in pieces (name0, name1, …)."""
+    keys = [name] if name in group.attrs else []
+    if not keys:
+        pieces = (f"{name}{i}" for i in range(MAX_OBJECTS))
+        for key in pieces:
+            if key not in group.attrs:
+                break
+            keys.append(key)
+    names: list[str] = []
+    for key in keys:
+        check_attribute(group, key)
+        values = np.asarray(group.attrs[key]).reshape(-1).tolist()
+        names += [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values]
+    if len(names) > MAX_OBJECTS or len(set(names)) < len(names):
+        raise Refused(f"{name} of {group.name} is too long or names something twice")
+    return names
+
+
+def list_arrays(
+    file: h5py.File, datasets: dict[str, h5py.Dataset], wanted: str
+) -> Iterator[tuple[ArrayHeader, h5py.Dataset]]:
+    """List the arrays that were asked for, in the order in which Keras counts them."""
+    if wanted != "none":
+        model = file.get("model_weights")
+        for layer in read_names(model, "layer_names"):
+            group = file.get(f"model_weights/{layer}")
+            names = read_names(group, "weight_names") if isinstance(group, h5py.Group) else []
+            for name in names:
+                yield find_array(datasets, f"/model_weights/{layer}/{name}", layer, name)
+    if wanted == "all" and isinstance(optimizer := file.get("optimizer_weights"), h5py.Group):
+        for name in read_names(optimizer, "weight_names"):
+            yield find_array(datasets, f"/optimizer_weights/{name}", "/optimizer", name)
+    prefix = f"/{RECORD_GROUP}/history/"
+    for path, dataset in datasets.items():
+        if path.startswith(prefix):
+            yield make_header("/history", path.removeprefix(prefix), dataset), dataset
+
+
+def find_array(
+    datasets: dict[str, h5py.Dataset], path: str, group: str, name: str
+) -> tuple[ArrayHeader, h5py.Dataset]:
+    """Look a named array up among those that were checked."""
+    if path not in datasets:
+        raise Refused(f"{path} is named, but missing")
+    return make_header(group, name, datasets[path]), datasets[path]
+
+
+def make_header(group: str, name: str, dataset: h5py.Dataset) -> ArrayHeader:
+    """Describe an array as it will be written: in native byte order."""
+    return ArrayHeader(group, name, dataset.dtype.newbyteorder("=").str, dataset.shape)
