@@ -18,8 +18,8 @@ PACKAGE = SOURCE / "mnistcli"
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
     "errors", "backend", "config", "layers", "datasets", "preprocessing", "architecture", "state",
-    "activations", "image_decoding", "images", "inference", "evaluation", "network", "epoch", "training",
-    "checkpoint", "environment", "results", "console", "cli", "__main__",
+    "activations", "image_decoding", "images", "inference", "evaluation", "network", "epoch",
+    "training", "checkpoint", "environment", "results", "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {"network", "epoch", "training"}
 # inference hands what NumPy does not do to Keras, from inside one function.
@@ -116,7 +116,8 @@ def test_cold_commands_never_import_tensorflow(
 def test_help_imports_neither_numpy_nor_h5py(environment: dict[str, str]) -> None:
     program = (
         "import sys; from mnistcli.cli import app; app.run(['--help']);"
-        "loaded = {'numpy', 'h5py', 'PIL'} & set(sys.modules); sys.exit(str(loaded) if loaded else 0)"
+        "loaded = {'numpy', 'h5py', 'PIL'} & set(sys.modules);"
+        "sys.exit(str(loaded) if loaded else 0)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],

@@ -13,7 +13,7 @@ from mnistcli.checkpoint.process import ParsingChild
 from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint
 from mnistcli.cli.choices import check_choice, get_choices
 from mnistcli.cli.data import choose_splits, open_dataset
-from mnistcli.config.models import DatasetConfig, Normalization
+from mnistcli.config.models import DatasetConfig, DatasetName, Normalization
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.registry import get_info
@@ -38,7 +38,7 @@ class TrainedModel:
     """
 
     checkpoint: Checkpoint
-    dataset_name: str | None
+    dataset_name: DatasetName | None
     normalization: Normalization | None
     data_dir: Path | None
     console: Output
@@ -165,5 +165,9 @@ def open_model(
     record = checkpoint.record
     name = dataset or (record.dataset.name if record is not None else None)
     return TrainedModel(
-        checkpoint, name, cast("Normalization | None", normalization), data_dir, console
+        checkpoint,
+        cast("DatasetName | None", name),
+        cast("Normalization | None", normalization),
+        data_dir,
+        console,
     )
