@@ -1,6 +1,9 @@
 # Two commands on a fresh machine with Python and make: `make train` and `make test`.
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first that runs and is 3.11 to 3.13; `make PYTHON=/path/to/python …` overrides it.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python python3.13 python3.12 python3.11; do \
+	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 EPOCHS ?= 100
@@ -16,6 +19,7 @@ help:
 	@echo 'make clean     remove .venv and caches'
 
 $(VENV)/.installed: pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'make: mnistcli needs Python 3.11, 3.12 or 3.13' >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'installing mnistcli into $(VENV) (TensorFlow takes half a minute)'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
