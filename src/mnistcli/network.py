@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
 from mnistcli import layers as plan
 from mnistcli.architecture import Architecture
@@ -43,6 +44,37 @@ class Dropout(keras.layers.Dropout):  # type: ignore[misc]
         )
 
 
+class Dense(keras.layers.Dense):  # type: ignore[misc]
+    """Keras' Dense with the kernel's gradient multiplied the other way round, for a few units.
+
+    XLA on a CPU multiplies inputsᵀ · gradient about three times slower than gradientᵀ · inputs
+    where the result is narrow; the barrier keeps it from turning the one back into the other.
+    The sums are the same but for their rounding.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Return activation(inputs · kernel + bias)."""
+        del training
+        outputs = _multiply(inputs, tf.convert_to_tensor(self.kernel))
+        if self.bias is not None:
+            outputs = keras.ops.add(outputs, self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+MAX_NARROW_UNITS = 32
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _multiply(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
+    """Return inputs [batch, n] · kernel [n, units], and how its gradient is computed."""
+
+    def differentiate(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        (product,) = xla.optimization_barrier(tf.matmul(upstream, inputs, transpose_a=True))
+        return tf.matmul(upstream, kernel, transpose_b=True), tf.transpose(product)
+
+    return tf.matmul(inputs, kernel), differentiate
+
+
 def _make_initializer(config: Initializer, seed: int) -> keras.initializers.Initializer:
     """Turn the config's initializer into Keras', seeded where it draws."""
     arguments = config.model_dump(exclude={"name"})
@@ -63,9 +95,8 @@ def _make_layer(
                     "kernel_initializer": _make_initializer(initialization.kernel, seeds[0]),
                     "bias_initializer": _make_initializer(initialization.bias, seeds[1]),
                 }
-            return keras.layers.Dense(
-                layer.units, layer.activation, layer.use_bias, name=layer.name, **drawn
-            )
+            kind = Dense if layer.units <= MAX_NARROW_UNITS else keras.layers.Dense
+            return kind(layer.units, layer.activation, layer.use_bias, name=layer.name, **drawn)
         case plan.Flatten():
             return keras.layers.Flatten(name=layer.name)
         case plan.Dropout():
@@ -172,10 +203,10 @@ def _draws(layer: keras.layers.Layer) -> bool:
 
 
 def _describe_network(network: keras.Sequential) -> str:
-    """Return Keras' JSON of the network in which our Dropout is the plain one."""
+    """Return Keras' JSON of the network, in which our layers are the plain ones."""
     config: dict[str, Any] = network.get_config()
     for layer in config["layers"]:
-        if layer["class_name"] == "Dropout":
+        if layer["class_name"] in ("Dense", "Dropout"):
             layer["module"], layer["registered_name"] = "keras.layers", None
     return json.dumps({"class_name": "Sequential", "config": config})
 
