@@ -109,7 +109,9 @@ def measure(workload: str, rounds: int, threads: int) -> Row:
 
 def format_table(rows: list[Row]) -> str:
     """A Markdown table: seconds, and in brackets how many times our time that is."""
-    names = [n for n in ("mnistcli", "fit", "fit, best steps", "torch", "numpy") if n in rows[0].seconds]
+    names = [
+        n for n in ("mnistcli", "fit", "fit, best steps", "torch", "numpy") if n in rows[0].seconds
+    ]
     titles = {
         "mnistcli": "mnistcli", "fit": "model.fit", "fit, best steps": "model.fit, best steps",
         "torch": "PyTorch eager", "numpy": "matrix products alone (NumPy)",
@@ -132,7 +134,9 @@ def describe_machine(threads: int) -> str:
     cpu = "unknown processor"
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [li.split(":")[1].strip() for li in info.read_text().splitlines() if "model name" in li]
+        names = [
+            li.split(":")[1].strip() for li in info.read_text().splitlines() if "model name" in li
+        ]
         cpu = names[0] if names else cpu
     return f"{cpu}, {threads} threads, {platform.system()}, {time.strftime('%Y-%m-%d')}"
 

@@ -35,7 +35,7 @@ def make_network(model: Model, training: TrainingConfig) -> keras.Sequential:
 
 
 def make_epoch(network: keras.Sequential, split: Split, training: TrainingConfig) -> TrainingEpoch:
-    return TrainingEpoch(network, split, UNIT, training.loss, training.batch_size)
+    return TrainingEpoch(network, split, UNIT, training)
 
 
 def encode(split: Split, loss: str) -> np.ndarray:
@@ -90,18 +90,19 @@ def test_gives_the_losses_of_model_fit_fed_the_same_batches(
     digits: Split, model: Model, optimizer: dict[str, object], loss: str
 ) -> None:
     training = TrainingConfig(batch_size=100, optimizer=optimizer, loss=loss)
-    orders = [np.random.default_rng([0, e]).permutation(len(digits)) for e in range(3)]
     network = make_network(model, training)
     epoch = make_epoch(network, digits, training)
     losses, accuracies = [], []
-    for order in orders:
+    for number in range(3):
         network.reset_metrics()
-        epoch.arrange(order)
+        epoch.arrange(number)
+        epoch.arrange_next(number + 1)
         epoch.run(0, epoch.step_count)
         metrics = network.get_metrics_result()
         losses.append(float(metrics["loss"]))
         accuracies.append(float(metrics["accuracy"]))
 
+    orders = [np.random.default_rng([0, e]).permutation(len(digits)) for e in range(3)]
     reference = fit_with_keras(model, training, digits, orders).history
 
     np.testing.assert_allclose(losses, reference["loss"], rtol=2e-4)
@@ -113,7 +114,6 @@ def test_counts_the_partial_last_batch_as_a_step_and_trains_on_it(digits: Split)
     network = make_network(SoftmaxModel(), training)
     epoch = make_epoch(network, digits, training)
     assert epoch.step_count == 11
-    epoch.arrange(None)
     epoch.run(10, 11)
 
     trained = [weight.numpy() for weight in network.weights]
@@ -127,20 +127,19 @@ def test_counts_the_partial_last_batch_as_a_step_and_trains_on_it(digits: Split)
 
 def test_pieces_of_an_epoch_give_the_bits_of_the_whole_without_a_retrace(digits: Split) -> None:
     training = TrainingConfig(batch_size=100, optimizer="adam")
-    order = np.random.default_rng(0).permutation(len(digits))
     whole_network, pieces_network = (make_network(DROPOUT, training) for _ in range(2))
     whole = make_epoch(whole_network, digits, training)
     pieces = make_epoch(pieces_network, digits, training)
-    whole.arrange(order)
-    pieces.arrange(order)
+    whole.arrange(5)
+    pieces.arrange(5)
+    pieces.compile()
 
     whole.run(0, 11)
     for lo, hi in [(0, 1), (1, 4), (4, 10), (10, 11)]:
         pieces.run(lo, hi)
 
     assert_same_bits(whole_network, pieces_network)
-    assert pieces._run_full.experimental_get_tracing_count() == 1
-    assert pieces._run_partial.experimental_get_tracing_count() == 1
+    assert pieces.trace_count == 2  # whole batches, and the smaller last one
 
 
 def test_a_captured_state_restored_elsewhere_goes_on_to_the_same_bits(digits: Split) -> None:
@@ -167,7 +166,7 @@ def test_changes_of_the_learning_rate_need_no_retrace(digits: Split) -> None:
     epoch.run(0, 10)
     for old, weight in zip(before, network.weights, strict=True):
         np.testing.assert_array_equal(old, weight.numpy())
-    assert epoch._run_full.experimental_get_tracing_count() == 1
+    assert epoch.trace_count == 1
 
 
 def test_validation_gives_the_metrics_of_model_evaluate(digits: Split) -> None:

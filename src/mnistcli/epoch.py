@@ -8,15 +8,21 @@ that a whole epoch and a piece of one are the same program, and give the same bi
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from mnistcli.config.models import TrainingConfig
 from mnistcli.datasets.dataset import Split
 from mnistcli.network import encode_labels
 from mnistcli.preprocessing import Preprocessing
 
 EVALUATION_BATCH_SIZE = 1000
+
+_Rows = tuple[tf.Tensor, tf.Tensor]
 
 
 class _ResidentData:
@@ -54,14 +60,16 @@ class _ResidentData:
 
 
 class TrainingEpoch:
-    """The training set, resident, and the compiled program that learns from it.
+    """The training set, resident, and the compiled programs that learn from it.
+
+    There are two: whole batches, and the smaller last batch where there is one, which differ in
+    nothing but that static size.
 
     Args:
         network: compiled, its optimizer and metric variables built.
         split: the training set, uint8.
         preprocessing: applied to each batch inside the program.
-        loss: name of the loss, which decides the form of the labels.
-        batch_size: examples per step; the last step takes what is left.
+        training: batch size, loss (which decides the form of the labels), shuffling and seed.
     """
 
     def __init__(
@@ -69,58 +77,86 @@ class TrainingEpoch:
         network: keras.Sequential,
         split: Split,
         preprocessing: Preprocessing,
-        loss: str,
-        batch_size: int,
+        training: TrainingConfig,
     ) -> None:
-        self._network = network
-        self._data = _ResidentData(network, split, preprocessing, loss, batch_size)
-        self._images, self._labels = self._data.images, self._data.labels
-        self._run_full = tf.function(self._train_on_full_batches, jit_compile=True)
-        self._run_partial = tf.function(self._train_on_remainder, jit_compile=True)
+        self._network, self._training = network, training
+        self._data = _ResidentData(
+            network, split, preprocessing, training.loss, training.batch_size
+        )
+        self._rows: _Rows = self._data.images, self._data.labels
+        self._background = ThreadPoolExecutor(1, "gather")
+        self._next: tuple[int, Future[_Rows]] | None = None
+        whole, rest = self._data.full_batch_count > 0, self._data.remainder > 0
+        sizes = [training.batch_size] * whole + [self._data.remainder] * rest
+        self._programs = {size: self._make_program(size) for size in sizes}
 
     @property
     def step_count(self) -> int:
         """Steps in an epoch, the partial last one included."""
         return self._data.full_batch_count + (self._data.remainder > 0)
 
-    def arrange(self, order: np.ndarray | None) -> None:
-        """Put the rows in the order of an epoch; None is the order of the file.
+    @property
+    def trace_count(self) -> int:
+        """How often a program was traced: once each, however an epoch is cut into pieces."""
+        return sum(p.experimental_get_tracing_count() for p in self._programs.values())
 
-        Args:
-            order: int [count], a permutation of the rows.
-        """
-        data = self._data
-        if order is None:
-            self._images, self._labels = data.images, data.labels
+    def compile(self) -> None:
+        """Compile the programs side by side, by calls that run no step."""
+        with ThreadPoolExecutor(len(self._programs), "compile") as threads:
+            for call in [threads.submit(self._call, size, 0, 0) for size in self._programs]:
+                call.result()
+
+    def arrange(self, number: int) -> None:
+        """Put the rows in the order of the epoch `number`, from 0."""
+        if self._next is not None and self._next[0] == number:
+            self._rows = self._next[1].result()
         else:
-            indices = tf.constant(order, tf.int32)
-            self._images = tf.gather(data.images, indices)
-            self._labels = tf.gather(data.labels, indices)
+            self._rows = self._gather(number)
+        self._next = None
+
+    def arrange_next(self, number: int) -> None:
+        """Begin to put the rows in the order of a later epoch, while this one is trained."""
+        self._next = number, self._background.submit(self._gather, number)
+
+    def _gather(self, number: int) -> _Rows:
+        """Copy the rows into an epoch's order; without shuffling that is the file's."""
+        data, training = self._data, self._training
+        if not training.shuffle:
+            return data.images, data.labels
+        order = draw_order(training.seed, number, len(data.labels))
+        return tf.gather(data.images, order), tf.gather(data.labels, order)
 
     def run(self, lo: int, hi: int) -> None:
         """Train on the steps lo to hi (exclusive) of the order arranged last."""
         full = self._data.full_batch_count
         if lo < min(hi, full):
-            self._run_full(self._images, self._labels, tf.constant(lo), tf.constant(min(hi, full)))
+            self._call(self._training.batch_size, lo, min(hi, full))
         if hi > full:
-            self._run_partial(self._images, self._labels)
+            self._call(self._data.remainder, full, hi)
 
-    def _train_on_full_batches(
-        self, images: tf.Tensor, labels: tf.Tensor, lo: tf.Tensor, hi: tf.Tensor
-    ) -> None:
-        """Run train_step on whole batches in a loop that XLA compiles as one program."""
+    def _call(self, size: int, lo: int, hi: int) -> None:
+        """Run the program for one size of batches on the steps lo to hi."""
+        self._programs[size](*self._rows, tf.constant(lo), tf.constant(hi))
 
-        def step(i: tf.Tensor) -> tf.Tensor:
-            size = self._data.batch_size
-            self._network.train_step(self._data.cut(images, labels, i * size, size))
-            return i + 1
+    def _make_program(self, size: int) -> tf.types.experimental.PolymorphicFunction:
+        """Return the program that trains on batches of one size."""
 
-        tf.while_loop(lambda i: i < hi, step, [lo], parallel_iterations=1)
+        @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+        def train(images: tf.Tensor, labels: tf.Tensor, lo: tf.Tensor, hi: tf.Tensor) -> None:
+            def step(i: tf.Tensor) -> tf.Tensor:
+                start = i * self._training.batch_size
+                self._network.train_step(self._data.cut(images, labels, start, size))
+                return i + 1
 
-    def _train_on_remainder(self, images: tf.Tensor, labels: tf.Tensor) -> None:
-        """Run train_step on the rows that fill no whole batch."""
-        start = tf.constant(self._data.full_batch_count * self._data.batch_size)
-        self._network.train_step(self._data.cut(images, labels, start, self._data.remainder))
+            tf.while_loop(lambda i: i < hi, step, [lo], parallel_iterations=1)
+
+        return train
+
+
+def draw_order(seed: int, number: int, count: int) -> NDArray[np.int32]:
+    """Return the order of rows in the epoch `number` (from 0) of a run: int32 [count]."""
+    order = np.random.default_rng([seed, number]).permutation(count)
+    return order.astype(np.int32)
 
 
 class ValidationEpoch:
@@ -132,7 +168,7 @@ class ValidationEpoch:
         size = min(EVALUATION_BATCH_SIZE, len(split))
         self._network = network
         self._data = _ResidentData(network, split, preprocessing, loss, size)
-        self._run = tf.function(self._test_all, jit_compile=True)
+        self._run = tf.function(self._test_all, jit_compile=True, autograph=False)
 
     def evaluate(self) -> dict[str, float]:
         """Return Keras' metrics over the whole split; the network's metric sums start at 0."""

@@ -99,14 +99,12 @@ class Training:
         self._config = config
         self._network = initialize_network(architecture, config.model, config.training.seed)
         compile_network(self._network, config.training)
-        loss = config.training.loss
-        self._epoch = TrainingEpoch(
-            self._network, train, preprocessing, loss, config.training.batch_size
-        )
+        self._epoch = TrainingEpoch(self._network, train, preprocessing, config.training)
         self._validation: ValidationEpoch | None = None
         if validation is not None:
-            self._validation = ValidationEpoch(self._network, validation, preprocessing, loss)
-        self._example_count = len(train)
+            self._validation = ValidationEpoch(
+                self._network, validation, preprocessing, config.training.loss
+            )
         self._progress = Progress()
         self._best: RunState | None = None
         self._step_duration_s = math.inf
@@ -140,6 +138,7 @@ class Training:
                 handed out is finite.
         """
         observer.on_state(self.capture(), None)
+        self._epoch.compile()
         saved_at_s = time.monotonic()
         while self._progress.epoch < self._config.training.epochs:
             if not self._run_epoch(observer):
@@ -157,12 +156,10 @@ class Training:
     def _run_epoch(self, observer: Observer) -> bool:
         """Run the epoch under way to its end; false where the observer stopped it before."""
         begin_s = time.perf_counter()
-        number, training = self._progress.epoch, self._config.training
-        if training.shuffle:
-            order = np.random.default_rng([training.seed, number]).permutation(self._example_count)
-            self._epoch.arrange(order)
-        else:
-            self._epoch.arrange(None)
+        number = self._progress.epoch
+        self._epoch.arrange(number)
+        if number + 1 < self._config.training.epochs:
+            self._epoch.arrange_next(number + 1)
         if self._progress.step == 0:
             self._network.reset_metrics()
         while self._progress.step < self._epoch.step_count:
