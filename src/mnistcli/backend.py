@@ -12,6 +12,8 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import TextIOWrapper
 
 DEBUG_VARIABLE = "MNISTCLI_DEBUG"
 
@@ -25,10 +27,32 @@ def is_debugging() -> bool:
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
 
 
+def start_loading() -> None:
+    """Begin to import Keras in the background, while the caller reads its data.
+
+    A process that has begun must end by `os._exit` when it ends before `load_backend` returned:
+    the interpreter cannot be taken down under an import.
+    """
+    if "keras" not in sys.modules and not _loading:
+        _loading.append(ThreadPoolExecutor(1, "load-backend").submit(_import_backend))
+
+
 def load_backend() -> None:
-    """Import Keras on TensorFlow; what they print on the way is dropped unless debugging."""
-    if "keras" in sys.modules:
-        return
+    """Import Keras on TensorFlow, or wait for the import that `start_loading` began.
+
+    What they print on the way is dropped unless debugging.
+    """
+    if _loading:
+        _loading[0].result()
+    elif "keras" not in sys.modules:
+        _import_backend()
+
+
+_loading: list[Future[None]] = []
+
+
+def _import_backend() -> None:
+    """Import both, quietly."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if is_debugging():
         importlib.import_module("keras")
@@ -43,9 +67,17 @@ def load_backend() -> None:
 
 @contextlib.contextmanager
 def _drop_stderr() -> Iterator[None]:
-    """Lead file descriptor 2 nowhere: TensorFlow's C++ side writes to it, not to sys.stderr."""
-    sys.stderr.flush()
+    """Lead file descriptor 2 nowhere: TensorFlow's C++ side writes to it, not to sys.stderr.
+
+    Python's own stream keeps a descriptor to where 2 led, for what other threads have to say.
+    """
+    stream = sys.stderr
+    stream.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    if isinstance(stream, TextIOWrapper) and stream is sys.__stderr__:
+        sys.stderr = os.fdopen(
+            os.dup(kept), "w", 1, encoding=stream.encoding, errors=stream.errors
+        )  # never closed: others may hold on to it
     os.dup2(nowhere, 2)
     os.close(nowhere)
     try:
@@ -53,6 +85,7 @@ def _drop_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+        sys.stderr = stream
 
 
 @contextlib.contextmanager
