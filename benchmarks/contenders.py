@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from workloads import WORKLOADS, Workload, load_training_set
 
@@ -118,7 +119,7 @@ def run_torch(workload: Workload, threads: int) -> None:
     labels = torch.from_numpy(split.labels.astype("int64"))
     sizes = [inputs.shape[1], *workload.hidden]
     modules: list[torch.nn.Module] = []
-    for fan_in, units in zip(sizes, sizes[1:], strict=False):
+    for fan_in, units in pairwise(sizes):
         modules += [torch.nn.Linear(fan_in, units), torch.nn.ReLU()]
         if workload.dropout:
             modules.append(torch.nn.Dropout(workload.dropout))
@@ -152,10 +153,7 @@ def run_numpy(workload: Workload, threads: int) -> None:
     inputs = split.images.reshape(len(split), -1).astype(np.float32) / 255
     sizes = [inputs.shape[1], *workload.hidden, 10]
     generator = np.random.default_rng(0)
-    kernels = [
-        generator.standard_normal(shape, np.float32)
-        for shape in zip(sizes, sizes[1:], strict=False)
-    ]
+    kernels = [generator.standard_normal(shape, np.float32) for shape in pairwise(sizes)]
 
     def multiply(batch: np.ndarray) -> Iterator[np.ndarray]:
         outputs = [batch]
