@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EPOCHS ?= 100
 
-.PHONY: help train test test-all lint types clean
+.PHONY: help train test test-all lint types bench clean
 
 help:
 	@echo 'make train     install into .venv and train the default recipe ($(EPOCHS) epochs)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test-all  the slow tests too'
 	@echo 'make lint      ruff, in its checking and its formatting part'
 	@echo 'make types     mypy --strict on all of src'
+	@echo 'make bench     time warm epochs and cold commands beside Keras, PyTorch and NumPy'
 	@echo 'make clean     remove .venv and caches'
 
 $(VENV)/.installed: pyproject.toml
@@ -45,6 +46,10 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	@$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	@$(BIN)/python benchmarks/warm_epochs.py
+	@$(BIN)/python benchmarks/cold_commands.py
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
