@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,14 @@ def train_once(run: Run, _trained_directory: Path) -> Train:
         return Path(shutil.copy(kept, name))
 
     return train
+
+
+def save_with_keras(network: Any, path: Path) -> Path:
+    """Save a network as other people do; Keras' words about the format are not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network.save(path)
+    return path
 
 
 @pytest.fixture
