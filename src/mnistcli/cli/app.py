@@ -111,7 +111,7 @@ def _run_command(words: Sequence[str]) -> int:
         return _fail(ResourceError("memory", "there is not enough of it", hint), words)
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.SIGINT
-    except SystemExit:  # what Typer makes of a BrokenPipeError, and of nothing else here
+    except (BrokenPipeError, SystemExit):  # Typer exits where the system reports a closed pipe
         return ExitCode.SIGPIPE
     except OSError as error:
         return _fail(_blame_environment(error), words)

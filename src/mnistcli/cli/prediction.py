@@ -131,6 +131,9 @@ def _read_numbers(model: TrainedModel, text: str) -> Batch:
 def _read_files(model: TrainedModel, names: tuple[str, ...]) -> Batch:
     """Read image files, folders and standard input as the network wants them."""
     shape = _image_shape(model)
+    if len(shape) == 1:
+        what = f"{model.dataset_name} takes {shape[0]} numbers, not images"
+        raise UsageError("IMAGE", what, "use --input 0,1")
     pixels, sources = [], []
     for source, data in _list_sources(names):
         image = read_image(data, source, shape)
