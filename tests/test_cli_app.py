@@ -243,12 +243,13 @@ def test_memory_that_runs_out_is_the_environments_fault(
     )
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
 def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(
     run: Run, tmp_path: Path
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(0o500)
+    if os.access(closed, os.W_OK):
+        pytest.skip("nothing is closed to this user")
     ended = run("train", "-o", "closed/m.h5")
     assert (ended.code, ended.err) == (
         7,

@@ -103,6 +103,19 @@ def test_a_terminal_gets_a_bar(on_terminal: OnTerminal) -> None:
     assert COLOUR.search(ended.err)
 
 
+def test_a_run_on_a_terminal_shows_its_bar_there_and_answers_on_stdout(
+    on_terminal: OnTerminal,
+) -> None:
+    words = ("train", "xor", "--epochs", 3, "-o", "a.h5")
+    ended = on_terminal("-m", "mnistcli", *words, stream="stderr")
+    assert ended.code == 0
+    assert re.fullmatch(r"test accuracy \d\.\d{4}, loss \d\.\d{4}\n", ended.out)
+    assert "━" in ended.err
+    assert "3/3" in ended.err
+    assert "epoch 1/3" not in ended.err
+    assert ended.err.endswith("saved a.h5\nnext  mnistcli evaluate a.h5\n")
+
+
 def test_no_color_takes_the_colours_off_the_bar(on_terminal: OnTerminal) -> None:
     ended = on_terminal("-c", SHOW_EPOCHS, stream="stderr", NO_COLOR="1")
     assert "━" in ended.err
@@ -139,6 +152,7 @@ def test_numbers_are_never_cut_however_narrow_the_terminal(
     narrow = on_terminal(*words, stream="stdout", COLUMNS="20").out
     wide = on_terminal(*words, stream="stdout", COLUMNS="300").out
     assert narrow == wide
+    assert "warning" not in narrow
     assert "…" not in narrow
 
 
