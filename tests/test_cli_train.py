@@ -62,16 +62,16 @@ def drop_data_warning(text: str) -> str:
 def start(
     command: list[str], environment: dict[str, str], **options: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process with its streams on pipes, which does not outlive the test."""
+    """A process group with its streams on pipes; none of it outlives the test."""
     process = subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        **options,
+        start_new_session=True, **options,
     )  # fmt: skip
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -585,10 +585,10 @@ def test_a_second_signal_ends_at_once_and_leaves_the_last_good_file(
 def test_ctrl_c_stops_a_shell_loop(environment: dict[str, str]) -> None:
     words = shlex.join(write_command("train", *LONG, "--epochs", 1_000_000))
     script = f"for i in 1 2 3; do {words} -o run$i.h5; done; echo went on"
-    with start(["bash", "-c", script], environment, start_new_session=True) as shell:
+    with start(["bash", "-c", script], environment) as shell:
         wait_for_epoch(shell)
         os.killpg(shell.pid, signal.SIGINT)  # as a terminal does: to shell and run alike
-        out, err = shell.communicate(timeout=60)
+        out, err = shell.communicate(timeout=30)
     assert shell.returncode == -signal.SIGINT
     assert out == ""
     assert "saved run1.h5\nnext  mnistcli train --resume run1.h5\n" in err
