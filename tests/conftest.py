@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +110,36 @@ def run(
         return Ended(code, captured.out, captured.err)
 
     return run_words
+
+
+Train = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def _trained_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture
+def train_once(run: Run, _trained_directory: Path) -> Train:
+    """Trains on drawn digits, once a session for the same words; returns a copy: model.h5."""
+
+    def train(*words: object, name: str = "model.h5") -> Path:
+        kept = _trained_directory / f"{hashlib.sha256(repr(words).encode()).hexdigest()}.h5"
+        if not kept.exists():
+            ended = run("train", *words, "-q", "-o", kept)
+            assert ended.code == 0, ended.err
+        return Path(shutil.copy(kept, name))
+
+    return train
+
+
+def save_with_keras(network: Any, path: Path) -> Path:
+    """Save a network as other people do; Keras' words about the format are not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network.save(path)
+    return path
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ Numbers that are not finite become null. Keys are promises; new ones may come, n
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from mnistcli.checkpoint.record import Environment
 from mnistcli.config.models import Config
@@ -78,10 +78,13 @@ class ClassResult(_Result):
 
 
 class EvaluationResult(_Result):
-    """How one checkpoint did on a split; in `confusion`, rows are the truth."""
+    """How one checkpoint did on a split; in `confusion`, rows are the truth.
+
+    `dataset` is for people: no part of the JSON.
+    """
 
     checkpoint: str
-    dataset: str
+    dataset: str = Field(exclude=True)
     split: str
     count: int
     loss: float
@@ -117,13 +120,18 @@ class Prediction(_Result):
     probability: float
     probabilities: tuple[float, ...]
     truth: int | None
-    top: tuple[ClassProbability, ...] | None = None
+
+
+class RankedPrediction(Prediction):
+    """With `--top`: the likeliest classes too, the first of them first."""
+
+    top: tuple[ClassProbability, ...]
 
 
 class PredictResult(_Answer):
     """The answer of `predict`."""
 
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[SerializeAsAny[Prediction], ...]
 
 
 class LayerResult(_Result):
@@ -166,41 +174,64 @@ class SummaryResult(_Answer):
     layers: tuple[LayerResult, ...]
     total_parameters: int
     trainable_parameters: int
-    non_trainable_parameters: int
     training: TrainingFacts | None
-    weights: tuple[WeightResult, ...] | None = None
+
+
+class WeightsSummaryResult(SummaryResult):
+    """The answer of `summary --weights`."""
+
+    weights: tuple[WeightResult, ...]
 
 
 class ErrorDetail(_Result):
-    """What went wrong, for scripts; a config's further problems stand in `problems`."""
+    """What went wrong, for scripts."""
 
     code: int
     kind: str
     where: str
     message: str
     hint: str
-    problems: tuple[dict[str, str], ...] = ()
+
+
+class ProblemResult(_Result):
+    """One of several things that are wrong with a config."""
+
+    where: str
+    message: str
+    hint: str
+
+
+class ManyErrorsDetail(ErrorDetail):
+    """The first of several problems, and all of them."""
+
+    problems: tuple[ProblemResult, ...]
 
 
 class ErrorResult(_Answer):
     """The answer of a command that failed, under `--json`."""
 
+    error: SerializeAsAny[ErrorDetail]
+
+
+class GatedEvaluateResult(EvaluateResult):
+    """The answer of `evaluate` where a threshold was not met: the results, and which it was."""
+
     error: ErrorDetail
 
 
-def describe_error(error: MnistcliError) -> ErrorResult:
-    """Return a failure as `--json` prints it."""
+def describe_error(error: MnistcliError) -> ErrorDetail:
+    """Return a failure as `--json` shows it."""
+    facts = {
+        "code": error.code,
+        "kind": error.kind,
+        "where": error.where,
+        "message": error.what,
+        "hint": error.hint,
+    }
+    if len(error.problems) == 1:
+        return ErrorDetail.model_validate(facts)
     problems = tuple(
-        {"where": problem.where, "message": problem.what, "hint": problem.hint}
+        ProblemResult(where=problem.where, message=problem.what, hint=problem.hint)
         for problem in error.problems
     )
-    return ErrorResult(
-        error=ErrorDetail(
-            code=error.code,
-            kind=error.kind,
-            where=error.where,
-            message=error.what,
-            hint=error.hint,
-            problems=problems,
-        )
-    )
+    return ManyErrorsDetail.model_validate({**facts, "problems": problems})

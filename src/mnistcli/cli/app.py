@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,13 +19,19 @@ from mnistcli import __version__
 from mnistcli.backend import is_debugging
 from mnistcli.cli import evaluate, predict, summary, train
 from mnistcli.cli.signals import end_by_signal
-from mnistcli.console.streams import PROGRAM, report_error, write_error_line
-from mnistcli.errors import ExitCode, MnistcliError, ResourceError, UsageError
+from mnistcli.cli.usage import explain_usage
+from mnistcli.console.streams import (
+    PROGRAM,
+    abandon_stdout,
+    open_missing_streams,
+    report_error,
+    write_error_line,
+)
+from mnistcli.errors import ExitCode, GateError, MnistcliError, ResourceError
 
 app = typer.Typer(
     name=PROGRAM,
     help="Train, evaluate, use and inspect small Keras classifiers from the shell.",
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -66,7 +73,8 @@ def _start(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave the process with the exit code that its end means."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.excepthook = _report_bug
+    open_missing_streams()
+    sys.excepthook = functools.partial(_report_bug, words)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(run(words))
@@ -74,34 +82,57 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run one command line and return its exit code; every failure has been reported."""
+    code = _run_command(words)
     try:
-        command = typer.main.get_command(app)  # app() itself would replace sys.excepthook
-        code = command.main(list(words), PROGRAM, standalone_mode=False) or ExitCode.DONE
         sys.stdout.flush()
-    except typer.TyperException as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            sys.stdout.write(error.format_message() + "\n")
+    except BrokenPipeError:
+        abandon_stdout()
+        code = code or ExitCode.SIGPIPE
+    if code > 128:
+        end_by_signal(code - 128)
+    return int(code)
+
+
+def _run_command(words: Sequence[str]) -> int:
+    """Carry a command line out, and report how it failed."""
+    command = typer.main.get_command(app)  # app() itself would replace sys.excepthook
+    try:
+        if not words:
+            with contextlib.redirect_stdout(sys.stderr):  # nobody asked for this answer
+                command.main(["--help"], PROGRAM, standalone_mode=False)
             return ExitCode.USAGE
-        return _fail(UsageError("", error.format_message().rstrip("."), _help_hint(words)), words)
+        return command.main(list(words), PROGRAM, standalone_mode=False) or ExitCode.DONE
+    except typer.TyperException as error:
+        return _fail(explain_usage(error, words, _list_commands()), words)
     except MnistcliError as error:
         return _fail(error, words)
     except MemoryError:
         hint = "use a smaller network, batch or data set"
         return _fail(ResourceError("memory", "there is not enough of it", hint), words)
     except (KeyboardInterrupt, typer.Abort):
-        code = ExitCode.SIGINT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ExitCode.SIGPIPE
-    if code > 128:
-        end_by_signal(code - 128)
-    return int(code)
+        return ExitCode.SIGINT
+    except (BrokenPipeError, SystemExit):  # Typer exits where the system reports a closed pipe
+        return ExitCode.SIGPIPE
+    except OSError as error:
+        return _fail(_blame_environment(error), words)
 
 
-def _help_hint(words: Sequence[str]) -> str:
-    """Name the help that fits a command line."""
-    commands = [word for word in words[:1] if not word.startswith("-")]
-    return f"see {' '.join([PROGRAM, *commands, '--help'])}"
+def _list_commands() -> list[str]:
+    """Name the commands, in the order of the help."""
+    return [info.callback.__name__ for info in app.registered_commands if info.callback]
+
+
+def _blame_environment(error: OSError) -> ResourceError:
+    """Say what the system refused; without a file's name it was the writing of the answer."""
+    if error.filename is None:
+        abandon_stdout()
+    where, what = str(error.filename or "output"), error.strerror or str(error)
+    return ResourceError(where, what[:1].lower() + what[1:], "--debug shows where")
+
+
+def _wants_json(words: Sequence[str]) -> bool:
+    """Tell whether a script reads stdout; a command line may be too wrong to be parsed."""
+    return bool({"--json", "--jsonl"} & set(words))
 
 
 def _fail(error: MnistcliError, words: Sequence[str]) -> int:
@@ -109,21 +140,32 @@ def _fail(error: MnistcliError, words: Sequence[str]) -> int:
     if is_debugging():
         traceback.print_exception(error)
     report_error(error)
-    if {"--json", "--jsonl"} & set(words):
+    if _wants_json(words) and not isinstance(error, GateError):  # its results came with it
         from mnistcli.console.streams import Output
-        from mnistcli.results import describe_error
+        from mnistcli.results import ErrorResult, describe_error
 
-        Output().print_json(describe_error(error))
+        with contextlib.suppress(BrokenPipeError):  # the failure's own code tells more
+            Output().print_json(ErrorResult(error=describe_error(error)))
     return int(error.code)
 
 
 def _report_bug(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    words: Sequence[str],
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
 ) -> None:
     """Say in one line that this is our mistake, not the user's; Python then exits with 1."""
     if is_debugging():
         traceback.print_exception(kind, error, trace)
     what = " ".join(f"{kind.__name__}: {error}".split())
-    write_error_line(
-        f"{PROGRAM}: error: internal: {what}. This is a bug in {PROGRAM}: --debug shows where"
-    )
+    hint = f"this is a bug in {PROGRAM}: --debug shows where"
+    write_error_line(f"{PROGRAM}: error: internal: {what}. {hint[0].upper()}{hint[1:]}")
+    if _wants_json(words):
+        from mnistcli.console.streams import Output
+        from mnistcli.results import ErrorDetail, ErrorResult
+
+        detail = ErrorDetail(
+            code=ExitCode.BUG, kind="internal", where="internal", message=what, hint=hint
+        )
+        Output().print_json(ErrorResult(error=detail))

@@ -12,6 +12,7 @@ from mnistcli.cli.options import DataDir, Dataset, Debug, Json, NormalizationOpt
 if TYPE_CHECKING:
     from mnistcli.cli.trained_model import TrainedModel
     from mnistcli.console.streams import Output
+    from mnistcli.errors import GateError
     from mnistcli.results import EvaluateResult, EvaluationResult
 
 EXAMPLES = """
@@ -52,21 +53,25 @@ def evaluate(
     """Evaluate checkpoints: loss, accuracy, each class, and what was taken for what."""
     del debug
     from mnistcli.checkpoint.process import ParsingChild
+    from mnistcli.cli.gate import find_failure, parse_gates
 
-    children = [ParsingChild(path, "weights") for path in models]
-    from mnistcli.cli.gate import check_gates, parse_gates
+    gates = parse_gates(fail_under or ())
+    first = ParsingChild(models[0], "weights")  # at work while the imports below run
     from mnistcli.cli.trained_model import open_model
     from mnistcli.console.streams import Output
     from mnistcli.results import EvaluateResult
 
     console = Output(quiet=quiet or json)
-    gates = parse_gates(fail_under or ())
     results = []
-    for path, child in zip(models, children, strict=True):
+    for number, path in enumerate(models):
+        child = ParsingChild(path, "weights") if number else first
         model = open_model(path, child, dataset, normalization, data_dir, console)
         results.append(_evaluate_model(model, split))
-    _show(EvaluateResult(results=tuple(results)), console, json=json, quiet=quiet)
-    check_gates(gates, results)
+    failure = find_failure(gates, results)
+    answer = EvaluateResult(results=tuple(results))
+    _show(answer, failure, console, json=json, quiet=quiet)
+    if failure is not None:
+        raise failure
 
 
 def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
@@ -104,9 +109,21 @@ def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
     )
 
 
-def _show(answer: EvaluateResult, console: Output, *, json: bool, quiet: bool) -> None:
-    """Print the answer in the form that was asked for."""
-    if json:
+def _show(
+    answer: EvaluateResult,
+    failure: GateError | None,
+    console: Output,
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Print the answer in the form that was asked for; a gate's failure is part of the JSON."""
+    if json and failure is not None:
+        from mnistcli.results import GatedEvaluateResult, describe_error
+
+        error = describe_error(failure)
+        console.print_json(GatedEvaluateResult(results=answer.results, error=error))
+    elif json:
         console.print_json(answer)
     elif quiet:
         for row in answer.results:

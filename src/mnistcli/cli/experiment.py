@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -12,10 +13,10 @@ from mnistcli.cli.model_facts import summarize_plan
 from mnistcli.cli.preparation import Plan, Request, prepare_run
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display
-from mnistcli.console.streams import Output
+from mnistcli.console.streams import PROGRAM, Output
 from mnistcli.console.tables import render_summary, render_train
 from mnistcli.environment import describe_environment
-from mnistcli.errors import DivergenceError, ExitCode
+from mnistcli.errors import DivergenceError
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
 from mnistcli.inference import run_network
 from mnistcli.results import DatasetResult, EpochResult, SecondsResult, TestResult, TrainResult
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 def run_experiment(request: Request) -> None:
     """Carry out `mnistcli train`; every way in which it can fail is a MnistcliError."""
-    console = Output(quiet=request.quiet or request.json or request.jsonl)
+    is_quiet = request.quiet or request.json or request.jsonl
+    console = Output(quiet=is_quiet, outlives_reader=True)
     plan = prepare_run(request, console)
     if request.dry_run:
         _show_plan(plan, request, console)
@@ -48,12 +50,12 @@ def run_experiment(request: Request) -> None:
         finally:
             keeper.display.close()
     if stop.received is not None:
-        _end_interrupted(plan, state, stop.received)
+        _end_interrupted(plan, request, state, stop.received)
         return
     result = keeper.finish(state)
     _show_result(result, plan, request, console)
     if console.is_closed:
-        end_by_signal(ExitCode.SIGPIPE - 128)
+        raise BrokenPipeError
 
 
 def _build_training(plan: Plan) -> Training:
@@ -176,7 +178,7 @@ class _Keeper:
 def _show_plan(plan: Plan, request: Request, console: Output) -> None:
     """Show what a dry run would have trained."""
     summary = summarize_plan(plan.architecture)
-    if request.json:
+    if request.json or request.jsonl:
         console.print_json(summary)
         return
     console.print_table(*render_summary(summary))
@@ -196,9 +198,15 @@ def _show_result(result: TrainResult, plan: Plan, request: Request, console: Out
     else:
         console.print_line(render_train(result))
     console.note(f"saved {result.checkpoint}")
-    if plan.output.best_path.exists() and plan.validation is not None:
+    if plan.chooses and plan.output.best_path.exists():
         console.note(f"best  {plan.output.best_path}")
-    console.note(f"next  mnistcli evaluate {result.checkpoint}")
+    console.note(f"next  {_write_command(request, 'evaluate', result.checkpoint)}")
+
+
+def _write_command(request: Request, *words: str) -> str:
+    """Write a command that works as it stands: quoted, and with the data where this run's are."""
+    where = [] if request.data_dir is None else ["--data-dir", str(request.data_dir)]
+    return shlex.join([PROGRAM, *words, *where])
 
 
 def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
@@ -207,12 +215,12 @@ def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
     return DivergenceError(error.where, error.what, hint)
 
 
-def _end_interrupted(plan: Plan, state: RunState, number: int) -> None:
+def _end_interrupted(plan: Plan, request: Request, state: RunState, number: int) -> None:
     """Say how to go on, and end by the signal."""
     progress, path = state.progress, plan.output.path
     part = f" and {progress.step} steps" if progress.step else ""
     Output().note(
         f"interrupted after {progress.epoch}{part} of {plan.config.training.epochs} epochs;"
-        f" saved {path}\nnext  mnistcli train --resume {path}"
+        f" saved {path}\nnext  {_write_command(request, 'train', '--resume', str(path))}"
     )
     end_by_signal(number)

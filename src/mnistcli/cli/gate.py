@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mnistcli.errors import GateError, UsageError
@@ -50,14 +50,16 @@ def _parse_gate(text: str) -> Gate:
     return Gate(metric, threshold)
 
 
-def check_gates(gates: Sequence[Gate], results: Iterable[EvaluationResult]) -> None:
-    """Compare results with thresholds; GateError at the first that falls short."""
+def find_failure(gates: tuple[Gate, ...], results: Iterable[EvaluationResult]) -> GateError | None:
+    """Compare results with thresholds; return the first that falls short."""
     for result in results:
         for gate in gates:
             if not gate.is_met(result):
                 value = getattr(result, gate.metric)
-                relation = "above" if gate.metric == "loss" else "below"
-                raise GateError(
+                relation = "not at most" if gate.metric == "loss" else "below"
+                return GateError(
                     result.checkpoint,
-                    f"{gate.metric} {value:.4f} is {relation} {gate.threshold:g} ({FLAG})",
+                    f"{gate.metric} {value:.6g} is {relation} {gate.threshold:g} ({FLAG})",
+                    "train it further, or move the threshold",
                 )
+    return None

@@ -13,15 +13,14 @@ from mnistcli.results import (
     TestResult,
     TrainingFacts,
     WeightResult,
+    WeightsSummaryResult,
 )
 
 
 def summarize_plan(
-    architecture: Architecture,
-    training: TrainingFacts | None = None,
-    weights: tuple[WeightResult, ...] | None = None,
+    architecture: Architecture, training: TrainingFacts | None = None
 ) -> SummaryResult:
-    """Return the layer table of a network, and what is known beside it."""
+    """Return the layer table of a network, and what is known of its run."""
     layers = tuple(
         LayerResult(
             name=stage.layer.name,
@@ -31,14 +30,22 @@ def summarize_plan(
         )
         for stage in architecture.walk()
     )
-    total, trainable = architecture.parameter_count, architecture.trainable_count
     return SummaryResult(
         layers=layers,
-        total_parameters=total,
-        trainable_parameters=trainable,
-        non_trainable_parameters=total - trainable,
+        total_parameters=architecture.parameter_count,
+        trainable_parameters=architecture.trainable_count,
         training=training,
-        weights=weights,
+    )
+
+
+def add_weights(summary: SummaryResult, checkpoint: Checkpoint) -> WeightsSummaryResult:
+    """Return a checkpoint's summary with its arrays."""
+    return WeightsSummaryResult(
+        layers=summary.layers,
+        total_parameters=summary.total_parameters,
+        trainable_parameters=summary.trainable_parameters,
+        training=summary.training,
+        weights=_list_weights(checkpoint),
     )
 
 
@@ -67,7 +74,7 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def list_weights(checkpoint: Checkpoint) -> tuple[WeightResult, ...]:
+def _list_weights(checkpoint: Checkpoint) -> tuple[WeightResult, ...]:
     """Return the network's arrays as nested lists."""
     arrays = iter(checkpoint.weights)
     return tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,9 +92,11 @@ def choose_output(path: Path, *, overwrite: bool, writes_best: bool) -> OutputFi
         ResourceError: its folder does not exist or cannot be written.
     """
     if path.suffix != SUFFIX:
-        raise UsageError("--output", f"{path} does not end in {SUFFIX}", f"write -o {path}{SUFFIX}")
+        hint = f"write -o {_quote(path)}{SUFFIX}"
+        raise UsageError("--output", f"{path} does not end in {SUFFIX}", hint)
     if path.is_dir():
-        raise UsageError("--output", f"{path} is a folder", f"write -o {path / ('model' + SUFFIX)}")
+        hint = f"write -o {_quote(path / 'model')}{SUFFIX}"
+        raise UsageError("--output", f"{path} is a folder", hint)
     file = OutputFile(iter([path]), may_replace=overwrite)
     for taken in (path, *([file.best_path] if writes_best else [])):
         if not overwrite and taken.exists():
@@ -108,6 +111,11 @@ def continue_output(path: Path) -> OutputFile:
     return OutputFile(iter([path]), may_replace=True)
 
 
+def _quote(path: Path) -> str:
+    """Write a path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
 def _refuse_existing(path: Path) -> UsageError:
     """Protect a file that is already there."""
     return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
@@ -116,7 +124,7 @@ def _refuse_existing(path: Path) -> UsageError:
 def _check_directory(directory: Path) -> None:
     """Find out before a long run whether its result can be kept."""
     if not directory.is_dir():
-        hint = f"make it: mkdir -p {directory}"
+        hint = f"make it: mkdir -p {_quote(directory)}"
         raise ResourceError(str(directory), "this folder does not exist", hint)
     if not os.access(directory, os.W_OK | os.X_OK):
         where = str(directory.absolute())

@@ -16,7 +16,7 @@ from mnistcli.errors import DataError, UsageError
 from mnistcli.evaluation import class_probabilities, predict_classes
 from mnistcli.images import expand_paths, read_image
 from mnistcli.inference import compute_probabilities
-from mnistcli.results import ClassProbability, Prediction, PredictResult
+from mnistcli.results import ClassProbability, Prediction, PredictResult, RankedPrediction
 
 STDIN = "-"
 MAX_STDIN_BYTES = 256 << 20
@@ -64,6 +64,9 @@ def predict_images(model: TrainedModel, choice: Choice, form: Format, console: O
     """Carry out `mnistcli predict`."""
     if sum((form.json, form.jsonl, form.csv)) > 1:
         raise UsageError("--json, --jsonl, --csv", "they exclude each other", "give one of them")
+    if form.csv and form.top is not None:
+        what = "CSV has a column for every class already"
+        raise UsageError("--top and --csv", what, "give one of them")
     batch = _choose_batch(model, choice)
     answer = PredictResult(predictions=tuple(_predict_batch(model, batch, form.top)))
     _show(answer, model.class_names, form, console)
@@ -118,7 +121,7 @@ def _read_numbers(model: TrainedModel, text: str) -> Batch:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError("--input", f"{text!r} is no list of numbers", "write 0,1") from None
+        raise UsageError("--input", f"{text!r} is no list of whole numbers", "write 0,1") from None
     if len(numbers) != size or not all(0 <= number <= 255 for number in numbers):
         what = f"the network takes {size} whole numbers from 0 to 255, received {text}"
         raise UsageError("--input", what, "separate them by commas")
@@ -128,6 +131,9 @@ def _read_numbers(model: TrainedModel, text: str) -> Batch:
 def _read_files(model: TrainedModel, names: tuple[str, ...]) -> Batch:
     """Read image files, folders and standard input as the network wants them."""
     shape = _image_shape(model)
+    if len(shape) == 1:
+        what = f"{model.dataset_name} takes {shape[0]} numbers, not images"
+        raise UsageError("IMAGE", what, "use --input 0,1")
     pixels, sources = [], []
     for source, data in _list_sources(names):
         image = read_image(data, source, shape)
@@ -182,8 +188,7 @@ def _predict_batch(model: TrainedModel, batch: Batch, top: int | None) -> Iterat
     ):
         values = probabilities[i].tolist()
         best = int(classes[i])
-        ranked = sorted(range(len(values)), key=lambda k: -values[k])[:top] if top else ()
-        yield Prediction(
+        prediction = Prediction(
             source=source,
             row=row,
             class_index=best,
@@ -191,13 +196,18 @@ def _predict_batch(model: TrainedModel, batch: Batch, top: int | None) -> Iterat
             probability=values[best],
             probabilities=tuple(values),
             truth=truth,
-            top=tuple(
-                ClassProbability(class_index=k, label=names[k], probability=values[k])
-                for k in ranked
-            )
-            if top
-            else None,
         )
+        yield prediction if top is None else _rank_classes(prediction, names, top)
+
+
+def _rank_classes(prediction: Prediction, names: tuple[str, ...], count: int) -> RankedPrediction:
+    """Add the likeliest classes to a prediction."""
+    values = prediction.probabilities
+    ranked = sorted(range(len(values)), key=lambda k: -values[k])[:count]
+    top = tuple(
+        ClassProbability(class_index=k, label=names[k], probability=values[k]) for k in ranked
+    )
+    return RankedPrediction(**dict(prediction), top=top)
 
 
 def _show(answer: PredictResult, labels: tuple[str, ...], form: Format, console: Output) -> None:

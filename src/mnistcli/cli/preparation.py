@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,6 +75,11 @@ class Plan:
     start: Checkpoint | None = None
     initial_weights: tuple[Array, ...] | None = None
     init_from: str | None = None
+
+    @property
+    def chooses(self) -> bool:
+        """Tell whether a validation set of its own chooses the best model."""
+        return self.validation is not None and self.config.dataset.validation != "test"
 
 
 def prepare_run(request: Request, console: Output) -> Plan:
@@ -173,6 +179,7 @@ def _prepare_resumed(request: Request, path: Path, console: Output) -> Plan:
     given += ["--set"] * bool(request.assignments) + ["CONFIG"] * (request.source is not None)
     given += ["--output"] * (request.output is not None)
     given += ["--init-from"] * (request.init_from is not None)
+    given += ["--overwrite"] * request.overwrite
     if foreign := [flag for flag in given if flag != "--epochs"]:
         raise UsageError(
             foreign[0],
@@ -184,11 +191,12 @@ def _prepare_resumed(request: Request, path: Path, console: Output) -> Plan:
     if record is None or checkpoint.state is None:
         for warning in checkpoint.warnings:
             console.warn(warning)
-        raise CheckpointError(
-            str(path),
+        start = f"mnistcli train CONFIG --init-from {shlex.quote(str(path))}"
+        what, hint = (
             "no run of mnistcli's to go on with",
-            f"start a new one from its weights: mnistcli train CONFIG --init-from {path}",
+            f"start a new one from its weights: {start}",
         )
+        raise CheckpointError(str(path), what, hint)
     config = _extend(record.config, request, record.progress.epoch)
     plan = _load_data(config, request, console, continue_output(path))
     if plan.dataset.identity.sha256 != record.dataset.sha256:

@@ -55,18 +55,16 @@ def _summarize_checkpoint(path: Path, with_weights: bool) -> SummaryResult:
 
     child = ParsingChild(path, "weights" if with_weights else "none")
     from mnistcli.checkpoint.reading import interpret_checkpoint
-    from mnistcli.cli.model_facts import describe_training, list_weights, summarize_plan
+    from mnistcli.cli.model_facts import add_weights, describe_training, summarize_plan
     from mnistcli.console.streams import Output
 
     checkpoint = interpret_checkpoint(path, child.result())
     for warning in checkpoint.warnings:
         Output().warn(warning)
     record = checkpoint.record
-    return summarize_plan(
-        checkpoint.architecture,
-        describe_training(record, checkpoint) if record is not None else None,
-        list_weights(checkpoint) if with_weights else None,
-    )
+    training = describe_training(record, checkpoint) if record is not None else None
+    summary = summarize_plan(checkpoint.architecture, training)
+    return add_weights(summary, checkpoint) if with_weights else summary
 
 
 def _summarize_config(source: str, with_weights: bool) -> SummaryResult:

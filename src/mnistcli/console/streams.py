@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 PROGRAM = "mnistcli"
-PIPE_WIDTH = 200  # columns; off a terminal nothing may be wrapped or cut
+NO_LIMIT = 100_000  # columns: answers are never wrapped or cut, a terminal may wrap them itself
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -22,58 +22,63 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def make_console(stream: TextIO) -> Console:
-    """Return a Rich console that is as wide as its text off a terminal."""
+def make_console(stream: TextIO, *, width: int | None = None) -> Console:
+    """Return a Rich console that styles on terminals only and takes text as it is.
+
+    Args:
+        stream: where it writes.
+        width: in columns; null for the terminal's.
+    """
     from rich.console import Console
 
-    width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    return Console(
+        file=stream,
+        width=width,
+        force_terminal=is_terminal(stream),
+        highlight=False,
+        markup=False,  # brackets and colons in file names are no markup
+        emoji=False,
+    )
 
 
 class Output:
     """Where a command's words go.
 
-    A reader that has gone away (`| head -1`) is remembered in `is_closed`, not raised: a
-    training run does not end because nobody reads its progress.
-
     Args:
         quiet: drop notes; warnings, errors and answers stay.
+        outlives_reader: a reader that has gone away (`| head -1`) is remembered in `is_closed`,
+            not raised: a training run does not end because nobody reads its progress.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, outlives_reader: bool = False) -> None:
         self._quiet = quiet
+        self._outlives_reader = outlives_reader
         self.is_closed = False
+        self._warned: set[str] = set()
 
     def print_json(self, answer: BaseModel) -> None:
         """Write an answer as one line of JSON on stdout."""
         self.print_line(answer.model_dump_json(by_alias=True))
 
     def print_line(self, line: str) -> None:
-        """Write one line of the answer on stdout."""
+        """Write one line of the answer on stdout; BrokenPipeError where nobody reads it."""
         if self.is_closed:
             return
         try:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
-            self._close()
+            if not self._outlives_reader:
+                raise
+            abandon_stdout()
+            self.is_closed = True
 
     def print_table(self, *renderables: RenderableType) -> None:
         """Write the answer for people on stdout, one thing below the other."""
-        if self.is_closed:
-            return
-        console = make_console(sys.stdout)
-        try:
-            if sys.stdout.isatty():
-                console.print(*renderables, sep="\n")
-            else:
-                with console.capture() as captured:
-                    console.print(*renderables, sep="\n")
-                lines = (line.rstrip() for line in captured.get().splitlines())
-                sys.stdout.write("\n".join(lines) + "\n")
-            sys.stdout.flush()
-        except BrokenPipeError:
-            self._close()
+        console = make_console(sys.stdout, width=NO_LIMIT)
+        with console.capture() as captured:
+            console.print(*renderables, sep="\n")
+        self.print_line("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
     def note(self, line: str) -> None:
         """Tell something useful on stderr; silent under `-q`."""
@@ -81,13 +86,29 @@ class Output:
             write_error_line(line)
 
     def warn(self, line: str) -> None:
-        """Tell something on stderr that the user should not miss."""
-        write_error_line(f"{PROGRAM}: warning: {line}")
+        """Tell something on stderr that the user should not miss, once."""
+        if line not in self._warned:
+            self._warned.add(line)
+            write_error_line(f"{PROGRAM}: warning: {line}")
 
-    def _close(self) -> None:
-        """Let nothing try the closed stdout again, the interpreter's own last flush included."""
-        self.is_closed = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+def open_missing_streams() -> None:
+    """Lead streams nowhere that the process was started without (`>&-`).
+
+    Otherwise the next file that is opened takes their number, and is written into.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    # They live as long as the process does.
+    sys.stdin = sys.stdin or os.fdopen(0, "r")
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def abandon_stdout() -> None:
+    """Let nothing try a stdout again that takes no more, Python's own last flush included."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_error_line(line: str) -> None:
@@ -95,7 +116,7 @@ def write_error_line(line: str) -> None:
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 

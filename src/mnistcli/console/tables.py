@@ -16,10 +16,12 @@ from mnistcli.results import (
     LayerResult,
     Prediction,
     PredictResult,
+    RankedPrediction,
     SummaryResult,
     TrainingFacts,
     TrainResult,
     WeightResult,
+    WeightsSummaryResult,
 )
 
 
@@ -90,16 +92,15 @@ def render_predictions(result: PredictResult) -> Iterator[RenderableType]:
     rows = result.predictions
     knows_truth = any(row.truth is not None for row in rows)
     columns = ["image", "class", "probability", *(["truth"] if knows_truth else [])]
-    has_top = any(row.top for row in rows)
+    has_top = any(isinstance(row, RankedPrediction) for row in rows)
     table = _make_table(*columns, *(["next"] if has_top else []), left=2)
     for row in rows:
         wrong = row.truth is not None and row.truth != row.class_index
         cells = [_name_source(row), row.label, f"{row.probability:.4f}"]
         if knows_truth:
             cells.append(f"{row.truth}{' wrong' if wrong else ''}")
-        if has_top:
-            others = (row.top or ())[1:]
-            cells.append("  ".join(f"{o.label} {o.probability:.4f}" for o in others))
+        if isinstance(row, RankedPrediction):
+            cells.append("  ".join(f"{o.label} {o.probability:.4f}" for o in row.top[1:]))
         table.add_row(*cells, style="bold" if wrong else None)
     yield table
     known = [row for row in rows if row.truth is not None]
@@ -134,12 +135,12 @@ def render_summary(result: SummaryResult) -> Iterator[RenderableType]:
     yield Text(
         f"Total params: {result.total_parameters:,}\n"
         f"Trainable params: {result.trainable_parameters:,}\n"
-        f"Non-trainable params: {result.non_trainable_parameters:,}"
+        f"Non-trainable params: {result.total_parameters - result.trainable_parameters:,}"
     )
     if result.training is not None:
         yield _render_facts(result.training)
-    for array in result.weights or ():
-        yield _render_weight(array)
+    if isinstance(result, WeightsSummaryResult):
+        yield from map(_render_weight, result.weights)
 
 
 def _render_facts(facts: TrainingFacts) -> Table:

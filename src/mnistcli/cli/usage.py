@@ -1,0 +1,55 @@
+"""Typer's words for a wrong command line become ours: the place, the mistake, the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+
+import typer
+
+from mnistcli.console.streams import PROGRAM
+from mnistcli.errors import UsageError
+
+
+def explain_usage(
+    error: typer.TyperException, words: Sequence[str], commands: Collection[str]
+) -> UsageError:
+    """Return what is wrong with a command line.
+
+    Typer exports only the base of its exceptions; what the others know is in their attributes.
+
+    Args:
+        error: what Typer makes of it.
+        words: the command line without the program's name.
+        commands: those that there are.
+    """
+    command = words[0] if words and words[0] in commands else None
+    see_help = f"see {' '.join([PROGRAM, *([command] if command else []), '--help'])}"
+    if command is None and words and not words[0].startswith("-"):
+        near = difflib.get_close_matches(words[0], commands, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(commands)}"
+        return UsageError(words[0], "no such command", hint)
+    flag = getattr(error, "option_name", None)
+    if flag is not None and hasattr(error, "possibilities"):
+        near = difflib.get_close_matches(flag, error.possibilities or (), 1)
+        return UsageError(flag, "no such flag", f"did you mean {near[0]}?" if near else see_help)
+    parameter = getattr(error, "param", None)
+    if parameter is not None:
+        return _explain_parameter(error, parameter, see_help)
+    where = flag or " ".join([PROGRAM, *([command] if command else [])])
+    what = error.format_message().removeprefix(f"Option {flag!r} ")
+    return UsageError(where, _to_phrase(what), see_help)
+
+
+def _explain_parameter(error: typer.TyperException, parameter: object, see_help: str) -> UsageError:
+    """Say what is wrong with a flag's or an argument's value, or that it is missing."""
+    names = [name for name in getattr(parameter, "opts", ()) if name.startswith("-")]
+    where = names[0] if names else str(getattr(parameter, "metavar", None))
+    if hasattr(error, "param_type"):
+        return UsageError(where, "missing", see_help)
+    return UsageError(where, _to_phrase(str(getattr(error, "message", ""))), see_help)
+
+
+def _to_phrase(sentence: str) -> str:
+    """Turn a sentence into what stands after a colon."""
+    return sentence[:1].lower() + sentence[1:].rstrip(".")

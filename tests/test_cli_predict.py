@@ -1,0 +1,302 @@
+"""`mnistcli predict`: images from files, pipes and data sets; answers for people and scripts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from conftest import Run, Train, make_digits
+from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.datasets.dataset import Split
+
+GOOD = ("--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01)
+KEYS = {"source", "row", "class", "label", "probability", "probabilities", "truth"}
+
+
+@pytest.fixture(scope="module")
+def test_split() -> Split:
+    return make_digits(200, seed=2)
+
+
+def compute_logits(model: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The one layer by hand."""
+    kernel, bias = read_checkpoint(model).weights
+    inputs = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    return np.asarray(inputs @ kernel + bias)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def test_the_json_holds_the_promised_keys_and_true_figures(
+    run: Run, train_once: Train, test_split: Split
+) -> None:
+    model = train_once(*GOOD)
+    answer = run("predict", model, "--split", "test", "--first", 20, "--json").json
+    assert set(answer) == {"version", "predictions"}
+    assert answer["version"] == 1
+    rows = answer["predictions"]
+    assert [set(row) for row in rows] == [KEYS] * 20
+
+    expected = softmax(compute_logits(model, test_split.images[:20]))
+    np.testing.assert_allclose([row["probabilities"] for row in rows], expected, atol=1e-6)
+    for number, row in enumerate(rows):
+        assert row["class"] == int(expected[number].argmax())
+        assert row["label"] == str(row["class"])
+        assert row["probability"] == row["probabilities"][row["class"]]
+        assert (row["source"], row["row"]) == ("mnist/test", number)
+        assert row["truth"] == test_split.labels[number]
+
+
+def assert_same_predictions(rows: Any, expected: Any) -> None:
+    """Alike but for the last bits: how a matrix product is summed depends on its size."""
+    for row, other in zip(rows, expected, strict=True):
+        assert row["probabilities"] == pytest.approx(other["probabilities"], rel=1e-5)
+        for key in KEYS - {"probability", "probabilities"}:
+            assert row[key] == other[key]
+
+
+def test_first_and_index_name_rows_of_the_split(run: Run, train_once: Train) -> None:
+    model = train_once(*GOOD)
+    every = run("predict", model, "--split", "test", "--json").json["predictions"]
+    assert [row["row"] for row in every] == list(range(200))
+    for flags, expected in (
+        (("--first", 3), every[:3]),
+        (("--first", 999), every),
+        (("--index", 199), every[199:]),
+        (("--split", "test", "--index", 0), every[:1]),
+    ):
+        answer = run("predict", model, *flags, "--json").json
+        assert_same_predictions(answer["predictions"], expected)
+    [first] = run("predict", model, "--split", "train", "--index", 0, "--json").json["predictions"]
+    assert (first["source"], first["row"]) == ("mnist/train", 0)
+    assert first["truth"] == make_digits(1050, seed=1).labels[0]
+
+
+def test_people_see_which_are_wrong(run: Run, train_once: Train) -> None:
+    model = train_once(*GOOD)
+    rows = run("predict", model, "--first", 30, "--json").json["predictions"]
+    lines = run("predict", model, "--first", 30).out.splitlines()
+    right = sum(row["class"] == row["truth"] for row in rows)
+    assert 0 < right < 30
+    assert lines[-1] == f"{right} of 30 right"
+    shown = [line.split() for line in lines if line.startswith(" mnist/test[")]
+    assert shown == [
+        [
+            f"mnist/test[{row['row']}]",
+            row["label"],
+            f"{row['probability']:.4f}",
+            str(row["truth"]),
+            *(["wrong"] if row["class"] != row["truth"] else []),
+        ]
+        for row in rows
+    ]
+
+
+def test_jsonl_is_one_object_an_image_then_the_whole(run: Run, train_once: Train) -> None:
+    model = train_once(*GOOD)
+    whole = run("predict", model, "--first", 3, "--json").json
+    lines = run("predict", model, "--first", 3, "--jsonl").out.splitlines()
+    assert [json.loads(line) for line in lines] == [*whole["predictions"], whole]
+
+
+def test_csv_has_a_header_and_a_column_a_class(run: Run, train_once: Train) -> None:
+    model = train_once(*GOOD)
+    rows = run("predict", model, "--first", 3, "--json").json["predictions"]
+    header, *lines = csv.reader(run("predict", model, "--first", 3, "--csv").out.splitlines())
+    assert header == [
+        "source", "row", "class", "label", "probability", "truth",
+        "p_0", "p_1", "p_2", "p_3", "p_4", "p_5", "p_6", "p_7", "p_8", "p_9",
+    ]  # fmt: skip
+    for line, row in zip(lines, rows, strict=True):
+        assert line[:4] == ["mnist/test", str(row["row"]), str(row["class"]), row["label"]]
+        assert [float(text) for text in line[6:]] == row["probabilities"]
+        assert (float(line[4]), int(line[5])) == (row["probability"], row["truth"])
+
+
+def test_top_ranks_the_likeliest_classes(run: Run, train_once: Train) -> None:
+    model = train_once(*GOOD)
+    [row] = run("predict", model, "--index", 4, "--top", 3, "--json").json["predictions"]
+    assert set(row) == {*KEYS, "top"}
+    ranked = sorted(range(10), key=lambda k: -row["probabilities"][k])[:3]
+    assert row["top"] == [
+        {"class": k, "label": str(k), "probability": row["probabilities"][k]} for k in ranked
+    ]
+    assert row["top"][0]["class"] == row["class"]
+    [all_of_them] = run("predict", model, "--index", 4, "--top", 99, "--json").json["predictions"]
+    assert len(all_of_them["top"]) == 10
+    others = "  ".join(f"{k} {row['probabilities'][k]:.4f}" for k in ranked[1:])
+    assert others in run("predict", model, "--index", 4, "--top", 3).out
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, run: Run, test_split: Split) -> Path:
+    """A folder with the first three test images, 2.png before 10.png, and a text beside them."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, image in zip(("1.png", "2.png", "10.png"), test_split.images, strict=False):
+        Image.fromarray(image).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return Path("pictures")
+
+
+def test_files_and_folders_are_predicted_like_the_rows_they_hold(
+    run: Run, train_once: Train, pictures: Path
+) -> None:
+    model = train_once(*GOOD)
+    rows = run("predict", model, "--first", 3, "--json").json["predictions"]
+    expected = [
+        {**row, "source": f"pictures/{name}", "row": None, "truth": None}
+        for row, name in zip(rows, ("1.png", "2.png", "10.png"), strict=True)
+    ]
+    from_folder = run("predict", model, pictures, "--json")
+    assert (from_folder.code, from_folder.err) == (0, "")
+    assert_same_predictions(from_folder.json["predictions"], expected)
+    names = ["pictures/10.png", "pictures/1.png"]
+    answer = run("predict", model, *names, "--json").json["predictions"]
+    assert_same_predictions(answer, [expected[2], expected[0]])
+    table = run("predict", model, pictures).out
+    assert "truth" not in table
+    assert "right" not in table
+
+
+def test_an_image_comes_through_a_pipe(spawn: Run, train_once: Train, pictures: Path) -> None:
+    model = train_once(*GOOD)
+    with (pictures / "2.png").open("rb") as image:
+        ended = spawn("predict", model, "-", "pictures/2.png", "--json", stdin=image)
+    piped, read = ended.json["predictions"]
+    assert (ended.code, ended.err, piped["source"]) == (0, "", "stdin")
+    assert_same_predictions([piped], [{**read, "source": "stdin"}])
+
+
+def test_dark_ink_on_paper_is_inverted_and_said(
+    run: Run, train_once: Train, pictures: Path, test_split: Split
+) -> None:
+    model = train_once(*GOOD)
+    Image.fromarray(255 - test_split.images[0]).save("paper.png")
+    ended = run("predict", model, "paper.png")
+    assert ended.err == "paper.png: dark on light, inverted\n"
+    [paper] = run("predict", model, "paper.png", "--json").json["predictions"]
+    [screen] = run("predict", model, "pictures/1.png", "--json").json["predictions"]
+    assert paper["probabilities"] == screen["probabilities"]
+
+
+def test_a_single_sigmoid_unit_decides_at_one_half(run: Run) -> None:
+    assert run("train", "xor", "--epochs", 30, "-q", "-o", "xor.h5").code == 0
+    hidden_kernel, hidden_bias, kernel, bias = read_checkpoint(Path("xor.h5")).weights
+    rows = run("predict", "xor.h5", "--split", "test", "--json").json["predictions"]
+    assert [row["truth"] for row in rows] == [0, 1, 1, 0]
+    for row, numbers in zip(rows, ([0, 0], [0, 1], [1, 0], [1, 1]), strict=True):
+        hidden = np.maximum(np.array(numbers, np.float32) @ hidden_kernel + hidden_bias, 0)
+        sigmoid = float((1 / (1 + np.exp(-(hidden @ kernel + bias))))[0])
+        assert row["probabilities"] == pytest.approx([1 - sigmoid, sigmoid], abs=1e-6)
+        assert row["class"] == int(sigmoid > 0.5)
+        assert row["probability"] == max(row["probabilities"])
+
+        text = ",".join(map(str, numbers))
+        [typed] = run("predict", "xor.h5", "--input", text, "--json").json["predictions"]
+        expected = {**row, "source": text, "row": None, "truth": None}
+        assert_same_predictions([typed], [expected])
+
+
+def test_ten_sigmoid_outputs_give_their_raw_sigmoids(
+    run: Run, train_once: Train, test_split: Split
+) -> None:
+    model = train_once(*GOOD, "--set", "model.output_activation=sigmoid")
+    rows = run("predict", model, "--first", 20, "--json").json["predictions"]
+    logits = compute_logits(model, test_split.images[:20])
+    expected = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose([row["probabilities"] for row in rows], expected, atol=1e-6)
+    assert [row["class"] for row in rows] == logits.argmax(axis=1).tolist()
+    assert any(abs(sum(row["probabilities"]) - 1) > 0.1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (
+            "", 2,
+            "IMAGE: there is nothing to predict. Name image files, or give --split test --first 20",
+        ),
+        (
+            "a.png --first 3", 2,
+            "IMAGE and --split: they exclude each other. Give one of them",
+        ),
+        (
+            "--split test --input 0,1", 2,
+            "--split and --input: they exclude each other. Give one of them",
+        ),
+        (
+            "--first 1 --index 1", 2,
+            "--first and --index: they exclude each other. Give one of them",
+        ),
+        ("--index 200", 2, "--index: 200 is beyond the last of 200 images. Give 0 to 199"),
+        ("--split tset", 2, "--split: unknown name 'tset'. Did you mean test?"),
+        (
+            "--first 1 --json --csv", 2,
+            "--json, --jsonl, --csv: they exclude each other. Give one of them",
+        ),
+        (
+            "--first 1 --csv --top 3", 2,
+            "--top and --csv: CSV has a column for every class already. Give one of them",
+        ),
+        ("--input 0,x", 2, "--input: '0,x' is no list of whole numbers. Write 0,1"),
+        (
+            "--input 0,1", 2,
+            "--input: the network takes 784 whole numbers from 0 to 255, received 0,1."
+            " Separate them by commas",
+        ),
+        (
+            "no.png", 4,
+            "no.png: cannot be read: No such file or directory. Check the file, or save it again",
+        ),
+        (
+            "empty", 4,
+            "empty: the directory holds no images. Images are read from PNG, JPEG, GIF, BMP, TIFF,"
+            " WEBP, PPM files",
+        ),
+        (
+            "text.png", 4,
+            "text.png: is not an image that can be read. Images are read from PNG, JPEG, GIF, BMP,"
+            " TIFF, WEBP, PPM files",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_predicted(
+    run: Run, train_once: Train, tmp_path: Path, words: str, code: int, message: str
+) -> None:
+    model = train_once("--epochs", 1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no image")
+    ended = run("predict", model, *words.split())
+    errors = [line for line in ended.err.splitlines() if "warning: " not in line]
+    assert errors == [f"mnistcli: error: {message}"]
+    assert ended.code == code
+    assert "json" in words or ended.out == ""
+
+
+def test_pictures_are_no_input_for_xor(run: Run, pictures: Path) -> None:
+    assert run("train", "xor", "--epochs", 1, "-q", "-o", "xor.h5").code == 0
+    ended = run("predict", "xor.h5", pictures)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "mnistcli: error: IMAGE: xor takes 2 numbers, not images. Use --input 0,1\n"
+
+
+def test_a_checkpoint_that_travelled_needs_its_data_only_for_splits(
+    run: Run, train_once: Train, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = train_once(*GOOD)
+    shutil.move(model, pictures / "travelled.h5")
+    monkeypatch.delenv("MNISTCLI_DATA_DIR")
+    assert run("predict", pictures / "travelled.h5", pictures / "1.png").code == 0
+    assert run("predict", pictures / "travelled.h5", "--first", 1).code == 4

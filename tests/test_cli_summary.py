@@ -1,0 +1,190 @@
+"""`mnistcli summary`: the layer table as the recipes' authors printed it, and the run behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from conftest import Run, Train, save_with_keras
+from mnistcli.checkpoint.reading import read_checkpoint
+
+TABLES = {
+    "mnist-softmax": """
+
+ Layer (type)    Output Shape   Param #
+ ──────────────────────────────────────
+ dense (Dense)   (None, 10)       7,850
+
+Total params: 7,850
+Trainable params: 7,850
+Non-trainable params: 0
+""",
+    "mnist-mlp": """
+
+ Layer (type)        Output Shape   Param #
+ ──────────────────────────────────────────
+ flatten (Flatten)   (None, 784)          0
+ dense (Dense)       (None, 128)    100,480
+ dense_1 (Dense)     (None, 10)       1,290
+
+Total params: 101,770
+Trainable params: 101,770
+Non-trainable params: 0
+""",
+    "cifar10-mlp": """
+
+ Layer (type)      Output Shape     Param #
+ ──────────────────────────────────────────
+ Hidden1 (Dense)   (None, 512)    1,573,376
+ Hidden2 (Dense)   (None, 120)       61,560
+ Hidden3 (Dense)   (None, 512)       61,952
+ dense (Dense)     (None, 10)         5,130
+
+Total params: 1,702,018
+Trainable params: 1,702,018
+Non-trainable params: 0
+""",
+    "xor": """
+
+ Layer (type)      Output Shape   Param #
+ ────────────────────────────────────────
+ dense (Dense)     (None, 8)           24
+ dense_1 (Dense)   (None, 1)            9
+
+Total params: 33
+Trainable params: 33
+Non-trainable params: 0
+""",
+}
+
+
+@pytest.mark.parametrize("recipe", TABLES)
+def test_a_recipe_shows_the_published_table(run: Run, recipe: str) -> None:
+    ended = run("summary", recipe)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == TABLES[recipe].removeprefix("\n")
+
+
+def test_a_yaml_file_is_a_config_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("model: {type: mlp, hidden: [4], dropout: 0.5}\n")
+    answer = run("summary", "my.yaml", "--json").json
+    assert answer == {
+        "version": 1,
+        "layers": [
+            {"name": "dense", "type": "Dense", "output_shape": [None, 4], "parameters": 3140},
+            {"name": "dropout", "type": "Dropout", "output_shape": [None, 4], "parameters": 0},
+            {"name": "dense_1", "type": "Dense", "output_shape": [None, 10], "parameters": 50},
+        ],
+        "total_parameters": 3190,
+        "trainable_parameters": 3190,
+        "training": None,
+    }
+
+
+def test_a_checkpoint_tells_its_run(run: Run, train_once: Train) -> None:
+    model = train_once("--epochs", 2, "--validation", 0.2, "--seed", 7)
+    ended = run("summary", model)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(TABLES["mnist-softmax"].removeprefix("\n"))
+    facts = dict(line.split(None, 1) for line in ended.out.split("\n\n")[-1].splitlines())
+    assert facts["data"].startswith("mnist, sha256 ")
+    assert (facts["optimizer"], facts["seed"]) == ("sgd, learning rate 0.01", "7")
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "test", "time"} < set(facts)
+    assert "2 of 2" in ended.out
+
+
+def test_the_json_of_a_checkpoint(run: Run, train_once: Train) -> None:
+    model = train_once("--epochs", 2, "--validation", 0.2, "--seed", 7)
+    answer = run("summary", model, "--json").json
+    assert set(answer) == {
+        "version", "layers", "total_parameters", "trainable_parameters", "training",
+    }  # fmt: skip
+    assert [set(row) for row in answer["layers"]] == [
+        {"name", "type", "output_shape", "parameters"}
+    ]
+    training = answer["training"]
+    assert set(training) == {
+        "dataset", "known_as", "config", "epochs", "step", "planned_epochs", "last", "test",
+        "seconds", "environment", "class_names",
+    }  # fmt: skip
+    assert training["dataset"]["name"] == "mnist"
+    assert (training["epochs"], training["planned_epochs"], training["step"]) == (2, 2, 0)
+    assert training["config"]["dataset"]["validation"] == 0.2
+    assert training["config"]["training"]["seed"] == 7
+    assert set(training["last"]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert set(training["test"]) == {"loss", "accuracy"}
+
+
+def test_weights_are_printed_whole_in_json_and_shortened_for_people(
+    run: Run, train_once: Train
+) -> None:
+    model = train_once("--epochs", 1)
+    kernel, bias = read_checkpoint(model).weights
+    answer = run("summary", model, "--weights", "--json").json
+    assert [(w["layer"], w["name"], w["shape"]) for w in answer["weights"]] == [
+        ("dense", "kernel", [784, 10]),
+        ("dense", "bias", [10]),
+    ]
+    np.testing.assert_array_equal(np.array(answer["weights"][0]["values"], np.float32), kernel)
+    np.testing.assert_array_equal(np.array(answer["weights"][1]["values"], np.float32), bias)
+
+    text = run("summary", model, "--weights").out
+    assert "dense/kernel (784, 10)\n[[" in text
+    assert "..." in text
+    assert len(text.splitlines()) < 60
+
+
+@pytest.fixture
+def foreign(run: Run) -> Path:
+    """A network of plain Keras."""
+    network = keras.Sequential(
+        [
+            keras.layers.Input((28, 28), name="image"),
+            keras.layers.Flatten(name="flat"),
+            keras.layers.Dense(16, activation="tanh", name="inner"),
+            keras.layers.BatchNormalization(name="norm"),
+            keras.layers.Dropout(0.1, name="drop"),
+            keras.layers.Dense(10, activation="softmax", name="outer"),
+        ]
+    )
+    return save_with_keras(network, Path("theirs.h5"))
+
+
+def test_other_peoples_files_show_their_layers_and_no_run(run: Run, foreign: Path) -> None:
+    ended = run("summary", foreign)
+    assert (ended.code, ended.err) == (0, "")
+    assert (
+        ended.out
+        == """
+ Layer (type)                Output Shape   Param #
+ ──────────────────────────────────────────────────
+ flat (Flatten)              (None, 784)          0
+ inner (Dense)               (None, 16)      12,560
+ norm (BatchNormalization)   (None, 16)          64
+ drop (Dropout)              (None, 16)           0
+ outer (Dense)               (None, 10)         170
+
+Total params: 12,794
+Trainable params: 12,762
+Non-trainable params: 32
+"""
+    )
+    assert run("summary", foreign, "--json").json["training"] is None
+
+
+def test_a_file_that_was_changed_since_says_so(run: Run, train_once: Train) -> None:
+    import h5py
+
+    model = train_once("--epochs", 1)
+    with h5py.File(model, "r+") as file:
+        file.attrs["note"] = "mine"
+    ended = run("summary", model)
+    assert ended.code == 0
+    assert ended.err == (
+        "mnistcli: warning: model.h5: changed since mnistcli wrote it (its checksum is gone):"
+        " treated as a foreign file\n"
+    )
+    assert ended.out == TABLES["mnist-softmax"].removeprefix("\n")

@@ -1,0 +1,612 @@
+"""`mnistcli train`: the answer, the checkpoint, going on with a run, and every way to end one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from conftest import Run, Train, save_with_keras
+from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoint.record import DURATIONS
+
+ADAM = ("--optimizer", "adam", "--learning-rate", 0.001)
+SMALL = ("--batch-size", 100)  # compiles fastest
+MLP = (*SMALL, *ADAM, "--model", "mlp", "--hidden", 16)
+HARD = (*MLP, "--dropout", 0.2, "--validation", 0.2, "--seed", 5)  # whatever a state can hold
+NOT_CANONICAL = "is not canonical MNIST"
+
+
+def read_arrays(path: Path) -> dict[str, bytes]:
+    """Every data set of a checkpoint but the epochs' durations, as bytes.
+
+    Keras counts the optimizers of a process: adam, adam_1, …
+    """
+    arrays: dict[str, bytes] = {}
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and not name.endswith(DURATIONS):
+            arrays[re.sub(r"/(adam|sgd)_\d+/", r"/\1/", name)] = item[()].tobytes()
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    assert len(arrays) > 4
+    return arrays
+
+
+def list_files() -> list[str]:
+    """Everything in the working directory, hidden files too."""
+    return sorted(path.name for path in Path().iterdir())
+
+
+def drop_data_warning(text: str) -> str:
+    return "".join(x for x in text.splitlines(keepends=True) if NOT_CANONICAL not in x)
+
+
+@contextlib.contextmanager
+def start(
+    command: list[str], environment: dict[str, str], **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A process group with its streams on pipes; none of it outlives the test."""
+    process = subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True, **options,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def write_command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "mnistcli", *map(str, words)]
+
+
+# The answer
+
+
+def test_the_result_is_on_stdout_and_all_other_talk_on_stderr(run: Run) -> None:
+    ended = run("train", *SMALL, "--epochs", 2, "-o", "a b.h5")
+    assert ended.code == 0
+    assert re.fullmatch(r"test accuracy 0\.\d{4}, loss \d\.\d{4}\n", ended.out)
+    warning, first, second, *hints = ended.err.splitlines()
+    assert warning.startswith("mnistcli: warning: ")
+    assert warning.endswith("is not canonical MNIST: figures may differ from published ones")
+    metrics = r"loss \d+\.\d{4}  accuracy 0\.\d{4}  \d+\.\d\d s"
+    assert re.fullmatch(f"epoch 1/2  {metrics}", first)
+    assert re.fullmatch(f"epoch 2/2  {metrics}", second)
+    assert hints == ["saved a b.h5", "next  mnistcli evaluate 'a b.h5'"]
+    assert list_files() == ["a b.h5"]
+
+
+def test_the_next_command_works_as_it_stands(
+    run: Run, digits_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(digits_directory, "my data")
+    monkeypatch.delenv("MNISTCLI_DATA_DIR")
+    ended = run("train", *SMALL, "--epochs", 1, "-o", "-x.h5".replace("-", "x;"),
+                "--data-dir", "my data")  # fmt: skip
+    line = ended.err.splitlines()[-1]
+    assert line == "next  mnistcli evaluate 'x;x.h5' --data-dir 'my data'"
+    evaluated = run(*shlex.split(line)[2:], "-q")
+    assert evaluated.code == 0
+    assert ended.out.startswith(f"test accuracy {evaluated.out.strip()}, ")
+
+
+def test_quiet_prints_the_path_alone(run: Run) -> None:
+    ended = run("train", *SMALL, "--epochs", 1, "-q", "-o", "m.h5")
+    assert (ended.code, ended.out, drop_data_warning(ended.err)) == (0, "m.h5\n", "")
+
+
+def test_json_holds_the_promised_keys(run: Run) -> None:
+    ended = run("train", *SMALL, "--validation", 0.2, "--epochs", 2, "--json", "-o", "m.h5")
+    assert (ended.code, drop_data_warning(ended.err)) == (0, "")
+    assert len(ended.out.splitlines()) == 1
+    answer = ended.json
+    assert set(answer) == {
+        "version", "checkpoint", "dataset", "epochs", "history", "test", "seconds",
+    }  # fmt: skip
+    assert (answer["version"], answer["checkpoint"], answer["epochs"]) == (1, "m.h5", 2)
+    assert set(answer["dataset"]) == {"name", "sha256"}
+    assert answer["dataset"]["name"] == "mnist"
+    assert re.fullmatch("[0-9a-f]{64}", answer["dataset"]["sha256"])
+    assert {name: len(values) for name, values in answer["history"].items()} == {
+        "loss": 2, "accuracy": 2, "val_loss": 2, "val_accuracy": 2,
+    }  # fmt: skip
+    assert set(answer["test"]) == {"loss", "accuracy"}
+    assert set(answer["seconds"]) == {"total", "per_epoch"}
+    assert 0 < answer["seconds"]["per_epoch"] < answer["seconds"]["total"]
+
+
+def test_jsonl_is_one_object_an_epoch_then_the_answer(run: Run) -> None:
+    ended = run("train", *SMALL, "--epochs", 3, "--jsonl", "-o", "m.h5")
+    assert (ended.code, drop_data_warning(ended.err)) == (0, "")
+    *epochs, answer = map(json.loads, ended.out.splitlines())
+    assert [set(line) for line in epochs] == [
+        {"version", "epoch", "epochs", "metrics", "seconds"}
+    ] * 3
+    assert [(line["epoch"], line["epochs"]) for line in epochs] == [(1, 3), (2, 3), (3, 3)]
+    assert [line["metrics"]["loss"] for line in epochs] == answer["history"]["loss"]
+    assert answer["epochs"] == 3
+
+
+@pytest.mark.parametrize("words", [HARD, ("xor",), ("--set", "dataset.normalization=standard")])
+def test_the_test_score_is_exactly_that_of_evaluate(run: Run, words: tuple[Any, ...]) -> None:
+    trained = run("train", *words, "--epochs", 2, "--json", "-o", "m.h5").json
+    [evaluated] = run("evaluate", "m.h5", "--json").json["results"]
+    assert trained["test"] == {key: evaluated[key] for key in ("loss", "accuracy")}
+    assert run("summary", "m.h5", "--json").json["training"]["test"] == trained["test"]
+
+
+def test_the_checkpoint_is_a_whole_keras_model(run: Run, digits_directory: Path) -> None:
+    trained = run("train", *SMALL, "--epochs", 2, "--json", "-o", "m.h5").json
+    network = keras.saving.load_model("m.h5")
+    with np.load(digits_directory / "mnist.npz") as data:
+        inputs, labels = data["x_test"].reshape(-1, 784) / 255, np.eye(10)[data["y_test"]]
+    loss, accuracy = network.evaluate(inputs, labels, verbose=0)
+    assert trained["test"]["loss"] == pytest.approx(loss, rel=1e-5)
+    assert trained["test"]["accuracy"] == pytest.approx(accuracy)
+
+
+# The config
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("training: {epochs: 9, batch_size: 200, seed: 4}\n")
+    words = ("--epochs", 1, "--set", "training.batch_size=300", "--set", "training.shuffle=false")
+    assert run("train", "my.yaml", *words, "-q", "-o", "m.h5").code == 0
+    config = run("summary", "m.h5", "--json").json["training"]["config"]
+    assert config["training"] == {
+        "epochs": 1,
+        "batch_size": 300,
+        "optimizer": {
+            "name": "sgd", "learning_rate": 0.01, "momentum": 0.0, "nesterov": False,
+            "weight_decay": None,
+        },
+        "loss": "categorical_crossentropy",
+        "shuffle": False,
+        "seed": 4,
+        "checkpoint_every": 1,
+    }  # fmt: skip
+
+
+def test_a_new_optimizer_brings_its_learning_rate_and_says_so(run: Run) -> None:
+    ended = run("train", "--optimizer", "adam", "--dry-run")
+    assert "optimizer adam takes its default learning rate 0.001\n" in ended.err
+    ended = run("train", "--optimizer", "adam", "--learning-rate", 0.5, "--dry-run")
+    assert "takes its default" not in ended.err
+
+
+def test_a_dry_run_shows_the_network_and_writes_nothing(run: Run) -> None:
+    ended = run("train", *HARD, "--dry-run", "-o", "m.h5")
+    assert (ended.code, list_files()) == (0, [])
+    assert "Total params: 12,730\n" in ended.out
+    assert ended.err.endswith(
+        "would train 100 epochs of 840 images in batches of 100 and write m.h5\n"
+    )
+    for flag in ("--json", "--jsonl"):
+        answer = run("train", *HARD, "--dry-run", flag).json
+        assert (answer["total_parameters"], answer["training"]) == (12_730, None)
+    assert list_files() == []
+
+
+# The file
+
+
+def test_the_default_name_tells_the_experiment_and_is_numbered_where_taken(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", *SMALL, "--epochs", 1, "--seed", 7, "-q")
+    assert re.fullmatch(r"mnist-softmax-s7-\d{8}-\d{6}\.h5\n", run(*words).out)
+    monkeypatch.setattr("mnistcli.cli.output_file.time.strftime", lambda _: "20260131-235959")
+    for ending in ("", "-2"):
+        Path(f"mnist-softmax-s7-20260131-235959{ending}.h5").write_bytes(b"taken")
+    assert run(*words).out == "mnist-softmax-s7-20260131-235959-3.h5\n"
+    assert Path("mnist-softmax-s7-20260131-235959-2.h5").read_bytes() == b"taken"
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.cli.output_file import OutputFile, _number_names
+
+checkpoint = read_checkpoint(Path("model.h5"), "all")
+output = OutputFile(_number_names("run"), may_replace=False)
+print("ready", flush=True)
+sys.stdin.readline()
+output.write(checkpoint.state, checkpoint.record)
+print(output.path)
+"""
+
+
+def test_runs_that_begin_in_the_same_second_never_share_a_name(
+    environment: dict[str, str], train_once: Train
+) -> None:
+    model = train_once(*SMALL, "--epochs", 2)
+    with contextlib.ExitStack() as stack:
+        racers = [
+            stack.enter_context(
+                start([sys.executable, "-c", RACE], environment, stdin=subprocess.PIPE)
+            )
+            for _ in range(4)
+        ]
+        for racer in racers:
+            assert racer.stdout is not None
+            assert racer.stdout.readline() == "ready\n"
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        names = sorted(racer.communicate(timeout=60)[0].strip() for racer in racers)
+    assert names == ["run-2.h5", "run-3.h5", "run-4.h5", "run.h5"]
+    assert list_files() == sorted(["model.h5", *names])
+    for name in names:
+        assert read_arrays(Path(name)) == read_arrays(model)
+
+
+def test_overwrite_replaces_a_file(run: Run) -> None:
+    Path("m.h5").write_bytes(b"old")
+    assert run("train", *SMALL, "--epochs", 1, "-o", "m.h5").code == 2
+    assert Path("m.h5").read_bytes() == b"old"
+    assert run("train", *SMALL, "--epochs", 1, "-o", "m.h5", "--overwrite").code == 0
+    assert run("summary", "m.h5").code == 0
+
+
+def test_a_held_out_part_chooses_the_best_model(run: Run) -> None:
+    words = ("--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.05)
+    words = (*words, "--model", "mlp", "--validation", 0.2, "--epochs", 12)
+    ended = run("train", *words, "-o", "m.h5")
+    assert list_files() == ["m.best.h5", "m.h5"]
+    assert ended.err.splitlines()[-3:] == [
+        "saved m.h5", "best  m.best.h5", "next  mnistcli evaluate m.h5",
+    ]  # fmt: skip
+    losses = read_checkpoint(Path("m.h5")).progress.history["val_loss"]
+    best = read_checkpoint(Path("m.best.h5")).progress
+    assert best.epoch == best.best_epoch == int(np.argmin(losses)) + 1 < 12
+    assert best.history["val_loss"] == losses[: best.epoch]
+    [result] = run("evaluate", "m.best.h5", "--split", "validation", "--json").json["results"]
+    assert result["loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_the_test_set_never_chooses(run: Run) -> None:
+    Path("m.best.h5").write_bytes(b"of an earlier run")
+    ended = run("train", *SMALL, "--validation", "test", "--epochs", 2, "-o", "m.h5")
+    assert ended.code == 0
+    assert "best" not in ended.err
+    assert Path("m.best.h5").read_bytes() == b"of an earlier run"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place that takes no files")
+def test_a_place_that_takes_no_files_is_exit_7(run: Run) -> None:
+    ended = run("train", *SMALL, "--epochs", 1, "-o", "/proc/m.h5")
+    assert (ended.code, ended.out) == (7, "")
+    assert re.fullmatch(
+        r"mnistcli: error: /proc(/m\.h5)?: .+\. .*choose another place with -o",
+        drop_data_warning(ended.err).rstrip("\n"), re.IGNORECASE,
+    )  # fmt: skip
+
+
+# The data
+
+
+def test_auto_takes_mnist_where_it_can_be_had(run: Run) -> None:
+    ended = run("train", *SMALL, "--dataset", "auto", "--epochs", 1, "--json", "-o", "m.h5")
+    assert ended.json["dataset"]["name"] == "mnist"
+    assert "synthetic" not in ended.err
+
+
+def test_auto_without_mnist_takes_synthetic_digits_says_so_and_records_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MNISTCLI_DATA_DIR")
+    ended = run("train", *SMALL, "--dataset", "auto", "--epochs", 1, "--json")
+    assert ended.code == 0
+    assert ended.err.startswith(
+        "mnistcli: warning: MNIST cannot be had, so synthetic digits are used in its place"
+        " (MNIST: not found in "
+    )
+    assert ended.json["dataset"]["name"] == "synthetic"
+    assert ended.json["checkpoint"].startswith("synthetic-softmax-s0-")
+    training = run("summary", ended.json["checkpoint"], "--json").json["training"]
+    assert training["config"]["dataset"]["name"] == "synthetic"
+    assert training["dataset"] == ended.json["dataset"]
+
+
+@pytest.mark.parametrize("words", [[], ["--dataset", "mnist"]])
+def test_mnist_that_cannot_be_had_is_exit_4_with_where_it_looked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.delenv("MNISTCLI_DATA_DIR")
+    ended = run("train", *words)
+    assert (ended.code, ended.out, ended.err) == (
+        4,
+        "",
+        f"mnistcli: error: MNIST: not found in {tmp_path}/keras/datasets (no such folder), and"
+        " MNISTCLI_OFFLINE forbids downloading. Name its folder with --data-dir, or unset"
+        " MNISTCLI_OFFLINE to download it, or use --dataset synthetic or auto\n",
+    )
+    assert list_files() == []
+
+
+# Going on
+
+
+def test_two_epochs_and_two_more_are_four_bit_for_bit(run: Run) -> None:
+    for name, epochs in (("whole.h5", 4), ("a.h5", 2)):
+        assert run("train", *HARD, "--epochs", epochs, "-q", "-o", name).code == 0
+    assert read_arrays(Path("a.h5")) != read_arrays(Path("whole.h5"))
+    ended = run("train", "--resume", "a.h5", "--more", 2)
+    assert ended.code == 0
+    lines = [line for line in ended.err.splitlines() if line.startswith("epoch ")]
+    assert [line.split()[1] for line in lines] == ["3/4", "4/4"]
+    assert read_arrays(Path("a.h5")) == read_arrays(Path("whole.h5"))
+    assert read_arrays(Path("a.best.h5")) == read_arrays(Path("whole.best.h5"))
+
+
+def test_epochs_is_the_total_of_a_resumed_run(run: Run, train_once: Train) -> None:
+    whole = train_once(*SMALL, "--epochs", 5, name="whole.h5")
+    model = train_once(*SMALL, "--epochs", 2)
+    answer = run("train", "--resume", model, "--epochs", 5, "--json").json
+    assert answer["epochs"] == len(answer["history"]["loss"]) == 5
+    assert read_arrays(model) == read_arrays(whole)
+
+
+def test_resuming_a_finished_run_answers_again(run: Run, train_once: Train) -> None:
+    model = train_once(*SMALL, "--epochs", 2)
+    before = read_arrays(model)
+    first, second = (run("train", "--resume", model, "--json") for _ in range(2))
+    assert (first.code, second.code) == (0, 0)
+    for key in ("checkpoint", "dataset", "epochs", "history", "test"):
+        assert first.json[key] == second.json[key]
+    assert first.json["epochs"] == 2
+    assert read_arrays(model) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--batch-size 7", "--batch-size: a resumed run goes on in its own file with its own"),
+        ("--set training.seed=1", "--set: a resumed run goes on in its own file with its own"),
+        ("mnist-mlp", "CONFIG: a resumed run goes on in its own file with its own config."),
+        ("-o other.h5", "--output: a resumed run goes on in its own file with its own config."),
+        ("--overwrite", "--overwrite: a resumed run goes on in its own file with its own"),
+        ("--init-from model.h5", "--init-from: a resumed run goes on in its own file with its own"),
+        ("--epochs 3 --more 1", "--more: --epochs says the total already. Give one of --epochs"),
+        ("--epochs 1", "--epochs: 1 is less than the 2 epochs that are done. Give a larger total"),
+        ("--epochs 0", "--epochs: training.epochs: expected a whole number from 1 to 1000000"),
+    ],
+)
+def test_a_resumed_run_takes_no_other_settings(
+    run: Run, train_once: Train, words: str, message: str
+) -> None:
+    model = train_once(*SMALL, "--epochs", 2)
+    before = model.read_bytes()
+    ended = run("train", "--resume", model, *words.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert drop_data_warning(ended.err).startswith(f"mnistcli: error: {message}")
+    assert len(drop_data_warning(ended.err).splitlines()) == 1
+    assert (model.read_bytes(), list_files()) == (before, ["model.h5"])
+
+
+def test_a_run_does_not_go_on_with_other_data(
+    run: Run, train_once: Train, digits_directory: Path
+) -> None:
+    model = train_once(*SMALL, "--epochs", 2)
+    before = model.read_bytes()
+    with np.load(digits_directory / "mnist.npz") as data:
+        arrays = dict(data)
+    arrays["x_train"][0, 0, 0] ^= 1
+    Path("other").mkdir()
+    np.savez("other/mnist.npz", **arrays)
+    ended = run("train", "--resume", model, "--more", 1, "--data-dir", "other")
+    assert (ended.code, ended.out) == (4, "")
+    assert drop_data_warning(ended.err) == (
+        "mnistcli: error: other/mnist.npz: not the MNIST that model.h5 was trained on."
+        " Point --data-dir to the data of that run\n"
+    )
+    assert model.read_bytes() == before
+
+
+def make_foreign(*units: int) -> Path:
+    network = keras.Sequential([keras.Input((784,)), *map(keras.layers.Dense, units)])
+    return save_with_keras(network, Path("their file.h5"))
+
+
+def test_a_foreign_file_holds_no_run_to_go_on_with(run: Run) -> None:
+    ended = run("train", "--resume", make_foreign(10))
+    assert (ended.code, ended.out, ended.err) == (
+        5,
+        "",
+        "mnistcli: error: their file.h5: no run of mnistcli's to go on with. Start a new one from"
+        " its weights: mnistcli train CONFIG --init-from 'their file.h5'\n",
+    )
+
+
+def test_a_changed_file_is_not_gone_on_with(run: Run, train_once: Train) -> None:
+    model = train_once(*SMALL, "--epochs", 1)
+    with h5py.File(model, "r+") as file:
+        file.attrs["note"] = "mine"
+    ended = run("train", "--resume", model)
+    assert (ended.code, ended.out) == (5, "")
+    assert "warning: model.h5: changed since mnistcli wrote it" in ended.err
+    assert "error: model.h5: no run of mnistcli's to go on with. " in ended.err
+
+
+def test_init_from_takes_the_weights_and_nothing_else(run: Run, train_once: Train) -> None:
+    first = train_once(*SMALL, "--epochs", 5)
+    words = (*SMALL, "--seed", 9, "--init-from", first, "-o", "m.h5")
+    answer = run("train", *words, "--epochs", 1, "--json").json
+    assert answer["epochs"] == 1
+    went_on = read_checkpoint(Path("m.h5"), "all")
+    assert went_on.state is not None
+    steps = {array.name: array.values for array in went_on.state.network.optimizer}
+    [iteration] = [values for name, values in steps.items() if name.endswith("iteration")]
+    assert iteration == 11  # the optimizer began afresh: batches of one epoch
+    before = run("summary", first, "--json").json["training"]["last"]["loss"]
+    fresh = run("train", *SMALL, "--seed", 9, "--epochs", 1, "--json", "-o", "f.h5").json
+    assert answer["history"]["loss"][0] < before < fresh["history"]["loss"][0]
+    assert went_on.record is not None
+    assert went_on.record.init_from == "model.h5"
+
+
+def test_weights_of_another_network_are_refused(run: Run, train_once: Train) -> None:
+    model = train_once("--epochs", 1)
+    ended = run("train", *MLP, "--init-from", model, "-o", "m.h5")
+    assert (ended.code, ended.out) == (5, "")
+    assert drop_data_warning(ended.err) == (
+        "mnistcli: error: model.h5: its weights [(784, 10), (10,)] do not fit this network's"
+        " [(784, 16), (16,), (16, 10), (10,)]. Use the config that it was trained with\n"
+    )
+    assert list_files() == ["model.h5"]
+
+
+def test_a_foreign_file_can_give_the_first_weights(run: Run) -> None:
+    theirs = make_foreign(10)
+    ended = run("train", *SMALL, "--init-from", theirs, "--epochs", 1, "-q", "-o", "m.h5")
+    assert (ended.code, ended.out) == (0, "m.h5\n")
+
+
+def test_a_run_that_diverges_names_the_epoch_and_the_checkpoint_kept(run: Run) -> None:
+    words = ("--model", "mlp", "--activation", "exponential", "--learning-rate", "1e6",
+             "--set", "training.loss=mean_squared_error", "-o", "m.h5")  # fmt: skip
+    ended = run("train", *words, "--json")
+    assert ended.code == ended.json["error"]["code"] == 6
+    assert ended.json["error"]["kind"] == "diverged"
+    line = drop_data_warning(ended.err)
+    assert re.fullmatch(
+        r"mnistcli: error: epoch 1: the (loss is|weights are) no longer finite: training has"
+        r" diverged\. Lower the learning rate \(--learning-rate\); m\.h5 holds epoch 0\n",
+        line,
+    )
+    kept = read_checkpoint(Path("m.h5"))
+    assert kept.progress.epoch == 0
+    assert all(np.isfinite(array).all() for array in kept.weights)
+
+
+# Processes: signals, pipes, what TensorFlow prints
+
+LONG = ("--batch-size", 20, *ADAM, "--model", "mlp", "--hidden", 32,
+        "--dropout", 0.2, "--seed", 5)  # fmt: skip
+
+
+def wait_for_epoch(process: subprocess.Popen[str]) -> None:
+    """Read stderr until the first epoch is through."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch "):
+            return
+    pytest.fail("the run ended before its first epoch")
+
+
+@pytest.mark.parametrize(
+    ("number", "epochs"), [(signal.SIGINT, 200), (signal.SIGTERM, 200)], ids=["INT", "TERM"]
+)
+def test_a_signal_saves_the_run_which_then_goes_on_to_the_same_bits(
+    run: Run, environment: dict[str, str], digits_directory: Path, train_once: Train,
+    number: signal.Signals, epochs: int,
+) -> None:  # fmt: skip
+    whole = train_once(*LONG, "--epochs", epochs, name="whole.h5")
+    data = Path("my data")
+    data.symlink_to(digits_directory)
+    words = ("train", *LONG, "--epochs", epochs, "-o", "m.h5", "--data-dir", data)
+    with start(write_command(*words), environment) as process:
+        wait_for_epoch(process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == -number
+    assert out == ""
+    *epoch_lines, interrupted, hint = err.splitlines()
+    assert all(line.startswith("epoch ") for line in epoch_lines)
+    match = re.fullmatch(
+        rf"interrupted after (\d+)( and \d+ steps)? of {epochs} epochs; saved m\.h5", interrupted
+    )
+    assert match is not None
+    assert 0 < int(match[1]) < epochs
+    assert read_checkpoint(Path("m.h5")).progress.epoch == int(match[1])
+    assert hint == "next  mnistcli train --resume m.h5 --data-dir 'my data'"
+
+    ended = run(*shlex.split(hint)[2:], "-q")
+    assert (ended.code, ended.out) == (0, "m.h5\n")
+    assert read_arrays(Path("m.h5")) == read_arrays(whole)
+
+
+def catches_sigterm(process: subprocess.Popen[str]) -> bool:
+    """Whether a process has a handler of its own for SIGTERM, from the kernel's view of it."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    assert caught is not None
+    return bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def wait_until(condition: Any, timeout_s: float = 60) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux about handlers")
+def test_a_second_signal_ends_at_once_and_leaves_the_last_good_file(
+    environment: dict[str, str], train_once: Train
+) -> None:
+    model = train_once(*SMALL, "--epochs", 1)
+    before = model.read_bytes()
+    command = write_command("train", "--resume", model, "--more", 1_000)
+    with start(command, environment) as process:
+        wait_until(lambda: catches_sigterm(process))  # TensorFlow's import comes next: seconds
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: not catches_sigterm(process))
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert (out, drop_data_warning(err)) == ("", "")
+    assert model.read_bytes() == before
+    assert list_files() == ["model.h5"]
+
+
+def test_ctrl_c_stops_a_shell_loop(environment: dict[str, str]) -> None:
+    words = shlex.join(write_command("train", *LONG, "--epochs", 1_000_000))
+    script = f"for i in 1 2 3; do {words} -o run$i.h5; done; echo went on"
+    with start(["bash", "-c", script], environment) as shell:
+        wait_for_epoch(shell)
+        os.killpg(shell.pid, signal.SIGINT)  # as a terminal does: to shell and run alike
+        out, err = shell.communicate(timeout=30)
+    assert shell.returncode == -signal.SIGINT
+    assert out == ""
+    assert "saved run1.h5\nnext  mnistcli train --resume run1.h5\n" in err
+    assert {"run1.h5", "run2.h5"} & set(list_files()) == {"run1.h5"}
+
+
+def test_a_reader_that_leaves_does_not_end_the_training(environment: dict[str, str]) -> None:
+    words = shlex.join(write_command("train", *SMALL, "--epochs", 5, "--jsonl", "-o", "m.h5"))
+    script = f"{words} | head -1; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", script],
+        env=environment, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    line, code = ended.stdout.splitlines()
+    assert json.loads(line)["epoch"] == 1
+    assert code == "141"
+    assert drop_data_warning(ended.stderr) == ""
+    finished = read_checkpoint(Path("m.h5"))
+    assert finished.progress.epoch == 5
+    assert finished.record is not None
+    assert finished.record.test is not None

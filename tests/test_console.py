@@ -1,0 +1,289 @@
+"""Two streams: answers on stdout, the rest on stderr; terminals get bars, pipes plain lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Ended, Run, Train
+from mnistcli.console.streams import Output, write_error_line
+from mnistcli.console.tables import format_csv
+from mnistcli.errors import ConfigError, DataError, Problem
+from mnistcli.results import (
+    ErrorResult,
+    EvaluateResult,
+    EvaluationResult,
+    Prediction,
+    describe_error,
+)
+
+ESCAPE = "\x1b"
+COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m")
+SHOW_EPOCHS = """
+from mnistcli.console.progress import open_epoch_display
+display = open_epoch_display(3, 0, quiet=False)
+for epoch in (1, 2, 3):
+    display.show_piece(epoch, 0.5, {"loss": 1.0})
+    display.show_epoch(epoch, {"loss": 1 / epoch, "accuracy": epoch / 4}, 0.5)
+display.close()
+"""
+
+OnTerminal = Callable[..., Ended]
+
+
+@pytest.fixture
+def on_terminal(environment: dict[str, str]) -> OnTerminal:
+    """Runs Python with the named stream on a real terminal and the other one on a pipe."""
+
+    def run_process(*words: object, stream: str, **variables: str) -> Ended:
+        ours, theirs = pty.openpty()
+        ends: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        env = {**environment, "TERM": "xterm-256color", **variables}
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)], env=env, text=True, **{**ends, stream: theirs}
+        )
+        os.close(theirs)
+        seen: list[bytes] = []
+        reader = threading.Thread(target=_drain, args=(ours, seen))
+        reader.start()
+        out, err = process.communicate(timeout=120)
+        reader.join(timeout=60)
+        os.close(ours)
+        terminal = b"".join(seen).decode().replace("\r\n", "\n")
+        return Ended(
+            process.returncode,
+            terminal if stream == "stdout" else out,
+            terminal if stream == "stderr" else err,
+        )
+
+    return run_process
+
+
+def _drain(descriptor: int, seen: list[bytes]) -> None:
+    """Read a terminal until its last process is gone; Linux reports that as an error."""
+    while True:
+        try:
+            data = os.read(descriptor, 65536)
+        except OSError:
+            return
+        if not data:
+            return
+        seen.append(data)
+
+
+def test_off_a_terminal_every_epoch_is_one_plain_line(environment: dict[str, str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SHOW_EPOCHS],
+        env={**environment, "FORCE_COLOR": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ended.stdout == ""
+    assert ended.stderr == (
+        "epoch 1/3  loss 1.0000  accuracy 0.2500  0.50 s\n"
+        "epoch 2/3  loss 0.5000  accuracy 0.5000  0.50 s\n"
+        "epoch 3/3  loss 0.3333  accuracy 0.7500  0.50 s\n"
+    )
+
+
+def test_a_terminal_gets_a_bar(on_terminal: OnTerminal) -> None:
+    ended = on_terminal("-c", SHOW_EPOCHS, stream="stderr")
+    assert ended.out == ""
+    assert "━" in ended.err
+    assert "3/3" in ended.err
+    assert "loss 0.3333  accuracy 0.7500" in ended.err
+    assert COLOUR.search(ended.err)
+
+
+def test_a_run_on_a_terminal_shows_its_bar_there_and_answers_on_stdout(
+    on_terminal: OnTerminal,
+) -> None:
+    words = ("train", "xor", "--epochs", 3, "-o", "a.h5")
+    ended = on_terminal("-m", "mnistcli", *words, stream="stderr")
+    assert ended.code == 0
+    assert re.fullmatch(r"test accuracy \d\.\d{4}, loss \d\.\d{4}\n", ended.out)
+    assert "━" in ended.err
+    assert "3/3" in ended.err
+    assert "epoch 1/3" not in ended.err
+    assert ended.err.endswith("saved a.h5\nnext  mnistcli evaluate a.h5\n")
+
+
+def test_no_color_takes_the_colours_off_the_bar(on_terminal: OnTerminal) -> None:
+    ended = on_terminal("-c", SHOW_EPOCHS, stream="stderr", NO_COLOR="1")
+    assert "━" in ended.err
+    assert not COLOUR.search(ended.err)
+
+
+def test_a_dumb_terminal_gets_plain_lines(on_terminal: OnTerminal) -> None:
+    ended = on_terminal("-c", SHOW_EPOCHS, stream="stderr", TERM="dumb")
+    assert ESCAPE not in ended.err
+    assert ended.err.splitlines()[0] == "epoch 1/3  loss 1.0000  accuracy 0.2500  0.50 s"
+
+
+def test_tables_are_styled_on_a_terminal_and_nowhere_else(
+    on_terminal: OnTerminal, spawn: Run
+) -> None:
+    words = ("-m", "mnistcli", "summary", "cifar10-mlp")
+    plain = spawn("summary", "cifar10-mlp", env={"FORCE_COLOR": "1"}).out
+    styled = on_terminal(*words, stream="stdout").out
+    dumb = on_terminal(*words, stream="stdout", TERM="dumb").out
+    colourless = on_terminal(*words, stream="stdout", NO_COLOR="1").out
+
+    assert ESCAPE not in plain
+    assert ESCAPE in styled
+    assert re.sub(r"\x1b\[[0-9;]*m", "", styled).split() == plain.split()
+    assert dumb == plain
+    assert not COLOUR.search(colourless)
+
+
+def test_numbers_are_never_cut_however_narrow_the_terminal(
+    on_terminal: OnTerminal, train_once: Train
+) -> None:
+    model = train_once("--epochs", 1)
+    words = ("-m", "mnistcli", "evaluate", model)
+    narrow = on_terminal(*words, stream="stdout", COLUMNS="20").out
+    wide = on_terminal(*words, stream="stdout", COLUMNS="300").out
+    assert narrow == wide
+    assert "warning" not in narrow
+    assert "…" not in narrow
+
+
+def test_long_paths_are_neither_wrapped_nor_cut(run: Run, train_once: Train) -> None:
+    folder = Path("a" * 120) / ("b" * 120)
+    folder.mkdir(parents=True)
+    model = train_once("--epochs", 1).rename(folder / "model.h5")
+    assert run("evaluate", model).out.splitlines()[0].startswith(f"{model} on mnist test (200 im")
+    lines = run("evaluate", model, model).out.splitlines()
+    assert sum(line.split()[:1] == [str(model)] for line in lines) == 2
+
+
+def test_file_names_are_no_markup(run: Run, train_once: Train) -> None:
+    model = train_once("--epochs", 1).rename("x[red]:dog:[bold].h5")
+    lines = run("evaluate", model, model).out.splitlines()
+    assert sum(line.split()[:1] == ["x[red]:dog:[bold].h5"] for line in lines) == 2
+
+
+def test_a_closed_stdout_or_stderr_is_no_bug(environment: dict[str, str], tmp_path: Path) -> None:
+    command = f"{sys.executable} -m mnistcli summary"
+    for redirected, code in (
+        (f"{command} xor >&-", 0),
+        (f"{command} xor 2>&-", 0),
+        (f"{command} xor <&- >&- 2>&-", 0),
+        (f"{command} missing.h5 >&-", 5),
+        (f"{command} missing.h5 2>&-", 5),
+    ):
+        ended = subprocess.run(
+            ["bash", "-c", redirected], env=environment, cwd=tmp_path, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert ended.returncode == code, redirected
+        assert "internal" not in ended.stderr, redirected
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_a_full_disk_behind_stdout_is_the_environments_fault(
+    environment: dict[str, str], buffering: str
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "mnistcli", "summary", "xor", "--json"],
+            env={**environment, "PYTHONUNBUFFERED": buffering},
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (
+        7,
+        "mnistcli: error: output: no space left on device. --debug shows where\n",
+    )
+
+
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_a_closed_pipe_ends_a_command_by_its_signal_without_a_word(
+    environment: dict[str, str], buffering: str
+) -> None:
+    for words in ("summary mnist-mlp", "summary mnist-mlp --json", "--help"):
+        ended = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -m mnistcli {words} | true; echo ${{PIPESTATUS[0]}}"],
+            env={**environment, "PYTHONUNBUFFERED": buffering},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert (ended.stdout, ended.stderr) == ("141\n", ""), words
+
+
+def test_a_closed_pipe_does_not_hide_an_error(environment: dict[str, str]) -> None:
+    command = f"{sys.executable} -m mnistcli summary missing.h5 --json"
+    ended = subprocess.run(
+        ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ended.stdout == "5\n"
+    assert ended.stderr.startswith("mnistcli: error: missing.h5: no such checkpoint. ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def make_evaluation(loss: float) -> EvaluationResult:
+    return EvaluationResult(
+        checkpoint="a.h5", dataset="xor", split="test", count=4, loss=loss, accuracy=0.5,
+        per_class=(), confusion=((1, 1), (1, 1)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_a_number_is_null_in_json(
+    loss: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Output().print_json(EvaluateResult(results=(make_evaluation(loss),)))
+    assert json.loads(capsys.readouterr().out)["results"][0]["loss"] is None
+
+
+def test_notes_can_be_silenced_and_warnings_come_once(capsys: pytest.CaptureFixture[str]) -> None:
+    loud, quiet = Output(), Output(quiet=True)
+    loud.note("a note")
+    quiet.note("not said")
+    for _ in range(2):
+        quiet.warn("look")
+    write_error_line("bye")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "a note\nmnistcli: warning: look\nbye\n")
+
+
+def test_an_error_is_described_by_five_keys() -> None:
+    answer = ErrorResult(error=describe_error(DataError("x.png", "no image", "see --help")))
+    assert json.loads(answer.model_dump_json()) == {
+        "version": 1,
+        "error": {
+            "code": 4,
+            "kind": "data",
+            "where": "x.png",
+            "message": "no image",
+            "hint": "see --help",
+        },
+    }
+
+
+def test_several_problems_stand_in_one_error() -> None:
+    error = ConfigError([Problem("a.yaml:1:1", "one", "fix it"), Problem("a.yaml:2:1", "two")])
+    answer = json.loads(ErrorResult(error=describe_error(error)).model_dump_json())
+    assert answer["error"]["message"] == "one"
+    assert answer["error"]["problems"] == [
+        {"where": "a.yaml:1:1", "message": "one", "hint": "fix it"},
+        {"where": "a.yaml:2:1", "message": "two", "hint": ""},
+    ]
+
+
+def test_csv_quotes_what_needs_it() -> None:
+    row = Prediction(
+        source='a,"b".png', row=None, class_index=1, label="1", probability=0.75,
+        probabilities=(0.25, 0.75), truth=None,
+    )  # fmt: skip
+    assert format_csv([row], ["0", "1"]) == (
+        'source,row,class,label,probability,truth,p_0,p_1\n"a,""b"".png",,1,1,0.75,,0.25,0.75'
+    )
