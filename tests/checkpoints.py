@@ -106,7 +106,10 @@ def make_record(network: NetworkState, progress: Progress) -> Record:
         class_names=tuple("0123456789"),
         preprocessing=Preprocessing(0.0, 255.0),
         progress=ProgressRecord(
-            epoch=progress.epoch, step=progress.step, best_epoch=0, elapsed_s=1.5
+            epoch=progress.epoch,
+            step=progress.step,
+            best_epoch=progress.best_epoch,
+            elapsed_s=1.5,
         ),
         running=RunningState(
             generators={a.name: tuple(a.values.tolist()) for a in network.generators},

@@ -17,6 +17,7 @@ import re
 import signal
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from mnistcli.checkpoint.seal import add_seal
 from mnistcli.errors import ResourceError
 from mnistcli.state import NamedArray, RunState
 
-_HELD_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SPACE_HINT = "free some space, or choose another place with -o"
 
 
@@ -70,7 +71,7 @@ def _write_record(group: h5py.Group, state: RunState, record: Record) -> None:
     for name, value in record.model_dump(mode="json").items():
         group.attrs[name] = json.dumps(value)
     history = group.create_group("history")
-    for name, values in state.progress.history.items():
+    for name, values in sorted(state.progress.history.items()):
         history.create_dataset(name, data=np.array(values, np.float64))
     durations = np.array(state.progress.epoch_durations_s, np.float64)
     history.create_dataset(DURATIONS, data=durations)
@@ -213,9 +214,19 @@ def _sync_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _hold_signals() -> Iterator[None]:
-    """Keep signals waiting until the file has its name."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_SIGNALS)
+    """Keep signals waiting until the file has its name.
+
+    Blocking them in this thread would not do: TensorFlow has others, which would get them.
+    """
+    received: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # others are never interrupted
+        for number in _HELD_SIGNALS:
+            before[number] = signal.signal(number, lambda got, _: received.append(got))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in received:
+            signal.raise_signal(late)
