@@ -82,13 +82,21 @@ def check_signature(data: bytes) -> None:
     raise Refused("not an HDF5 file", "give a .h5 file that mnistcli or Keras saved")
 
 
+def open_image(data: bytes) -> h5py.File:
+    """Open a file that is in memory; h5py's own function for it loses HDF5's reasons to fail."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(backing_store=False)
+    access.set_file_image(data)
+    return h5py.File(h5py.h5f.open(b"checkpoint", h5py.h5f.ACC_RDONLY, fapl=access))
+
+
 def parse(data: bytes, wanted: str) -> tuple[Contents, list[Array]]:
     """Return what the file holds, and the arrays that were asked for."""
     _, seal = split_seal(memoryview(data))
     if seal == "broken":
         raise Refused("damaged: its contents do not match its checksum", COPY_HINT)
     check_signature(data)
-    file = h5py.File(h5py.h5f.open_file_image(data))
+    file = open_image(data)
     datasets = dict(walk_objects(file, {h5py.h5o.get_info(file.id).addr}))
     model_config = read_text(file, "model_config")
     if not isinstance(file.get("model_weights"), h5py.Group) or model_config is None:

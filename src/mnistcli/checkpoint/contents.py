@@ -19,7 +19,7 @@ from mnistcli.state import Array
 OPTIMIZER_GROUP = "/optimizer"
 HISTORY_GROUP = "/history"
 
-_PLAIN_DTYPE = re.compile(r"[<>|]?[fiu][1248]")
+_PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
 
 
 @dataclass(frozen=True)
