@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -33,7 +34,8 @@ from mnistcli.checkpoint.hdf5 import (
 from mnistcli.checkpoint.seal import COPY_HINT, split_seal
 from mnistcli.state import Array
 
-MEMORY_BASE_BYTES = 2 << 30  # address space that the interpreter and its libraries map
+MEMORY_BASE_BYTES = 512 << 20  # beyond what the interpreter and its libraries have mapped
+MAPPED_BYTES = 2 << 30  # which is so much where the system does not tell
 CPU_BASE_S = 5
 CPU_BYTES_PER_S = 20 << 20  # hashing, copying and inflating together are several times faster
 MAX_LINE_BYTES = 32 << 20
@@ -48,7 +50,7 @@ def limit_resources(file_bytes: int) -> None:
         import resource
     except ImportError:  # Windows: the parent's time limit has to do
         return
-    memory = MEMORY_BASE_BYTES + 4 * file_bytes
+    memory = count_mapped_bytes() + MEMORY_BASE_BYTES + 4 * file_bytes
     processor_s = math.ceil(time.process_time()) + CPU_BASE_S + file_bytes // CPU_BYTES_PER_S
     limits = ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, processor_s))
     for kind, limit in (*limits, (resource.RLIMIT_CORE, 0)):
@@ -56,6 +58,15 @@ def limit_resources(file_bytes: int) -> None:
         bound = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         with suppress(ValueError, OSError):  # macOS knows RLIMIT_AS, and refuses to set it
             resource.setrlimit(kind, (bound, hard))
+
+
+def count_mapped_bytes() -> int:
+    """Return how much address space this process has taken."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return MAPPED_BYTES
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def read_input() -> bytes:

@@ -79,18 +79,18 @@ def read_text(item: h5py.Group, name: str) -> str | None:
     if name not in item.attrs:
         return None
     check_attribute(item, name)
-    value = item.attrs[name]
-    if isinstance(value, bytes | np.bytes_):
-        return bytes(value).decode("utf-8")
-    if not isinstance(value, str):
-        raise Refused(f"attribute {show(name)} of {show(item.name)} is not a text")
-    return str(value)
+    value, owner = item.attrs[name], f"attribute {show(name)} of {show(item.name)}"
+    if not isinstance(value, str | bytes):  # NumPy's texts are these too
+        raise Refused(f"{owner} is not a text")
+    if len(value) > MAX_ATTRIBUTE_BYTES:
+        raise Refused(f"{owner} is too large")
+    return bytes(value).decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def check_attribute(item: h5py.Group, name: str) -> None:
     """Refuse an attribute too large to be what Keras writes."""
     attribute = item.attrs.get_id(name)
-    if math.prod(attribute.shape) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
+    if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
         raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
 
 
