@@ -28,7 +28,7 @@ from checkpoints import (
     write_model,
     write_names,
 )
-from conftest import SOURCE
+from conftest import SOURCE, Run
 from mnistcli.backend import load_backend
 from mnistcli.checkpoint import process
 from mnistcli.checkpoint.process import Parsed, ParsingChild
@@ -503,3 +503,19 @@ def test_limits_that_the_user_has_set_himself_are_kept(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.stdout == "2\n", ended.stderr
+
+
+def test_a_run_whose_arrays_are_not_those_of_its_network_is_not_resumed(
+    run: Run, tmp_path: Path
+) -> None:
+    assert run("train", "--epochs", 1, "--optimizer", "adam", "-o", "model.h5").code == 0
+    with h5py.File(tmp_path / "model.h5", "r+") as file:
+        names = list(file["optimizer_weights"].attrs["weight_names"])
+        write_names(file["optimizer_weights"], "weight_names", names[:-1])
+    seal(tmp_path / "model.h5")
+    ended = run("train", "--resume", "model.h5", "--more", 1)
+    assert ended.code == 5
+    assert ended.err.endswith(
+        "mnistcli: error: model.h5: its arrays are not those of the network that its config"
+        f" describes. {AGAIN}\n"
+    )
