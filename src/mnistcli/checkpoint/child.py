@@ -2,23 +2,27 @@
 
 HDF5 bytes from anywhere can make the library hang, crash or fill the memory. Here they can do so
 without harm: this process reads no other file, writes nothing but its standard output, and ends
-when its limits are reached. It prints one JSON line, a `Parsed` or a `Refusal`, and then the bytes
-of the arrays that were asked for, one after the other.
-
-    python -I child.py none|weights|all < FILE.h5
+when its limits are reached. It prints one JSON line, `Contents` or a refusal, and then the bytes
+of the arrays that were asked for, one after the other. `mnistcli.checkpoint.process` starts it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from mnistcli.checkpoint.contents import ArrayHeader, Contents
 from mnistcli.checkpoint.hdf5 import (
     MAX_FILE_BYTES,
     RECORD_GROUP,
@@ -27,10 +31,16 @@ from mnistcli.checkpoint.hdf5 import (
     read_text,
     walk_objects,
 )
-from mnistcli.checkpoint.seal import split_seal
+from mnistcli.checkpoint.seal import COPY_HINT, split_seal
+from mnistcli.state import Array
 
-MEMORY_BASE_BYTES = 2 << 30  # address space that the interpreter and its libraries map
-CPU_LIMIT_S = 20
+MEMORY_BASE_BYTES = 512 << 20  # beyond what the interpreter and its libraries have mapped
+MAPPED_BYTES = 2 << 30  # which is so much where the system does not tell
+CPU_BASE_S = 5
+CPU_BYTES_PER_S = 20 << 20  # hashing, copying and inflating together are several times faster
+MAX_LINE_BYTES = 32 << 20
+MAX_INFLATION = 32  # arrays may be this much larger than the file that holds them compressed,
+INFLATION_BASE_BYTES = 64 << 20  # and small files of zeros even more
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -40,19 +50,32 @@ def limit_resources(file_bytes: int) -> None:
         import resource
     except ImportError:  # Windows: the parent's time limit has to do
         return
-    memory = MEMORY_BASE_BYTES + 4 * file_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    memory = count_mapped_bytes() + MEMORY_BASE_BYTES + 4 * file_bytes
+    processor_s = math.ceil(time.process_time()) + CPU_BASE_S + file_bytes // CPU_BYTES_PER_S
+    limits = ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, processor_s))
+    for kind, limit in (*limits, (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        bound = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        with suppress(ValueError, OSError):  # macOS knows RLIMIT_AS, and refuses to set it
+            resource.setrlimit(kind, (bound, hard))
+
+
+def count_mapped_bytes() -> int:
+    """Return how much address space this process has taken."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return MAPPED_BYTES
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def read_input() -> bytes:
     """Read the file whole."""
     size = os.fstat(0).st_size
     if size > MAX_FILE_BYTES:
-        raise Refused(f"{size} bytes are more than the {MAX_FILE_BYTES} that are read here")
+        raise Refused(f"{size:,} bytes are more than the {MAX_FILE_BYTES:,} that are read here")
     if size == 0:
-        raise Refused("the file is empty", "train again, or restore it from a copy")
+        raise Refused("the file is empty", COPY_HINT)
     limit_resources(size)
     with os.fdopen(0, "rb", closefd=False) as stream:
         return stream.read()
@@ -70,53 +93,96 @@ def check_signature(data: bytes) -> None:
     raise Refused("not an HDF5 file", "give a .h5 file that mnistcli or Keras saved")
 
 
-def parse(data: bytes, wanted: str) -> tuple[dict[str, Any], list[h5py.Dataset]]:
-    """Return the JSON line's content and the data sets whose bytes follow it."""
-    body, seal = split_seal(memoryview(data))
-    check_signature(data)
+def open_image(data: bytes) -> h5py.File:
+    """Open a file that is in memory; h5py's own function for it loses HDF5's reasons to fail."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(backing_store=False)
+    access.set_file_image(data)
+    return h5py.File(h5py.h5f.open(b"checkpoint", h5py.h5f.ACC_RDONLY, fapl=access))
+
+
+def parse(data: bytes, wanted: str) -> tuple[Contents, list[Array]]:
+    """Return what the file holds, and the arrays that were asked for."""
+    _, seal = split_seal(memoryview(data))
     if seal == "broken":
-        raise Refused(
-            "damaged: its contents do not match its checksum",
-            "restore it from a copy, or train again",
-        )
-    image = data if body is data else bytes(body)
-    file = h5py.File(h5py.h5f.open_file_image(image))
+        raise Refused("damaged: its contents do not match its checksum", COPY_HINT)
+    check_signature(data)
+    file = open_image(data)
     datasets = dict(walk_objects(file, {h5py.h5o.get_info(file.id).addr}))
-    if not isinstance(file.get("model_weights"), h5py.Group) or "model_config" not in file.attrs:
+    model_config = read_text(file, "model_config")
+    if not isinstance(file.get("model_weights"), h5py.Group) or model_config is None:
         raise Refused(
             "weights without a network, or no Keras file at all",
             "save the whole model with model.save('model.h5')",
         )
-    record = file.get(RECORD_GROUP)
-    has_record = isinstance(record, h5py.Group)
-    arrays = list(list_arrays(file, datasets, wanted))
-    line = {
-        "seal": seal,
-        "model_config": read_text(file, "model_config"),
-        "training_config": read_text(file, "training_config"),
-        "keras_version": read_text(file, "keras_version"),
-        "record": {k: read_text(record, k) for k in record.attrs} if has_record else None,
-        "arrays": [asdict(header) for header, _ in arrays],
-    }
-    return line, [dataset for _, dataset in arrays]
+    found = list(list_arrays(file, datasets, wanted))
+    headers = tuple(header for header, _ in found)
+    check_inflation(headers, len(data))
+    contents = Contents(
+        seal=seal,
+        model_config=model_config,
+        training_config=read_text(file, "training_config"),
+        keras_version=read_text(file, "keras_version"),
+        record=read_record(file),
+        arrays=headers,
+    )
+    return contents, [read_values(dataset) for _, dataset in found]
+
+
+def read_record(file: h5py.File) -> dict[str, str] | None:
+    """Read the texts of which a `Record` consists; None for files of others."""
+    group = file.get(RECORD_GROUP)
+    if not isinstance(group, h5py.Group):
+        return None
+    return {name: read_text(group, name) or "" for name in group.attrs}
+
+
+def check_inflation(headers: Sequence[ArrayHeader], file_bytes: int) -> None:
+    """Refuse what would grow out of all proportion, however it is spread over data sets."""
+    size_bytes = sum(header.size_bytes for header in headers)
+    if size_bytes > INFLATION_BASE_BYTES + MAX_INFLATION * file_bytes:
+        raise Refused(f"{file_bytes:,} bytes that claim to hold {size_bytes:,} bytes of arrays")
+
+
+def read_values(dataset: h5py.Dataset) -> Array:
+    """Read an array, and put it in one piece in native byte order."""
+    values = np.ascontiguousarray(dataset[()])
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def encode_line(line: dict[str, Any]) -> bytes:
+    """Return the JSON line; attributes can point to one text and multiply it."""
+    encoded = json.dumps(line).encode()
+    if len(encoded) > MAX_LINE_BYTES:
+        raise Refused(f"its descriptions have {len(encoded):,} bytes")
+    return encoded
+
+
+def explain(error: Exception) -> str:
+    """Say what HDF5 finds wrong, where it says that in words for people."""
+    is_cut = "truncated file" in str(error)
+    return "damaged: its end is missing" if is_cut else "damaged: HDF5 cannot make sense of it"
 
 
 def main() -> None:
     """Parse standard input; exit 0 with a line that says what it is or why it is refused."""
-    datasets: list[h5py.Dataset] = []
+    arrays: list[Array] = []
     try:
-        line, datasets = parse(read_input(), sys.argv[1])
+        contents, arrays = parse(read_input(), sys.argv[1])
+        line = encode_line(asdict(contents))
     except Refused as refusal:
-        line = {"refused": refusal.what, "hint": refusal.hint}
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        line = {"refused": f"damaged or not readable as HDF5 ({type(error).__name__})", "hint": ""}
+        arrays, line = [], json.dumps({"refused": refusal.what, "hint": refusal.hint}).encode()
     except (MemoryError, RecursionError):
-        line = {"refused": "reading it takes more memory than its size allows for", "hint": ""}
+        what = "reading it takes more memory than its size allows for"
+        line = json.dumps({"refused": what, "hint": ""}).encode()
+    except (
+        OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
+    ) as error:  # fmt: skip
+        line = json.dumps({"refused": explain(error), "hint": COPY_HINT}).encode()
     output = sys.stdout.buffer
-    output.write(json.dumps(line).encode() + b"\n")
-    for dataset in datasets:
-        values = np.ascontiguousarray(dataset[()])
-        output.write(values.astype(values.dtype.newbyteorder("="), copy=False).data)
+    output.write(line + b"\n")
+    for values in arrays:
+        output.write(values.data)
     output.flush()
 
 

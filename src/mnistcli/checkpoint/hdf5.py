@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import h5py
 import numpy as np
+
+from mnistcli.checkpoint.contents import HISTORY_GROUP, OPTIMIZER_GROUP, ArrayHeader
+from mnistcli.checkpoint.json_values import show
 
 MAX_FILE_BYTES = 2 << 30
 MAX_OBJECTS = 2000
@@ -28,28 +30,17 @@ class Refused(Exception):  # noqa: N818 (it crosses no room, and is no error of 
         self.what, self.hint = what, hint
 
 
-@dataclass(frozen=True)
-class ArrayHeader:
-    """What precedes an array's bytes: where it belongs, its name, NumPy's dtype, its shape."""
-
-    group: str
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
 def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.Dataset]]:
     """Go through every object behind hard links, and refuse every other way to reach data."""
     for name in group:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise Refused(
-                f"{group.name}/{name} is a {type(link).__name__}, which can lead anywhere"
-            )
+            path = show(f"{group.name.rstrip('/')}/{name}")
+            raise Refused(f"{path} is a {type(link).__name__}, which can lead anywhere")
         child = group[name]
         address = h5py.h5o.get_info(child.id).addr
         if address in seen:
-            raise Refused(f"{child.name} is reached twice")
+            raise Refused(f"{show(child.name)} is reached twice")
         seen.add(address)
         if len(seen) > MAX_OBJECTS:
             raise Refused(f"more than {MAX_OBJECTS} objects")
@@ -59,28 +50,28 @@ def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.
             check_dataset(child)
             yield child.name, child
         else:
-            raise Refused(f"{child.name} is a stored type, which no Keras file has")
+            raise Refused(f"{show(child.name)} is a stored type, which no Keras file has")
 
 
 def check_dataset(dataset: h5py.Dataset) -> None:
     """Refuse a data set that is not plain numbers inside this file, in a size that it can hold."""
-    properties = dataset.id.get_create_plist()
+    properties, owner = dataset.id.get_create_plist(), show(dataset.name)
     if properties.get_external_count() > 0:
-        raise Refused(f"{dataset.name} keeps its data in another file")
+        raise Refused(f"{owner} keeps its data in another file")
     if properties.get_layout() == h5py.h5d.VIRTUAL:
-        raise Refused(f"{dataset.name} is a virtual data set")
+        raise Refused(f"{owner} is a virtual data set")
     if dataset.dtype.kind not in "fiu" or dataset.dtype.itemsize > 8:
-        raise Refused(f"{dataset.name} holds {dataset.dtype}, not plain numbers")
+        raise Refused(f"{owner} holds {dataset.dtype}, not plain numbers")
     if dataset.shape is None or len(dataset.shape) > 8:
-        raise Refused(f"{dataset.name} has no usable shape")
+        raise Refused(f"{owner} has no usable shape")
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if unknown := set(filters) - set(ALLOWED_FILTERS.values()):
-        raise Refused(f"{dataset.name} uses filter {min(unknown)}; only gzip is read here")
+        raise Refused(f"{owner} uses filter {min(unknown)}; only gzip is read here")
     declared = math.prod(dataset.shape) * dataset.dtype.itemsize
     stored = dataset.id.get_storage_size()
     room = stored * MAX_DEFLATE_RATIO if filters else stored
     if declared > room or declared > MAX_FILE_BYTES:
-        raise Refused(f"{dataset.name} declares {declared} bytes and stores {stored}")
+        raise Refused(f"{owner} declares {declared} bytes and stores {stored}")
 
 
 def read_text(item: h5py.Group, name: str) -> str | None:
@@ -88,19 +79,19 @@ def read_text(item: h5py.Group, name: str) -> str | None:
     if name not in item.attrs:
         return None
     check_attribute(item, name)
-    value = item.attrs[name]
-    if isinstance(value, bytes | np.bytes_):
-        return bytes(value).decode("utf-8")
-    if not isinstance(value, str):
-        raise Refused(f"attribute {name} of {item.name} is not a text")
-    return str(value)
+    value, owner = item.attrs[name], f"attribute {show(name)} of {show(item.name)}"
+    if not isinstance(value, str | bytes):  # NumPy's texts are these too
+        raise Refused(f"{owner} is not a text")
+    if len(value) > MAX_ATTRIBUTE_BYTES:
+        raise Refused(f"{owner} is too large")
+    return bytes(value).decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def check_attribute(item: h5py.Group, name: str) -> None:
     """Refuse an attribute too large to be what Keras writes."""
     attribute = item.attrs.get_id(name)
-    if math.prod(attribute.shape) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
-        raise Refused(f"attribute {name} of {item.name} is too large")
+    if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
+        raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
 
 
 def read_names(group: h5py.Group, name: str) -> list[str]:
@@ -118,7 +109,7 @@ def read_names(group: h5py.Group, name: str) -> list[str]:
         values = np.asarray(group.attrs[key]).reshape(-1).tolist()
         names += [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values]
     if len(names) > MAX_OBJECTS or len(set(names)) < len(names):
-        raise Refused(f"{name} of {group.name} is too long or names something twice")
+        raise Refused(f"{name} of {show(group.name)} is too long or names something twice")
     return names
 
 
@@ -135,11 +126,11 @@ def list_arrays(
                 yield find_array(datasets, f"/model_weights/{layer}/{name}", layer, name)
     if wanted == "all" and isinstance(optimizer := file.get("optimizer_weights"), h5py.Group):
         for name in read_names(optimizer, "weight_names"):
-            yield find_array(datasets, f"/optimizer_weights/{name}", "/optimizer", name)
+            yield find_array(datasets, f"/optimizer_weights/{name}", OPTIMIZER_GROUP, name)
     prefix = f"/{RECORD_GROUP}/history/"
     for path, dataset in datasets.items():
         if path.startswith(prefix):
-            yield make_header("/history", path.removeprefix(prefix), dataset), dataset
+            yield make_header(HISTORY_GROUP, path.removeprefix(prefix), dataset), dataset
 
 
 def find_array(
@@ -147,7 +138,7 @@ def find_array(
 ) -> tuple[ArrayHeader, h5py.Dataset]:
     """Look a named array up among those that were checked."""
     if path not in datasets:
-        raise Refused(f"{path} is named, but missing")
+        raise Refused(f"{show(path)} is named, but missing")
     return make_header(group, name, datasets[path]), datasets[path]
 
 

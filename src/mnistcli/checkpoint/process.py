@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.errors import CheckpointError
 
 Wanted = Literal["none", "weights", "all"]
 
-TIME_LIMIT_S = 60
+TIME_LIMIT_BASE_S = 60  # a machine that swaps, a file on a network; hangs end by processor time
+_SLOWEST_READ_BYTES_PER_S = 10 << 20
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv.pop(1));"
     "from mnistcli.checkpoint.child import main; main()"
@@ -27,12 +30,14 @@ class Parsed:
     """What the child made of a file.
 
     Attributes:
-        line: its JSON line: texts, record, and headers of the arrays.
-        arrays: the bytes of those arrays, one after the other.
+        line: its JSON line, yet to be checked to be `Contents`.
+        arrays: the bytes of the arrays, one after the other.
+        wanted: which arrays it was asked for.
     """
 
     line: dict[str, Any]
     arrays: memoryview
+    wanted: Wanted
 
 
 class ParsingChild:
@@ -44,8 +49,10 @@ class ParsingChild:
         Raises:
             CheckpointError: there is no such file, or it cannot be read.
         """
-        self._path = path
+        self._path, self._wanted = path, wanted
         descriptor = _open_regular(path)
+        size_bytes = os.fstat(descriptor).st_size
+        self._time_limit_s = TIME_LIMIT_BASE_S + size_bytes // _SLOWEST_READ_BYTES_PER_S
         root = str(Path(__file__).parents[2])
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"}
         try:
@@ -66,18 +73,34 @@ class ParsingChild:
             CheckpointError: the file is damaged or refused.
         """
         try:
-            output, _ = self._process.communicate(timeout=TIME_LIMIT_S)
+            output, _ = self._process.communicate(timeout=self._time_limit_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-            raise self._refuse(f"damaged: it was not read within {TIME_LIMIT_S} s") from None
+            what = f"damaged: it was not read within {self._time_limit_s} s"
+            raise self._refuse(what, COPY_HINT) from None
+        if self._process.returncode != 0:
+            raise self._explain_end(self._process.returncode)
         end = output.find(b"\n")
-        if end < 0 or self._process.returncode != 0:
-            raise self._refuse("damaged: reading it exceeded the limits on time or memory")
-        line = json.loads(output[:end])
+        try:
+            line = json.loads(output[:end])
+        except (ValueError, RecursionError):
+            line = None
+        if not isinstance(line, dict):
+            raise self._refuse("damaged: reading it gave no result", COPY_HINT)
         if "refused" in line:
-            raise self._refuse(line["refused"], line["hint"])
-        return Parsed(line, memoryview(output)[end + 1 :])
+            raise self._refuse(str(line["refused"]), str(line.get("hint", "")))
+        return Parsed(line, memoryview(output)[end + 1 :], self._wanted)
+
+    def _explain_end(self, code: int) -> CheckpointError:
+        """Say how the child ended that should have said something itself."""
+        if code == -signal.SIGXCPU:
+            return self._refuse("damaged: reading it goes on and on", COPY_HINT)
+        if code < 0:
+            what = f"the process that reads it was ended by a signal ({signal.strsignal(-code)})"
+            return self._refuse(what, COPY_HINT)
+        hint = "see whether Python can: python -c 'import h5py'"
+        return self._refuse("the process that reads it did not start", hint)
 
     def _refuse(self, what: str, hint: str = "") -> CheckpointError:
         """Name the file in the child's verdict."""

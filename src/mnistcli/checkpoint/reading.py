@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from mnistcli.architecture import Architecture
+from mnistcli.checkpoint.contents import (
+    HISTORY_GROUP,
+    OPTIMIZER_GROUP,
+    Contents,
+    cut_arrays,
+)
+from mnistcli.checkpoint.json_values import show
 from mnistcli.checkpoint.model_config import parse_model_config
 from mnistcli.checkpoint.process import Parsed, ParsingChild, Wanted
 from mnistcli.checkpoint.record import DURATIONS, Record
+from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.checkpoint.training_config import parse_training_config
 from mnistcli.errors import CheckpointError
 from mnistcli.evaluation import LossSpec
 from mnistcli.state import Array, LayerState, NamedArray, NetworkState, Progress, RunState
+
+_SAVE_HINT = "save the whole model again with model.save('model.h5')"
 
 
 @dataclass(frozen=True)
@@ -61,100 +70,129 @@ def read_checkpoint(path: Path, wanted: Wanted = "weights") -> Checkpoint:
 
 def interpret_checkpoint(path: Path, parsed: Parsed) -> Checkpoint:
     """Check what the child found, and give it its types; CheckpointError where it is refused."""
-    line, where = parsed.line, str(path)
-    architecture = parse_model_config(line["model_config"], where)
-    groups = _group_arrays(line["arrays"], parsed.arrays)
-    history = groups.pop("/history", {})
-    optimizer = groups.pop("/optimizer", {})
-    layers = tuple(_match_arrays(architecture, groups, where)) if groups else ()
-    record, warnings = _read_record(line, where)
-    progress = _read_progress(record, history) if record else Progress()
+    where = str(path)
+    contents, groups = _unpack(parsed, where)
+    architecture = parse_model_config(contents.model_config, where)
+    history = groups.pop(HISTORY_GROUP, {})
+    optimizer = groups.pop(OPTIMIZER_GROUP, {})
+    layers: tuple[LayerState, ...] = ()
+    if parsed.wanted != "none":
+        layers = tuple(_match_arrays(architecture, groups, where))
+    record, warnings = _read_record(contents, architecture, where)
+    progress = _read_progress(record, history, where) if record else Progress()
+    state = None
+    if record is not None and parsed.wanted == "all":
+        state = _join_state(contents, record, progress, layers, optimizer)
     return Checkpoint(
         path=path,
         architecture=architecture,
         weights=tuple(array.values for layer in layers for array in layer.weights),
-        loss=parse_training_config(line["training_config"], where),
+        loss=parse_training_config(contents.training_config, where),
         record=record,
         progress=progress,
-        state=_join_state(line, record, progress, layers, optimizer) if record else None,
+        state=state,
         warnings=warnings,
     )
 
 
-def _group_arrays(headers: list[dict[str, Any]], data: memoryview) -> dict[str, dict[str, Array]]:
-    """Cut the child's bytes into arrays, by the group and the name that they stand under."""
+def _unpack(parsed: Parsed, where: str) -> tuple[Contents, dict[str, dict[str, Array]]]:
+    """Check the child's line, and sort the arrays by the group and the name they stand under."""
     groups: dict[str, dict[str, Array]] = {}
-    start = 0
-    for header in headers:
-        dtype, shape = np.dtype(header["dtype"]), tuple(header["shape"])
-        count = int(np.prod(shape, dtype=np.int64))
-        values = np.frombuffer(data, dtype, count, start).reshape(shape).copy()
-        groups.setdefault(header["group"], {})[header["name"]] = values
-        start += values.nbytes
-    return groups
+    try:
+        contents = TypeAdapter(Contents).validate_python(parsed.line)
+        for header, values in zip(
+            contents.arrays, cut_arrays(contents.arrays, parsed.arrays), strict=True
+        ):
+            groups.setdefault(header.group, {})[header.name] = values
+    except ValueError:
+        raise CheckpointError(where, "damaged: it was not read completely", COPY_HINT) from None
+    return contents, groups
 
 
 def _match_arrays(
     architecture: Architecture, groups: Mapping[str, Mapping[str, Array]], where: str
 ) -> Iterator[LayerState]:
     """Give each layer its arrays; refuse those that are not what the network's layers need."""
-    for stage in architecture.walk():
+    stages = list(architecture.walk())
+    names = {stage.layer.name for stage in stages}
+    if extra := next((name for name in groups if name not in names), None):
+        what = f"the file holds arrays of {show(extra)}, which is no layer of its network"
+        raise CheckpointError(where, what, _SAVE_HINT)
+    for stage in stages:
         name, arrays = stage.layer.name, groups.get(stage.layer.name, {})
         shapes = [weight.shape for weight in stage.weights]
-        if [values.shape for values in arrays.values()] != shapes:
-            found = [values.shape for values in arrays.values()]
+        found = [values.shape for values in arrays.values()]
+        if found != shapes:
+            what = f"layer {name} needs arrays of shapes {_list_shapes(shapes)}"
             raise CheckpointError(
-                where, f"layer {name} needs arrays of shapes {shapes}, the file holds {found}"
+                where, f"{what}, the file holds {_list_shapes(found)}", _SAVE_HINT
             )
-        for path, values in arrays.items():
-            if values.dtype.kind != "f" or not np.isfinite(values).all():
-                raise CheckpointError(
-                    where,
-                    f"{path} of layer {name} holds numbers that are not finite",
-                    "the run that saved it had diverged: use an earlier checkpoint",
-                )
-        yield LayerState(name, tuple(_as_float32(path, v) for path, v in arrays.items()))
+        yield LayerState(name, tuple(_read_weight(p, v, where) for p, v in arrays.items()))
 
 
-def _as_float32(name: str, values: Array) -> NamedArray:
+def _list_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Show at most as many shapes as any layer has."""
+    return ", ".join(map(str, shapes[:4])) + ", …" * (len(shapes) > 4) or "none"
+
+
+def _read_weight(name: str, values: Array, where: str) -> NamedArray:
     """Keep float32 as it is; half and double precision become it."""
-    return NamedArray(name, values.astype(np.float32, copy=False))
+    if values.dtype.kind != "f":
+        raise CheckpointError(where, f"{show(name)} holds integers, not weights", _SAVE_HINT)
+    with np.errstate(over="ignore"):
+        weight = values.astype(np.float32, copy=False)
+    if not np.isfinite(weight).all():
+        raise CheckpointError(
+            where,
+            f"{show(name)} holds numbers that are not finite",
+            "the run that saved it had diverged: use an earlier checkpoint",
+        )
+    return NamedArray(name, weight)
 
 
-def _read_progress(record: Record, arrays: Mapping[str, Array]) -> Progress:
-    """Turn the history's arrays into plain numbers."""
-    history = {n: tuple(float(v) for v in values.reshape(-1)) for n, values in arrays.items()}
-    durations_s = history.pop(DURATIONS, ())
+def _read_progress(record: Record, arrays: Mapping[str, Array], where: str) -> Progress:
+    """Turn the history's arrays into plain numbers, one a completed epoch."""
     at = record.progress
+    if any(v.dtype.kind != "f" or v.shape != (at.epoch,) for v in arrays.values()):
+        raise _refuse_record(where)
+    history = {name: tuple(values.tolist()) for name, values in arrays.items()}
+    durations_s = history.pop(DURATIONS, ())
     return Progress(at.epoch, at.step, history, durations_s, at.best_epoch)
 
 
-def _read_record(line: dict[str, Any], where: str) -> tuple[Record | None, tuple[str, ...]]:
+def _read_record(
+    contents: Contents, architecture: Architecture, where: str
+) -> tuple[Record | None, tuple[str, ...]]:
     """Validate the record, and decide whether the file is still the one that was written."""
-    texts = line["record"]
-    if texts is None:
+    if contents.record is None:
         return None, ()
-    if line["seal"] != "intact":
+    if contents.seal != "intact":
         return None, (
             f"{where}: changed since mnistcli wrote it (its checksum is gone):"
             " treated as a foreign file",
         )
     try:
-        version = json.loads(texts.get("format_version") or "null")
+        version = json.loads(contents.record.get("format_version") or "null")
         if isinstance(version, int) and version > Record.model_fields["format_version"].default:
             raise CheckpointError(
                 where, f"written by a later mnistcli (format {version})", "upgrade mnistcli"
             )
-        document = "{" + ",".join(f"{json.dumps(k)}:{v}" for k, v in texts.items()) + "}"
-        return TypeAdapter(Record).validate_json(document), ()
-    except (ValidationError, ValueError, RecursionError):
-        raise CheckpointError(
-            where, "its record of the run is damaged", "restore it from a copy, or train again"
-        ) from None
+        parts = (f"{json.dumps(key)}:{value}" for key, value in contents.record.items())
+        record = Record.model_validate_json("{" + ",".join(parts) + "}")
+    except (ValueError, RecursionError):
+        raise _refuse_record(where) from None
+    if len(record.class_names) != max(2, architecture.output_shape[-1]):
+        raise _refuse_record(where)
+    return record, ()
+
+
+def _refuse_record(where: str) -> CheckpointError:
+    """Say that the run cannot be told from the file."""
+    return CheckpointError(where, "its record of the run is damaged", COPY_HINT)
 
 
 def _join_state(
-    line: dict[str, Any],
+    contents: Contents,
     record: Record,
     progress: Progress,
     layers: tuple[LayerState, ...],
@@ -162,6 +200,8 @@ def _join_state(
 ) -> RunState:
     """Put the run together as it was when it was saved."""
     running = record.running
+    with np.errstate(over="ignore"):
+        metrics = {name: np.array(value, np.float32) for name, value in running.metrics.items()}
     return RunState(
         NetworkState(
             layers=layers,
@@ -170,12 +210,9 @@ def _join_state(
                 NamedArray(name, np.array(pair, np.int64))
                 for name, pair in running.generators.items()
             ),
-            metrics=tuple(
-                NamedArray(name, np.array(value, np.float32))
-                for name, value in running.metrics.items()
-            ),
-            model_config=line["model_config"],
-            training_config=line["training_config"] or "",
+            metrics=tuple(NamedArray(name, value) for name, value in metrics.items()),
+            model_config=contents.model_config,
+            training_config=contents.training_config or "",
         ),
         progress,
     )

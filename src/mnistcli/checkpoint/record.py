@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from mnistcli.config.models import Config
+from mnistcli.config.models import Config, DatasetName
 from mnistcli.datasets.dataset import Identity
 from mnistcli.preprocessing import Preprocessing
 
 DURATIONS = "epoch_duration_s"  # stands among the histories: wall seconds of each epoch
+
+
+def _check_printable(text: str) -> str:
+    """Keep control characters away from terminals."""
+    if not text.isprintable():
+        raise ValueError("not a printable text")
+    return text
+
+
+PrintableText = Annotated[str, Field(max_length=200), AfterValidator(_check_printable)]
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class _Part(BaseModel):
@@ -35,7 +47,7 @@ class ProgressRecord(_Part):
     epoch: int = Field(ge=0)
     step: int = Field(ge=0)
     best_epoch: int = Field(ge=0)
-    elapsed_s: float = Field(ge=0)
+    elapsed_s: FiniteFloat = Field(ge=0)
 
 
 class RunningState(_Part):
@@ -46,7 +58,7 @@ class RunningState(_Part):
         metrics: the running sums of the epoch under way by Keras path.
     """
 
-    generators: dict[str, tuple[int, int]]
+    generators: dict[str, tuple[Int64, Int64]]
     metrics: dict[str, float]
 
 
@@ -79,10 +91,20 @@ class Record(_Part):
     format_version: Literal[1] = 1
     config: Config
     dataset: Identity
-    class_names: tuple[str, ...] = Field(max_length=10_000)
+    class_names: tuple[PrintableText, ...] = Field(max_length=10_000)
     preprocessing: Preprocessing
     progress: ProgressRecord
     running: RunningState
     environment: Environment
     init_from: str | None = None
     test: TestScore | None = None
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        """Refuse an unknown data set, and a pair that turns pixels into anything but numbers."""
+        offset, scale = self.preprocessing.offset, self.preprocessing.scale
+        if not (math.isfinite(offset) and math.isfinite(scale) and scale != 0):
+            raise ValueError("preprocessing is not finite")
+        if self.dataset.name not in get_args(DatasetName):
+            raise ValueError("no such data set")
+        return self

@@ -12,6 +12,7 @@ from typing import Literal
 _PREFIX = b"\nmnistcli-sha256 "
 _LENGTH = len(_PREFIX) + 64 + 1
 
+COPY_HINT = "restore it from a copy, or train again"  # the way out of every damage
 SealState = Literal["intact", "broken", "absent"]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mnistcli.backend import load_backend
 from mnistcli.checkpoint.record import ProgressRecord, Record, RunningState, TestScore
+from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.cli.model_facts import summarize_plan
 from mnistcli.cli.preparation import Plan, Request, prepare_run
 from mnistcli.cli.signals import StopRequest, end_by_signal
@@ -16,7 +17,7 @@ from mnistcli.console.progress import EpochDisplay, open_epoch_display
 from mnistcli.console.streams import PROGRAM, Output
 from mnistcli.console.tables import render_summary, render_train
 from mnistcli.environment import describe_environment
-from mnistcli.errors import DivergenceError
+from mnistcli.errors import CheckpointError, DivergenceError
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
 from mnistcli.inference import run_network
 from mnistcli.results import DatasetResult, EpochResult, SecondsResult, TestResult, TrainResult
@@ -70,7 +71,11 @@ def _build_training(plan: Plan) -> Training:
     if plan.initial_weights is not None:
         training.assign_weights(plan.initial_weights)
     if plan.start is not None and plan.start.state is not None:
-        training.restore(plan.start.state)
+        try:
+            training.restore(plan.start.state)
+        except ValueError as error:
+            what = "its arrays are not those of the network that its config describes"
+            raise CheckpointError(str(plan.start.path), what, COPY_HINT) from error
     return training
 
 

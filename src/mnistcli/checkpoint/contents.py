@@ -1,0 +1,76 @@
+"""What the parsing child tells its parent: one JSON line, `Contents`, then the arrays' bytes.
+
+The parent takes nothing of it for granted: it may have come out of a hostile file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnistcli.checkpoint.seal import SealState
+from mnistcli.state import Array
+
+# Groups of arrays beside the layers', whose names can hold no slash.
+OPTIMIZER_GROUP = "/optimizer"
+HISTORY_GROUP = "/history"
+
+_PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
+
+
+@dataclass(frozen=True)
+class ArrayHeader:
+    """Where an array belongs, its name, NumPy's dtype, its shape; its bytes follow the line."""
+
+    group: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the array takes; ValueError where that has no meaning."""
+        if not _PLAIN_DTYPE.fullmatch(self.dtype) or min(self.shape, default=0) < 0:
+            raise ValueError(f"no array of plain numbers: {self}")
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What stands in a file, unchecked but for its HDF5 structure.
+
+    Attributes:
+        seal: whether the file is as mnistcli wrote it.
+        model_config: Keras' JSON description of the network.
+        training_config: Keras' JSON description of loss, metrics and optimizer.
+        keras_version: that saved the file.
+        record: the JSON text of each part of a `Record`; null for files of others.
+        arrays: in the order of their bytes.
+    """
+
+    seal: SealState
+    model_config: str
+    training_config: str | None
+    keras_version: str | None
+    record: dict[str, str] | None
+    arrays: tuple[ArrayHeader, ...]
+
+
+def cut_arrays(headers: Sequence[ArrayHeader], data: memoryview) -> Iterator[Array]:
+    """Cut the bytes into arrays of their own memory.
+
+    Raises:
+        ValueError: headers and bytes are not of one piece.
+    """
+    sizes_bytes = [header.size_bytes for header in headers]
+    if sum(sizes_bytes) != len(data):
+        raise ValueError(f"{sum(sizes_bytes)} bytes were announced, {len(data)} came")
+    start = 0
+    for header, size_bytes in zip(headers, sizes_bytes, strict=True):
+        piece = data[start : start + size_bytes]
+        yield np.frombuffer(piece, header.dtype).reshape(header.shape).copy()
+        start += size_bytes

@@ -1,0 +1,125 @@
+"""Checkpoints for tests, made without Keras: small runs of ours, and its .h5 layout by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.checkpoint.record import Environment, ProgressRecord, Record, RunningState
+from mnistcli.checkpoint.seal import add_seal
+from mnistcli.config.models import Config
+from mnistcli.datasets.dataset import Identity
+from mnistcli.preprocessing import Preprocessing
+from mnistcli.state import LayerState, NamedArray, NetworkState, Progress, RunState
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def describe_dense(inputs: int, units: int, **settings: object) -> dict[str, Any]:
+    """Keras 3's model_config of one Dense layer."""
+    shape = {"batch_shape": [None, inputs], "dtype": "float32", "name": "input"}
+    dense = {"name": "dense", "units": units, "activation": "softmax", **settings}
+    layers = [
+        {"class_name": "InputLayer", "config": shape},
+        {"class_name": "Dense", "config": dense},
+    ]
+    return {"class_name": "Sequential", "config": {"name": "sequential", "layers": layers}}
+
+
+def draw_dense(inputs: int, units: int) -> dict[str, Arrays]:
+    """Weights of that layer as Keras 3 names them."""
+    kernel = np.random.default_rng(0).normal(0, 0.1, (inputs, units)).astype(np.float32)
+    return {"dense": {"dense/kernel": kernel, "dense/bias": np.arange(units, dtype=np.float32)}}
+
+
+def write_names(group: h5py.Group, attribute: str, names: Sequence[str]) -> None:
+    """A list of names as Keras writes it: fixed-length bytes."""
+    group.attrs[attribute] = np.array([name.encode() for name in names], dtype="S")
+
+
+def write_arrays(group: h5py.Group, arrays: Arrays) -> None:
+    """Arrays under their names, and the names in order."""
+    write_names(group, "weight_names", list(arrays))
+    for name, values in arrays.items():
+        group.create_dataset(name, data=values)
+
+
+def write_model(path: Path, model_config: Any, layers: Mapping[str, Arrays]) -> Path:
+    """A whole-model .h5 as Keras saves it, not compiled."""
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(model_config)
+        file.attrs["keras_version"] = "3.15.1"
+        file.attrs["backend"] = "tensorflow"
+        weights = file.create_group("model_weights")
+        write_names(weights, "layer_names", list(layers))
+        for name, arrays in layers.items():
+            write_arrays(weights.create_group(name), arrays)
+    return path
+
+
+def write_dense(path: Path, inputs: int = 4, units: int = 3) -> Path:
+    """The smallest network that is read: one Dense layer."""
+    return write_model(path, describe_dense(inputs, units), draw_dense(inputs, units))
+
+
+def seal(path: Path) -> None:
+    """Seal a file as if mnistcli had written it."""
+    data = path.read_bytes()
+    path.write_bytes(data + add_seal(data))
+
+
+def make_run(epoch: int = 2, inputs: int = 784) -> tuple[RunState, Record]:
+    """A run of softmax regression after some epochs; each of its numbers tells the epoch."""
+    kernel = np.full((inputs, 10), epoch, np.float32)
+    bias = np.full(10, epoch, np.float32)
+    dense = (
+        NamedArray("sequential/dense/kernel", kernel),
+        NamedArray("sequential/dense/bias", bias),
+    )
+    network = NetworkState(
+        layers=(LayerState("dense", dense),),
+        optimizer=(
+            NamedArray("sgd/iteration", np.array(epoch, np.int64)),
+            NamedArray("sgd/learning_rate", np.array(0.01, np.float32)),
+        ),
+        generators=(),
+        metrics=(NamedArray("loss/total", np.array(epoch / 3, np.float32)),),
+        model_config=json.dumps(describe_dense(inputs, 10)),
+        training_config=json.dumps({"loss": "categorical_crossentropy"}),
+    )
+    history = {"loss": (1 / 3,) * epoch, "accuracy": (0.1,) * epoch}
+    progress = Progress(epoch, 0, history, (0.5,) * epoch)
+    return RunState(network, progress), make_record(network, progress)
+
+
+def make_record(network: NetworkState, progress: Progress) -> Record:
+    """What stands beside such a run."""
+    return Record(
+        config=Config(),
+        dataset=Identity("mnist", "0" * 64, {"x_train": "1" * 64}, None, "mnist.npz"),
+        class_names=tuple("0123456789"),
+        preprocessing=Preprocessing(0.0, 255.0),
+        progress=ProgressRecord(
+            epoch=progress.epoch,
+            step=progress.step,
+            best_epoch=progress.best_epoch,
+            elapsed_s=1.5,
+        ),
+        running=RunningState(
+            generators={a.name: tuple(a.values.tolist()) for a in network.generators},
+            metrics={a.name: float(a.values) for a in network.metrics},
+        ),
+        environment=Environment(
+            versions={"keras": "3.15.1"},
+            processor="x86_64",
+            processor_features=("avx2",),
+            threads=2,
+            onednn=True,
+        ),
+    )
