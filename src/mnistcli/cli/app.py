@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -77,7 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.excepthook = functools.partial(_report_bug, words)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.exit(run(words))
+    code = run(words)
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.flush()
+    os._exit(code)  # taking TensorFlow down politely takes most of a second, for nothing
 
 
 def run(words: Sequence[str]) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnistcli.backend import load_backend
@@ -36,8 +39,8 @@ def run_experiment(request: Request) -> None:
         _show_plan(plan, request, console)
         return
     keeper = _Keeper(plan, request, console)
+    training = _build_training(plan)
     with StopRequest() as stop:
-        training = _build_training(plan)
         keeper.display = open_epoch_display(
             plan.config.training.epochs,
             plan.start.state.progress.epoch if plan.start and plan.start.state else 0,
@@ -211,7 +214,16 @@ def _show_result(result: TrainResult, plan: Plan, request: Request, console: Out
 def _write_command(request: Request, *words: str) -> str:
     """Write a command that works as it stands: quoted, and with the data where this run's are."""
     where = [] if request.data_dir is None else ["--data-dir", str(request.data_dir)]
-    return shlex.join([PROGRAM, *words, *where])
+    return shlex.join([_name_program(), *words, *where])
+
+
+def _name_program() -> str:
+    """Name this program as the user has to type it: by its path where PATH does not lead to it."""
+    typed = Path(sys.argv[0])
+    found = shutil.which(PROGRAM)
+    if typed.name != PROGRAM or (found is not None and Path(found).samefile(typed)):
+        return PROGRAM
+    return os.path.relpath(typed)
 
 
 def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:

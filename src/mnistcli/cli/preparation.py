@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mnistcli.architecture import Architecture, plan_architecture
+from mnistcli.backend import start_loading
 from mnistcli.checkpoint.reading import Checkpoint, read_checkpoint
 from mnistcli.cli.data import choose_splits, open_dataset
 from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
@@ -137,6 +138,8 @@ def _load_data(
     config: Config, request: Request, console: Output, output: OutputFile | None
 ) -> Plan:
     """Read the data, and plan what follows from them."""
+    if not request.dry_run:
+        start_loading()
     dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
     config = _resolve_dataset(config, dataset)
     train, validation = choose_splits(config, dataset)
