@@ -384,6 +384,7 @@ class Saver:
     """Starts processes that do nothing but save."""
 
     def __init__(self) -> None:
+        self._saving = 0
         path = os.pathsep.join([str(SOURCE), str(Path(__file__).parent)])
         self._process = subprocess.Popen(
             [sys.executable, "-c", SAVER],
@@ -398,11 +399,13 @@ class Saver:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{path}\n")
         self._process.stdin.flush()
-        return self._read()
+        self._saving = self._read()
+        return self._saving
 
     def kill(self, pid: int) -> None:
         """Kill it, and wait for its end."""
         os.kill(pid, signal.SIGKILL)
+        self._saving = 0
         assert self._read() == signal.SIGKILL
 
     def _read(self) -> int:
@@ -410,6 +413,8 @@ class Saver:
         return int(self._process.stdout.readline())
 
     def close(self) -> None:
+        if self._saving:  # the test failed
+            os.kill(self._saving, signal.SIGKILL)
         self._process.communicate()
 
 
