@@ -100,7 +100,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MNISTCLI_DATA_DIR", str(digits_directory))
     monkeypatch.setenv("MNISTCLI_OFFLINE", "1")
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path.parent / "keras"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
 
     def run_words(*words: object) -> Ended:
