@@ -24,6 +24,7 @@ from pathlib import Path
 from workloads import WORKLOADS
 
 WARM_UP_EPOCHS = 2
+SETTLING_S = 0.2  # idle threads of OpenBLAS and OpenMP keep a processor busy for a moment
 STEPS_PER_EXECUTION = (10, 50, 200)
 
 
@@ -91,6 +92,7 @@ def measure(workload: str, rounds: int, threads: int) -> Row:
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
+            time.sleep(SETTLING_S)
             times[name].append(contender.run_epoch())
     for contender in contenders.values():
         contender.close()
