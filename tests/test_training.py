@@ -98,6 +98,24 @@ def test_a_run_stopped_anywhere_and_resumed_ends_with_the_bits_of_one_that_was_n
     assert_same_run(resumed.fit(Diary()), whole)
 
 
+def test_python_runs_a_step_once_for_each_program_and_never_again(
+    digits: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = make_training(make_config(epochs=4), digits)
+    step, calls = training.network.train_step, []
+    monkeypatch.setattr(training.network, "train_step", lambda data: calls.append(1) or step(data))
+    run, pieces = training._epoch.run, []
+    monkeypatch.setattr(
+        training._epoch, "run", lambda lo, hi: pieces.append((lo, hi)) or run(lo, hi)
+    )
+    diary = Diary()
+    training.fit(diary)
+    # Tracing calls it: for whole batches and for the smaller last one. 44 steps call nothing.
+    assert len(calls) == training._epoch.trace_count == 2
+    assert len(pieces) == len(diary.pieces)
+    assert pieces[-1] == (0, 11)
+
+
 def test_seeds_decide_weights_and_orders(digits: Split) -> None:
     first, same, other = (
         make_training(make_config(seed=seed), digits).fit(Diary()) for seed in (1, 1, 2)

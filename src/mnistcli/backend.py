@@ -18,8 +18,9 @@ from io import TextIOWrapper
 DEBUG_VARIABLE = "MNISTCLI_DEBUG"
 
 # Where they are installed, Keras imports them for features that are not used here; that takes
-# half a second each. A None in sys.modules makes such an import fail as if they were missing.
-_NEEDLESS = ("matplotlib", "sklearn")
+# half a second (matplotlib, scikit-learn) to four seconds (PyTorch). A None in sys.modules makes
+# such an import fail as if they were missing, which Keras is prepared for.
+_NEEDLESS = ("IPython", "jax", "matplotlib", "pandas", "pydot", "sklearn", "torch")
 
 
 def is_debugging() -> bool:

@@ -1,0 +1,39 @@
+"""How Keras and TensorFlow are loaded: quietly, and without what they drag in needlessly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+PROGRAM = """
+import sys
+from mnistcli import backend
+{begin}
+backend.load_backend()
+import keras
+sys.stderr.write("after\\n")
+for name in ("torch", "matplotlib", "sklearn", "pandas"):
+    assert name not in sys.modules, name
+import torch
+"""
+
+
+@pytest.mark.parametrize("begin", ["", "backend.start_loading()"])
+def test_keras_is_imported_quietly_and_without_needless_libraries(
+    run: Run, environment: dict[str, str], tmp_path: Path, begin: str
+) -> None:
+    for name in ("torch", "matplotlib", "sklearn", "pandas"):
+        (tmp_path / f"{name}.py").write_text(f"print('{name} was imported')")
+    path = f"{tmp_path}:{environment['PYTHONPATH']}"
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(begin=begin)],
+        env={**environment, "PYTHONPATH": path, "KERAS_BACKEND": "torch"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "torch was imported\n"  # by the program itself, once it was free to
+    assert ended.stderr == "after\n"

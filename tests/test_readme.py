@@ -1,0 +1,55 @@
+"""The README: its commands, its exit codes, its config and its recipes are the real ones."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+from mnistcli.cli.app import app
+from mnistcli.config import list_recipes
+from mnistcli.config.models import Config
+from mnistcli.errors import ExitCode
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+CODE = "\n".join(text for kind, text in BLOCKS if kind in ("console", "sh"))
+COMMANDS = re.findall(r"(?:^|[$|(`;] ?)mnistcli (\w+[^|\n`;)]*)", CODE + "\n" + README)
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS)))
+def test_every_command_shown_exists_with_its_flags(command: str) -> None:
+    name, *words = shlex.split(command.split("#", maxsplit=1)[0].replace("$", ""))
+    parameters = typer.main.get_command(app).commands[name].params  # type: ignore[attr-defined]
+    flags = {flag for parameter in parameters for flag in parameter.opts}
+    assert {word.split("=")[0] for word in words if word.startswith("-")} <= flags | {"--help"}
+
+
+def test_commands_were_found() -> None:
+    assert {command.split()[0] for command in COMMANDS} >= {
+        "train", "evaluate", "predict", "summary"
+    }  # fmt: skip
+
+
+def test_every_exit_code_is_explained() -> None:
+    codes = re.findall(r"^\| +(\d+) \| .+ \|$", README, re.MULTILINE)
+    assert [int(code) for code in codes] == [int(code) for code in ExitCode]
+
+
+def test_the_config_shown_is_the_default() -> None:
+    (text,) = (text for kind, text in BLOCKS if kind == "yaml")
+    shown = yaml.safe_load(text)
+    default = Config().model_dump(mode="json")
+    for block in ("dataset", "model", "training"):
+        for key, value in shown[block].items():
+            actual = default[block][key]
+            name = actual["name"] if key.endswith("initializer") else actual
+            assert value == name or value.items() <= actual.items(), key
+
+
+def test_every_recipe_is_listed() -> None:
+    assert [recipe.name for recipe in list_recipes() if f"`{recipe.name}`" not in README] == []
