@@ -222,12 +222,16 @@ def _extend(config: Config, request: Request, completed: int) -> Config:
         )
     epochs = config.training.epochs
     if request.more is not None:
-        epochs = completed + request.more
+        epochs = _check_epochs(completed + request.more, "--more")
     elif text is not None:
-        override = Override("training.epochs", parse_assignment(f"epochs={text}").value, "--epochs")
-        epochs = load_config(None, [override]).config.training.epochs
+        epochs = _check_epochs(parse_assignment(f"epochs={text}").value, "--epochs")
         if epochs < completed:
             what = f"{epochs} is less than the {completed} epochs that are done"
             raise UsageError("--epochs", what, "give a larger total, or --more N")
     training = config.training.model_copy(update={"epochs": epochs})
     return config.model_copy(update={"training": training})
+
+
+def _check_epochs(value: object, flag: str) -> int:
+    """A total has the bounds that it has in a config; ConfigError where it breaks them."""
+    return load_config(None, [Override("training.epochs", value, flag)]).config.training.epochs

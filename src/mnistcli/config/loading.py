@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mnistcli.config.faults import Fault, is_related, to_problem
+from mnistcli.config.faults import Fault, format_path, is_related, to_problem
 from mnistcli.config.models import Config
 from mnistcli.config.overrides import Assignment, Override, apply_overrides, find_flag
 from mnistcli.config.recipes import DEFAULT_RECIPE
@@ -102,9 +102,29 @@ class _Places:
             for fault in self.document.faults
         ]
         placed += [self.place_in_file(fault) for fault in in_file]
-        placed += [self.place(fault) for fault in in_all]
+        placed += [self.place(fault) for fault in self.join_faults(in_all)]
         placed.sort(key=lambda pair: pair[0])
         return [*(problem for _, problem in placed), *refused]
+
+    def join_faults(self, faults: Iterable[Fault]) -> Iterator[Fault]:
+        """One flag that does not go with several keys is one mistake, with one way out."""
+        groups: dict[object, list[Fault]] = {}
+        for fault in faults:
+            by_itself = fault.remedy is None or find_flag(fault.path, self.assignments) is not None
+            index = None if by_itself else find_flag(fault.involves[0], self.assignments)
+            groups.setdefault(id(fault) if index is None else (index, fault.remedy), []).append(
+                fault
+            )
+        for group in groups.values():
+            first = group[0]
+            if len(group) == 1:
+                yield first
+                continue
+            index = find_flag(first.involves[0], self.assignments)
+            assert index is not None
+            others = ", ".join(format_path(fault.path) for fault in group)
+            what = f"{self.assignments[index].value} does not go with {others}"
+            yield Fault(first.involves[0], what, first.remedy or "")
 
     def place(self, fault: Fault) -> tuple[_Order, Problem]:
         """A flag that takes part is to blame, since it was typed last."""
