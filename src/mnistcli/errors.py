@@ -37,6 +37,11 @@ class ExitCode(IntEnum):
     SIGTERM = 143
 
 
+def escape_name(name: str) -> str:
+    r"""Return a file's name as text that JSON can hold: bytes that are no UTF-8 become `\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong: the place, the mistake and the way out.

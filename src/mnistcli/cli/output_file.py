@@ -125,8 +125,20 @@ def _refuse_existing(path: Path) -> UsageError:
     return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
 
 
+def _has_working_directory() -> bool:
+    """A folder that was deleted still looks like one to those who stand in it."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
 def _check_directory(directory: Path) -> None:
     """Find out before a long run whether its result can be kept."""
+    if not _has_working_directory():
+        hint = "go to one that exists, cd ~ for example"
+        raise ResourceError("working directory", "it was deleted or cannot be reached", hint)
     if not directory.is_dir():
         hint = f"make it: mkdir -p {_quote(directory)}"
         raise ResourceError(str(directory), "this folder does not exist", hint)

@@ -17,7 +17,14 @@ from mnistcli.config.models import Config
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, Split, SplitName
 from mnistcli.environment import count_processors
-from mnistcli.errors import CheckpointError, ConfigError, DataError, Problem, UsageError
+from mnistcli.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Problem,
+    UsageError,
+    escape_name,
+)
 from mnistcli.preprocessing import Preprocessing, fit_preprocessing
 from mnistcli.state import Array
 
@@ -173,7 +180,7 @@ def _with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
             f"its weights {found} do not fit this network's {wanted}",
             "use the config that it was trained with",
         )
-    return replace(plan, initial_weights=initial.weights, init_from=str(initial.path))
+    return replace(plan, initial_weights=initial.weights, init_from=escape_name(str(initial.path)))
 
 
 def _prepare_resumed(request: Request, path: Path, console: Output) -> Plan:
