@@ -41,16 +41,18 @@ def mutate(contents: bytes, changes: list[tuple[int, int]], end: int | None) -> 
 def read_or_refuse(path: Path, named: Path) -> Dataset | None:
     """Read, and look at the message where that is refused."""
     before = named.read_bytes()
+    dataset, refusal = None, None
     try:
         dataset = read_dataset(path, BOTH)
     except DataError as error:
-        line = str(error)
+        refusal = error
+    assert named.read_bytes() == before
+    if refusal is not None:
+        line = str(refusal)
         assert line.startswith(f"{path}")
         assert line.isprintable()
         assert len(line) < 600
-        assert error.hint
-        dataset = None
-    assert named.read_bytes() == before
+        assert refusal.hint
     return dataset
 
 
