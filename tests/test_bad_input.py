@@ -133,6 +133,11 @@ def edit(change: Callable[[h5py.File], object]) -> Prepare:
 
 FLAGS: list[Row] = [
     # commands, flags and arguments
+    ("xyz", 2, "xyz: no such command. Choose one of train, evaluate, predict, summary"),
+    ("--verson", 2, "--verson: no such flag. Did you mean --version?"),
+    ("train --bogus", 2, "--bogus: no such flag. See mnistcli train --help"),
+    ("predict", 2, "MODEL.h5: missing. See mnistcli predict --help"),
+    ("summary", 2, "MODEL.h5|CONFIG: missing. See mnistcli summary --help"),
     ("tran", 2, "tran: no such command. Did you mean train?"),
     ("--epochs 3 train", 2, "--epochs: no such flag. Flags stand behind the command; see mnistcli --help"),
     ("train --batchsize 3", 2, "--batchsize: no such flag. Did you mean --batch-size?"),
@@ -169,6 +174,11 @@ FLAGS: list[Row] = [
     ("train --set training.optimzer.name=adam", 2, "--set: training.optimzer: unknown key. Did you mean training.optimizer?"),
     ("train --set model.dropout=[", 2, "--set model.dropout:2:1: not valid YAML: did not find expected node content. Check the indentation, brackets and quotes up to here"),
     ("evaluate model.h5 --split valid", 2, "--split: unknown name 'valid'. Did you mean validation?"),
+    ("train --batch-size true", 2, "--batch-size: training.batch_size: expected a whole number from 1 to 1000000, received true"),
+    ("train --set epochs", 2, "--set: 'epochs' is no key=value. Write --set training.epochs=10 for example"),
+    ("evaluate model.h5 --fail-under speed=1", 2, "--fail-under: unknown metric 'speed'. Write accuracy=0.9 or loss=0.5"),
+    ("evaluate model.h5 --fail-under accuracy=good", 2, "--fail-under: 'good' is not a number. Write accuracy=0.9 or loss=0.5"),
+    ("evaluate model.h5 --fail-under accuracy=90", 2, "--fail-under: 90 is out of range. An accuracy lies between 0 and 1"),
     ("evaluate model.h5 --fail-under loss=nan", 2, "--fail-under: nan is out of range. A loss is 0 or more"),
     ("evaluate model.h5 --fail-under loss=-1", 2, "--fail-under: -1 is out of range. A loss is 0 or more"),
     ("evaluate model.h5 --fail-under accuracy", 2, "--fail-under: '' is not a number. Write accuracy=0.9 or loss=0.5"),
@@ -177,6 +187,7 @@ FLAGS: list[Row] = [
     ("train --epochs 3 --set training.epochs=3", 2, "--set: training.epochs: already given by --epochs. Give it once"),
     ("train --dataset xor", 2, "--dataset: dataset.name: xor does not go with dataset.normalization, model.output_activation, training.loss. Take its own recipe: mnistcli train xor"),
     ("train xor --validation 0.5", 2, "--validation: dataset.validation: xor's four rows leave none to hold out. Add --set dataset.validation=0.0"),
+    ("train --init-from missing.h5", 5, f"missing.h5: no such checkpoint. {GIVE_H5}"),
     ("train --more 3", 2, "--more: it adds epochs to a run. Name the run: --resume FILE.h5"),
     ("train xor --resume model.h5", 2, "CONFIG: a resumed run goes on in its own file with its own config. Give only --epochs or --more with --resume"),
     ("train --resume model.h5 --seed 3", 2, "--seed: a resumed run goes on in its own file with its own config. Give only --epochs or --more with --resume"),
@@ -200,7 +211,8 @@ FLAGS: list[Row] = [
     ("train -o taken.h5", 2, "--output: taken.h5 exists. Choose another name, or give --overwrite"),
     ("train -o run.h5 --validation 0.1", 2, "--output: run.best.h5 exists. Choose another name, or give --overwrite"),
     ("train -o missing/m.h5", 7, "missing: this folder does not exist. Make it: mkdir -p missing"),
-    ("train -o taken.h5/m.h5", 7, "taken.h5: this folder does not exist. Make it: mkdir -p taken.h5"),
+    ("train -o a'&'b/m.h5", 7, "a&b: this folder does not exist. Make it: mkdir -p 'a&b'"),
+    ("train -o taken.h5/m.h5", 7, "taken.h5: this is a file, not a folder. Choose another place with -o"),
 ]  # fmt: skip
 
 

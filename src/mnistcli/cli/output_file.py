@@ -139,6 +139,9 @@ def _check_directory(directory: Path) -> None:
     if not _has_working_directory():
         hint = "go to one that exists, cd ~ for example"
         raise ResourceError("working directory", "it was deleted or cannot be reached", hint)
+    if directory.is_file():
+        hint = "choose another place with -o"
+        raise ResourceError(str(directory), "this is a file, not a folder", hint)
     if not directory.is_dir():
         hint = f"make it: mkdir -p {_quote(directory)}"
         raise ResourceError(str(directory), "this folder does not exist", hint)
