@@ -226,6 +226,7 @@ CONFIGS: list[Row] = [
     ("train nothing.yaml", 2, f"nothing.yaml: no such file or recipe. Give a YAML file, or one of the recipes {RECIPES}"),
     ("train mnist-mpl", 2, "mnist-mpl: no such file or recipe. Did you mean mnist-mlp?"),
     ("train folder", 2, "folder: is a folder. Give the path of a YAML file in it"),
+    ("train loop.yaml", 2, "loop.yaml: cannot be read: Too many levels of symbolic links. Give the path of a YAML file that can be read", lambda: Path("loop.yaml").symlink_to("loop.yaml")),
     ("train ''", 2, f"[CONFIG]: {EMPTY}"),
     ("train model.h5", 2, "model.h5: is a checkpoint, not a config. Go on with it: mnistcli train --resume model.h5"),
     config("training:\n\tepochs: 3", ":2:1: not valid YAML: found character that cannot start any token. Indent with spaces, and put quotes around text that begins with @, ` or %"),
@@ -273,6 +274,7 @@ DATA: list[Row] = [
     (TEST, 4, f"{NPZ}: x_test claims 2480 bytes and has 3000000000. {REPLACE}", damage(declare_gigabytes)),
     (TRAIN, 4, f"{NPZ}: x_train has a header that cannot be understood. {REPLACE}", damage(replace_member("x_train", b"\x93NUMPY\x01\0\x0a\0__import__"))),
     (TEST, 4, "MNIST: not found in data, nowhere (no such folder), keras/datasets (no such folder), and MNISTCLI_OFFLINE forbids downloading. Name its folder with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic", NPZ.mkdir),
+    (TEST, 4, f"{NPZ}: cannot be read: Too many levels of symbolic links. Check the path and its permissions, or name another folder with --data-dir", lambda: NPZ.symlink_to("mnist.npz")),
     (TRAIN, 4, "data/train-labels-idx1-ubyte: is missing beside the other files of MNIST. Put it there, or move the others away to have the data downloaded again", leave_out_idx("train-labels-idx1-ubyte")),
     (TEST, 4, f"data/{IDX}: claims 2352 bytes of data and has 2342. {REPLACE}", damage_idx(IDX, lambda data: data[:-10])),
     (TEST, 4, f"data/{IDX}: does not begin as an IDX file of bytes with 3 axes. {REPLACE}", damage_idx(IDX, lambda data: b"\0\0\x0d\x03" + data[4:])),
@@ -291,6 +293,7 @@ IMAGES: list[Row] = [
     ("predict model.h5 model.h5", 4, f"model.h5: is not an image that can be read. {FORMATS}"),
     ("predict model.h5 b.png", 4, "b.png: the image is damaged or cut short. Check the file, or save it again", write_picture("b.png", 900)),
     ("predict model.h5 c.ppm", 4, "c.ppm: the image has more than 100,000,000 pixels or 512 MiB. Make it smaller", write("c.ppm", b"P5 30000 30000 255\n")),
+    ("predict model.h5 - -", 2, "IMAGE: - is standard input, which ends once. Give it once"),
     ("predict model.h5 d.png e.png", 4, "e.png: no such file or folder. Correct the path", lambda: Image.new("L", (28, 28)).save("d.png")),
     ("predict xor.h5 d.png --dataset xor", 2, "IMAGE: xor takes 2 numbers, not images. Use --input 0,1", lambda: write_dense(Path("xor.h5"), 2, 1)),
 ]  # fmt: skip
@@ -399,11 +402,10 @@ ENVIRONMENTS: dict[str, Spawned] = {
         " Connection refused. Check the network and try again, or name the folder of your mnist.npz"
         " with --data-dir, or use --dataset synthetic",
     ),
-    "data that belong in a file": (
+    "a data folder that is a file": (
         "evaluate model.h5",
-        {"MNISTCLI_OFFLINE": "", "https_proxy": "http://127.0.0.1:9", "MNISTCLI_DATA_DIR": "taken.h5"},
-        7, "taken.h5: cannot be written: File exists. Free some space or mend the permissions, or"
-        " name another folder with --data-dir",
+        {"MNISTCLI_DATA_DIR": "data/../taken.h5"},
+        4, "MNISTCLI_DATA_DIR: data/../taken.h5 is a file. Name the folder it is in, data/..",
     ),
 }  # fmt: skip
 
