@@ -17,7 +17,7 @@ from mnistcli.errors import DataError
 BOTH = frozenset({"train", "test"})
 
 anytime = settings(  # a busy machine is no failure; every example writes its own file
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 flips = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=4)
 cuts = st.none() | st.integers(0, 2**14)

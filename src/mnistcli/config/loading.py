@@ -110,21 +110,25 @@ class _Places:
         """One flag that does not go with several keys is one mistake, with one way out."""
         groups: dict[object, list[Fault]] = {}
         for fault in faults:
-            by_itself = fault.remedy is None or find_flag(fault.path, self.assignments) is not None
-            index = None if by_itself else find_flag(fault.involves[0], self.assignments)
-            groups.setdefault(id(fault) if index is None else (index, fault.remedy), []).append(
-                fault
-            )
-        for group in groups.values():
-            first = group[0]
-            if len(group) == 1:
+            culprit = self.find_culprit(fault)
+            group = id(fault) if culprit is None else (culprit.path, fault.remedy)
+            groups.setdefault(group, []).append(fault)
+        for group_faults in groups.values():
+            first, culprit = group_faults[0], self.find_culprit(group_faults[0])
+            if len(group_faults) == 1 or culprit is None:
                 yield first
                 continue
-            index = find_flag(first.involves[0], self.assignments)
-            assert index is not None
-            others = ", ".join(format_path(fault.path) for fault in group)
-            what = f"{self.assignments[index].value} does not go with {others}"
-            yield Fault(first.involves[0], what, first.remedy or "")
+            others = ", ".join(format_path(fault.path) for fault in group_faults)
+            yield Fault(
+                culprit.path, f"{culprit.value} does not go with {others}", first.remedy or ""
+            )
+
+    def find_culprit(self, fault: Fault) -> Assignment | None:
+        """Return the flag that broke other keys, where changing all of them has another name."""
+        if fault.remedy is None or find_flag(fault.path, self.assignments) is not None:
+            return None
+        index = find_flag(fault.involves[0], self.assignments)
+        return None if index is None else self.assignments[index]
 
     def place(self, fault: Fault) -> tuple[_Order, Problem]:
         """A flag that takes part is to blame, since it was typed last."""
