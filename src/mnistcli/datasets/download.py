@@ -184,7 +184,7 @@ def _open_url(url: str, start: int) -> Iterator[HTTPResponse | None]:
         yield response
 
 
-def _describe(reason: Exception | str) -> str:
+def _describe(reason: BaseException | str) -> str:
     """The system's own words, without the number of the error."""
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
     return str(text)
