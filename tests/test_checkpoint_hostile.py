@@ -93,11 +93,11 @@ def add(**arguments: Any) -> Callable[[h5py.File], None]:
 STRUCTURES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "external link": (
         link("model_weights/evil", lambda _: h5py.ExternalLink("/etc/passwd", "/")),
-        "'/model_weights/evil' is a ExternalLink, which can lead anywhere",
+        "'/model_weights/evil' is an external link, which can lead anywhere",
     ),
     "soft link": (
         link("evil", lambda _: h5py.SoftLink("/model_weights")),
-        "'/evil' is a SoftLink, which can lead anywhere",
+        "'/evil' is a soft link, which can lead anywhere",
     ),
     "external storage": (
         add(shape=(4, 3), dtype="f4", external=[("/etc/passwd", 0, 48)]),

@@ -258,7 +258,7 @@ def test_ten_sigmoid_outputs_give_their_raw_sigmoids(
         ),
         (
             "no.png", 4,
-            "no.png: cannot be read: No such file or directory. Check the file, or save it again",
+            "no.png: no such file or folder. Correct the path",
         ),
         (
             "empty", 4,

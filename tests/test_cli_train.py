@@ -339,9 +339,9 @@ def test_mnist_that_cannot_be_had_is_exit_4_with_where_it_looked(
     assert (ended.code, ended.out, ended.err) == (
         4,
         "",
-        f"mnistcli: error: MNIST: not found in {tmp_path}/keras/datasets (no such folder), and"
-        " MNISTCLI_OFFLINE forbids downloading. Name its folder with --data-dir, or unset"
-        " MNISTCLI_OFFLINE to download it, or use --dataset synthetic or auto\n",
+        f"mnistcli: error: MNIST: not found in {tmp_path.parent}/keras/datasets (no such folder),"
+        " and MNISTCLI_OFFLINE forbids downloading. Name its folder with --data-dir, or unset"
+        " MNISTCLI_OFFLINE to download it, or use --dataset synthetic\n",
     )
     assert list_files() == []
 

@@ -254,13 +254,27 @@ def test_mistakes_of_flags_come_after_those_of_the_file(tmp_path: Path) -> None:
     ]
 
 
-def test_a_flag_that_makes_keys_clash_is_the_place(tmp_path: Path) -> None:
-    assert lines_for(tmp_path, Override("dataset.name", "xor", "--dataset"), text="") == [
-        "--dataset: dataset.normalization: xor's rows are 0 and 1 already, unit would divide them"
-        " by 255. Add --set dataset.normalization=none",
-        "--dataset: model.output_activation: xor has one output unit, and softmax of one unit is"
-        " always 1. Add --set model.output_activation=sigmoid",
+XOR = Override("dataset.name", "xor", "--dataset")
+
+
+def test_a_flag_that_clashes_with_a_key_is_the_place(tmp_path: Path) -> None:
+    text = "dataset: {normalization: none}\nmodel: {output_activation: sigmoid}\n"
+    assert lines_for(tmp_path, XOR, text=text) == [
         "--dataset: training.loss: xor has one output unit, categorical_crossentropy needs one"
+        " for each class. Add --set training.loss=mean_squared_error",
+    ]
+
+
+def test_a_flag_that_clashes_with_several_keys_is_one_mistake(tmp_path: Path) -> None:
+    assert lines_for(tmp_path, XOR, text="") == [
+        "--dataset: dataset.name: xor does not go with dataset.normalization,"
+        " model.output_activation, training.loss. Take its own recipe: mnistcli train xor",
+    ]
+    rival = Override("training.loss", "sparse_categorical_crossentropy", "--set")
+    assert lines_for(tmp_path, XOR, rival, text="") == [
+        "--dataset: dataset.name: xor does not go with dataset.normalization,"
+        " model.output_activation. Take its own recipe: mnistcli train xor",
+        "--set: training.loss: xor has one output unit, sparse_categorical_crossentropy needs one"
         " for each class. Add --set training.loss=mean_squared_error",
     ]
 

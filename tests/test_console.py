@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import pty
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conftest import Ended, Run, Train
 from mnistcli.console.streams import Output, write_error_line
@@ -287,3 +291,41 @@ def test_csv_quotes_what_needs_it() -> None:
     assert format_csv([row], ["0", "1"]) == (
         'source,row,class,label,probability,truth,p_0,p_1\n"a,""b"".png",,1,1,0.75,,0.25,0.75'
     )
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+numbers = st.floats(0, 1) | st.just(float("nan"))
+
+
+@settings(deadline=None)
+@given(
+    sources=st.lists(names, max_size=4),
+    labels=st.lists(names, min_size=1, max_size=3),
+    row=st.none() | st.integers(0, 10**6),
+    data=st.data(),
+)
+def test_csv_gives_back_what_went_in(
+    sources: list[str], labels: list[str], row: int | None, data: st.DataObject
+) -> None:
+    count = len(labels)
+    predictions = [
+        Prediction(
+            source=source,
+            row=row,
+            class_index=0,
+            label=labels[0],
+            probability=values[0],
+            probabilities=tuple(values),
+            truth=row,
+        )
+        for source in sources
+        for values in [data.draw(st.lists(numbers, min_size=count, max_size=count))]
+    ]
+    header, *lines = csv.reader(io.StringIO(format_csv(predictions, labels), newline=""))
+    facts = ["source", "row", "class", "label", "probability", "truth"]
+    assert header == [*facts, *(f"p_{label}" for label in labels)]
+    place = "" if row is None else str(row)
+    assert lines == [
+        [p.source, place, "0", p.label, str(p.probability), place, *map(str, p.probabilities)]
+        for p in predictions
+    ]

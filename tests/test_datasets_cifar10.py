@@ -4,69 +4,30 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
 import pickle
 import struct
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from dataset_files import (
+    BATCH_NAMES,
+    CIFAR_FOLDER,
+    Call,
+    archive_batches,
+    make_batch,
+    pickle_as_python_2,
+    write_batches,
+)  # fmt: skip
 from mnistcli.datasets import cifar10
 from mnistcli.datasets.cifar10 import find_files, read_dataset
 from mnistcli.datasets.pickles import unpickle_batch
 from mnistcli.errors import DataError
 
 BOTH = frozenset({"train", "test"})
-FOLDER = "cifar-10-batches-py"
-NAMES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes bytes as Python 2's strings, as the published batches hold them."""
-
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
-
-    def save_bytes(self, value: bytes) -> None:
-        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
-        self.memoize(value)
-
-    dispatch[bytes] = save_bytes
-
-
-def pickle_as_python_2(batch: object) -> bytes:
-    stream = io.BytesIO()
-    Python2Pickler(stream, protocol=2).dump(batch)
-    return stream.getvalue().replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n")
-
-
-def make_batch(number: int) -> dict[bytes, object]:
-    """Two images; in the first, red is all 10 + number, green 100, blue 200."""
-    first = np.repeat(np.array([10 + number, 100, 200], dtype=np.uint8), 1024)
-    second = np.arange(3072, dtype=np.uint16).astype(np.uint8)
-    return {
-        b"batch_label": f"batch {number}".encode(),
-        b"labels": [number, 9],
-        b"data": np.stack([first, second]),
-        b"filenames": [b"a.png", b"b.png"],
-    }
-
-
-def write_folder(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    for number, name in enumerate(NAMES):
-        (folder / name).write_bytes(pickle_as_python_2(make_batch(number)))
-    return folder
-
-
-def write_archive(path: Path, folder: Path) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        archive.add(folder, FOLDER)
-    return path
 
 
 def assert_holds_batches(path: Path) -> None:
@@ -81,28 +42,28 @@ def assert_holds_batches(path: Path) -> None:
     assert dataset.test.images.dtype == dataset.test.labels.dtype == np.uint8
 
 
-@pytest.mark.parametrize("folder", [FOLDER, f"{FOLDER}-target/{FOLDER}"])
+@pytest.mark.parametrize("folder", [CIFAR_FOLDER, f"{CIFAR_FOLDER}-target/{CIFAR_FOLDER}"])
 def test_a_folder_of_batches_is_found_and_read(tmp_path: Path, folder: str) -> None:
-    write_folder(tmp_path / folder)
+    write_batches(tmp_path / folder)
     assert find_files(tmp_path) == tmp_path / folder
     assert_holds_batches(tmp_path / folder)
 
 
 @pytest.mark.parametrize(
-    "name", ["cifar-10-python.tar.gz", f"{FOLDER}.tar.gz", f"{FOLDER}-target_archive"]
+    "name", ["cifar-10-python.tar.gz", f"{CIFAR_FOLDER}.tar.gz", f"{CIFAR_FOLDER}-target_archive"]
 )
 def test_an_archive_is_read_without_being_extracted(tmp_path: Path, name: str) -> None:
     (tmp_path / "data").mkdir()
-    write_archive(tmp_path / "data" / name, write_folder(tmp_path / "batches"))
+    archive_batches(tmp_path / "data" / name, write_batches(tmp_path / "batches"))
     assert find_files(tmp_path / "data") == tmp_path / "data" / name
     assert_holds_batches(tmp_path / "data" / name)
     assert list((tmp_path / "data").iterdir()) == [tmp_path / "data" / name]
 
 
 def test_folder_and_archive_have_the_same_identity(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / FOLDER)
+    folder = write_batches(tmp_path / CIFAR_FOLDER)
     from_folder = read_dataset(folder, BOTH)
-    from_archive = read_dataset(write_archive(tmp_path / "c.tar.gz", folder), BOTH)
+    from_archive = read_dataset(archive_batches(tmp_path / "c.tar.gz", folder), BOTH)
     assert from_folder.identity.sha256 is not None
     assert from_folder.identity.sha256 == from_archive.identity.sha256
     assert from_folder.identity.known_as is None
@@ -112,8 +73,8 @@ def test_folder_and_archive_have_the_same_identity(tmp_path: Path) -> None:
 
 
 def test_the_test_split_needs_only_its_own_batch(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / FOLDER)
-    for name in NAMES[:5]:
+    folder = write_batches(tmp_path / CIFAR_FOLDER)
+    for name in BATCH_NAMES[:5]:
         (folder / name).unlink()
     dataset = read_dataset(folder, frozenset({"test"}))
     assert list(dataset.identity.arrays) == ["x_test", "y_test"]
@@ -125,13 +86,13 @@ def test_the_test_split_needs_only_its_own_batch(tmp_path: Path) -> None:
 def test_published_checksums_name_the_contents_and_end_the_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_folder(tmp_path / FOLDER)
+    folder = write_batches(tmp_path / CIFAR_FOLDER)
     (folder / "the rest").write_bytes(os.urandom(4 * 10**6))
-    archive = write_archive(tmp_path / "c.tar.gz", folder)
+    archive = archive_batches(tmp_path / "c.tar.gz", folder)
     break_checksum(archive)  # at the archive's end, which nobody needs to see
     with pytest.raises(DataError, match="CRC check failed"):
         read_dataset(archive, BOTH)
-    for name in NAMES:
+    for name in BATCH_NAMES:
         md5 = hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
         monkeypatch.setitem(cifar10._CANONICAL_MD5, name, md5)
     for path in (folder, archive):
@@ -150,16 +111,6 @@ def test_batches_that_python_3_has_written_are_read_too(tmp_path: Path, protocol
         read = unpickle_batch(tmp_path, contents)
         assert np.array_equal(read.data, batch["data"])
         assert read.labels.tolist() == [5, 9]
-
-
-class Call:
-    """Pickled as the call of a function."""
-
-    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
-        self.call = (function, arguments)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return self.call
 
 
 def change_batch(**changes: object) -> bytes:
@@ -278,7 +229,7 @@ def test_a_hostile_batch_is_named_and_not_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     contents, what = HOSTILE[kind]
-    folder = write_folder(tmp_path / FOLDER)
+    folder = write_batches(tmp_path / CIFAR_FOLDER)
     (folder / "data_batch_3").write_bytes(contents)
     with pytest.raises(DataError) as caught:
         read_dataset(folder, BOTH)
@@ -290,7 +241,7 @@ def test_a_hostile_batch_is_named_and_not_run(
 
 
 def test_a_batch_larger_than_any_is_not_opened(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / FOLDER)
+    folder = write_batches(tmp_path / CIFAR_FOLDER)
     os.truncate(folder / "test_batch", 10**9)
     with pytest.raises(DataError, match="test_batch: has 1000000000 bytes, more than the 67108864"):
         read_dataset(folder, BOTH)
@@ -306,7 +257,7 @@ def break_checksum(path: Path) -> None:
 
 def leave_out_batch_4(path: Path) -> None:
     (path.parent / "batches" / "data_batch_4").unlink()
-    write_archive(path, path.parent / "batches")
+    archive_batches(path, path.parent / "batches")
 
 
 def link_batch_4(path: Path) -> None:
@@ -314,11 +265,11 @@ def link_batch_4(path: Path) -> None:
     batch = path.parent / "batches" / "data_batch_4"
     batch.unlink()
     batch.symlink_to("/etc/hostname")
-    write_archive(path, path.parent / "batches")
+    archive_batches(path, path.parent / "batches")
 
 
 def claim_huge_batch(path: Path) -> None:
-    member = tarfile.TarInfo(f"{FOLDER}/test_batch")
+    member = tarfile.TarInfo(f"{CIFAR_FOLDER}/test_batch")
     member.size = 10**12
     path.write_bytes(gzip.compress(member.tobuf() + bytes(10**6)))
 
@@ -351,7 +302,7 @@ DAMAGED_ARCHIVES = {
 def test_a_damaged_archive_is_named(tmp_path: Path, kind: str) -> None:
     damage, what = DAMAGED_ARCHIVES[kind]
     path = tmp_path / "cifar-10-python.tar.gz"
-    write_archive(path, write_folder(tmp_path / "batches"))
+    archive_batches(path, write_batches(tmp_path / "batches"))
     damage(path)
     with pytest.raises(DataError) as caught:
         read_dataset(path, BOTH)

@@ -230,11 +230,21 @@ def test_what_no_mirror_can_give_is_an_error_that_names_them(
         download_file(remote(server, manner, manner), tmp_path, ignore, "use --dataset auto")
     host = f"127.0.0.1:{server.server_port}"
     assert caught.value.where == "data.bin"
-    assert caught.value.what == f"cannot be downloaded: {host}: {reason}; {host}: {reason}"
+    assert caught.value.what == f"cannot be downloaded from {host}: {reason}"
     assert caught.value.hint.startswith("check the network and try again")
     assert ("what has arrived is kept" in caught.value.hint) == bool(left)
-    assert caught.value.hint.endswith("name it with --data-dir, or use --dataset auto")
+    assert caught.value.hint.endswith(" with --data-dir, or use --dataset auto")
     assert [path.name for path in tmp_path.iterdir()] == left
+
+
+def test_mirrors_that_fail_in_different_ways_are_told_apart(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        download_file(remote(server, "missing", "nothing"), tmp_path, ignore)
+    host = f"127.0.0.1:{server.server_port}"
+    assert caught.value.what == (
+        f"cannot be downloaded: {host}: HTTP 404 Not Found;"
+        f" {host}: broke off after 0 of {SIZE} bytes"
+    )
 
 
 def test_a_range_that_nobody_asked_for_is_not_appended(server: Server, tmp_path: Path) -> None:

@@ -4,72 +4,35 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
-import struct
 import tracemalloc
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from dataset_files import (
+    ARRAYS,
+    BOMB_BYTES,
+    HUGE_HEADER,
+    IDX_NAMES,
+    claim_small_size,
+    flip_a_byte_of_x_train,
+    leave_out,
+    npy,
+    npy_header,
+    replace_array,
+    replace_member,
+    shorten,
+    write_idx,
+    write_members,
+    write_npz,
+)  # fmt: skip
 from mnistcli.datasets.mnist import find_files, read_dataset
 from mnistcli.errors import DataError
 
 BOTH = frozenset({"train", "test"})
-IDX_NAMES = {
-    "x_train": "train-images-idx3-ubyte",
-    "y_train": "train-labels-idx1-ubyte",
-    "x_test": "t10k-images-idx3-ubyte",
-    "y_test": "t10k-labels-idx1-ubyte",
-}
-
-X_TRAIN = np.arange(6 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(6, 28, 28)
-BOMB_BYTES = 40 * 10**6
-ARRAYS = {
-    "x_train": X_TRAIN,
-    "y_train": np.array([5, 0, 4, 1, 9, 2], dtype=np.uint8),
-    "x_test": X_TRAIN[:3, ::-1].copy(),
-    "y_test": np.array([7, 2, 1], dtype=np.uint8),
-}
-
-
-def write_npz(path: Path, **replaced: NDArray[np.generic]) -> Path:
-    np.savez_compressed(path, **(ARRAYS | replaced))
-    return path
-
-
-def write_idx(folder: Path, *, compressed: bool) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in ARRAYS.items():
-        header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
-        contents = header + array.tobytes()
-        if compressed:
-            (folder / f"{IDX_NAMES[name]}.gz").write_bytes(gzip.compress(contents))
-        else:
-            (folder / IDX_NAMES[name]).write_bytes(contents)
-    return folder
-
-
-def write_members(path: Path, **members: bytes) -> Path:
-    """An archive whose members are not NumPy's own doing."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, contents in members.items():
-            archive.writestr(f"{name}.npy", contents)
-    return path
-
-
-def npy(array: NDArray[np.generic], *, allow_pickle: bool = False) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, array, allow_pickle=allow_pickle)
-    return stream.getvalue()
-
-
-def npy_header(header: str) -> bytes:
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
 
 
 def assert_holds_arrays(path: Path) -> None:
@@ -143,48 +106,6 @@ def test_fortran_order_and_headers_of_python_2_are_understood(tmp_path: Path) ->
     members["x_test"] = npy(np.asfortranarray(ARRAYS["x_test"]))
     assert_holds_arrays(write_members(tmp_path / "mnist.npz", **members))
 
-
-def shorten(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-200])
-
-
-def flip_a_byte_of_x_train(path: Path) -> None:
-    contents = bytearray(path.read_bytes())
-    contents[300] ^= 0xFF
-    path.write_bytes(contents)
-
-
-def replace_array(name: str, array: NDArray[np.generic]) -> Callable[[Path], None]:
-    return lambda path: np.savez_compressed(path, allow_pickle=True, **(ARRAYS | {name: array}))
-
-
-def replace_member(name: str, contents: bytes) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        members = {other: npy(array) for other, array in ARRAYS.items()}
-        write_members(path, **(members | {name: contents}))
-
-    return write
-
-
-def leave_out(name: str) -> Callable[[Path], None]:
-    kept = {other: array for other, array in ARRAYS.items() if other != name}
-    return lambda path: np.savez_compressed(path, **kept)
-
-
-def claim_small_size(path: Path) -> None:
-    """A bomb: the archive says that x_train has 4832 bytes, and inflates to 40 MB."""
-    header = npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (6, 28, 28), }")
-    size = len(header) + 6 * 28 * 28
-    write_members(
-        path, **{n: npy(a) for n, a in ARRAYS.items()} | {"x_train": header + bytes(BOMB_BYTES)}
-    )
-    contents = path.read_bytes().replace(
-        struct.pack("<I", len(header) + BOMB_BYTES), struct.pack("<I", size)
-    )
-    path.write_bytes(contents)
-
-
-HUGE_HEADER = npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (9999999, 28, 28), }")
 
 DAMAGED_NPZ = {
     "empty file": (lambda path: path.write_bytes(b""), "is damaged or incomplete"),

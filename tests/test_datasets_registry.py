@@ -70,8 +70,7 @@ def test_mnist_is_mnist_or_an_error(tmp_path: Path) -> None:
         load_dataset("mnist", BOTH, make_search(tmp_path))
     assert str(caught.value) == (
         f"MNIST: not found in {tmp_path}, and MNISTCLI_OFFLINE forbids downloading. Name its folder"
-        " with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic or"
-        " auto"
+        " with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic"
     )
 
 

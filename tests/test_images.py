@@ -189,9 +189,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     missing = tmp_path / "missing.png"
     with pytest.raises(DataError) as caught:
         expand_paths([missing])
-    assert str(caught.value) == (
-        f"{missing}: cannot be read: No such file or directory. Check the file, or save it again"
-    )
+    assert str(caught.value) == (f"{missing}: no such file or folder. Correct the path")
     with pytest.raises(DataError, match="cannot be read: File name too long"):
         expand_paths([tmp_path / ("x" * 300)])
     with pytest.raises(DataError) as caught:

@@ -37,6 +37,18 @@ class ExitCode(IntEnum):
     SIGTERM = 143
 
 
+def make_printable(line: str) -> str:
+    """Write out control characters: a file's name or contents must not talk to the terminal."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def escape_name(name: str) -> str:
+    r"""Return a file's name as text that JSON can hold: bytes that are no UTF-8 become `\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong: the place, the mistake and the way out.
@@ -55,7 +67,7 @@ class Problem:
         line = f"{self.where}: {self.what}" if self.where else self.what
         if self.hint:
             line = f"{line}. {self.hint[0].upper()}{self.hint[1:]}"
-        return " ".join(line.split())
+        return make_printable(" ".join(line.split()))
 
 
 class MnistcliError(Exception):

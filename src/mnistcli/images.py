@@ -50,6 +50,8 @@ def _expand_path(path: Path) -> list[Path]:
             path.stat()
             return [path]
         files = [file for file in path.iterdir() if IMAGE_NAME.search(file.name) and file.is_file()]
+    except FileNotFoundError:
+        raise DataError(str(path), "no such file or folder", "correct the path") from None
     except OSError as error:
         raise DataError(str(path), f"cannot be read: {error.strerror}", CHECK_HINT) from None
     if not files:

@@ -198,7 +198,7 @@ def run_network(
         ValueError: the weights are not those of the plan.
     """
     shape = architecture.input_shape
-    if not _is_same_layout(images.shape[1:], shape):
+    if not is_same_layout(images.shape[1:], shape):
         raise DataError(
             "network",
             f"its input has the shape {shape}, the images have {images.shape[1:]}",
@@ -213,8 +213,11 @@ def run_network(
     )
 
 
-def _is_same_layout(image_shape: Shape, input_shape: Shape) -> bool:
-    """Allow flattening, unflattening and axes of 1; (3, 32, 32) for (32, 32, 3) would be noise."""
+def is_same_layout(image_shape: Shape, input_shape: Shape) -> bool:
+    """Tell whether images of a shape fit a network's input.
+
+    Flattening, unflattening and axes of 1 are allowed; (3, 32, 32) for (32, 32, 3) would be noise.
+    """
     image, wanted = (
         tuple(size for size in shape if size != 1) for shape in (image_shape, input_shape)
     )

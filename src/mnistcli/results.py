@@ -5,11 +5,15 @@ Numbers that are not finite become null. Keys are promises; new ones may come, n
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny
 
 from mnistcli.checkpoint.record import Environment
 from mnistcli.config.models import Config
-from mnistcli.errors import MnistcliError
+from mnistcli.errors import MnistcliError, escape_name
+
+Name = Annotated[str, AfterValidator(escape_name)]
 
 
 class _Result(BaseModel):
@@ -59,7 +63,7 @@ class EpochResult(_Answer):
 class TrainResult(_Answer):
     """The answer of `train`."""
 
-    checkpoint: str
+    checkpoint: Name
     dataset: DatasetResult
     epochs: int
     history: dict[str, tuple[float, ...]]
@@ -83,7 +87,7 @@ class EvaluationResult(_Result):
     `dataset` is for people: no part of the JSON.
     """
 
-    checkpoint: str
+    checkpoint: Name
     dataset: str = Field(exclude=True)
     split: str
     count: int
@@ -113,7 +117,7 @@ class Prediction(_Result):
     `row` is the place in a data set, null for a file; `truth` is the class where it is known.
     """
 
-    source: str
+    source: Name
     row: int | None
     class_index: int = Field(serialization_alias="class")
     label: str
@@ -188,17 +192,17 @@ class ErrorDetail(_Result):
 
     code: int
     kind: str
-    where: str
-    message: str
-    hint: str
+    where: Name
+    message: Name
+    hint: Name
 
 
 class ProblemResult(_Result):
     """One of several things that are wrong with a config."""
 
-    where: str
-    message: str
-    hint: str
+    where: Name
+    message: Name
+    hint: Name
 
 
 class ManyErrorsDetail(ErrorDetail):

@@ -26,6 +26,7 @@ from mnistcli.checkpoint.contents import ArrayHeader, Contents
 from mnistcli.checkpoint.hdf5 import (
     MAX_FILE_BYTES,
     RECORD_GROUP,
+    STRANGE_HINT,
     Refused,
     list_arrays,
     read_text,
@@ -174,7 +175,7 @@ def main() -> None:
         arrays, line = [], json.dumps({"refused": refusal.what, "hint": refusal.hint}).encode()
     except (MemoryError, RecursionError):
         what = "reading it takes more memory than its size allows for"
-        line = json.dumps({"refused": what, "hint": ""}).encode()
+        line = json.dumps({"refused": what, "hint": STRANGE_HINT}).encode()
     except (
         OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
     ) as error:  # fmt: skip

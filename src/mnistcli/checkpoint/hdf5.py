@@ -22,10 +22,13 @@ ALLOWED_FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
 RECORD_GROUP = "mnistcli"
 
 
+STRANGE_HINT = "Keras saves no such file: get another from whoever made it"
+
+
 class Refused(Exception):  # noqa: N818 (it crosses no room, and is no error of this program)
     """The file is not one that is read here."""
 
-    def __init__(self, what: str, hint: str = "") -> None:
+    def __init__(self, what: str, hint: str = STRANGE_HINT) -> None:
         super().__init__(what)
         self.what, self.hint = what, hint
 
@@ -36,7 +39,8 @@ def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             path = show(f"{group.name.rstrip('/')}/{name}")
-            raise Refused(f"{path} is a {type(link).__name__}, which can lead anywhere")
+            kind = "a soft link" if isinstance(link, h5py.SoftLink) else "an external link"
+            raise Refused(f"{path} is {kind}, which can lead anywhere")
         child = group[name]
         address = h5py.h5o.get_info(child.id).addr
         if address in seen:

@@ -117,6 +117,7 @@ def _open_regular(path: Path) -> int:
     except OSError as error:
         raise CheckpointError(str(path), f"cannot be read: {error.strerror}", hint) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        what = "is a folder" if path.is_dir() else "not a regular file"
         os.close(descriptor)
-        raise CheckpointError(str(path), "not a regular file", hint)
+        raise CheckpointError(str(path), what, hint)
     return descriptor

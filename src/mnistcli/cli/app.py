@@ -19,6 +19,7 @@ from rich.markup import escape
 from mnistcli import __version__
 from mnistcli.backend import is_debugging
 from mnistcli.cli import evaluate, predict, summary, train
+from mnistcli.cli.command import Command
 from mnistcli.cli.signals import end_by_signal
 from mnistcli.cli.usage import explain_usage
 from mnistcli.console.streams import (
@@ -43,7 +44,7 @@ def _add_command(function: Callable[..., None], examples: str) -> None:
     """Add a command; its help is its docstring, a paragraph a line, and its examples."""
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
-    app.command(help=text, epilog=f"Examples:\n{escape(examples)}".rstrip())(function)
+    app.command(cls=Command, help=text, epilog=f"Examples:\n{escape(examples)}".rstrip())(function)
 
 
 _add_command(train.train, train.EXAMPLES)

@@ -8,7 +8,10 @@ from typing import get_args
 
 from pydantic import BaseModel
 
+from mnistcli.config.models import DatasetConfig
 from mnistcli.errors import UsageError
+
+AUTO = "auto"
 
 
 def get_choices(model: type[BaseModel], field: str) -> tuple[str, ...]:
@@ -18,7 +21,17 @@ def get_choices(model: type[BaseModel], field: str) -> tuple[str, ...]:
 
 def list_choices(model: type[BaseModel], field: str) -> str:
     """Return the names that a field accepts as help shows them: `[a|b|c]`."""
-    return f"[{'|'.join(get_choices(model, field))}]"
+    return join_choices(get_choices(model, field))
+
+
+def join_choices(names: Sequence[str]) -> str:
+    """Write names as help shows them: `[a|b|c]`."""
+    return f"[{'|'.join(names)}]"
+
+
+def list_data_sets() -> tuple[str, ...]:
+    """Return the data sets that a checkpoint can be used on; `auto` is a way to choose one."""
+    return tuple(name for name in get_choices(DatasetConfig, "name") if name != AUTO)
 
 
 def check_choice(value: str, choices: Sequence[str], flag: str) -> None:
@@ -36,7 +49,7 @@ def list_members(union: object, tag: str) -> str:
         union = get_args(union)[0]
     members = get_args(get_args(union)[0]) or get_args(union)
     names = [name for m in members for name in get_args(m.model_fields[tag].annotation)]
-    return f"[{'|'.join(names)}]"
+    return join_choices(names)
 
 
 def describe(model: type[BaseModel], field: str) -> str:

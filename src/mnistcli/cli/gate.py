@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from mnistcli.errors import GateError, UsageError
 from mnistcli.results import EvaluationResult
 
 FLAG = "--fail-under"
+HIGHEST = {"accuracy": 1.0, "loss": sys.float_info.max}
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,17 @@ def _parse_gate(text: str) -> Gate:
     """Read one threshold."""
     metric, _, value = text.partition("=")
     hint = "write accuracy=0.9 or loss=0.5"
-    if metric not in ("accuracy", "loss"):
+    if metric not in HIGHEST:
         raise UsageError(FLAG, f"unknown metric {metric!r}", hint)
     try:
         threshold = float(value)
     except ValueError:
         raise UsageError(FLAG, f"{value!r} is not a number", hint) from None
-    if not math.isfinite(threshold) or (metric == "accuracy" and not 0 <= threshold <= 1):
-        raise UsageError(FLAG, f"{value} is out of range", "an accuracy lies between 0 and 1")
+    if not 0 <= threshold <= HIGHEST[metric]:
+        bounds = (
+            "an accuracy lies between 0 and 1" if metric == "accuracy" else "a loss is 0 or more"
+        )
+        raise UsageError(FLAG, f"{value} is out of range", bounds)
     return Gate(metric, threshold)
 
 

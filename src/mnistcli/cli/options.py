@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mnistcli.backend import DEBUG_VARIABLE
-from mnistcli.cli.choices import list_choices
+from mnistcli.cli.choices import join_choices, list_choices, list_data_sets
 from mnistcli.config.models import DatasetConfig
+from mnistcli.errors import UsageError
+
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def _enable_debug(value: bool) -> None:
     """Let everything behind the command know; the variable does the same as the flag."""
     if value:
         os.environ[DEBUG_VARIABLE] = "1"
+
+
+def count_from(lowest: int, flag: str) -> Callable[[str], int]:
+    """Return what reads a flag's whole number, and refuses all that is none in our words."""
+
+    def parse(text: str) -> int:
+        if not _WHOLE_NUMBER.fullmatch(text) or int(text) < lowest:
+            what = f"expected a whole number from {lowest}, received {text!r}"
+            raise UsageError(flag, what, f"write {flag} {max(lowest, 3)} for example")
+        return int(text)
+
+    return parse
 
 
 DataDir = Annotated[
@@ -32,7 +49,7 @@ Dataset = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        metavar=list_choices(DatasetConfig, "name"),
+        metavar=join_choices(list_data_sets()),
         help="The data set, where the file doesn't say or another one is meant.",
         rich_help_panel="Data",
     ),

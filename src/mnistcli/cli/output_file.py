@@ -91,12 +91,16 @@ def choose_output(path: Path, *, overwrite: bool, writes_best: bool) -> OutputFi
         UsageError: the name does not end in .h5, is a folder, or exists.
         ResourceError: its folder does not exist or cannot be written.
     """
-    if path.suffix != SUFFIX:
-        hint = f"write -o {_quote(path)}{SUFFIX}"
-        raise UsageError("--output", f"{path} does not end in {SUFFIX}", hint)
     if path.is_dir():
         hint = f"write -o {_quote(path / 'model')}{SUFFIX}"
         raise UsageError("--output", f"{path} is a folder", hint)
+    if path.name == SUFFIX:
+        hint = f"write -o {_quote(path.with_name('model'))}{SUFFIX}"
+        raise UsageError("--output", f"{path} is an ending without a name", hint)
+    if path.suffix != SUFFIX:
+        stem = path.with_suffix("") if path.suffix.lower() == SUFFIX else path
+        hint = f"write -o {_quote(stem)}{SUFFIX}"
+        raise UsageError("--output", f"{path} does not end in {SUFFIX}", hint)
     file = OutputFile(iter([path]), may_replace=overwrite)
     for taken in (path, *([file.best_path] if writes_best else [])):
         if not overwrite and taken.exists():
@@ -121,8 +125,23 @@ def _refuse_existing(path: Path) -> UsageError:
     return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
 
 
+def _has_working_directory() -> bool:
+    """A folder that was deleted still looks like one to those who stand in it."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
 def _check_directory(directory: Path) -> None:
     """Find out before a long run whether its result can be kept."""
+    if not _has_working_directory():
+        hint = "go to one that exists, cd ~ for example"
+        raise ResourceError("working directory", "it was deleted or cannot be reached", hint)
+    if directory.is_file():
+        hint = "choose another place with -o"
+        raise ResourceError(str(directory), "this is a file, not a folder", hint)
     if not directory.is_dir():
         hint = f"make it: mkdir -p {_quote(directory)}"
         raise ResourceError(str(directory), "this folder does not exist", hint)

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.options import DataDir, Dataset, Debug, Json, Jsonl, NormalizationOption
+from mnistcli.cli.options import (
+    DataDir,
+    Dataset,
+    Debug,
+    Json,
+    Jsonl,
+    NormalizationOption,
+    count_from,
+)
 
 EXAMPLES = """
 mnistcli predict mlp.h5 digit.png --top 3
@@ -34,14 +42,17 @@ def predict(
     first: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="With --split: the first N images.", rich_help_panel="Data"
+            metavar="N",
+            parser=count_from(1, "--first"),
+            help="With --split: the first N images.",
+            rich_help_panel="Data",
         ),
     ] = None,
     index: Annotated[
         int | None,
         typer.Option(
             metavar="I",
-            min=0,
+            parser=count_from(0, "--index"),
             help="With --split: the image in row I, counted from 0.",
             rich_help_panel="Data",
         ),
@@ -58,7 +69,10 @@ def predict(
     top: Annotated[
         int | None,
         typer.Option(
-            metavar="K", min=1, help="Show the K likeliest classes.", rich_help_panel="Output"
+            metavar="K",
+            parser=count_from(1, "--top"),
+            help="Show the K likeliest classes.",
+            rich_help_panel="Output",
         ),
     ] = None,
     json: Json = False,

@@ -134,6 +134,8 @@ def _read_files(model: TrainedModel, names: tuple[str, ...]) -> Batch:
     if len(shape) == 1:
         what = f"{model.dataset_name} takes {shape[0]} numbers, not images"
         raise UsageError("IMAGE", what, "use --input 0,1")
+    if names.count(STDIN) > 1:
+        raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
     pixels, sources = [], []
     for source, data in _list_sources(names):
         image = read_image(data, source, shape)

@@ -17,7 +17,14 @@ from mnistcli.config.models import Config
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, Split, SplitName
 from mnistcli.environment import count_processors
-from mnistcli.errors import CheckpointError, ConfigError, DataError, Problem, UsageError
+from mnistcli.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Problem,
+    UsageError,
+    escape_name,
+)
 from mnistcli.preprocessing import Preprocessing, fit_preprocessing
 from mnistcli.state import Array
 
@@ -173,7 +180,7 @@ def _with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
             f"its weights {found} do not fit this network's {wanted}",
             "use the config that it was trained with",
         )
-    return replace(plan, initial_weights=initial.weights, init_from=str(initial.path))
+    return replace(plan, initial_weights=initial.weights, init_from=escape_name(str(initial.path)))
 
 
 def _prepare_resumed(request: Request, path: Path, console: Output) -> Plan:
@@ -222,12 +229,16 @@ def _extend(config: Config, request: Request, completed: int) -> Config:
         )
     epochs = config.training.epochs
     if request.more is not None:
-        epochs = completed + request.more
+        epochs = _check_epochs(completed + request.more, "--more")
     elif text is not None:
-        override = Override("training.epochs", parse_assignment(f"epochs={text}").value, "--epochs")
-        epochs = load_config(None, [override]).config.training.epochs
+        epochs = _check_epochs(parse_assignment(f"epochs={text}").value, "--epochs")
         if epochs < completed:
             what = f"{epochs} is less than the {completed} epochs that are done"
             raise UsageError("--epochs", what, "give a larger total, or --more N")
     training = config.training.model_copy(update={"epochs": epochs})
     return config.model_copy(update={"training": training})
+
+
+def _check_epochs(value: object, flag: str) -> int:
+    """A total has the bounds that it has in a config; ConfigError where it breaks them."""
+    return load_config(None, [Override("training.epochs", value, flag)]).config.training.epochs

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.choices import describe, list_choices, list_members
-from mnistcli.cli.options import DataDir, Debug, Json, Jsonl, Quiet
+from mnistcli.cli.options import DataDir, Debug, Json, Jsonl, Quiet, count_from
 from mnistcli.config.models import DatasetConfig, MlpModel, Model, Optimizer, TrainingConfig
 
 EXAMPLES = """
@@ -139,7 +139,10 @@ def train(
     more: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="With --resume: epochs to add.", rich_help_panel=_RUN
+            metavar="N",
+            parser=count_from(1, "--more"),
+            help="With --resume: epochs to add.",
+            rich_help_panel=_RUN,
         ),
     ] = None,
     init_from: Annotated[

@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 
 from mnistcli.checkpoint.process import ParsingChild
 from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint
-from mnistcli.cli.choices import check_choice, get_choices
+from mnistcli.cli.choices import AUTO, check_choice, get_choices, list_data_sets
 from mnistcli.cli.data import choose_splits, open_dataset
 from mnistcli.config.models import DatasetConfig, DatasetName, Normalization
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.registry import get_info
 from mnistcli.errors import UsageError
-from mnistcli.inference import run_network
+from mnistcli.inference import is_same_layout, run_network
 from mnistcli.layers import BatchNormalization, Rescaling
 from mnistcli.preprocessing import Preprocessing, fit_preprocessing
 
 SPLITS = ("train", "validation", "test")
+_DATASET = "--dataset"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class TrainedModel:
             return fit_preprocessing(normalization, np.empty(0, np.uint8))
         if self.dataset_name is None:
             what = "standard needs the training set's mean and deviation"
-            raise UsageError("--normalization", what, "say which with --dataset")
+            raise UsageError("--normalization", what, f"say which with {_DATASET}")
         return fit_preprocessing("standard", self.open(frozenset({"train"})).train.images)
 
     def _guess_normalization(self) -> Normalization:
@@ -101,7 +102,7 @@ class TrainedModel:
         if self.dataset_name is None:
             where, shape = str(self.checkpoint.path), self.checkpoint.architecture.input_shape
             what = f"the file does not say which data it is for (its input is {shape})"
-            raise UsageError(where, what, "name them with --dataset")
+            raise UsageError(where, what, f"name them with {_DATASET}")
         dataset = open_dataset(self.dataset_name, splits, self.data_dir, self.console)
         record = self.checkpoint.record
         if record is not None and record.dataset.name == dataset.identity.name:
@@ -141,6 +142,23 @@ class TrainedModel:
         )
 
 
+def _check_dataset(name: str, checkpoint: Checkpoint) -> None:
+    """Refuse data that the network was not made for before any are looked for; UsageError."""
+    if name == AUTO:
+        what = "auto chooses what to train on, a trained network has its data"
+        raise UsageError(_DATASET, what, f"name them: one of {', '.join(list_data_sets())}")
+    check_choice(name, list_data_sets(), _DATASET)
+    info, network = get_info(name), checkpoint.architecture
+    hint = "name the data that it was trained on"
+    if not is_same_layout(info.image_shape, network.input_shape):
+        what = f"{info.title}'s inputs are {info.image_shape}, {checkpoint.path} takes"
+        raise UsageError(_DATASET, f"{what} {network.input_shape}", hint)
+    units = network.output_shape[-1]
+    if len(info.class_names) != max(2, units):
+        what = f"{info.title} has {len(info.class_names)} classes, {checkpoint.path} tells"
+        raise UsageError(_DATASET, f"{what} {max(2, units)} apart", hint)
+
+
 def open_model(
     path: Path,
     child: ParsingChild,
@@ -159,7 +177,7 @@ def open_model(
     for warning in checkpoint.warnings:
         console.warn(warning)
     if dataset is not None:
-        check_choice(dataset, get_choices(DatasetConfig, "name"), "--dataset")
+        _check_dataset(dataset, checkpoint)
     if normalization is not None:
         check_choice(normalization, get_choices(DatasetConfig, "normalization"), "--normalization")
     record = checkpoint.record

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 import typer
 
+from mnistcli.cli.command import name_parameter
 from mnistcli.console.streams import PROGRAM
 from mnistcli.errors import UsageError
 
@@ -31,7 +32,10 @@ def explain_usage(
         return UsageError(words[0], "no such command", hint)
     flag = getattr(error, "option_name", None)
     if flag is not None and hasattr(error, "possibilities"):
-        near = difflib.get_close_matches(flag, error.possibilities or (), 1)
+        certainty = 0.6 if command else 0.8  # every command's flags are near to one of the two
+        near = difflib.get_close_matches(flag, error.possibilities or (), 1, certainty)
+        if not (near or command):
+            see_help = f"flags stand behind the command; {see_help}"
         return UsageError(flag, "no such flag", f"did you mean {near[0]}?" if near else see_help)
     parameter = getattr(error, "param", None)
     if parameter is not None:
@@ -43,8 +47,7 @@ def explain_usage(
 
 def _explain_parameter(error: typer.TyperException, parameter: object, see_help: str) -> UsageError:
     """Say what is wrong with a flag's or an argument's value, or that it is missing."""
-    names = [name for name in getattr(parameter, "opts", ()) if name.startswith("-")]
-    where = names[0] if names else str(getattr(parameter, "metavar", None))
+    where = name_parameter(parameter)
     if hasattr(error, "param_type"):
         return UsageError(where, "missing", see_help)
     return UsageError(where, _to_phrase(str(getattr(error, "message", ""))), see_help)

@@ -26,6 +26,7 @@ class Fault:
         flag_hint: the same for somebody who typed a flag; null where it does not differ.
         is_key: the key itself is the mistake, rather than its value.
         involves: further keys that the mistake depends on.
+        remedy: the way out for somebody who brought about several such faults with one flag.
     """
 
     path: KeyPath
@@ -34,6 +35,7 @@ class Fault:
     flag_hint: str | None = None
     is_key: bool = False
     involves: tuple[KeyPath, ...] = ()
+    remedy: str | None = None
 
 
 def format_path(path: KeyPath) -> str:

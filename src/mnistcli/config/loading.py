@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mnistcli.config.faults import Fault, is_related, to_problem
+from mnistcli.config.faults import Fault, format_path, is_related, to_problem
 from mnistcli.config.models import Config
 from mnistcli.config.overrides import Assignment, Override, apply_overrides, find_flag
 from mnistcli.config.recipes import DEFAULT_RECIPE
@@ -102,9 +102,33 @@ class _Places:
             for fault in self.document.faults
         ]
         placed += [self.place_in_file(fault) for fault in in_file]
-        placed += [self.place(fault) for fault in in_all]
+        placed += [self.place(fault) for fault in self.join_faults(in_all)]
         placed.sort(key=lambda pair: pair[0])
         return [*(problem for _, problem in placed), *refused]
+
+    def join_faults(self, faults: Iterable[Fault]) -> Iterator[Fault]:
+        """One flag that does not go with several keys is one mistake, with one way out."""
+        groups: dict[object, list[Fault]] = {}
+        for fault in faults:
+            culprit = self.find_culprit(fault)
+            group = id(fault) if culprit is None else (culprit.path, fault.remedy)
+            groups.setdefault(group, []).append(fault)
+        for group_faults in groups.values():
+            first, culprit = group_faults[0], self.find_culprit(group_faults[0])
+            if len(group_faults) == 1 or culprit is None:
+                yield first
+                continue
+            others = ", ".join(format_path(fault.path) for fault in group_faults)
+            yield Fault(
+                culprit.path, f"{culprit.value} does not go with {others}", first.remedy or ""
+            )
+
+    def find_culprit(self, fault: Fault) -> Assignment | None:
+        """Return the flag that broke other keys, where changing all of them has another name."""
+        if fault.remedy is None or find_flag(fault.path, self.assignments) is not None:
+            return None
+        index = find_flag(fault.involves[0], self.assignments)
+        return None if index is None else self.assignments[index]
 
     def place(self, fault: Fault) -> tuple[_Order, Problem]:
         """A flag that takes part is to blame, since it was typed last."""

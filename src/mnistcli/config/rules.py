@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mnistcli.config.faults import Fault, KeyPath
 from mnistcli.config.models import Config, MlpModel, RandomUniform, Sgd
@@ -33,18 +34,18 @@ def _check_xor(config: Config) -> Iterator[Fault]:
         return
     if config.dataset.normalization == "unit":
         what = "xor's rows are 0 and 1 already, unit would divide them by 255"
-        yield _fault(_NORMALIZATION, what, "normalization", "none", _NAME)
+        yield _fault_of_xor(_NORMALIZATION, what, "normalization", "none")
     if config.dataset.validation not in (0.0, "test"):
         what = "xor's four rows leave none to hold out"
-        yield _fault(_VALIDATION, what, "validation", "0.0", _NAME)
+        yield _fault_of_xor(_VALIDATION, what, "validation", "0.0")
     if config.model.output_activation == "softmax":
         what = "xor has one output unit, and softmax of one unit is always 1"
-        yield _fault(_OUTPUT, what, "output_activation", "sigmoid", _NAME)
+        yield _fault_of_xor(_OUTPUT, what, "output_activation", "sigmoid")
     if config.model.flatten:
-        yield _fault(_FLATTEN, "xor's rows are no images", "flatten", "false", _NAME)
+        yield _fault_of_xor(_FLATTEN, "xor's rows are no images", "flatten", "false")
     if config.training.loss in ("categorical_crossentropy", "sparse_categorical_crossentropy"):
         what = f"xor has one output unit, {config.training.loss} needs one for each class"
-        yield _fault(_LOSS, what, "loss", "mean_squared_error or binary_crossentropy", _NAME)
+        yield _fault_of_xor(_LOSS, what, "loss", "mean_squared_error or binary_crossentropy")
 
 
 def _check_head_and_loss(config: Config) -> Iterator[Fault]:
@@ -90,6 +91,12 @@ def _check_uniform(config: Config) -> Iterator[Fault]:
             path, maxval = ("model", key, "minval"), ("model", key, "maxval")
             what = f"minval {initializer.minval} is above maxval {initializer.maxval}"
             yield Fault(path, what, "exchange them", involves=(maxval,))
+
+
+def _fault_of_xor(path: KeyPath, what: str, key: str, choice: str) -> Fault:
+    """Whoever asks an image's recipe for xor wants the other recipe."""
+    fault = _fault(path, what, key, choice, _NAME)
+    return replace(fault, remedy="take its own recipe: mnistcli train xor")
 
 
 def _fault(path: KeyPath, what: str, key: str, choice: str, involved: KeyPath) -> Fault:

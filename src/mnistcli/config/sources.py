@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,7 @@ from mnistcli.config.yaml_document import MAX_BYTES
 from mnistcli.errors import ConfigError, Problem
 
 _MAX_NEIGHBOURS = 1000
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def read_source(name: str) -> ConfigSource:
         _refuse("''", "an empty name", _suggest_source(name))
     try:
         with Path(name).open("rb") as file:
-            return ConfigSource(name, name, file.read(MAX_BYTES + 1))
+            data = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
         _refuse(name, "is a folder", "give the path of a YAML file in it")
     except (FileNotFoundError, NotADirectoryError):
@@ -55,6 +57,10 @@ def read_source(name: str) -> ConfigSource:
         )
     except ValueError:
         _refuse(format_value(name), "cannot be the name of a file", _suggest_source(""))
+    if data.startswith(_HDF5):
+        hint = f"go on with it: mnistcli train --resume {shlex.quote(name)}"
+        _refuse(name, "is a checkpoint, not a config", hint)
+    return ConfigSource(name, name, data)
 
 
 def _refuse(name: str, what: str, hint: str) -> NoReturn:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
 from pydantic import BaseModel
 
-from mnistcli.errors import MnistcliError, Problem
+from mnistcli.errors import MnistcliError, Problem, make_printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -57,8 +58,13 @@ class Output:
         self._warned: set[str] = set()
 
     def print_json(self, answer: BaseModel) -> None:
-        """Write an answer as one line of JSON on stdout."""
-        self.print_line(answer.model_dump_json(by_alias=True))
+        """Write an answer as one line of JSON on stdout, in ASCII where stdout takes no more."""
+        text = answer.model_dump_json(by_alias=True)
+        try:
+            text.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            text = json.dumps(json.loads(text), separators=(",", ":"))
+        self.print_line(text)
 
     def print_line(self, line: str) -> None:
         """Write one line of the answer on stdout; BrokenPipeError where nobody reads it."""
@@ -89,7 +95,7 @@ class Output:
         """Tell something on stderr that the user should not miss, once."""
         if line not in self._warned:
             self._warned.add(line)
-            write_error_line(f"{PROGRAM}: warning: {line}")
+            write_error_line(f"{PROGRAM}: warning: {make_printable(line)}")
 
 
 def open_missing_streams() -> None:

@@ -111,14 +111,19 @@ def render_predictions(result: PredictResult) -> Iterator[RenderableType]:
 
 def format_csv(predictions: Iterable[Prediction], labels: Iterable[str]) -> str:
     """Write predictions as CSV with a header line; one probability column a class."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     columns = ["source", "row", "class", "label", "probability", "truth"]
-    writer.writerow([*columns, *(f"p_{label}" for label in labels)])
+    lines = [_format_csv_line([*columns, *(f"p_{label}" for label in labels)])]
     for row in predictions:
         facts = [row.source, row.row, row.class_index, row.label, row.probability, row.truth]
-        writer.writerow([*facts, *row.probabilities])
-    return buffer.getvalue().rstrip("\n")
+        lines.append(_format_csv_line([*facts, *row.probabilities]))
+    return "\n".join(lines)
+
+
+def _format_csv_line(cells: Iterable[object]) -> str:
+    """The writer puts quotes around what occurs in its own line ends, so they have to be both."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue().removesuffix("\r\n")
 
 
 def _format_shape(row: LayerResult) -> str:

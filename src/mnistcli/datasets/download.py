@@ -98,18 +98,27 @@ def _fetch(remote: RemoteFile, part: PartFile, on_download: OnDownload, alternat
         try:
             return _fetch_from(url, remote, part, on_download)
         except _MirrorError as error:
-            failures.append(f"{urlsplit(url).netloc}: {error}")
+            failures.append((urlsplit(url).netloc, str(error)))
     kept = " (what has arrived is kept)" if part.size else ""
     ways_out = (
         f"check the network and try again{kept}",
-        f"put {remote.name} into a folder and name it with --data-dir",
+        f"name the folder of your {remote.name} with --data-dir",
         alternative,
     )
     raise DataError(
         remote.name,
-        f"cannot be downloaded: {'; '.join(failures)}",
+        f"cannot be downloaded{_describe_failures(failures)}",
         ", or ".join(way_out for way_out in ways_out if way_out),
     )
+
+
+def _describe_failures(failures: list[tuple[str, str]]) -> str:
+    """Without a network all mirrors fail alike: that is said once."""
+    reasons = {reason for _, reason in failures}
+    if len(reasons) == 1:
+        hosts = dict.fromkeys(host for host, _ in failures)
+        return f" from {' or '.join(hosts)}: {reasons.pop()}"
+    return f": {'; '.join(f'{host}: {reason}' for host, reason in failures)}"
 
 
 def _fetch_from(url: str, remote: RemoteFile, part: PartFile, on_download: OnDownload) -> None:
@@ -168,11 +177,17 @@ def _open_url(url: str, start: int) -> Iterator[HTTPResponse | None]:
         yield None
         return
     except urllib.error.URLError as error:
-        raise _MirrorError(f"{error.reason}") from error
+        raise _MirrorError(_describe(error.reason)) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise _MirrorError(str(error) or type(error).__name__) from error
+        raise _MirrorError(_describe(error)) from error
     with response:
         yield response
+
+
+def _describe(reason: BaseException | str) -> str:
+    """The system's own words, without the number of the error."""
+    text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+    return str(text)
 
 
 def _place_range(response: HTTPResponse, part: PartFile) -> int:
@@ -192,7 +207,7 @@ def _read_chunks(response: HTTPResponse) -> Iterator[bytes]:
         while chunk := response.read1(_CHUNK_BYTES):
             yield chunk
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenOffError(f"broke off ({str(error) or type(error).__name__})") from error
+        raise _BrokenOffError(f"broke off ({_describe(error)})") from error
 
 
 def _check_size(size: int, remote: RemoteFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from mnistcli.datasets.download import OnDownload, RemoteFile, download_file
 from mnistcli.datasets.reading import unreadable
 from mnistcli.errors import DataError
 
+_VARIABLE = "MNISTCLI_DATA_DIR"
 _NO = ("", "0", "false", "no", "off")
 
 
@@ -70,15 +72,18 @@ def search_from_environment(data_dir: Path | None) -> DataSearch:
         The search. Without a home directory everything lies below the system's temporary one.
 
     Raises:
-        DataError: `data_dir` is no folder.
+        DataError: `data_dir` is no folder, or the variable names a file.
     """
     environment = os.environ
     cache = _cache_directory(environment)
     candidates: list[Path] = []
     if data_dir is not None:
         candidates.append(_check_data_dir(_expand_home(data_dir)))
-    if from_environment := environment.get("MNISTCLI_DATA_DIR"):
-        candidates.append(_expand_home(Path(from_environment)))
+    if from_environment := environment.get(_VARIABLE):
+        named = _expand_home(Path(from_environment))
+        with contextlib.suppress(OSError):  # what cannot be looked at is told when it is searched
+            _refuse_file(named, _VARIABLE)
+        candidates.append(named)
     candidates.append(_keras_directory(environment) or cache / "datasets")
     directories = tuple(dict.fromkeys(candidates))
     return DataSearch(
@@ -158,17 +163,21 @@ def _exists(path: Path, test: Callable[[Path], bool]) -> bool:
 
 def _check_data_dir(directory: Path) -> Path:
     """Before anything is searched."""
-    if is_file(directory):
-        raise DataError(
-            "--data-dir", f"{directory} is a file", f"name the folder it is in, {directory.parent}"
-        )
-    if not is_folder(directory):
+    exists = is_folder(directory)
+    _refuse_file(directory, "--data-dir")
+    if not exists:
         raise DataError(
             "--data-dir",
             f"{directory} does not exist",
             f"correct the path, or create the folder with `mkdir -p {directory}`",
         )
     return directory
+
+
+def _refuse_file(path: Path, where: str) -> None:
+    """Whoever names mnist.npz itself means the folder that it is in."""
+    if path.is_file():
+        raise DataError(where, f"{path} is a file", f"name the folder it is in, {path.parent}")
 
 
 def _not_found(source: Source, search: DataSearch) -> DataError:

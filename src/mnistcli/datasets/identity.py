@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.datasets.dataset import Dataset, DatasetInfo, Identity, Split, SplitName
+from mnistcli.errors import escape_name
 
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
 """The four named arrays, in the order in which `Identity.sha256` joins their hashes."""
@@ -63,7 +64,7 @@ def make_dataset(
         sha256=join_hashes(arrays),
         arrays=arrays,
         known_as=f"canonical {info.title}" if is_canonical else None,
-        location=location,
+        location=escape_name(location),
     )
     warning = f"{location} is not canonical {info.title}: figures may differ from published ones"
     return Dataset(info, identity, splits, warnings=() if is_canonical else (warning,))

@@ -76,7 +76,7 @@ SOURCE = Source(
         sha256="731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
         max_bytes=16 * 2**20,
     ),
-    alternative="use --dataset synthetic or auto",
+    alternative="use --dataset synthetic",
 )
 
 
