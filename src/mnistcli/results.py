@@ -5,23 +5,13 @@ Numbers that are not finite become null. Keys are promises; new ones may come, n
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
+from mnistcli.answers import Answer as _Answer
+from mnistcli.answers import AnswerPart as _Result
 from mnistcli.checkpoint.record import Environment
 from mnistcli.config.models import Config
 from mnistcli.errors import MnistcliError
-
-
-class _Result(BaseModel):
-    """A frozen part of a command's answer."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
-
-
-class _Answer(_Result):
-    """A command's whole answer."""
-
-    version: int = Field(1, description="Version of this shape.")
 
 
 class DatasetResult(_Result):

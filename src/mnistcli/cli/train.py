@@ -142,6 +142,14 @@ def train(
             metavar="N", min=1, help="With --resume: epochs to add.", rich_help_panel=_RUN
         ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="With --resume: go on though the data or the file have changed since.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     init_from: Annotated[
         Path | None,
         typer.Option(
@@ -171,7 +179,7 @@ def train(
     """
     del debug  # acted on when it was parsed
     from mnistcli.cli.experiment import run_experiment
-    from mnistcli.cli.preparation import Request
+    from mnistcli.cli.run_plan import Request
 
     run_experiment(
         Request(
@@ -194,6 +202,7 @@ def train(
             overwrite=overwrite,
             resume=resume,
             more=more,
+            force=force,
             init_from=init_from,
             dry_run=dry_run,
             data_dir=data_dir,
