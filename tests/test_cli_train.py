@@ -24,6 +24,7 @@ import pytest
 from conftest import Run, Train, save_with_keras
 from mnistcli.checkpoint.reading import read_checkpoint
 from mnistcli.checkpoint.record import DURATIONS
+from mnistcli.checkpoint.writing import replace_checkpoint
 
 ADAM = ("--optimizer", "adam", "--learning-rate", 0.001)
 SMALL = ("--batch-size", 100)  # compiles fastest
@@ -420,9 +421,17 @@ def test_a_run_does_not_go_on_with_other_data(
     assert (ended.code, ended.out) == (4, "")
     assert drop_data_warning(ended.err) == (
         "mnistcli: error: other/mnist.npz: not the MNIST that model.h5 was trained on."
-        " Point --data-dir to the data of that run\n"
+        " Point --data-dir to the data of that run, or go on with these by --force\n"
     )
     assert model.read_bytes() == before
+
+    ended = run("train", "--resume", model, "--more", 1, "--data-dir", "other", "--force", "-q")
+    assert (ended.code, ended.out) == (0, "model.h5\n")
+    assert drop_data_warning(ended.err) == (
+        "mnistcli: warning: other/mnist.npz: not the MNIST that model.h5 was trained on:"
+        " going on with it by --force\n"
+    )
+    assert read_checkpoint(model).progress.epoch == 3
 
 
 def make_foreign(*units: int) -> Path:
@@ -444,10 +453,59 @@ def test_a_changed_file_is_not_gone_on_with(run: Run, train_once: Train) -> None
     model = train_once(*SMALL, "--epochs", 1)
     with h5py.File(model, "r+") as file:
         file.attrs["note"] = "mine"
+    before = model.read_bytes()
     ended = run("train", "--resume", model)
-    assert (ended.code, ended.out) == (5, "")
-    assert "warning: model.h5: changed since mnistcli wrote it" in ended.err
-    assert "error: model.h5: no run of mnistcli's to go on with. " in ended.err
+    assert (ended.code, ended.out, ended.err) == (
+        5,
+        "",
+        "mnistcli: error: model.h5: changed since mnistcli wrote it (its checksum is gone)."
+        " Go on with it all the same by --force, or start a new run from its weights:"
+        " mnistcli train CONFIG --init-from model.h5\n",
+    )
+    assert model.read_bytes() == before
+
+
+def test_force_goes_on_with_a_changed_file_and_seals_it_again(run: Run, train_once: Train) -> None:
+    whole = train_once(*HARD, "--epochs", 3, name="whole.h5")
+    model = train_once(*HARD, "--epochs", 1)
+    with h5py.File(model, "r+") as file:
+        file.attrs["note"] = "mine"
+    ended = run("train", "--resume", model, "--epochs", 3, "--force", "-q")
+    assert (ended.code, ended.out) == (0, "model.h5\n")
+    assert drop_data_warning(ended.err) == (
+        "mnistcli: warning: model.h5: changed since mnistcli wrote it (its checksum is gone):"
+        " taken as it is by --force\n"
+    )
+    assert run("train", "--resume", model, "-q").code == 0
+    assert read_arrays(model) == read_arrays(whole)
+
+
+def test_force_is_for_resumed_runs(run: Run) -> None:
+    ended = run("train", "--force")
+    assert (ended.code, ended.err) == (
+        2,
+        "mnistcli: error: --force: it goes on with a run that has changed."
+        " Name the run: --resume FILE.h5\n",
+    )
+
+
+def test_on_another_machine_no_bits_are_promised(run: Run, train_once: Train) -> None:
+    model = train_once(*SMALL, "--epochs", 1)
+    checkpoint = read_checkpoint(model, "all")
+    assert checkpoint.record is not None
+    assert checkpoint.state is not None
+    here = checkpoint.record.environment
+    there = here.model_copy(
+        update={"versions": {**here.versions, "keras": "3.0.0"}, "onednn": not here.onednn}
+    )
+    record = checkpoint.record.model_copy(update={"environment": there})
+    replace_checkpoint(model, checkpoint.state, record)
+    ended = run("train", "--resume", model, "--more", 1, "-q")
+    assert (ended.code, ended.out) == (0, "model.h5\n")
+    assert drop_data_warning(ended.err) == (
+        "mnistcli: warning: cannot promise the same bits: keras 3.0.0 ->"
+        f" {here.versions['keras']}, TF_ENABLE_ONEDNN_OPTS 0 -> 1\n"
+    )
 
 
 def test_init_from_takes_the_weights_and_nothing_else(run: Run, train_once: Train) -> None:
@@ -579,7 +637,7 @@ def test_a_second_signal_ends_at_once_and_leaves_the_last_good_file(
     assert process.returncode == -signal.SIGTERM
     assert (out, drop_data_warning(err)) == ("", "")
     assert model.read_bytes() == before
-    assert list_files() == ["model.h5"]
+    assert list_files() == [".model.h5.mnistcli-lock", "model.h5"]  # the next run removes it
 
 
 def test_ctrl_c_stops_a_shell_loop(environment: dict[str, str]) -> None:

@@ -17,9 +17,10 @@ PACKAGE = SOURCE / "mnistcli"
 
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
-    "errors", "backend", "config", "layers", "datasets", "preprocessing", "architecture", "state",
-    "activations", "image_decoding", "images", "inference", "evaluation", "fast_layers", "network",
-    "epoch", "training", "checkpoint", "environment", "results", "console", "cli", "__main__",
+    "errors", "backend", "config", "layers", "datasets", "preprocessing", "architecture", "memory",
+    "available_memory", "state", "run_comparison", "activations", "image_decoding", "images",
+    "inference", "evaluation", "fast_layers", "network", "epoch", "training", "checkpoint",
+    "environment", "answers", "results", "check_results", "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {"fast_layers", "network", "epoch", "training"}
 # inference hands what NumPy does not do to Keras, from inside one function.

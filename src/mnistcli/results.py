@@ -7,25 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import AfterValidator, Field, SerializeAsAny
 
+from mnistcli.answers import Answer as _Answer
+from mnistcli.answers import AnswerPart as _Result
 from mnistcli.checkpoint.record import Environment
 from mnistcli.config.models import Config
 from mnistcli.errors import MnistcliError, escape_name
 
 Name = Annotated[str, AfterValidator(escape_name)]
-
-
-class _Result(BaseModel):
-    """A frozen part of a command's answer."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
-
-
-class _Answer(_Result):
-    """A command's whole answer."""
-
-    version: int = Field(1, description="Version of this shape.")
 
 
 class DatasetResult(_Result):

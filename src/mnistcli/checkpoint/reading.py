@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -27,6 +28,10 @@ from mnistcli.errors import CheckpointError
 from mnistcli.evaluation import LossSpec
 from mnistcli.state import Array, LayerState, NamedArray, NetworkState, Progress, RunState
 
+Unsealed = Literal["foreign", "ours"]
+_TAKEN_FOR = {"foreign": "treated as a foreign file", "ours": "taken as it is by --force"}
+CHANGED = "changed since mnistcli wrote it (its checksum is gone)"
+
 _SAVE_HINT = "save the whole model again with model.save('model.h5')"
 
 
@@ -43,6 +48,7 @@ class Checkpoint:
         progress: how far the run has come; at the beginning without a record.
         state: the whole run, to go on from; null unless `all` was asked for and there is a record.
         warnings: what the user should hear about this file; one line each.
+        is_changed: it holds a run, and was changed since mnistcli wrote it.
     """
 
     path: Path
@@ -53,22 +59,27 @@ class Checkpoint:
     progress: Progress
     state: RunState | None
     warnings: tuple[str, ...] = ()
+    is_changed: bool = False
 
 
-def read_checkpoint(path: Path, wanted: Wanted = "weights") -> Checkpoint:
+def read_checkpoint(
+    path: Path, wanted: Wanted = "weights", unsealed: Unsealed = "foreign"
+) -> Checkpoint:
     """Return what a checkpoint holds.
 
     Args:
         path: of a Keras whole-model .h5 file.
         wanted: which arrays: `none`, the network's `weights`, or `all`, the optimizer's too.
+        unsealed: what a run is taken for that was changed since mnistcli wrote it: a `foreign`
+            file without a record, or one of `ours` all the same.
 
     Raises:
         CheckpointError: the file is missing, unreadable, damaged or refused.
     """
-    return interpret_checkpoint(path, ParsingChild(path, wanted).result())
+    return interpret_checkpoint(path, ParsingChild(path, wanted).result(), unsealed)
 
 
-def interpret_checkpoint(path: Path, parsed: Parsed) -> Checkpoint:
+def interpret_checkpoint(path: Path, parsed: Parsed, unsealed: Unsealed = "foreign") -> Checkpoint:
     """Check what the child found, and give it its types; CheckpointError where it is refused."""
     where = str(path)
     contents, groups = _unpack(parsed, where)
@@ -78,7 +89,16 @@ def interpret_checkpoint(path: Path, parsed: Parsed) -> Checkpoint:
     layers: tuple[LayerState, ...] = ()
     if parsed.wanted != "none":
         layers = tuple(_match_arrays(architecture, groups, where))
-    record, warnings = _read_record(contents, architecture, where)
+    is_changed = contents.record is not None and contents.seal != "intact"
+    warnings: tuple[str, ...] = ()
+    record = None
+    if is_changed:
+        taken = (
+            "treated as a foreign file" if unsealed == "foreign" else "taken as it is by --force"
+        )
+        warnings = (f"{where}: {CHANGED}: {taken}",)
+    if contents.record is not None and (not is_changed or unsealed == "ours"):
+        record = _read_record(contents.record, architecture, where)
     progress = _read_progress(record, history, where) if record else Progress()
     state = None
     if record is not None and parsed.wanted == "all":
@@ -92,6 +112,7 @@ def interpret_checkpoint(path: Path, parsed: Parsed) -> Checkpoint:
         progress=progress,
         state=state,
         warnings=warnings,
+        is_changed=is_changed,
     )
 
 
@@ -160,30 +181,21 @@ def _read_progress(record: Record, arrays: Mapping[str, Array], where: str) -> P
     return Progress(at.epoch, at.step, history, durations_s, at.best_epoch)
 
 
-def _read_record(
-    contents: Contents, architecture: Architecture, where: str
-) -> tuple[Record | None, tuple[str, ...]]:
-    """Validate the record, and decide whether the file is still the one that was written."""
-    if contents.record is None:
-        return None, ()
-    if contents.seal != "intact":
-        return None, (
-            f"{where}: changed since mnistcli wrote it (its checksum is gone):"
-            " treated as a foreign file",
-        )
+def _read_record(parts: Mapping[str, str], architecture: Architecture, where: str) -> Record:
+    """Validate the record's parts, each a JSON text."""
     try:
-        version = json.loads(contents.record.get("format_version") or "null")
+        version = json.loads(parts.get("format_version") or "null")
         if isinstance(version, int) and version > Record.model_fields["format_version"].default:
             raise CheckpointError(
                 where, f"written by a later mnistcli (format {version})", "upgrade mnistcli"
             )
-        parts = (f"{json.dumps(key)}:{value}" for key, value in contents.record.items())
-        record = Record.model_validate_json("{" + ",".join(parts) + "}")
+        pairs = (f"{json.dumps(key)}:{value}" for key, value in parts.items())
+        record = Record.model_validate_json("{" + ",".join(pairs) + "}")
     except (ValueError, RecursionError):
         raise _refuse_record(where) from None
     if len(record.class_names) != max(2, architecture.output_shape[-1]):
         raise _refuse_record(where)
-    return record, ()
+    return record
 
 
 def _refuse_record(where: str) -> CheckpointError:

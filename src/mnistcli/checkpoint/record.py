@@ -84,7 +84,8 @@ class Record(_Part):
         progress: how far it has come.
         running: random generators and metric sums.
         environment: versions, processor, threads.
-        init_from: the checkpoint that gave the first weights, and its sha256; null for none.
+        init_from: the checkpoint that gave the first weights; null for none.
+        init_weights_sha256: of those weights' bytes; null for none.
         test: the score on the test set, once there is one.
     """
 
@@ -97,6 +98,7 @@ class Record(_Part):
     running: RunningState
     environment: Environment
     init_from: str | None = None
+    init_weights_sha256: str | None = None
     test: TestScore | None = None
 
     @model_validator(mode="after")

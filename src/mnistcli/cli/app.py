@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from mnistcli import __version__
 from mnistcli.backend import is_debugging
-from mnistcli.cli import evaluate, predict, summary, train
+from mnistcli.cli import doctor, evaluate, predict, reproduce, summary, train
 from mnistcli.cli.command import Command
 from mnistcli.cli.signals import end_by_signal
 from mnistcli.cli.usage import explain_usage
@@ -51,6 +51,8 @@ _add_command(train.train, train.EXAMPLES)
 _add_command(evaluate.evaluate, evaluate.EXAMPLES)
 _add_command(predict.predict, predict.EXAMPLES)
 _add_command(summary.summary, summary.EXAMPLES)
+_add_command(reproduce.reproduce, reproduce.EXAMPLES)
+_add_command(doctor.doctor, doctor.EXAMPLES)
 
 
 def _print_version(value: bool) -> None:

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistcli.backend import load_backend
 from mnistcli.checkpoint.record import ProgressRecord, Record, RunningState, TestScore
-from mnistcli.checkpoint.seal import COPY_HINT
-from mnistcli.cli.model_facts import summarize_plan
-from mnistcli.cli.preparation import Plan, Request, prepare_run
+from mnistcli.checkpoint.run_lock import RunLock
+from mnistcli.cli.dry_run import show_plan
+from mnistcli.cli.launch import build_training
+from mnistcli.cli.next_command import write_command
+from mnistcli.cli.preparation import prepare_run
+from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display
-from mnistcli.console.streams import PROGRAM, Output
-from mnistcli.console.tables import render_summary, render_train
+from mnistcli.console.streams import Output
+from mnistcli.console.tables import render_train
 from mnistcli.environment import describe_environment
-from mnistcli.errors import CheckpointError, DivergenceError
+from mnistcli.errors import DivergenceError
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
 from mnistcli.inference import run_network
 from mnistcli.results import DatasetResult, EpochResult, SecondsResult, TestResult, TrainResult
 from mnistcli.state import Progress, RunState
 
 if TYPE_CHECKING:
-    from mnistcli.training import Live, Training
+    from mnistcli.training import Live
 
 
 def run_experiment(request: Request) -> None:
     """Carry out `mnistcli train`; every way in which it can fail is a MnistcliError."""
+    with RunLock() as lock:
+        received = _run_locked(request, lock)
+    if received is not None:
+        end_by_signal(received)
+
+
+def _run_locked(request: Request, lock: RunLock) -> int | None:
+    """Train, and return the signal that ended it early."""
     is_quiet = request.quiet or request.json or request.jsonl
     console = Output(quiet=is_quiet, outlives_reader=True)
-    plan = prepare_run(request, console)
+    plan = prepare_run(request, console, lock)
     if request.dry_run:
-        _show_plan(plan, request, console)
-        return
+        show_plan(plan, request, console)
+        return None
     keeper = _Keeper(plan, request, console)
-    training = _build_training(plan)
+    training = build_training(plan)
     with StopRequest() as stop:
         keeper.display = open_epoch_display(
             plan.config.training.epochs,
@@ -54,32 +60,13 @@ def run_experiment(request: Request) -> None:
         finally:
             keeper.display.close()
     if stop.received is not None:
-        _end_interrupted(plan, request, state, stop.received)
-        return
+        _note_interruption(plan, request, state)
+        return stop.received
     result = keeper.finish(state)
     _show_result(result, plan, request, console)
     if console.is_closed:
         raise BrokenPipeError
-
-
-def _build_training(plan: Plan) -> Training:
-    """Load TensorFlow, and put the run where it begins."""
-    load_backend()
-    from mnistcli.training import Training, set_thread_count
-
-    set_thread_count(plan.threads)
-    training = Training(
-        plan.config, plan.architecture, plan.train, plan.validation, plan.preprocessing
-    )
-    if plan.initial_weights is not None:
-        training.assign_weights(plan.initial_weights)
-    if plan.start is not None and plan.start.state is not None:
-        try:
-            training.restore(plan.start.state)
-        except ValueError as error:
-            what = "its arrays are not those of the network that its config describes"
-            raise CheckpointError(str(plan.start.path), what, COPY_HINT) from error
-    return training
+    return None
 
 
 class _Keeper:
@@ -179,22 +166,9 @@ class _Keeper:
             ),
             environment=self._environment,
             init_from=plan.init_from,
+            init_weights_sha256=plan.init_weights_sha256,
             test=test,
         )
-
-
-def _show_plan(plan: Plan, request: Request, console: Output) -> None:
-    """Show what a dry run would have trained."""
-    summary = summarize_plan(plan.architecture)
-    if request.json or request.jsonl:
-        console.print_json(summary)
-        return
-    console.print_table(*render_summary(summary))
-    training = plan.config.training
-    console.note(
-        f"would train {training.epochs} epochs of {len(plan.train):,} images"
-        f" in batches of {training.batch_size} and write {plan.output.path}"
-    )
 
 
 def _show_result(result: TrainResult, plan: Plan, request: Request, console: Output) -> None:
@@ -208,22 +182,7 @@ def _show_result(result: TrainResult, plan: Plan, request: Request, console: Out
     console.note(f"saved {result.checkpoint}")
     if plan.chooses and plan.output.best_path.exists():
         console.note(f"best  {plan.output.best_path}")
-    console.note(f"next  {_write_command(request, 'evaluate', result.checkpoint)}")
-
-
-def _write_command(request: Request, *words: str) -> str:
-    """Write a command that works as it stands: quoted, and with the data where this run's are."""
-    where = [] if request.data_dir is None else ["--data-dir", str(request.data_dir)]
-    return shlex.join([_name_program(), *words, *where])
-
-
-def _name_program() -> str:
-    """Name this program as the user has to type it: by its path where PATH does not lead to it."""
-    typed = Path(sys.argv[0])
-    found = shutil.which(PROGRAM)
-    if typed.name != PROGRAM or (found is not None and Path(found).samefile(typed)):
-        return PROGRAM
-    return os.path.relpath(typed)
+    console.note(f"next  {write_command(request, 'evaluate', result.checkpoint)}")
 
 
 def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
@@ -232,12 +191,11 @@ def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
     return DivergenceError(error.where, error.what, hint)
 
 
-def _end_interrupted(plan: Plan, request: Request, state: RunState, number: int) -> None:
-    """Say how to go on, and end by the signal."""
+def _note_interruption(plan: Plan, request: Request, state: RunState) -> None:
+    """Say how to go on."""
     progress, path = state.progress, plan.output.path
     part = f" and {progress.step} steps" if progress.step else ""
     Output().note(
         f"interrupted after {progress.epoch}{part} of {plan.config.training.epochs} epochs;"
-        f" saved {path}\nnext  {_write_command(request, 'train', '--resume', str(path))}"
+        f" saved {path}\nnext  {write_command(request, 'train', '--resume', str(path))}"
     )
-    end_by_signal(number)

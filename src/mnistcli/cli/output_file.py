@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mnistcli.checkpoint.record import Record
+from mnistcli.checkpoint.run_lock import LockedError, RunLock
 from mnistcli.config.models import Config
-from mnistcli.errors import ResourceError, UsageError
+from mnistcli.errors import MnistcliError, ResourceError, UsageError
 from mnistcli.state import RunState
 
 SUFFIX = ".h5"
@@ -27,12 +28,38 @@ class OutputFile:
     def __init__(self, candidates: Iterator[Path], *, may_replace: bool) -> None:
         self._candidates = candidates
         self._is_ours = may_replace
+        self._lock: RunLock | None = None
+        self._with_best = False
         self.path = next(candidates)
 
     @property
     def best_path(self) -> Path:
         """Where the best model goes, where a validation set chooses."""
         return self.path.with_name(f"{self.path.stem}.best{SUFFIX}")
+
+    def reserve(self, lock: RunLock, *, with_best: bool) -> None:
+        """Keep other runs off the file, and off the best model's, for as long as the lock holds.
+
+        Raises:
+            LockedError: another run is writing it, and there is no other candidate.
+            ResourceError: its folder takes no files.
+        """
+        self._lock, self._with_best = lock, with_best
+        while True:
+            try:
+                lock.take(self.path)
+                if with_best:
+                    lock.take(self.best_path)
+                return
+            except LockedError as error:
+                self._try_next(error)
+
+    def _try_next(self, error: MnistcliError) -> None:
+        """Go on to the next candidate; without one that was the last word."""
+        following = next(self._candidates, None)
+        if following is None:
+            raise error from None
+        self.path = following
 
     def write(self, state: RunState, record: Record) -> None:
         """Write a checkpoint under the run's name.
@@ -49,10 +76,9 @@ class OutputFile:
                 self._is_ours = True
                 return
             except FileExistsError:
-                taken = self.path
-                self.path = next(self._candidates, taken)
-                if self.path == taken:
-                    raise _refuse_existing(taken) from None
+                self._try_next(_refuse_existing(self.path))
+                if self._lock is not None:
+                    self.reserve(self._lock, with_best=self._with_best)
         replace_checkpoint(self.path, state, record)
 
     def write_best(self, state: RunState, record: Record) -> None:
@@ -79,17 +105,20 @@ def _number_names(stem: str) -> Iterator[Path]:
         number += 1
 
 
-def choose_output(path: Path, *, overwrite: bool, writes_best: bool) -> OutputFile:
+def choose_output(
+    path: Path, lock: RunLock | None, *, overwrite: bool, writes_best: bool
+) -> OutputFile:
     """Return the file that `-o` names.
 
     Args:
         path: as given.
+        lock: keeps other runs off it; null where nothing will be written.
         overwrite: whether existing files may be replaced.
         writes_best: whether the best model will be written beside it.
 
     Raises:
         UsageError: the name does not end in .h5, is a folder, or exists.
-        ResourceError: its folder does not exist or cannot be written.
+        ResourceError: its folder does not exist or cannot be written, or another run writes it.
     """
     if path.is_dir():
         hint = f"write -o {_quote(path / 'model')}{SUFFIX}"
@@ -101,18 +130,32 @@ def choose_output(path: Path, *, overwrite: bool, writes_best: bool) -> OutputFi
         stem = path.with_suffix("") if path.suffix.lower() == SUFFIX else path
         hint = f"write -o {_quote(stem)}{SUFFIX}"
         raise UsageError("--output", f"{path} does not end in {SUFFIX}", hint)
+    _check_directory(path.parent)
     file = OutputFile(iter([path]), may_replace=overwrite)
+    if lock is not None:
+        file.reserve(lock, with_best=writes_best)
     for taken in (path, *([file.best_path] if writes_best else [])):
         if not overwrite and taken.exists():
             raise _refuse_existing(taken)
-    _check_directory(path.parent)
     return file
 
 
-def continue_output(path: Path) -> OutputFile:
-    """Return the file of a run that is resumed in place; ResourceError where it is read-only."""
-    _check_directory(path.parent)
-    return OutputFile(iter([path]), may_replace=True)
+def continue_output(path: Path, lock: RunLock | None) -> OutputFile:
+    """Return the file of a run that is resumed in place, before it is read.
+
+    Args:
+        path: as given; where there is no such file, reading it will say so.
+        lock: keeps other runs off it; null where nothing will be written.
+
+    Raises:
+        ResourceError: its folder is read-only, or another run writes it.
+    """
+    file = OutputFile(iter([path]), may_replace=True)
+    if path.is_file():
+        _check_directory(path.parent)
+        if lock is not None:
+            file.reserve(lock, with_best=False)
+    return file
 
 
 def _quote(path: Path) -> str:

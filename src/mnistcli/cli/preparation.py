@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
-from mnistcli.architecture import Architecture, plan_architecture
+from mnistcli.architecture import plan_architecture
+from mnistcli.available_memory import read_available_memory
 from mnistcli.backend import start_loading
-from mnistcli.checkpoint.reading import Checkpoint, read_checkpoint
+from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
+from mnistcli.checkpoint.record import Record
+from mnistcli.checkpoint.run_lock import RunLock
 from mnistcli.cli.data import choose_splits, open_dataset
 from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
+from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
 from mnistcli.config.models import Config
 from mnistcli.console.streams import Output
-from mnistcli.datasets.dataset import Dataset, Split, SplitName
-from mnistcli.environment import count_processors
+from mnistcli.datasets.dataset import Dataset, SplitName
+from mnistcli.datasets.registry import get_info
+from mnistcli.environment import count_processors, describe_environment, list_differences
 from mnistcli.errors import (
     CheckpointError,
     ConfigError,
@@ -25,82 +30,33 @@ from mnistcli.errors import (
     UsageError,
     escape_name,
 )
-from mnistcli.preprocessing import Preprocessing, fit_preprocessing
-from mnistcli.state import Array
+from mnistcli.memory import MemoryEstimate, check_memory, estimate_memory
+from mnistcli.preprocessing import fit_preprocessing
+from mnistcli.run_comparison import hash_weights
 
 BOTH_SPLITS: frozenset[SplitName] = frozenset({"train", "test"})
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the command line of `train` asked for, not yet checked.
-
-    Attributes:
-        source: YAML file or recipe; null for the default recipe or with `resume`.
-        flags: flag to (dotted config key, text as typed; null where it was not given).
-        assignments: the texts after `--set`.
-    """
-
-    source: str | None = None
-    flags: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
-    assignments: tuple[str, ...] = ()
-    output: Path | None = None
-    overwrite: bool = False
-    resume: Path | None = None
-    more: int | None = None
-    init_from: Path | None = None
-    dry_run: bool = False
-    data_dir: Path | None = None
-    json: bool = False
-    jsonl: bool = False
-    quiet: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that can begin.
-
-    Attributes:
-        config: resolved: the data set is the one that is used, never `auto`.
-        dataset: its two splits in memory.
-        train: what is trained on.
-        validation: what is monitored after each epoch.
-        output: where the checkpoint goes.
-        threads: for TensorFlow.
-        start: the checkpoint to go on from, with `--resume`.
-        initial_weights: with `--init-from`.
-        init_from: the path that they came from.
-    """
-
-    config: Config
-    dataset: Dataset
-    architecture: Architecture
-    preprocessing: Preprocessing
-    train: Split
-    validation: Split | None
-    output: OutputFile
-    threads: int
-    start: Checkpoint | None = None
-    initial_weights: tuple[Array, ...] | None = None
-    init_from: str | None = None
-
-    @property
-    def chooses(self) -> bool:
-        """Tell whether a validation set of its own chooses the best model."""
-        return self.validation is not None and self.config.dataset.validation != "test"
-
-
-def prepare_run(request: Request, console: Output) -> Plan:
+def prepare_run(request: Request, console: Output, lock: RunLock) -> Plan:
     """Return the plan of a new run or of one that is resumed.
+
+    Args:
+        request: the command line.
+        console: hears what changed on the way.
+        lock: is given the files that the run will write.
 
     Raises:
         UsageError, ConfigError, DataError, CheckpointError, ResourceError: it cannot begin.
     """
+    writing = None if request.dry_run else lock
     if request.resume is not None:
-        return _prepare_resumed(request, request.resume, console)
+        return _prepare_resumed(request, request.resume, console, writing)
     if request.more is not None:
         raise UsageError("--more", "it adds epochs to a run", "name the run: --resume FILE.h5")
-    return _prepare_new(request, console)
+    if request.force:
+        what = "it goes on with a run that has changed"
+        raise UsageError("--force", what, "name the run: --resume FILE.h5")
+    return _prepare_new(request, console, writing)
 
 
 def _list_overrides(request: Request) -> Iterator[Override]:
@@ -127,24 +83,27 @@ def load_request(request: Request, console: Output) -> LoadedConfig:
     return loaded
 
 
-def _prepare_new(request: Request, console: Output) -> Plan:
+def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Plan:
     """Plan a run from a config."""
     config = load_request(request, console).config
     chooses = config.dataset.validation not in (0.0, "test")
     output = None
     if request.output is not None:
-        output = choose_output(request.output, overwrite=request.overwrite, writes_best=chooses)
+        output = choose_output(
+            request.output, lock, overwrite=request.overwrite, writes_best=chooses
+        )
     initial = None if request.init_from is None else read_checkpoint(request.init_from)
-    plan = _load_data(config, request, console, output)
+    plan = load_data(config, request, console, output)
+    if lock is not None:
+        plan.output.reserve(lock, with_best=plan.chooses)
     if initial is None:
         return plan
-    return _with_initial_weights(plan, initial)
+    return with_initial_weights(plan, initial)
 
 
-def _load_data(
-    config: Config, request: Request, console: Output, output: OutputFile | None
-) -> Plan:
-    """Read the data, and plan what follows from them."""
+def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
+    """Read the data, and plan what follows from them; nothing large is held before it fits."""
+    memory = _plan_memory(config)
     if not request.dry_run:
         start_loading()
     dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
@@ -161,7 +120,17 @@ def _load_data(
         validation=validation,
         output=output or name_output(config),
         threads=count_processors(),
+        memory=memory,
     )
+
+
+def _plan_memory(config: Config) -> MemoryEstimate:
+    """Say what a run will need; ResourceError where that is more than there is."""
+    info = get_info(config.dataset.name)
+    network = plan_architecture(config.model, info.image_shape, len(info.class_names))
+    estimate = estimate_memory(config, network, info)
+    check_memory(estimate, read_available_memory())
+    return estimate
 
 
 def _resolve_dataset(config: Config, dataset: Dataset) -> Config:
@@ -170,8 +139,8 @@ def _resolve_dataset(config: Config, dataset: Dataset) -> Config:
     return config.model_copy(update={"dataset": named})
 
 
-def _with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
-    """Check that the weights are those of such a network."""
+def with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
+    """Start a run from other weights; CheckpointError where they are no such network's."""
     wanted = [weight.shape for stage in plan.architecture.walk() for weight in stage.weights]
     found = [values.shape for values in initial.weights]
     if wanted != found:
@@ -180,10 +149,15 @@ def _with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
             f"its weights {found} do not fit this network's {wanted}",
             "use the config that it was trained with",
         )
-    return replace(plan, initial_weights=initial.weights, init_from=escape_name(str(initial.path)))
+    return replace(
+        plan,
+        initial_weights=initial.weights,
+        init_from=escape_name(str(initial.path)),
+        init_weights_sha256=hash_weights(initial.weights),
+    )
 
 
-def _prepare_resumed(request: Request, path: Path, console: Output) -> Plan:
+def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLock | None) -> Plan:
     """Plan to go on with a run: its own config rules."""
     given = [flag for flag, (_, text) in request.flags.items() if text is not None]
     given += ["--set"] * bool(request.assignments) + ["CONFIG"] * (request.source is not None)
@@ -196,28 +170,52 @@ def _prepare_resumed(request: Request, path: Path, console: Output) -> Plan:
             "a resumed run goes on in its own file with its own config",
             "give only --epochs or --more with --resume",
         )
-    checkpoint = read_checkpoint(path, "all")
+    output = continue_output(path, lock)  # first: another run may be about to replace the file
+    checkpoint = read_checkpoint(path, "all", "ours" if request.force else "foreign")
     record = checkpoint.record
     if record is None or checkpoint.state is None:
-        for warning in checkpoint.warnings:
-            console.warn(warning)
-        start = f"mnistcli train CONFIG --init-from {shlex.quote(str(path))}"
-        what, hint = (
-            "no run of mnistcli's to go on with",
-            f"start a new one from its weights: {start}",
-        )
-        raise CheckpointError(str(path), what, hint)
+        raise _refuse_resuming(checkpoint)
+    for warning in checkpoint.warnings:
+        console.warn(warning)
     config = _extend(record.config, request, record.progress.epoch)
-    plan = _load_data(config, request, console, continue_output(path))
-    if plan.dataset.identity.sha256 != record.dataset.sha256:
-        raise DataError(
-            plan.dataset.identity.location,
-            f"not the {plan.dataset.info.title} that {path} was trained on",
-            "point --data-dir to the data of that run",
-        )
+    plan = load_data(config, request, console, output)
+    if lock is not None:
+        output.reserve(lock, with_best=plan.chooses)
+    try:
+        check_same_data(plan, record, path)
+    except DataError as error:
+        if not request.force:
+            hint = f"{error.hint}, or go on with these by --force"
+            raise DataError(error.where, error.what, hint) from None
+        console.warn(f"{error.where}: {error.what}: going on with it by --force")
+    environment = describe_environment(record.environment.threads)
+    if differences := list_differences(record.environment, environment):
+        console.warn(f"cannot promise the same bits: {', '.join(differences)}")
     return replace(
-        plan, start=checkpoint, threads=record.environment.threads, init_from=record.init_from
+        plan,
+        start=checkpoint,
+        threads=record.environment.threads,
+        init_from=record.init_from,
+        init_weights_sha256=record.init_weights_sha256,
     )
+
+
+def _refuse_resuming(checkpoint: Checkpoint) -> CheckpointError:
+    """Say why there is nothing to go on with, and what can be done instead."""
+    path = str(checkpoint.path)
+    start = f"start a new run from its weights: mnistcli train CONFIG --init-from {quote(path)}"
+    if checkpoint.is_changed:
+        hint = f"go on with it all the same by --force, or {start}"
+        return CheckpointError(path, CHANGED, hint)
+    return CheckpointError(path, "no run of mnistcli's to go on with", start)
+
+
+def check_same_data(plan: Plan, record: Record, path: Path) -> None:
+    """Refuse other data than those that the run in a checkpoint was trained on; DataError."""
+    identity = plan.dataset.identity
+    if identity.sha256 != record.dataset.sha256:
+        what = f"not the {plan.dataset.info.title} that {path} was trained on"
+        raise DataError(identity.location, what, "point --data-dir to the data of that run")
 
 
 def _extend(config: Config, request: Request, completed: int) -> Config:

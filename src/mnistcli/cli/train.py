@@ -145,6 +145,14 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="With --resume: go on though the data or the file have changed since.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     init_from: Annotated[
         Path | None,
         typer.Option(
@@ -174,7 +182,7 @@ def train(
     """
     del debug  # acted on when it was parsed
     from mnistcli.cli.experiment import run_experiment
-    from mnistcli.cli.preparation import Request
+    from mnistcli.cli.run_plan import Request
 
     run_experiment(
         Request(
@@ -197,6 +205,7 @@ def train(
             overwrite=overwrite,
             resume=resume,
             more=more,
+            force=force,
             init_from=init_from,
             dry_run=dry_run,
             data_dir=data_dir,

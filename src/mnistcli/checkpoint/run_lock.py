@@ -1,0 +1,151 @@
+"""Two runs never write the same file: each locks its own, and a lock ends with its process.
+
+The lock is the kernel's, on a hidden file beside the checkpoint. It cannot be on the checkpoint:
+that is another file after every save, and readers of HDF5 files lock it themselves. What a killed
+run leaves behind is the hidden file without its lock; the next run in that folder removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+from mnistcli.errors import ResourceError
+
+_SUFFIX = ".mnistcli-lock"
+_MAX_NAME_BYTES = 255
+_ATTEMPTS, _PAUSE_S = 4, 0.05  # another run may be looking whether a lock was left behind
+
+
+class LockedError(ResourceError):
+    """Another run is writing the file."""
+
+
+class RunLock:
+    """The files that this run alone may write, while it is open."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, int] = {}
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for path, descriptor in self._held.items():
+            with contextlib.suppress(OSError):
+                path.unlink()  # before the lock is let go of: nobody else's file has this name
+            os.close(descriptor)
+        self._held.clear()
+
+    def take(self, path: Path) -> None:
+        """Keep other runs off a checkpoint; a file system without locks keeps nobody off.
+
+        Args:
+            path: of the checkpoint, which need not exist; its folder does.
+
+        Raises:
+            LockedError: another run is writing it.
+            ResourceError: its folder takes no files.
+        """
+        target = Path(os.path.realpath(path))
+        lock_path = target.with_name(_name_lock(target.name))
+        if lock_path in self._held:
+            return
+        try:
+            _remove_left_behind(target.parent, lock_path)
+            descriptor = _open_locked(lock_path)
+            self._held[lock_path] = descriptor
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+        except BlockingIOError:
+            what = f"another run is writing it{_describe_owner(lock_path)}"
+            hint = "wait for its end, or write to another file"
+            raise LockedError(str(path), what, hint) from None
+        except OSError as error:
+            what = f"its folder takes no files: {error.strerror or error}"
+            raise ResourceError(str(path), what, "choose another place with -o") from error
+
+
+def _name_lock(name: str) -> str:
+    """Name a checkpoint's lock; two checkpoints of one folder never have the same."""
+    lock = f".{name}{_SUFFIX}"
+    if len(os.fsencode(lock)) <= _MAX_NAME_BYTES:
+        return lock
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}{_SUFFIX}"
+
+
+def _open_locked(path: Path) -> int:
+    """Return the lock's file, locked; BlockingIOError where another process has it."""
+    attempts = _ATTEMPTS
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            _lock(descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+            attempts -= 1
+            if attempts == 0:
+                raise
+            time.sleep(_PAUSE_S)
+            continue
+        if os.fstat(descriptor).st_nlink > 0:
+            return descriptor
+        os.close(descriptor)  # its owner removed it before it was ours
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file, where the file system has locks; BlockingIOError where another has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
+
+
+def _describe_owner(path: Path) -> str:
+    """Say which process has a lock; nothing where it has not said so yet, or is gone by now."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    owner = re.fullmatch(r"(\d+) ([\w.-]+)\n", text)
+    if owner is None:
+        return ""
+    number, host = owner.groups()
+    return f" (process {number})" if host == socket.gethostname() else f" ({number} on {host})"
+
+
+def _remove_left_behind(directory: Path, own: Path) -> None:
+    """Remove the locks of runs that were killed; our own is taken over instead."""
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.path for entry in entries if entry.name.endswith(_SUFFIX)]
+    except PermissionError:  # one may write into a folder without being allowed to list it
+        return
+    for name in names:
+        if Path(name) != own and Path(name).name.startswith("."):
+            with contextlib.suppress(OSError):  # in use, gone, or someone else's
+                _remove_unlocked(Path(name))
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Remove a lock's file that no process has locked; OSError where one has."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(descriptor)

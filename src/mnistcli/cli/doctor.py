@@ -1,0 +1,46 @@
+"""`mnistcli doctor`: what there is to work with, what is missing, and what mends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.options import DataDir, Debug, Json
+
+EXAMPLES = """
+mnistcli doctor
+mnistcli doctor mlp.h5
+mnistcli doctor --json | jq .versions
+"""
+
+
+def doctor(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[MODEL.h5]", help="A checkpoint to look at too.")
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look at versions, processor, data and folders, and at a checkpoint.
+
+    Nothing is downloaded or written. Exit code 0 where training and evaluating can begin, else
+    the code that they would end with.
+    """
+    del debug
+    from mnistcli.cli.examination import examine
+    from mnistcli.console.streams import Output, report_problem
+
+    answer, problems = examine(model, data_dir)
+    if json:
+        Output().print_json(answer)
+    else:
+        from mnistcli.console.reports import render_doctor
+
+        Output().print_table(*render_doctor(answer))
+    for problem in problems:
+        report_problem(problem.problems[0])
+    if problems:
+        raise typer.Exit(problems[0].code)

@@ -1,0 +1,80 @@
+"""What `train` was asked for, and the run that it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mnistcli.architecture import Architecture
+from mnistcli.checkpoint.reading import Checkpoint
+from mnistcli.cli.output_file import OutputFile
+from mnistcli.config.models import Config
+from mnistcli.datasets.dataset import Dataset, Split
+from mnistcli.memory import MemoryEstimate
+from mnistcli.preprocessing import Preprocessing
+from mnistcli.state import Array
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line of `train` asked for, not yet checked.
+
+    Attributes:
+        source: YAML file or recipe; null for the default recipe or with `resume`.
+        flags: flag to (dotted config key, text as typed; null where it was not given).
+        assignments: the texts after `--set`.
+    """
+
+    source: str | None = None
+    flags: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    assignments: tuple[str, ...] = ()
+    output: Path | None = None
+    overwrite: bool = False
+    resume: Path | None = None
+    force: bool = False
+    more: int | None = None
+    init_from: Path | None = None
+    dry_run: bool = False
+    data_dir: Path | None = None
+    json: bool = False
+    jsonl: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can begin.
+
+    Attributes:
+        config: resolved: the data set is the one that is used, never `auto`.
+        dataset: its two splits in memory.
+        train: what is trained on.
+        validation: what is monitored after each epoch.
+        output: where the checkpoint goes.
+        threads: for TensorFlow.
+        memory: what the run will need at its peak.
+        start: the checkpoint to go on from, with `--resume`.
+        initial_weights: with `--init-from`.
+        init_from: the path that they came from.
+        init_weights_sha256: tells whether they are the same another time.
+    """
+
+    config: Config
+    dataset: Dataset
+    architecture: Architecture
+    preprocessing: Preprocessing
+    train: Split
+    validation: Split | None
+    output: OutputFile
+    threads: int
+    memory: MemoryEstimate
+    start: Checkpoint | None = None
+    initial_weights: tuple[Array, ...] | None = None
+    init_from: str | None = None
+    init_weights_sha256: str | None = None
+
+    @property
+    def chooses(self) -> bool:
+        """Tell whether a validation set of its own chooses the best model."""
+        return self.validation is not None and self.config.dataset.validation != "test"
