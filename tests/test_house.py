@@ -18,10 +18,11 @@ PACKAGE = SOURCE / "mnistcli"
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
     "errors", "backend", "config", "layers", "datasets", "preprocessing", "architecture", "state",
-    "activations", "image_decoding", "images", "inference", "evaluation", "fast_layers", "network",
-    "epoch", "training", "checkpoint", "environment", "results", "console", "cli", "__main__",
+    "activations", "image_decoding", "images", "inference", "evaluation", "regularization",
+    "fast_layers", "optimizer", "network", "epoch", "callbacks", "training", "checkpoint",
+    "environment", "results", "console", "cli", "__main__",
 ]  # fmt: skip
-KERAS_ROOMS = {"fast_layers", "network", "epoch", "training"}
+KERAS_ROOMS = {"fast_layers", "optimizer", "network", "epoch", "callbacks", "training"}
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network")}
 

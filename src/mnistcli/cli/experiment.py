@@ -18,11 +18,12 @@ from mnistcli.cli.preparation import Plan, Request, prepare_run
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display
 from mnistcli.console.streams import PROGRAM, Output
-from mnistcli.console.tables import render_summary, render_train
+from mnistcli.console.tables import render_stopping, render_summary, render_train
 from mnistcli.environment import describe_environment
 from mnistcli.errors import CheckpointError, DivergenceError
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
 from mnistcli.inference import run_network
+from mnistcli.regularization import compute_penalty
 from mnistcli.results import DatasetResult, EpochResult, SecondsResult, TestResult, TrainResult
 from mnistcli.state import Progress, RunState
 
@@ -56,6 +57,8 @@ def run_experiment(request: Request) -> None:
     if stop.received is not None:
         _end_interrupted(plan, request, state, stop.received)
         return
+    if state.callbacks.early_stopping is not None:
+        console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
     result = keeper.finish(state)
     _show_result(result, plan, request, console)
     if console.is_closed:
@@ -151,9 +154,11 @@ class _Keeper:
         logits = run_network(
             plan.architecture, state.network.weights, test.images, plan.preprocessing
         )
-        loss = LossSpec(plan.config.training.loss)
+        training, head = plan.config.training, plan.architecture.head
+        loss = LossSpec(training.loss, label_smoothing=training.label_smoothing)
+        penalty = compute_penalty(plan.architecture, state.network.weights)
         names = plan.dataset.info.class_names
-        return evaluate_logits(logits, test.labels, plan.architecture.head, loss, names)
+        return evaluate_logits(logits, test.labels, head, loss, names, penalty)
 
     def _elapsed_s(self) -> float:
         """Wall time spent on the run, earlier parts of a resumed one included."""
@@ -177,6 +182,8 @@ class _Keeper:
                 generators={a.name: tuple(a.values.tolist()) for a in network.generators},
                 metrics={a.name: float(a.values) for a in network.metrics},
             ),
+            early_stopping=state.callbacks.early_stopping,
+            reduce_on_plateau=state.callbacks.reduce_on_plateau,
             environment=self._environment,
             init_from=plan.init_from,
             test=test,

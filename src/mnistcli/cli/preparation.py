@@ -122,7 +122,7 @@ def load_request(request: Request, console: Output) -> LoadedConfig:
 
 def _prepare_new(request: Request, console: Output) -> Plan:
     """Plan a run from a config."""
-    config = load_request(request, console).config
+    config = load_request(request, console).config.with_lengths()
     chooses = config.dataset.validation not in (0.0, "test")
     output = None
     if request.output is not None:
@@ -208,6 +208,8 @@ def _prepare_resumed(request: Request, path: Path, console: Output) -> Plan:
             f"not the {plan.dataset.info.title} that {path} was trained on",
             "point --data-dir to the data of that run",
         )
+    if request.more is not None or request.flags.get("--epochs", ("", None))[1] is not None:
+        checkpoint = replace(checkpoint, state=checkpoint.state.without_stop())
     return replace(
         plan, start=checkpoint, threads=record.environment.threads, init_from=record.init_from
     )
