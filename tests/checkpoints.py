@@ -16,7 +16,14 @@ from mnistcli.checkpoint.seal import add_seal
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Identity
 from mnistcli.preprocessing import Preprocessing
-from mnistcli.state import LayerState, NamedArray, NetworkState, Progress, RunState
+from mnistcli.state import (
+    CallbackStates,
+    LayerState,
+    NamedArray,
+    NetworkState,
+    Progress,
+    RunState,
+)
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -98,7 +105,9 @@ def make_run(epoch: int = 2, inputs: int = 784) -> tuple[RunState, Record]:
     return RunState(network, progress), make_record(network, progress)
 
 
-def make_record(network: NetworkState, progress: Progress) -> Record:
+def make_record(
+    network: NetworkState, progress: Progress, callbacks: CallbackStates | None = None
+) -> Record:
     """What stands beside such a run."""
     return Record(
         config=Config(),
@@ -115,6 +124,8 @@ def make_record(network: NetworkState, progress: Progress) -> Record:
             generators={a.name: tuple(a.values.tolist()) for a in network.generators},
             metrics={a.name: float(a.values) for a in network.metrics},
         ),
+        early_stopping=callbacks.early_stopping if callbacks else None,
+        reduce_on_plateau=callbacks.reduce_on_plateau if callbacks else None,
         environment=Environment(
             versions={"keras": "3.15.1"},
             processor="x86_64",

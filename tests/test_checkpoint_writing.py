@@ -36,6 +36,10 @@ from mnistcli.checkpoint.writing import (
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.errors import ResourceError
+from mnistcli.evaluation import LossSpec, evaluate_logits
+from mnistcli.inference import run_network
+from mnistcli.preprocessing import Preprocessing
+from mnistcli.regularization import compute_penalty
 from mnistcli.state import NamedArray, NetworkState, Progress, RunState
 
 load_backend()
@@ -132,6 +136,53 @@ def test_plain_keras_loads_it_and_we_get_back_every_bit(
     compile_network(fresh, config.training)
     restore_state(fresh, back.network)
     assert list_bits(capture_state(fresh)) == list_bits(state.network)
+
+
+def test_plain_keras_loads_schedule_clipping_smoothing_and_penalties(
+    tmp_path: Path, digits: Split
+) -> None:
+    config = Config.model_validate(
+        {
+            "model": {"type": "mlp", "hidden": [40], "l1": 1e-4, "l2": 1e-3},
+            "training": {
+                "schedule": {"name": "cosine", "epochs": 3, "warmup_epochs": 1},
+                "clip": {"global_norm": 0.5},
+                "label_smoothing": 0.1,
+            },
+        }
+    )
+    network = initialize_network(plan_architecture(config.model, (28, 28), 10), config.model, 1)
+    compile_network(network, config.training, step_count=10)
+    state = save(tmp_path / "model.h5", network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = keras.models.load_model(tmp_path / "model.h5")
+    assert loaded.optimizer.get_config() == network.optimizer.get_config()
+    assert loaded.optimizer.global_clipnorm == 0.5
+    schedule = loaded.optimizer.get_config()["learning_rate"]
+    assert schedule["class_name"] == "CosineDecay"
+    assert schedule["config"]["warmup_steps"] == 10
+    assert schedule["config"]["decay_steps"] == 20
+    assert loaded.loss.get_config()["label_smoothing"] == 0.1
+    inputs = digits.images.reshape(-1, 784) / np.float32(255)
+    labels = np.eye(10, dtype=np.float32)[digits.labels]
+    loss, accuracy = loaded.evaluate(inputs, labels, verbose=0)
+
+    back = read_checkpoint(tmp_path / "model.h5", "all")
+    assert back.loss == LossSpec("categorical_crossentropy", label_smoothing=0.1)
+    assert back.architecture == plan_architecture(config.model, (28, 28), 10)
+    assert back.state is not None
+    assert_same_state(back.state, state)
+    score = evaluate_logits(
+        run_network(back.architecture, back.weights, digits.images, Preprocessing(0.0, 255.0)),
+        digits.labels,
+        "softmax",
+        back.loss,
+        tuple("0123456789"),
+        compute_penalty(back.architecture, back.weights),
+    )
+    assert score.loss == pytest.approx(loss, rel=1e-5)
+    assert score.accuracy == pytest.approx(accuracy, abs=1e-6)
 
 
 def list_bits(state: NetworkState) -> list[bytes]:

@@ -85,7 +85,8 @@ ONE_PROBLEM = {
     "training: {shuffle: 0}": ("c.yaml:1:21: training.shuffle: expected true or false, received 0"),
     "training:\n": (
         "c.yaml:1:10: training: expected a mapping with keys among epochs, batch_size, optimizer,"
-        " loss, shuffle, seed, checkpoint_every, received null."
+        " loss, shuffle, seed, checkpoint_every, schedule, reduce_on_plateau, early_stopping,"
+        " clip, label_smoothing, class_weight, received null."
         " Give it a key, or remove it for the defaults"
     ),
     "model: mlp": (
@@ -220,6 +221,65 @@ ONE_PROBLEM = {
     ),
     "model: {bias_initializer: {name: random_uniform, minval: 1}}": (
         "c.yaml:1:58: model.bias_initializer.minval: minval 1.0 is above maxval 0.05. Exchange them"
+    ),
+    # features of training
+    "training: {schedule: cosin}": (
+        "c.yaml:1:22: training.schedule: expected one of cosine, exponential, piecewise,"
+        " received 'cosin'. Did you mean cosine?"
+    ),
+    "training: {schedule: 5}": (
+        "c.yaml:1:22: training.schedule: expected one of cosine, exponential, piecewise,"
+        " or a mapping with the key name, or null, received 5"
+    ),
+    "training: {schedule: {name: cosine, decay_rate: 0.5}}": (
+        "c.yaml:1:37: training.schedule.decay_rate: cosine has no decay_rate."
+        " Set training.schedule.name: exponential, or remove it"
+    ),
+    "training: {schedule: {name: cosine, epochs: 5, warmup_epochs: 5}}": (
+        "c.yaml:1:63: training.schedule.warmup_epochs: a rise of 5 epochs fills all 5."
+        " Make it shorter"
+    ),
+    "training: {schedule: {name: piecewise, boundaries: [3, 3], factors: [1, 2]}}": (
+        "c.yaml:1:52: training.schedule.boundaries: they do not rise. Put them in order"
+    ),
+    "training: {schedule: {name: piecewise, boundaries: [3], factors: [1, 2]}}": (
+        "c.yaml:1:66: training.schedule.factors: 2 for 1 boundaries. Give one a boundary"
+    ),
+    "training: {reduce_on_plateau: {monitor: loss}, schedule: cosine}": (
+        "c.yaml:1:31: training.reduce_on_plateau: a learning rate that follows a schedule cannot"
+        " be lowered on a plateau too. Remove one of the two"
+    ),
+    "training: {early_stopping: {}}": (
+        "c.yaml:1:28: training.early_stopping: it monitors val_loss, and there is no validation"
+        " set. Set dataset.validation: 0.1, say"
+    ),
+    "{dataset: {validation: test}, training: {reduce_on_plateau: {}}}": (
+        "c.yaml:1:61: training.reduce_on_plateau: the test set must not decide about training."
+        " Set dataset.validation: 0.1, say"
+    ),
+    "training: {early_stopping: {monitor: loss}}": (
+        "c.yaml:1:38: training.early_stopping.monitor: expected one of val_loss, val_accuracy,"
+        " received 'loss'. Did you mean val_loss?"
+    ),
+    "training: {early_stopping: 3}": (
+        "c.yaml:1:28: training.early_stopping: expected a mapping with keys among monitor,"
+        " patience, min_delta, restore_best, or null, received 3"
+    ),
+    "training: {clip: {norm: 1.0, value: 2.0}}": (
+        "c.yaml:1:18: training.clip: expected exactly one of norm, value, global_norm."
+        " Write clip: {norm: 1.0}, say"
+    ),
+    "training: {class_weight: [1, 2]}": (
+        "c.yaml:1:26: training.class_weight: mnist has 10 classes, received 2 weights."
+        " Give 10, or balanced"
+    ),
+    "training: {class_weight: ballanced}": (
+        "c.yaml:1:26: training.class_weight: expected a list of 2 to 1000 entries, or balanced,"
+        " or null, received 'ballanced'. Did you mean balanced?"
+    ),
+    "training: {label_smoothing: 0.1, loss: mean_squared_error}": (
+        "c.yaml:1:29: training.label_smoothing: mean_squared_error has no label smoothing."
+        " Set training.loss: categorical_crossentropy"
     ),
 }
 

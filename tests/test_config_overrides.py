@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
-from mnistcli.config.models import Adam, HiddenLayer, MlpModel, Rmsprop, Sgd, SoftmaxModel
+from mnistcli.config.models import HiddenLayer, MlpModel, SoftmaxModel
+from mnistcli.config.optimization import Adam, Cosine, EarlyStopping, Exponential, Rmsprop, Sgd
 from mnistcli.errors import ConfigError, UsageError
 
 FILE = """\
@@ -288,3 +289,42 @@ def test_an_override_can_mend_a_clash_in_the_file(tmp_path: Path) -> None:
 def test_a_conflict_is_a_config_error_with_exit_code_2(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         load(tmp_path, "training.seed=1", "training.seed=1")
+
+
+def test_a_key_below_null_switches_its_block_on(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "training.early_stopping.patience=3", "dataset.validation=0.1")
+    assert loaded.config.training.early_stopping == EarlyStopping(patience=3)
+    assert loaded.config.training.reduce_on_plateau is None
+
+
+def test_a_name_below_null_chooses_the_kind_of_block(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "training.schedule=cosine", "training.schedule.warmup_epochs=2")
+    assert loaded.config.training.schedule == Cosine(name="cosine", warmup_epochs=2)
+    assert loaded.notices == ()
+
+
+def test_null_switches_a_block_off_and_another_name_drops_its_keys(tmp_path: Path) -> None:
+    text = "training: {schedule: {name: cosine, warmup_epochs: 2}}"
+    assert load(tmp_path, "training.schedule=null", text=text).config.training.schedule is None
+    loaded = load(tmp_path, "training.schedule=exponential", text=text)
+    assert loaded.config.training.schedule == Exponential(name="exponential")
+    assert loaded.notices == ("schedule exponential drops cosine's warmup_epochs",)
+
+
+def test_a_schedule_without_a_name_is_told_the_names(tmp_path: Path) -> None:
+    assert lines_for(tmp_path, "training.schedule.decay_rate=0.5") == [
+        "--set: training.schedule: the key name is missing."
+        " Give it one of cosine, exponential, piecewise"
+    ]
+
+
+def test_deciding_by_a_validation_set_that_a_flag_took_away_blames_the_flag(
+    tmp_path: Path,
+) -> None:
+    text = "dataset: {validation: 0.1}\ntraining: {early_stopping: {patience: 3}}"
+    assert lines_for(
+        tmp_path, Override("dataset.validation", "test", "--validation"), text=text
+    ) == [
+        "--validation: training.early_stopping: the test set must not decide about training."
+        " Add --validation 0.1, say"
+    ]

@@ -27,6 +27,7 @@ WORDS = (
     *("dataset", "model", "training", "name", "type", "hidden", "units", "activation", "dropout"),
     *("optimizer", "learning_rate", "momentum", "loss", "epochs", "seed", "shuffle", "validation"),
     *("normalization", "kernel_initializer", "stddev", "adam", "sgd", "mlp", "softmax", "xor"),
+    *("schedule", "cosine", "early_stopping", "patience", "clip", "norm", "class_weight"),
     *("mnist", "test", "none", "relu", "zeros", "random_normal", "sigmoid", "nesterov", "optimzer"),
 )
 
@@ -79,6 +80,8 @@ shared_keys = {
     "flatten": st.booleans(),
     "kernel_initializer": initializers,
     "bias_initializer": initializers,
+    "l1": shares,
+    "l2": shares,
 }
 hidden_layers = st.lists(
     st.integers(1, MAX_UNITS)
@@ -103,6 +106,18 @@ optimizers = st.one_of(
         lambda more: {"name": "adamw", **more}
     ),
 )
+schedules = st.one_of(
+    st.sampled_from(["cosine", "exponential", None]),
+    st.fixed_dictionaries({"name": st.just("cosine"), "epochs": st.floats(1, 1e6)}),
+    st.lists(st.integers(1, 1000), min_size=1, max_size=4, unique=True).map(
+        lambda boundaries: {
+            "name": "piecewise",
+            "boundaries": sorted(boundaries),
+            "factors": [0.5 for _ in boundaries],
+        }
+    ),
+)
+clips = st.none() | st.sampled_from(["norm", "value", "global_norm"]).map(lambda k: {k: 1.0})
 valid_configs = optional(
     dataset=optional(
         name=st.sampled_from(["mnist", "cifar10", "synthetic", "auto"]),
@@ -116,6 +131,9 @@ valid_configs = optional(
         loss=literals(Loss).filter(lambda loss: loss != "binary_crossentropy"),
         shuffle=st.booleans(),
         seed=st.integers(0, MAX_SEED),
+        schedule=schedules,
+        clip=clips,
+        class_weight=st.just("balanced") | st.lists(shares, min_size=10, max_size=10),
     ),
 )
 

@@ -10,16 +10,15 @@ import pytest
 
 from mnistcli.config import Config, find_recipe, list_recipes, load_config
 from mnistcli.config.models import (
-    Adam,
     DatasetConfig,
     HiddenLayer,
     MlpModel,
     NamedInitializer,
     RandomNormal,
-    Sgd,
     SoftmaxModel,
     TrainingConfig,
 )
+from mnistcli.config.optimization import Adam, Sgd
 from mnistcli.errors import UsageError
 
 _SGD = Sgd(name="sgd", learning_rate=0.01)

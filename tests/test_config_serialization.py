@@ -25,6 +25,8 @@ model:
     name: glorot_uniform
   bias_initializer:
     name: zeros
+  l1: 0.0
+  l2: 0.0
   type: softmax
 training:
   epochs: 100
@@ -39,6 +41,12 @@ training:
   shuffle: true
   seed: 0
   checkpoint_every: 1
+  schedule: null
+  reduce_on_plateau: null
+  early_stopping: null
+  clip: null
+  label_smoothing: 0.0
+  class_weight: null
 """
     )
 

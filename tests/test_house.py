@@ -19,10 +19,11 @@ PACKAGE = SOURCE / "mnistcli"
 LAYERS = [
     "errors", "backend", "config", "layers", "datasets", "preprocessing", "architecture", "memory",
     "available_memory", "state", "run_comparison", "activations", "image_decoding", "images",
-    "inference", "evaluation", "fast_layers", "network", "epoch", "training", "checkpoint",
-    "environment", "answers", "results", "check_results", "console", "cli", "__main__",
+    "inference", "evaluation", "regularization", "fast_layers", "optimizer", "network", "epoch",
+    "callbacks", "training", "checkpoint", "environment", "answers", "results", "check_results",
+    "console", "cli", "__main__",
 ]  # fmt: skip
-KERAS_ROOMS = {"fast_layers", "network", "epoch", "training"}
+KERAS_ROOMS = {"fast_layers", "optimizer", "network", "epoch", "callbacks", "training"}
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network")}
 

@@ -167,7 +167,11 @@ def test_relu_and_softmax_layers_are_activations(tmp_path: Path) -> None:
     )
     assert parse_model_config(save(network, tmp_path / "x.h5"), "x.h5") == Architecture(
         (2,),
-        (Dense("dense", 3), ActivationLayer("relu", "relu"), ActivationLayer("softmax", "softmax")),
+        (
+            Dense("dense", 3, l2=0.01),
+            ActivationLayer("relu", "relu"),
+            ActivationLayer("softmax", "softmax"),
+        ),
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from checkpoints import make_record
 from mnistcli.architecture import plan_architecture
 from mnistcli.backend import load_backend
+from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoint.writing import create_checkpoint
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.datasets.validation import split_validation
@@ -66,6 +70,10 @@ def assert_same_run(first: RunState, second: RunState) -> None:
         assert one.tobytes() == other.tobytes()
     for one, other in zip(first.network.optimizer, second.network.optimizer, strict=True):
         assert one.values.tobytes() == other.values.tobytes()
+    assert first.callbacks.early_stopping == second.callbacks.early_stopping
+    assert first.callbacks.reduce_on_plateau == second.callbacks.reduce_on_plateau
+    for one, other in zip(first.callbacks.weights, second.callbacks.weights, strict=True):
+        assert one.values.tobytes() == other.values.tobytes()
     assert first.progress.history == second.progress.history
     assert first.progress.epoch == second.progress.epoch
 
@@ -114,6 +122,111 @@ def test_python_runs_a_step_once_for_each_program_and_never_again(
     assert len(calls) == training._epoch.trace_count == 2
     assert len(pieces) == len(diary.pieces)
     assert pieces[-1] == (0, 11)
+
+
+STOPPING = {"patience": 1, "min_delta": 0.2}
+PLATEAU = {"factor": 0.5, "patience": 1, "min_delta": 0.2, "cooldown": 1}
+RICH_RUNS = {
+    "sgd with a plateau": {
+        "optimizer": {"name": "sgd", "momentum": 0.9, "learning_rate": 0.05},
+        "reduce_on_plateau": PLATEAU,
+        "clip": {"global_norm": 1.0},
+    },
+    "adam, stopped early": {
+        "optimizer": {"name": "adam", "learning_rate": 0.005},
+        "early_stopping": STOPPING,
+        "label_smoothing": 0.1,
+    },
+    "adamw on a cosine": {
+        "optimizer": {"name": "adamw", "learning_rate": 0.005},
+        "schedule": {"name": "cosine", "epochs": 4.0, "warmup_epochs": 1.0},
+        "early_stopping": {**STOPPING, "patience": 50},
+        "class_weight": "balanced",
+    },
+    "rmsprop with a plateau, stopped early": {
+        "optimizer": {"name": "rmsprop", "momentum": 0.5},
+        "reduce_on_plateau": {**PLATEAU, "monitor": "val_accuracy", "min_delta": 0.1},
+        "early_stopping": {**STOPPING, "monitor": "val_accuracy", "patience": 3},
+    },
+    "nadam in pieces": {
+        "optimizer": {"name": "nadam", "learning_rate": 0.005},
+        "schedule": {"name": "piecewise", "boundaries": [1, 3], "factors": [0.5, 0.1]},
+        "early_stopping": {**STOPPING, "restore_best": False},
+    },
+}
+
+
+def make_rich(digits: Split, epochs: int = 8, **training: object) -> loop.Training:
+    config = make_config(epochs=epochs, **training).model_dump(mode="json")
+    config["dataset"]["validation"] = 0.2
+    config["model"] |= {"l1": 1e-5, "l2": 1e-4}
+    return make_training(Config.model_validate(config), *split_validation(digits, 0.2, seed=0))
+
+
+def through_a_file(path: Path, state: RunState) -> RunState:
+    path.unlink(missing_ok=True)
+    record = make_record(state.network, state.progress, state.callbacks)
+    create_checkpoint(path, state, record)
+    back = read_checkpoint(path, "all").state
+    assert back is not None
+    return back
+
+
+@pytest.mark.parametrize("name", RICH_RUNS)
+def test_a_run_with_callbacks_stopped_again_and_again_ends_with_the_same_bits(
+    digits: Split, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = make_rich(digits, **RICH_RUNS[name]).fit(Diary())
+    if "stopped" in name:
+        assert 3 < whole.progress.epoch < 8
+        stopping = whole.callbacks.early_stopping
+        assert stopping is not None
+        assert stopping.is_stopped
+        assert stopping.is_restored
+        assert stopping.best_epoch + 1 < whole.progress.epoch
+
+    monkeypatch.setattr(loop, "PIECE_DURATION_S", 0.0)  # each piece is one of nine steps
+    state, run = None, make_rich(digits, **RICH_RUNS[name])
+    for pieces in (4, 23, None):  # in an epoch, and after a later one
+        if state is not None:
+            run = make_rich(digits, **RICH_RUNS[name])
+            run.restore(through_a_file(tmp_path / "run.h5", state))
+        state = run.fit(Diary(stop_after_pieces=pieces))
+
+    assert_same_run(state, whole)
+
+
+def test_a_run_that_ended_with_its_best_weights_goes_on_from_its_last_ones(
+    digits: Split, tmp_path: Path
+) -> None:
+    settings = {**RICH_RUNS["adam, stopped early"], "early_stopping": {"patience": 3}}
+    settings["optimizer"] = {"name": "adam", "learning_rate": 0.03}  # so that it gets worse
+    whole = make_rich(digits, epochs=6, **settings).fit(Diary())
+    ended = make_rich(digits, epochs=4, **settings).fit(Diary())
+    assert ended.callbacks.early_stopping is not None
+    assert ended.callbacks.early_stopping.is_restored
+    extended = make_rich(digits, epochs=6, **settings)
+    extended.restore(through_a_file(tmp_path / "run.h5", ended))
+    assert_same_run(extended.fit(Diary()), whole)
+
+
+def test_a_run_that_was_stopped_early_stays_so_until_it_is_asked_for_more(digits: Split) -> None:
+    settings = RICH_RUNS["adam, stopped early"]
+    ended = make_rich(digits, **settings).fit(Diary())
+    again = make_rich(digits, **settings)
+    again.restore(ended)
+    assert_same_run(again.fit(Diary()), ended)
+
+    more = make_rich(digits, epochs=ended.progress.epoch + 1, **settings)
+    more.restore(ended.without_stop())
+    assert more.fit(Diary()).progress.epoch == ended.progress.epoch + 1
+
+
+def test_weights_that_callbacks_kept_of_another_network_are_refused(digits: Split) -> None:
+    ended = make_rich(digits, **RICH_RUNS["adam, stopped early"]).fit(Diary())
+    wrong = replace(ended, callbacks=replace(ended.callbacks, weights=ended.callbacks.weights[1:]))
+    with pytest.raises(ValueError, match="expected"):
+        make_rich(digits, **RICH_RUNS["adam, stopped early"]).restore(wrong)
 
 
 def test_seeds_decide_weights_and_orders(digits: Split) -> None:

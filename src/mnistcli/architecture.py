@@ -96,7 +96,8 @@ def _plan_hidden(model: MlpModel, names: _Names) -> Iterator[Layer]:
     """List the hidden layers, each followed by its dropout where it has one."""
     for hidden in model.hidden:
         name = hidden.name or names.take("dense")
-        yield Dense(name, hidden.units, hidden.activation or model.activation)
+        activation = hidden.activation or model.activation
+        yield Dense(name, hidden.units, activation, l1=model.l1, l2=model.l2)
         rate = model.dropout if hidden.dropout is None else hidden.dropout
         if rate > 0:
             yield Dropout(names.take("dropout"), rate)
@@ -117,6 +118,7 @@ def plan_architecture(model: Model, image_shape: Shape, class_count: int) -> Arc
     if not isinstance(model, SoftmaxModel):
         layers.extend(_plan_hidden(model, names))
     units = 1 if class_count == 2 else class_count
-    layers.append(Dense(names.take("dense"), units, model.output_activation))
+    name = names.take("dense")
+    layers.append(Dense(name, units, model.output_activation, l1=model.l1, l2=model.l2))
     input_shape = image_shape if model.flatten else (math.prod(image_shape),)
     return Architecture(input_shape, tuple(layers))

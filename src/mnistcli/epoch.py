@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mnistcli.config.models import TrainingConfig
+from mnistcli.config.optimization import ClassWeight
 from mnistcli.datasets.dataset import Split
 from mnistcli.network import encode_labels
 from mnistcli.preprocessing import Preprocessing
@@ -35,6 +36,7 @@ class _ResidentData:
         preprocessing: Preprocessing,
         loss: str,
         batch_size: int,
+        class_weights: NDArray[np.float32] | None = None,
     ) -> None:
         shape = (len(split), *network.input_shape[1:])
         self.images = tf.constant(split.images.reshape(shape))
@@ -44,11 +46,12 @@ class _ResidentData:
         self._preprocessing = preprocessing
         self._loss = loss
         self._units = int(network.output_shape[-1])
+        self._class_weights = None if class_weights is None else tf.constant(class_weights)
 
     def cut(
         self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return `size` rows from `start` on as network input and encoded labels."""
+    ) -> tuple[tf.Tensor, ...]:
+        """Return `size` rows from `start` on: network input, encoded labels, weights if any."""
         rest = [0] * (len(images.shape) - 1)
         rows = tf.slice(images, [start, *rest], [size, *images.shape[1:]])
         inputs = tf.cast(rows, tf.float32)
@@ -56,7 +59,11 @@ class _ResidentData:
             inputs -= np.float32(self._preprocessing.offset)
         if self._preprocessing.scale != 1:
             inputs /= np.float32(self._preprocessing.scale)
-        return inputs, encode_labels(tf.slice(labels, [start], [size]), self._loss, self._units)
+        classes = tf.slice(labels, [start], [size])
+        encoded = encode_labels(classes, self._loss, self._units)
+        if self._class_weights is None:
+            return inputs, encoded
+        return inputs, encoded, tf.gather(self._class_weights, tf.cast(classes, tf.int32))
 
 
 class TrainingEpoch:
@@ -69,7 +76,8 @@ class TrainingEpoch:
         network: compiled, its optimizer and metric variables built.
         split: the training set, uint8.
         preprocessing: applied to each batch inside the program.
-        training: batch size, loss (which decides the form of the labels), shuffling and seed.
+        training: batch size, loss (which decides the form of the labels), class weights,
+            shuffling and seed.
     """
 
     def __init__(
@@ -81,7 +89,12 @@ class TrainingEpoch:
     ) -> None:
         self._network, self._training = network, training
         self._data = _ResidentData(
-            network, split, preprocessing, training.loss, training.batch_size
+            network,
+            split,
+            preprocessing,
+            training.loss,
+            training.batch_size,
+            weigh_classes(training.class_weight, split, int(network.output_shape[-1])),
         )
         self._rows: _Rows = self._data.images, self._data.labels
         self._background = ThreadPoolExecutor(1, "gather")
@@ -151,6 +164,20 @@ class TrainingEpoch:
             tf.while_loop(lambda i: i < hi, step, [lo], parallel_iterations=1)
 
         return train
+
+
+def weigh_classes(weights: ClassWeight, split: Split, units: int) -> NDArray[np.float32] | None:
+    """Return what each class counts in the loss, float32 [classes]; null where all count 1.
+
+    `balanced` gives a class n / (classes · its examples), as scikit-learn does: every class
+    then weighs as much as any other, and the mean weight of an example is 1.
+    """
+    if weights is None:
+        return None
+    if weights != "balanced":
+        return np.array(weights, np.float32)
+    counts = np.bincount(split.labels, minlength=max(2, units))
+    return (len(split) / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
 def draw_order(seed: int, number: int, count: int) -> NDArray[np.int32]:

@@ -64,7 +64,7 @@ class Score:
 
     Attributes:
         count: number of examples.
-        loss: mean over the examples; not a number where the logits are not.
+        loss: mean over the examples and the weights' penalty; not a number where logits are not.
         accuracy: share of right predictions, 0 to 1.
         per_class: in class order.
         confusion: counts, rows the truth, columns the predictions, both in class order.
@@ -102,6 +102,7 @@ def evaluate_logits(
     head: Activation,
     loss: LossSpec,
     class_names: Sequence[str],
+    penalty: float = 0.0,
 ) -> Score:
     """Return the score of a network's logits.
 
@@ -111,6 +112,7 @@ def evaluate_logits(
         head: the output activation.
         loss: what the network was trained with.
         class_names: one a class, in class order.
+        penalty: what regularization adds to the loss (`mnistcli.regularization`).
 
     Raises:
         DataError: there is nothing to evaluate, or the classes are not the network's.
@@ -119,7 +121,7 @@ def evaluate_logits(
     truth = labels.astype(np.int64)
     with np.errstate(all="ignore"):  # a loss that is not a number says so itself
         predicted = predict_classes(apply_activation(head, logits))
-        mean_loss = _sum_losses(logits, truth, head, loss) / len(logits)
+        mean_loss = _sum_losses(logits, truth, head, loss) / len(logits) + penalty
     confusion = _count_confusion(truth, predicted, len(class_names))
     return Score(
         count=len(logits),

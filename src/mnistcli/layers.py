@@ -47,11 +47,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """units outputs, each a weighted sum of the last axis, then the activation."""
+    """units outputs, each a weighted sum of the last axis, then the activation.
+
+    Attributes:
+        l1: times the sum of the kernel's absolute values, added to the loss.
+        l2: times the sum of the kernel's squares, added to the loss.
+    """
 
     units: int
     activation: Activation = "linear"
     use_bias: bool = True
+    l1: float = 0.0
+    l2: float = 0.0
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Replace the last axis by the units."""

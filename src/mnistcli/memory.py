@@ -10,7 +10,8 @@ import math
 from dataclasses import asdict, dataclass
 
 from mnistcli.architecture import Architecture
-from mnistcli.config.models import Config, Optimizer
+from mnistcli.config.models import Config
+from mnistcli.config.optimization import Optimizer
 from mnistcli.datasets.dataset import DatasetInfo
 from mnistcli.errors import ResourceError
 

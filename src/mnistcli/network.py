@@ -15,6 +15,7 @@ from mnistcli import layers as plan
 from mnistcli.architecture import Architecture
 from mnistcli.config.models import Initializer, Model, TrainingConfig
 from mnistcli.fast_layers import MAX_NARROW_UNITS, Dense, Dropout
+from mnistcli.optimizer import make_loss, make_optimizer, make_regularizer
 from mnistcli.state import Array, LayerState, NamedArray, NetworkState
 
 
@@ -48,7 +49,10 @@ def _make_layer(
                     "bias_initializer": _make_initializer(initialization.bias, seeds[1]),
                 }
             kind = Dense if layer.units <= MAX_NARROW_UNITS else keras.layers.Dense
-            return kind(layer.units, layer.activation, layer.use_bias, name=layer.name, **drawn)
+            return kind(
+                layer.units, layer.activation, layer.use_bias, name=layer.name,
+                kernel_regularizer=make_regularizer(layer.l1, layer.l2), **drawn,
+            )  # fmt: skip
         case plan.Flatten():
             return keras.layers.Flatten(name=layer.name)
         case plan.Dropout():
@@ -111,12 +115,18 @@ def initialize_network(architecture: Architecture, model: Model, seed: int) -> k
     )
 
 
-def compile_network(network: keras.Sequential, training: TrainingConfig) -> None:
-    """Give a network its optimizer, loss and metrics, all variables built."""
-    arguments = training.optimizer.model_dump()
-    name = arguments.pop("name")
-    optimizer = keras.optimizers.get({"class_name": name, "config": arguments})
-    network.compile(optimizer=optimizer, loss=training.loss, metrics=["accuracy"])
+def compile_network(
+    network: keras.Sequential, training: TrainingConfig, step_count: int = 1
+) -> None:
+    """Give a network its optimizer, loss and metrics, all variables built.
+
+    Args:
+        network: to be trained.
+        training: what it is trained with.
+        step_count: steps in an epoch; only schedules ask for it.
+    """
+    optimizer = make_optimizer(training, step_count)
+    network.compile(optimizer=optimizer, loss=make_loss(training), metrics=["accuracy"])
     optimizer.build(network.trainable_variables)
     inputs = tf.zeros((1, *network.input_shape[1:]))
     labels = encode_labels(tf.zeros((1,), tf.int32), training.loss, network.output_shape[-1])
@@ -165,10 +175,10 @@ def _describe_network(network: keras.Sequential) -> str:
 
 def _describe_training(network: keras.Sequential) -> str:
     """Return Keras' JSON of the compile arguments, as its .h5 files hold them."""
-    optimizer = network.optimizer
+    optimizer, loss = network.optimizer, network.loss
     return json.dumps(
         {
-            "loss": network.loss,
+            "loss": loss if isinstance(loss, str) else keras.losses.serialize(loss),
             "loss_weights": None,
             "metrics": ["accuracy"],
             "weighted_metrics": None,

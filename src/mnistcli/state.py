@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,8 @@ class Progress:
     Attributes:
         epoch: epochs completed.
         step: optimizer steps done in the epoch under way; 0 between epochs.
-        history: one value per completed epoch for each of loss, accuracy, val_loss, val_accuracy.
+        history: one value per completed epoch for each of loss, accuracy, val_loss, val_accuracy;
+            for learning_rate too where it changes.
         epoch_durations_s: wall seconds of each completed epoch.
         best_epoch: the epoch (from 1) with the lowest val_loss; 0 before there is one.
     """
@@ -91,8 +92,67 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class StoppingState:
+    """What Keras' EarlyStopping remembers.
+
+    Attributes:
+        best: the best value so far; null before there is one.
+        best_epoch: the epoch that gave it, from 0.
+        wait: epochs since.
+        is_stopped: it has ended the run.
+        is_restored: the run has ended with the best weights in the network.
+    """
+
+    best: float | None = None
+    best_epoch: int = 0
+    wait: int = 0
+    is_stopped: bool = False
+    is_restored: bool = False
+
+
+@dataclass(frozen=True)
+class PlateauState:
+    """What Keras' ReduceLROnPlateau remembers; the learning rate itself is the optimizer's.
+
+    Attributes:
+        best: the best value so far; null before there is one.
+        wait: epochs since.
+        cooldown: epochs to come in which it does nothing.
+    """
+
+    best: float | None = None
+    wait: int = 0
+    cooldown: int = 0
+
+
+@dataclass(frozen=True)
+class CallbackStates:
+    """What the callbacks of a run remember; null for those that it does not have.
+
+    Attributes:
+        early_stopping: counters.
+        reduce_on_plateau: counters.
+        weights: the best epoch's, for early stopping to restore; once it has restored them, the
+            last epoch's, from which the run would go on.
+    """
+
+    early_stopping: StoppingState | None = None
+    reduce_on_plateau: PlateauState | None = None
+    weights: tuple[NamedArray, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunState:
     """A run at one moment, complete enough to go on from it."""
 
     network: NetworkState
     progress: Progress
+    callbacks: CallbackStates = CallbackStates()
+
+    def without_stop(self) -> RunState:
+        """Return the run as one that early stopping has not ended: its patience begins anew."""
+        stopping = self.callbacks.early_stopping
+        if stopping is None or not stopping.is_stopped:
+            return self
+        stopping = replace(stopping, wait=0, is_stopped=False)
+        return replace(self, callbacks=replace(self.callbacks, early_stopping=stopping))

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnistcli.architecture import Architecture
+from mnistcli.callbacks import Callbacks
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.epoch import TrainingEpoch, ValidationEpoch
@@ -98,7 +99,9 @@ class Training:
     ) -> None:
         self._config = config
         self._network = initialize_network(architecture, config.model, config.training.seed)
-        compile_network(self._network, config.training)
+        step_count = math.ceil(len(train) / config.training.batch_size)
+        compile_network(self._network, config.training, step_count)
+        self._callbacks = Callbacks(self._network, config.training)
         self._epoch = TrainingEpoch(self._network, train, preprocessing, config.training)
         self._validation: ValidationEpoch | None = None
         if validation is not None:
@@ -121,17 +124,19 @@ class Training:
     def restore(self, state: RunState, best: RunState | None = None) -> None:
         """Go on from a state; ValueError where it is another network's."""
         restore_state(self._network, state.network)
+        self._callbacks.restore(state.callbacks)
         self._progress, self._best = state.progress, best
 
     def capture(self) -> RunState:
         """Copy the run as it stands."""
-        return RunState(capture_state(self._network), self._progress)
+        return RunState(capture_state(self._network), self._progress, self._callbacks.capture())
 
     def fit(self, observer: Observer) -> RunState:
-        """Train until the config's number of epochs, or until the observer stops it.
+        """Train for the config's number of epochs, unless early stopping or the observer ends it.
 
         The state is handed to the observer first, then after every `checkpoint_every` epochs
-        but at most once in a few seconds, and at the end.
+        but at most once in a few seconds, and at the end: then with the best epoch's weights
+        where early stopping restores them, unless the observer stopped the run.
 
         Raises:
             DivergenceError: the loss or a weight is no longer finite. The last state that was
@@ -140,18 +145,27 @@ class Training:
         observer.on_state(self.capture(), None)
         self._epoch.compile()
         saved_at_s = time.monotonic()
-        while self._progress.epoch < self._config.training.epochs:
+        while self._is_going_on:
             if not self._run_epoch(observer):
                 break
             observer.on_epoch(self._progress)
             due = self._progress.epoch % self._config.training.checkpoint_every == 0
             late = time.monotonic() - saved_at_s >= CHECKPOINT_INTERVAL_S
-            if due and late and self._progress.epoch < self._config.training.epochs:
+            if due and late and self._is_going_on:
                 observer.on_state(self.capture(), self._best)
                 saved_at_s = time.monotonic()
+        else:
+            self._callbacks.end_training()
         final = self.capture()
         observer.on_state(final, self._best)
         return final
+
+    @property
+    def _is_going_on(self) -> bool:
+        """Tell whether another epoch is to come."""
+        return (
+            self._progress.epoch < self._config.training.epochs and not self._callbacks.is_stopped
+        )
 
     def _run_epoch(self, observer: Observer) -> bool:
         """Run the epoch under way to its end; false where the observer stopped it before."""
@@ -170,6 +184,9 @@ class Training:
         self._check_finite(metrics)
         if self._validation is not None:
             metrics |= {f"val_{k}": v for k, v in self._validation.evaluate().items()}
+        training = self._config.training
+        if training.schedule is not None or training.reduce_on_plateau is not None:
+            metrics["learning_rate"] = float(self._network.optimizer.learning_rate)
         self._complete_epoch(metrics, time.perf_counter() - begin_s)
         return True
 
@@ -201,6 +218,7 @@ class Training:
             history=history,
             epoch_durations_s=(*before.epoch_durations_s, duration_s),
         )
+        self._callbacks.end_epoch(before.epoch, metrics)
         if self._chooses and metrics["val_loss"] < min(before.history.get("val_loss", (math.inf,))):
             self._progress = replace(self._progress, best_epoch=self._progress.epoch)
             self._best = self.capture()

@@ -18,6 +18,7 @@ from mnistcli.state import Array
 # Groups of arrays beside the layers', whose names can hold no slash.
 OPTIMIZER_GROUP = "/optimizer"
 HISTORY_GROUP = "/history"
+KEPT_GROUP = "/kept"  # the weights that callbacks keep
 
 _PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
 

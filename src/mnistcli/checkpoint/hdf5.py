@@ -11,7 +11,12 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from mnistcli.checkpoint.contents import HISTORY_GROUP, OPTIMIZER_GROUP, ArrayHeader
+from mnistcli.checkpoint.contents import (
+    HISTORY_GROUP,
+    KEPT_GROUP,
+    OPTIMIZER_GROUP,
+    ArrayHeader,
+)
 from mnistcli.checkpoint.json_values import show
 
 MAX_FILE_BYTES = 2 << 30
@@ -20,6 +25,7 @@ MAX_ATTRIBUTE_BYTES = 16 << 20
 MAX_DEFLATE_RATIO = 1032  # what zlib can reach at the very most
 ALLOWED_FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
 RECORD_GROUP = "mnistcli"
+KEPT_WEIGHTS = f"{RECORD_GROUP}/kept_weights"
 
 
 STRANGE_HINT = "Keras saves no such file: get another from whoever made it"
@@ -131,6 +137,9 @@ def list_arrays(
     if wanted == "all" and isinstance(optimizer := file.get("optimizer_weights"), h5py.Group):
         for name in read_names(optimizer, "weight_names"):
             yield find_array(datasets, f"/optimizer_weights/{name}", OPTIMIZER_GROUP, name)
+    if wanted == "all" and isinstance(kept := file.get(KEPT_WEIGHTS), h5py.Group):
+        for name in read_names(kept, "weight_names"):
+            yield find_array(datasets, f"/{KEPT_WEIGHTS}/{name}", KEPT_GROUP, name)
     prefix = f"/{RECORD_GROUP}/history/"
     for path, dataset in datasets.items():
         if path.startswith(prefix):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from mnistcli.checkpoint.json_values import Settings, show
+from mnistcli.checkpoint.json_values import Settings, is_from_keras, show
 from mnistcli.config.models import MAX_UNITS, Activation
 from mnistcli.layers import (
     ActivationLayer,
@@ -84,12 +84,28 @@ def _take_padding(settings: Settings) -> Padding:
     return cast(Padding, settings.take_choice("padding", get_args(Padding), "valid"))
 
 
+def _take_penalty(settings: Settings) -> tuple[float, float]:
+    """Return a kernel's l1 and l2; 0 for other regularizers: they change no output."""
+    entry = settings.take("kernel_regularizer")
+    if not isinstance(entry, dict) or not is_from_keras(entry):
+        return 0.0, 0.0
+    values = entry.get("config")
+    if entry.get("class_name") not in ("L1", "L2", "L1L2") or not isinstance(values, dict):
+        return 0.0, 0.0
+    l1, l2 = (values.get(key, 0.0) for key in ("l1", "l2"))
+    numbers = (v for v in (l1, l2) if type(v) in (int, float) and 0 <= v <= MAX_FLOAT32)
+    return (float(l1), float(l2)) if len(list(numbers)) == 2 else (0.0, 0.0)
+
+
 def _read_dense(entry: LayerEntry) -> Layer:
+    l1, l2 = _take_penalty(entry.settings)
     return Dense(
         entry.name,
         entry.settings.take_integer("units", 1, MAX_UNITS),
         _take_activation(entry.settings),
         entry.settings.take_bool("use_bias", True),
+        l1,
+        l2,
     )
 
 
@@ -206,7 +222,7 @@ def read_layer(entry: LayerEntry) -> Layer:
         CheckpointError: a setting is missing, out of bounds, or not of the kind that is supported.
     """
     expect_float_dtype(entry.settings)
-    entry.settings.ignore(*INPUT_SHAPE_KEYS, *TRAINING_ONLY)
     layer = _READERS[entry.class_name](entry)
+    entry.settings.ignore(*INPUT_SHAPE_KEYS, *TRAINING_ONLY)
     entry.settings.finish()
     return layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.contents import (
     HISTORY_GROUP,
+    KEPT_GROUP,
     OPTIMIZER_GROUP,
     Contents,
     cut_arrays,
@@ -26,7 +27,15 @@ from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.checkpoint.training_config import parse_training_config
 from mnistcli.errors import CheckpointError
 from mnistcli.evaluation import LossSpec
-from mnistcli.state import Array, LayerState, NamedArray, NetworkState, Progress, RunState
+from mnistcli.state import (
+    Array,
+    CallbackStates,
+    LayerState,
+    NamedArray,
+    NetworkState,
+    Progress,
+    RunState,
+)
 
 Unsealed = Literal["foreign", "ours"]
 _TAKEN_FOR = {"foreign": "treated as a foreign file", "ours": "taken as it is by --force"}
@@ -86,6 +95,7 @@ def interpret_checkpoint(path: Path, parsed: Parsed, unsealed: Unsealed = "forei
     architecture = parse_model_config(contents.model_config, where)
     history = groups.pop(HISTORY_GROUP, {})
     optimizer = groups.pop(OPTIMIZER_GROUP, {})
+    kept = groups.pop(KEPT_GROUP, {})
     layers: tuple[LayerState, ...] = ()
     if parsed.wanted != "none":
         layers = tuple(_match_arrays(architecture, groups, where))
@@ -102,7 +112,14 @@ def interpret_checkpoint(path: Path, parsed: Parsed, unsealed: Unsealed = "forei
     progress = _read_progress(record, history, where) if record else Progress()
     state = None
     if record is not None and parsed.wanted == "all":
-        state = _join_state(contents, record, progress, layers, optimizer)
+        callbacks = CallbackStates(
+            record.early_stopping,
+            record.reduce_on_plateau,
+            tuple(_read_weight(name, values, where) for name, values in kept.items()),
+        )
+        state = replace(
+            _join_state(contents, record, progress, layers, optimizer), callbacks=callbacks
+        )
     return Checkpoint(
         path=path,
         architecture=architecture,

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 from mnistcli.config.models import Config, DatasetName
 from mnistcli.datasets.dataset import Identity
 from mnistcli.preprocessing import Preprocessing
+from mnistcli.state import PlateauState, StoppingState
 
 DURATIONS = "epoch_duration_s"  # stands among the histories: wall seconds of each epoch
 
@@ -83,6 +84,8 @@ class Record(_Part):
         preprocessing: the pair that new inputs need too.
         progress: how far it has come.
         running: random generators and metric sums.
+        early_stopping: what it remembers; null where the run has none.
+        reduce_on_plateau: likewise.
         environment: versions, processor, threads.
         init_from: the checkpoint that gave the first weights; null for none.
         init_weights_sha256: of those weights' bytes; null for none.
@@ -96,6 +99,8 @@ class Record(_Part):
     preprocessing: Preprocessing
     progress: ProgressRecord
     running: RunningState
+    early_stopping: StoppingState | None = None
+    reduce_on_plateau: PlateauState | None = None
     environment: Environment
     init_from: str | None = None
     init_weights_sha256: str | None = None

@@ -24,7 +24,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mnistcli.checkpoint.hdf5 import RECORD_GROUP
+from mnistcli.checkpoint.hdf5 import KEPT_WEIGHTS, RECORD_GROUP
 from mnistcli.checkpoint.record import DURATIONS, Record
 from mnistcli.checkpoint.seal import add_seal
 from mnistcli.errors import ResourceError
@@ -50,6 +50,8 @@ def compose_checkpoint(state: RunState, record: Record) -> bytes:
         _write_arrays(model.create_group("top_level_model_weights"), ())
         _write_arrays(file.create_group("optimizer_weights"), state.network.optimizer)
         _write_record(file.create_group(RECORD_GROUP), state, record)
+        if state.callbacks.weights:
+            _write_arrays(file.create_group(KEPT_WEIGHTS), state.callbacks.weights)
         file.flush()
         return bytes(file.id.get_file_image())
 

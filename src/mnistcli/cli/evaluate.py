@@ -77,6 +77,7 @@ def evaluate(
 def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
     """Score one checkpoint on a split."""
     from mnistcli.evaluation import LossSpec, evaluate_logits
+    from mnistcli.regularization import compute_penalty
     from mnistcli.results import ClassResult, EvaluationResult
 
     checkpoint = model.checkpoint
@@ -87,6 +88,7 @@ def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
         checkpoint.architecture.head,
         checkpoint.loss or LossSpec("sparse_categorical_crossentropy"),
         model.class_names,
+        compute_penalty(checkpoint.architecture, checkpoint.weights),
     )
     return EvaluationResult(
         checkpoint=str(checkpoint.path),

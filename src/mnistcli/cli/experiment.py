@@ -16,11 +16,12 @@ from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display
 from mnistcli.console.streams import Output
-from mnistcli.console.tables import render_train
+from mnistcli.console.tables import render_stopping, render_train
 from mnistcli.environment import describe_environment
 from mnistcli.errors import DivergenceError
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
 from mnistcli.inference import run_network
+from mnistcli.regularization import compute_penalty
 from mnistcli.results import DatasetResult, EpochResult, SecondsResult, TestResult, TrainResult
 from mnistcli.state import Progress, RunState
 
@@ -62,6 +63,8 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
     if stop.received is not None:
         _note_interruption(plan, request, state)
         return stop.received
+    if state.callbacks.early_stopping is not None:
+        console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
     result = keeper.finish(state)
     _show_result(result, plan, request, console)
     if console.is_closed:
@@ -138,9 +141,11 @@ class _Keeper:
         logits = run_network(
             plan.architecture, state.network.weights, test.images, plan.preprocessing
         )
-        loss = LossSpec(plan.config.training.loss)
+        training, head = plan.config.training, plan.architecture.head
+        loss = LossSpec(training.loss, label_smoothing=training.label_smoothing)
+        penalty = compute_penalty(plan.architecture, state.network.weights)
         names = plan.dataset.info.class_names
-        return evaluate_logits(logits, test.labels, plan.architecture.head, loss, names)
+        return evaluate_logits(logits, test.labels, head, loss, names, penalty)
 
     def _elapsed_s(self) -> float:
         """Wall time spent on the run, earlier parts of a resumed one included."""
@@ -164,6 +169,8 @@ class _Keeper:
                 generators={a.name: tuple(a.values.tolist()) for a in network.generators},
                 metrics={a.name: float(a.values) for a in network.metrics},
             ),
+            early_stopping=state.callbacks.early_stopping,
+            reduce_on_plateau=state.callbacks.reduce_on_plateau,
             environment=self._environment,
             init_from=plan.init_from,
             init_weights_sha256=plan.init_weights_sha256,

@@ -85,7 +85,7 @@ def load_request(request: Request, console: Output) -> LoadedConfig:
 
 def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Plan:
     """Plan a run from a config."""
-    config = load_request(request, console).config
+    config = load_request(request, console).config.with_lengths()
     chooses = config.dataset.validation not in (0.0, "test")
     output = None
     if request.output is not None:
@@ -191,6 +191,8 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
     environment = describe_environment(record.environment.threads)
     if differences := list_differences(record.environment, environment):
         console.warn(f"cannot promise the same bits: {', '.join(differences)}")
+    if request.more is not None or request.flags.get("--epochs", ("", None))[1] is not None:
+        checkpoint = replace(checkpoint, state=checkpoint.state.without_stop())
     return replace(
         plan,
         start=checkpoint,

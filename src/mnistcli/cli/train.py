@@ -9,7 +9,8 @@ import typer
 
 from mnistcli.cli.choices import describe, list_choices, list_members
 from mnistcli.cli.options import DataDir, Debug, Json, Jsonl, Quiet, count_from
-from mnistcli.config.models import DatasetConfig, MlpModel, Model, Optimizer, TrainingConfig
+from mnistcli.config.models import DatasetConfig, MlpModel, Model, TrainingConfig
+from mnistcli.config.optimization import Optimizer
 
 EXAMPLES = """
 mnistcli train

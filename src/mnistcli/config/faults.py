@@ -80,6 +80,8 @@ def find_nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that is spelt most like a word; null where none is close."""
     from difflib import get_close_matches
 
+    if len(word) < 2:  # like any short one
+        return None
     by_lower = {candidate.lower(): candidate for candidate in candidates}
     near = get_close_matches(word.lower()[:64], by_lower, n=1, cutoff=0.6)
     return by_lower[near[0]] if near else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import ValidationError
@@ -65,6 +65,8 @@ def _wrong_value(path: KeyPath, slot: Slot, value: object) -> Fault:
 def _wrong_tag(path: KeyPath, slot: Slot, value: Any) -> Fault:
     """The word that chooses a model is none of its choices."""
     key = slot.tag_key or ""
+    if isinstance(value, dict) and key not in value:
+        return Fault(path, f"the key {key} is missing", f"give it {_one_of(slot.tags)}")
     tag = value.get(key) if isinstance(value, dict) else value
     what = f"expected {_one_of(slot.tags)}, received {format_value(tag)}"
     return Fault((*path, key), what, _suggest_choice(tag, slot.tags))
@@ -106,15 +108,24 @@ def expectation(slot: Slot) -> str:
     """Say what a slot takes: `a whole number from 1 to 65536`."""
     if slot.models:
         return _expect_mapping(slot)
-    if slot.item:
-        low = next(m.min_length for m in slot.metadata if isinstance(m, MinLen))
-        high = next(m.max_length for m in slot.metadata if isinstance(m, MaxLen))
-        return f"a list of {low} to {high} entries"
     return _expect_scalar(slot.annotation, slot.metadata)
+
+
+def _expect_list(metadata: Iterable[Any]) -> str:
+    """How many entries a list has."""
+    metadata = tuple(metadata)
+    low = next(m.min_length for m in metadata if isinstance(m, MinLen))
+    high = next(m.max_length for m in metadata if isinstance(m, MaxLen))
+    return f"a list of {low} to {high} entries"
 
 
 def _expect_mapping(slot: Slot) -> str:
     """A block's keys, and what may stand for the whole block."""
+    return f"{_expect_block(slot)}, or null" if slot.is_nullable else _expect_block(slot)
+
+
+def _expect_block(slot: Slot) -> str:
+    """A block's keys, or the word that chooses them."""
     if slot.tag_key:
         block, words = f"a mapping with the key {slot.tag_key}", _one_of(slot.tags)
         return f"{words}, or {block}" if slot.shorthand_key else f"{block}: {words}"
@@ -125,12 +136,14 @@ def _expect_mapping(slot: Slot) -> str:
 
 
 def _expect_scalar(annotation: Any, metadata: Iterable[Any]) -> str:
-    """A number's range, a word's choices."""
+    """A number's range, a word's choices, a list's length."""
     if is_union(annotation):
         parts = [split_annotation(part) for part in get_args(annotation)]
         return ", or ".join(_expect_scalar(part, (*more, *metadata)) for part, more in parts)
     if is_literal(annotation):
         return _one_of(get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return _expect_list(metadata)
     names = {bool: "true or false", type(None): "null", int: "a whole number", float: "a number"}
     pattern = next((p for m in metadata if (p := getattr(m, "pattern", None))), None)
     text = f"text that matches {pattern}" if pattern else "text"

@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from mnistcli.config.optimization import (
+    ClassWeight,
+    Clip,
+    Cosine,
+    EarlyStopping,
+    Optimizer,
+    ReduceOnPlateau,
+    Schedule,
+    Sgd,
+)
+from mnistcli.config.strict import StrictModel, name_to_mapping
 
 DatasetName = Literal["mnist", "cifar10", "synthetic", "xor", "auto"]
 Normalization = Literal["unit", "standard", "none"]
@@ -28,29 +40,11 @@ MAX_UNITS = 65_536
 MAX_HIDDEN_LAYERS = 64
 MAX_SEED = 2**32 - 1
 
-LearningRate = Annotated[
-    float, Field(gt=0, le=1e6, description="Size of the optimizer's step, above 0.")
-]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
-Epsilon = Annotated[float, Field(gt=0, le=1, description="Keeps divisions away from 0.")]
+Penalty = Annotated[float, Field(ge=0, le=1e6)]
 WeightBound = Annotated[float, Field(ge=-1e6, le=1e6)]
-WeightDecay = Annotated[
-    float | None, Field(ge=0, le=1, description="Decoupled weight decay; null: none.")
-]
 DropoutRate = Annotated[
     float, Field(ge=0, lt=1, description="Share of a layer's outputs dropped in training.")
 ]
-
-
-class StrictModel(BaseModel):
-    """A frozen record that knows no other keys and converts nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def _name_to_mapping(value: Any) -> Any:
-    """Let `adam` stand for `{name: adam}`."""
-    return {"name": value} if isinstance(value, str) else value
 
 
 def _units_to_mapping(value: Any) -> Any:
@@ -104,7 +98,7 @@ class NamedInitializer(StrictModel):
 
 Initializer = Annotated[
     Annotated[NamedInitializer | RandomNormal | RandomUniform, Field(discriminator="name")],
-    BeforeValidator(_name_to_mapping),
+    BeforeValidator(name_to_mapping),
 ]
 
 
@@ -136,6 +130,8 @@ class _Model(StrictModel):
     bias_initializer: Initializer = Field(
         NamedInitializer(name="zeros"), description="How biases are drawn."
     )
+    l1: Penalty = Field(0.0, description="Times the sum of all kernels' sizes, added to the loss.")
+    l2: Penalty = Field(0.0, description="Times the sum of all kernels' squares, added likewise.")
 
 
 class SoftmaxModel(_Model):
@@ -164,63 +160,6 @@ class MlpModel(_Model):
 Model = Annotated[SoftmaxModel | MlpModel, Field(discriminator="type")]
 
 
-class Sgd(StrictModel):
-    """Stochastic gradient descent."""
-
-    name: Literal["sgd"]
-    learning_rate: LearningRate = 0.01
-    momentum: Momentum = 0.0
-    nesterov: bool = False
-    weight_decay: WeightDecay = None
-
-
-class Rmsprop(StrictModel):
-    """RMSprop."""
-
-    name: Literal["rmsprop"]
-    learning_rate: LearningRate = 0.001
-    rho: Momentum = 0.9
-    momentum: Momentum = 0.0
-    epsilon: Epsilon = 1e-7
-    weight_decay: WeightDecay = None
-
-
-class _Adaptive(StrictModel):
-    """What the Adam family has in common."""
-
-    learning_rate: LearningRate = 0.001
-    beta_1: Momentum = 0.9
-    beta_2: Momentum = 0.999
-    epsilon: Epsilon = 1e-7
-
-
-class Adam(_Adaptive):
-    """Adam."""
-
-    name: Literal["adam"]
-    weight_decay: WeightDecay = None
-
-
-class Nadam(_Adaptive):
-    """Adam with Nesterov momentum."""
-
-    name: Literal["nadam"]
-    weight_decay: WeightDecay = None
-
-
-class AdamW(_Adaptive):
-    """Adam with decoupled weight decay."""
-
-    name: Literal["adamw"]
-    weight_decay: WeightDecay = 0.004
-
-
-Optimizer = Annotated[
-    Annotated[Sgd | Rmsprop | Adam | Nadam | AdamW, Field(discriminator="name")],
-    BeforeValidator(_name_to_mapping),
-]
-
-
 class TrainingConfig(StrictModel):
     """How the network is fitted."""
 
@@ -239,6 +178,20 @@ class TrainingConfig(StrictModel):
     checkpoint_every: int = Field(
         1, ge=1, le=1_000_000, description="Epochs between checkpoints, seconds apart at least."
     )
+    schedule: Schedule = Field(None, description="How the learning rate changes; null: it stays.")
+    reduce_on_plateau: ReduceOnPlateau | None = Field(
+        None, description="Lower the learning rate where a metric gets no better; null: never."
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None, description="End the run where the validation set gains nothing more; null: never."
+    )
+    clip: Clip | None = Field(None, description="Bound the gradients; null: as they are.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each label that is spread over all classes."
+    )
+    class_weight: ClassWeight = Field(
+        None, description="Weight of each class in the loss, or balanced; null: all alike."
+    )
 
 
 class Config(StrictModel):
@@ -247,3 +200,12 @@ class Config(StrictModel):
     dataset: DatasetConfig = DatasetConfig()
     model: Model = SoftmaxModel()
     training: TrainingConfig = TrainingConfig()
+
+    def with_lengths(self) -> Config:
+        """Write down the length of a schedule that is as long as the run, which may grow."""
+        schedule = self.training.schedule
+        if not isinstance(schedule, Cosine) or schedule.epochs is not None:
+            return self
+        schedule = schedule.model_copy(update={"epochs": float(self.training.epochs)})
+        training = self.training.model_copy(update={"schedule": schedule})
+        return self.model_copy(update={"training": training})

@@ -152,18 +152,20 @@ def _change_kind(assignment: Assignment, base: Config, result: Overridden) -> No
     outer: Any = result.values
     for part in blocks:
         outer = outer[part]
-    old, slot = outer[key], find_slot(path)
+    old, slot = outer[key] or {}, find_slot(path)
     assert slot is not None
     assert slot.tag_key is not None
-    if tag == old[slot.tag_key]:
+    if tag == old.get(slot.tag_key):
         return
     model = slot.find_model(tag)
     if model is None:
         outer[key] = {**old, slot.tag_key: tag}
         return
-    fresh = model.model_validate({slot.tag_key: tag}).model_dump(mode="json")
+    fresh = model.model_construct(None, **{slot.tag_key: tag}).model_dump(mode="json")
     kept = {} if path == _OPTIMIZER else {key: old[key] for key in old if key in fresh}
     outer[key] = {**fresh, **kept, slot.tag_key: tag}
+    if not old:
+        return
     written = _list_written(base, path)
     lost = [key for key in old if key in written and key not in (*kept, slot.tag_key)]
     result.notices += _describe_change(path, str(tag), old[slot.tag_key], lost, fresh, result)
@@ -203,9 +205,17 @@ def _assign(values: dict[str, Any], assignment: Assignment) -> Problem | None:
         if not _has_place(here, part):
             return _misplaced(here, assignment, depth)
         if depth < len(blocks):
-            here = here.setdefault(part, {}) if isinstance(here, dict) else here[part]
+            here = _enter(here, assignment.path[: depth + 1])
     here[last] = assignment.value
     return None
+
+
+def _enter(here: Any, path: KeyPath) -> Any:
+    """Go into a block, making one that is not there yet or switched off by null."""
+    part, slot = path[-1], find_slot(path)
+    if isinstance(here, dict) and here.get(part) is None and (slot is None or slot.models):
+        here[part] = {}
+    return here[part]
 
 
 def _has_place(here: object, part: str | int) -> bool:

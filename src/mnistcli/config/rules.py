@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from mnistcli.config.faults import Fault, KeyPath
-from mnistcli.config.models import Config, MlpModel, RandomUniform, Sgd
+from mnistcli.config.models import Config, MlpModel, RandomUniform
+from mnistcli.config.optimization import Clip, Cosine, Piecewise, Sgd
 
 _NAME: KeyPath = ("dataset", "name")
 _NORMALIZATION: KeyPath = ("dataset", "normalization")
@@ -17,6 +19,12 @@ _FLATTEN: KeyPath = ("model", "flatten")
 _HIDDEN: KeyPath = ("model", "hidden")
 _LOSS: KeyPath = ("training", "loss")
 _OPTIMIZER: KeyPath = ("training", "optimizer")
+_SCHEDULE: KeyPath = ("training", "schedule")
+_PLATEAU: KeyPath = ("training", "reduce_on_plateau")
+_STOPPING: KeyPath = ("training", "early_stopping")
+_CLIP: KeyPath = ("training", "clip")
+_SMOOTHING: KeyPath = ("training", "label_smoothing")
+_CLASS_WEIGHT: KeyPath = ("training", "class_weight")
 
 _AUTOMATIC_NAME = re.compile(r"(flatten|dense|dropout|input_layer)(_\d+)?")
 _RESERVED_GROUP = "top_level_model_weights"  # where Keras' HDF5 format keeps layer-less weights
@@ -24,7 +32,10 @@ _RESERVED_GROUP = "top_level_model_weights"  # where Keras' HDF5 format keeps la
 
 def check_rules(config: Config) -> list[Fault]:
     """Return what is wrong with keys that are each legal alone; nothing where all fit."""
-    rules = (_check_xor, _check_head_and_loss, _check_layer_names, _check_nesterov, _check_uniform)
+    rules = (
+        *(_check_xor, _check_head_and_loss, _check_layer_names, _check_nesterov, _check_uniform),
+        *(_check_monitors, _check_schedule, _check_clip, _check_smoothing, _check_class_weight),
+    )
     return [fault for rule in rules for fault in rule(config)]
 
 
@@ -97,6 +108,76 @@ def _fault_of_xor(path: KeyPath, what: str, key: str, choice: str) -> Fault:
     """Whoever asks an image's recipe for xor wants the other recipe."""
     fault = _fault(path, what, key, choice, _NAME)
     return replace(fault, remedy="take its own recipe: mnistcli train xor")
+
+
+def _check_monitors(config: Config) -> Iterator[Fault]:
+    """What decides about training needs a validation set, and must not be the test set."""
+    monitors = (
+        (_STOPPING, config.training.early_stopping),
+        (_PLATEAU, config.training.reduce_on_plateau),
+    )
+    for path, callback in monitors:
+        if callback is None or not callback.monitor.startswith("val_"):
+            continue
+        what = ""
+        if config.dataset.validation == "test":
+            what = "the test set must not decide about training"
+        elif config.dataset.validation == 0:
+            what = f"it monitors {callback.monitor}, and there is no validation set"
+        if what:
+            hint, flag_hint = "set dataset.validation: 0.1, say", "add --validation 0.1, say"
+            yield Fault(path, what, hint, flag_hint, involves=(_VALIDATION,))
+
+
+def _check_schedule(config: Config) -> Iterator[Fault]:
+    """A learning rate has one master, and the parts of its schedule fit each other."""
+    schedule = config.training.schedule
+    if schedule is not None and config.training.reduce_on_plateau is not None:
+        what = "a learning rate that follows a schedule cannot be lowered on a plateau too"
+        yield Fault(_PLATEAU, what, "remove one of the two", involves=(_SCHEDULE,))
+    if isinstance(schedule, Cosine):
+        length = config.training.epochs if schedule.epochs is None else schedule.epochs
+        if schedule.warmup_epochs >= length:
+            path = (*_SCHEDULE, "warmup_epochs")
+            what = f"a rise of {schedule.warmup_epochs:g} epochs fills all {length:g}"
+            involved = ((*_SCHEDULE, "epochs"), ("training", "epochs"))
+            yield Fault(path, what, "make it shorter", involves=involved)
+    if isinstance(schedule, Piecewise):
+        boundaries, factors = schedule.boundaries, schedule.factors
+        if any(a >= b for a, b in itertools.pairwise(boundaries)):
+            yield Fault((*_SCHEDULE, "boundaries"), "they do not rise", "put them in order")
+        if len(boundaries) != len(factors):
+            what = f"{len(factors)} for {len(boundaries)} boundaries"
+            path, other = (*_SCHEDULE, "factors"), (*_SCHEDULE, "boundaries")
+            yield Fault(path, what, "give one a boundary", involves=(other,))
+
+
+def _check_clip(config: Config) -> Iterator[Fault]:
+    """Keras knows one bound at a time."""
+    clip = config.training.clip
+    if clip is not None and len(clip.model_dump(exclude_none=True)) != 1:
+        kinds = ", ".join(Clip.model_fields)
+        involved = tuple((*_CLIP, kind) for kind in Clip.model_fields)
+        what, hint = f"expected exactly one of {kinds}", "write clip: {norm: 1.0}, say"
+        yield Fault(_CLIP, what, hint, involves=involved)
+
+
+def _check_smoothing(config: Config) -> Iterator[Fault]:
+    """Keras' other losses have no such setting."""
+    losses = ("categorical_crossentropy", "binary_crossentropy")
+    if config.training.label_smoothing > 0 and config.training.loss not in losses:
+        what = f"{config.training.loss} has no label smoothing"
+        choice = losses[config.dataset.name == "xor"]
+        hint = f"set training.loss: {choice}"
+        yield Fault(_SMOOTHING, what, hint, f"add --set training.loss={choice}", involves=(_LOSS,))
+
+
+def _check_class_weight(config: Config) -> Iterator[Fault]:
+    """Every class needs its weight."""
+    weights, count = config.training.class_weight, 2 if config.dataset.name == "xor" else 10
+    if isinstance(weights, tuple) and len(weights) != count:
+        what = f"{config.dataset.name} has {count} classes, received {len(weights)} weights"
+        yield Fault(_CLASS_WEIGHT, what, f"give {count}, or balanced", involves=(_NAME,))
 
 
 def _fault(path: KeyPath, what: str, key: str, choice: str, involved: KeyPath) -> Fault:

@@ -39,6 +39,11 @@ class Slot:
         choices = get_args(self.annotation) if is_union(self.annotation) else (self.annotation,)
         return tuple(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
 
+    @property
+    def is_nullable(self) -> bool:
+        """Tell whether null may stand here."""
+        return is_union(self.annotation) and type(None) in get_args(self.annotation)
+
     @cached_property
     def item(self) -> Slot | None:
         """What one entry of a list is; null where this is no list."""
@@ -146,7 +151,7 @@ def write_out(value: object, slot: Slot = ROOT) -> object:
         return [write_out(entry, slot.item) for entry in value]
     if not isinstance(value, dict) or not slot.models:
         return value
-    if slot.tag_key and slot.tag_key not in value:
+    if slot.tag_key and slot.tag_key not in value and slot.default is not None:
         value = {slot.tag_key: getattr(slot.default, slot.tag_key), **value}
     model = slot.find_model(value.get(slot.tag_key))
     fields = model.model_fields if model else {}

@@ -26,7 +26,8 @@ class EpochDisplay(Protocol):
 
 def format_metrics(metrics: dict[str, float]) -> str:
     """Write metrics the way people compare them: `loss 0.3832  accuracy 0.8959`."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    digits = {"learning_rate": ".3g"}  # which may be far below 1
+    return "  ".join(f"{name} {value:{digits.get(name, '.4f')}}" for name, value in metrics.items())
 
 
 class SilentEpochs:

@@ -23,6 +23,7 @@ from mnistcli.results import (
     WeightResult,
     WeightsSummaryResult,
 )
+from mnistcli.state import StoppingState
 
 
 def _make_table(*columns: str, left: int = 1) -> Table:
@@ -36,6 +37,13 @@ def _make_table(*columns: str, left: int = 1) -> Table:
 def _format_ratio(value: float | None) -> str:
     """Write a ratio with four digits; a dash where there is none."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def render_stopping(state: StoppingState, epochs: int) -> str:
+    """Say in one line what early stopping did to a run of so many epochs."""
+    ended = f"ended the run after {epochs} epochs" if state.is_stopped else "had no reason to stop"
+    kept = f"; the weights are those of epoch {state.best_epoch + 1}" if state.is_restored else ""
+    return f"early stopping {ended}{kept}"
 
 
 def render_train(result: TrainResult) -> str:
