@@ -133,7 +133,10 @@ def edit(change: Callable[[h5py.File], object]) -> Prepare:
 
 FLAGS: list[Row] = [
     # commands, flags and arguments
-    ("xyz", 2, "xyz: no such command. Choose one of train, evaluate, predict, summary"),
+    (
+        "xyz", 2,
+        "xyz: no such command. Choose one of train, evaluate, predict, summary, reproduce, doctor",
+    ),
     ("--verson", 2, "--verson: no such flag. Did you mean --version?"),
     ("train --bogus", 2, "--bogus: no such flag. See mnistcli train --help"),
     ("predict", 2, "MODEL.h5: missing. See mnistcli predict --help"),
