@@ -133,7 +133,10 @@ def edit(change: Callable[[h5py.File], object]) -> Prepare:
 
 FLAGS: list[Row] = [
     # commands, flags and arguments
-    ("xyz", 2, "xyz: no such command. Choose one of train, evaluate, predict, summary, reproduce, doctor"),
+    (
+        "xyz", 2,
+        "xyz: no such command. Choose one of train, evaluate, predict, summary, reproduce, doctor",
+    ),
     ("--verson", 2, "--verson: no such flag. Did you mean --version?"),
     ("train --bogus", 2, "--bogus: no such flag. See mnistcli train --help"),
     ("predict", 2, "MODEL.h5: missing. See mnistcli predict --help"),
@@ -170,7 +173,7 @@ FLAGS: list[Row] = [
     ("train --validation 1", 2, "--validation: dataset.validation: expected a number from 0 to below 1, or test, received 1"),
     ("train --seed 4294967296", 2, "--seed: training.seed: expected a whole number from 0 to 4294967295, received 4294967296"),
     ("train mnist-mlp --hidden 64,0", 2, "--hidden: model.hidden.1.units: expected a whole number from 1 to 65536, received 0"),
-    ("train --set training=3", 2, "--set: training: expected a mapping with keys among epochs, batch_size, optimizer, loss, shuffle, seed, checkpoint_every, received 3"),
+    ("train --set training=3", 2, "--set: training: expected a mapping with keys among epochs, batch_size, optimizer, loss, shuffle, seed, checkpoint_every, schedule, reduce_on_plateau, early_stopping, clip, label_smoothing, class_weight, received 3"),
     ("train --set training.optimzer.name=adam", 2, "--set: training.optimzer: unknown key. Did you mean training.optimizer?"),
     ("train --set model.dropout=[", 2, "--set model.dropout:2:1: not valid YAML: did not find expected node content. Check the indentation, brackets and quotes up to here"),
     ("evaluate model.h5 --split valid", 2, "--split: unknown name 'valid'. Did you mean validation?"),
@@ -233,7 +236,7 @@ CONFIGS: list[Row] = [
     config("training: {epochs: 3", ":2:1: not valid YAML: did not find expected ',' or '}' (while parsing a flow mapping from line 1). Check the indentation, brackets and quotes up to here"),
     config("training:\n  epochs: 3\n  epochs: 4\n", ":3:3: training.epochs: key given twice, first on line 2. Remove one of them"),
     config("training: {epochs: '3'}", ":1:20: training.epochs: expected a whole number from 1 to 1000000, received '3'. Write 3 without quotes"),
-    config("training: [1]", ":1:11: training: expected a mapping with keys among epochs, batch_size, optimizer, loss, shuffle, seed, checkpoint_every, received a list of 1"),
+    config("training: [1]", ":1:11: training: expected a mapping with keys among epochs, batch_size, optimizer, loss, shuffle, seed, checkpoint_every, schedule, reduce_on_plateau, early_stopping, clip, label_smoothing, class_weight, received a list of 1"),
     config("model: {type: mlp, hidden: [1000000]}", ":1:29: model.hidden.0: expected a whole number from 1 to 65536, received 1000000"),
     config("training: {optimizer: {name: adam, momentum: 0.9}}", ":1:36: training.optimizer.momentum: adam has no momentum. Set training.optimizer.name: sgd or rmsprop, or remove it"),
     config("training: {loss: binary_crossentropy}", ":1:18: training.loss: binary_crossentropy does not match softmax outputs. Set training.loss: categorical_crossentropy, or model.output_activation: sigmoid"),

@@ -73,7 +73,7 @@ def test_other_bits_are_exit_3_with_the_array_and_the_distance(run: Run, train_o
     assert ended.code == 3
     first, *table = filter(None, ended.out.splitlines())
     assert first == "model.h5, 1 epoch: other bits in 1 of 6 arrays"
-    assert table[-1].split() == ["dense/bias", "10", "1", "0.5"]
+    assert table[-1].split() == ["sequential/dense/bias", "10", "1", "0.5"]
     assert (
         drop_warnings(ended)
         .splitlines()[-1]
@@ -87,7 +87,7 @@ def test_other_bits_are_exit_3_with_the_array_and_the_distance(run: Run, train_o
     assert (answered.json["same"], answered.json["arrays"]) == (False, 6)
     [difference] = answered.json["differences"]
     assert difference == {
-        "name": "dense/bias", "size": 10, "differing": 1,
+        "name": "sequential/dense/bias", "size": 10, "differing": 1,
         "max_abs_difference": pytest.approx(0.5),
     }  # fmt: skip
 

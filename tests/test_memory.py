@@ -138,8 +138,8 @@ def test_the_estimate_is_near_the_measured_peak(
     command = ["train", "--dataset", "synthetic", *words]
     expected = run(*command, "--dry-run", "--json").json["memory"]["total"]
     ended = subprocess.run(
-        [sys.executable, "-c", PEAK, *command, "--epochs", "2", "-q"],
+        [sys.executable, "-c", PEAK, *command, "--epochs", "1", "-q"],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     peak = int(ended.stdout.splitlines()[-1])
-    assert 0.75 < expected / peak < 1.6, (expected, peak)
+    assert 0.7 < expected / peak < 1.5, (expected, peak)

@@ -205,11 +205,12 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
 def _refuse_resuming(checkpoint: Checkpoint) -> CheckpointError:
     """Say why there is nothing to go on with, and what can be done instead."""
     path = str(checkpoint.path)
-    start = f"start a new run from its weights: mnistcli train CONFIG --init-from {quote(path)}"
+    weights = f"from its weights: mnistcli train CONFIG --init-from {quote(path)}"
     if checkpoint.is_changed:
-        hint = f"go on with it all the same by --force, or {start}"
+        hint = f"go on with it all the same by --force, or start a new run {weights}"
         return CheckpointError(path, CHANGED, hint)
-    return CheckpointError(path, "no run of mnistcli's to go on with", start)
+    what = "no run of mnistcli's to go on with"
+    return CheckpointError(path, what, f"start a new one {weights}")
 
 
 def check_same_data(plan: Plan, record: Record, path: Path) -> None:
