@@ -38,6 +38,7 @@ from mnistcli.checkpoint.writing import replace_checkpoint
 from mnistcli.errors import CheckpointError, ExitCode
 from mnistcli.evaluation import LossSpec
 from mnistcli.inference import compute_logits, compute_probabilities
+from mnistcli.state import CallbackStates
 
 load_backend()
 
@@ -406,9 +407,26 @@ def test_a_record_that_makes_no_sense_is_refused(tmp_path: Path, parts: dict[str
     expect_refusal(path, f"its record of the run is damaged. {AGAIN}")
 
 
+def test_a_run_of_before_there_were_callbacks_is_read_as_one_without(tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    replace_checkpoint(path, *make_run())
+    with h5py.File(path, "r+") as file:
+        record = file["mnistcli"].attrs
+        del record["early_stopping"], record["reduce_on_plateau"]
+        config = json.loads(record["config"])
+        for key in ("schedule", "reduce_on_plateau", "early_stopping", "clip", "class_weight"):
+            del config["training"][key]
+        del config["training"]["label_smoothing"], config["model"]["l1"], config["model"]["l2"]
+        record["config"] = json.dumps(config)
+    seal(path)
+    state = read_checkpoint(path, "all").state
+    assert state is not None
+    assert state.callbacks == CallbackStates()
+
+
 def test_a_record_without_one_of_its_parts_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
-    for name in set(Record.model_fields) - {"format_version", "init_from", "test"}:
+    for name in (key for key, field in Record.model_fields.items() if field.is_required()):
         replace_checkpoint(path, *make_run())
         with h5py.File(path, "r+") as file:
             del file["mnistcli"].attrs[name]

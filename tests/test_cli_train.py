@@ -610,3 +610,25 @@ def test_a_reader_that_leaves_does_not_end_the_training(environment: dict[str, s
     assert finished.progress.epoch == 5
     assert finished.record is not None
     assert finished.record.test is not None
+
+
+def test_a_run_that_early_stopping_ended_says_so_and_goes_on_only_when_asked(run: Run) -> None:
+    settings = [
+        "training.early_stopping={patience: 1, min_delta: 5.0}", "training.optimizer=adam",
+        "training.label_smoothing=0.1", "model.l2=0.01", "training.batch_size=100",
+    ]  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
+    ended = run("train", "--epochs", 9, "--validation", 0.2, *words, "-o", "m.h5")
+    assert ended.code == 0, ended.err
+    assert (
+        "early stopping ended the run after 2 epochs; the weights are those of epoch 1\n"
+        in ended.err
+    )
+    again = run("train", "--resume", "m.h5", "--json").json
+    assert again["epochs"] == 2
+    scored = run("evaluate", "m.h5", "--json").json["results"][0]
+    assert scored["loss"] == again["test"]["loss"]
+    assert scored["accuracy"] == again["test"]["accuracy"]
+    more = run("train", "--resume", "m.h5", "--more", 1, "--json").json
+    assert more["epochs"] == 3
+    assert more["history"]["loss"][:2] == again["history"]["loss"]

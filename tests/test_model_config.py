@@ -89,7 +89,7 @@ def test_keras_2_with_an_input_layer() -> None:
         (28, 28),
         (
             Flatten("flatten"),
-            Dense("dense", 128, "silu"),
+            Dense("dense", 128, "silu", l2=0.001),
             Dropout("dropout", 0.2),
             BatchNormalization("batch_normalization"),
             Dense("dense_1", 10, "softmax"),
