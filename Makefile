@@ -35,10 +35,10 @@ train: $(VENV)/.installed
 	@$(BIN)/mnistcli train --epochs $(EPOCHS) --dataset auto
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest --cov -n logical --dist loadfile
+	@$(BIN)/python -m pytest --cov -n auto --dist loadfile
 
 test-all: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest --cov -n logical --dist loadfile -m 'slow or not slow'
+	@$(BIN)/python -m pytest --cov -n auto --dist loadfile -m 'slow or not slow'
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
