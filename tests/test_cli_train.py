@@ -185,6 +185,12 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(run: Run, tmp_path: 
         "shuffle": False,
         "seed": 4,
         "checkpoint_every": 1,
+        "schedule": None,
+        "reduce_on_plateau": None,
+        "early_stopping": None,
+        "clip": None,
+        "label_smoothing": 0.0,
+        "class_weight": None,
     }  # fmt: skip
 
 

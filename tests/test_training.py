@@ -172,7 +172,12 @@ def through_a_file(path: Path, state: RunState) -> RunState:
     return back
 
 
-@pytest.mark.parametrize("name", RICH_RUNS)
+SLOW_RUNS = ("adamw on a cosine", "nadam in pieces")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW_RUNS else ()) for n in RICH_RUNS]
+)
 def test_a_run_with_callbacks_stopped_again_and_again_ends_with_the_same_bits(
     digits: Split, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
