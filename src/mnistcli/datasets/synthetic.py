@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mnistcli.datasets.dataset import Dataset, DatasetInfo, Identity, Split, SplitName
 from mnistcli.datasets.drawing import FRAME_SIZE, GENERATOR_VERSION, draw_digits
+from mnistcli.datasets.identity import hash_splits
 
 __all__ = ["GENERATOR_VERSION", "INFO", "SEED", "draw_digits", "read_dataset"]
 
@@ -76,10 +77,7 @@ def _identify(splits: dict[SplitName, Split]) -> Identity:
     return Identity(
         name=INFO.name,
         sha256=hashlib.sha256(f"{INFO.name} {generator}".encode()).hexdigest(),
-        arrays={
-            name: hashlib.sha256(array.tobytes()).hexdigest()
-            for name, array in _name_arrays(splits).items()
-        },
+        arrays=hash_splits(splits),
         known_as=f"{INFO.title}, generator {GENERATOR_VERSION}, seed {SEED}",
         location="drawn by mnistcli",
     )
