@@ -10,6 +10,7 @@ import pytest
 import typer.main
 import yaml
 
+from conftest import Run, save_with_keras
 from mnistcli.cli.app import app
 from mnistcli.config import list_recipes
 from mnistcli.config.models import Config
@@ -53,3 +54,34 @@ def test_the_config_shown_is_the_default() -> None:
 
 def test_every_recipe_is_listed() -> None:
     assert [recipe.name for recipe in list_recipes() if f"`{recipe.name}`" not in README] == []
+
+
+STEPS = [
+    (line.removeprefix("$ ").split("#")[0].strip(), shown)
+    for kind, text in BLOCKS
+    if kind == "console"
+    for line, shown in re.findall(r"^(\$ mnistcli .*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
+]
+
+
+def test_every_command_does_what_is_shown_below_it(
+    run: Run, mnist_directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert len(STEPS) >= 8
+    monkeypatch.setenv("MNISTCLI_DATA_DIR", str(mnist_directory))
+    monkeypatch.setenv("COLUMNS", "120")
+    for command, shown in STEPS:
+        if "theirs.h5" in command:
+            write_foreign_checkpoint(tmp_path / "theirs.h5")
+        ended = run(*shlex.split(command)[1:])
+        assert ended.code == 0, (command, ended.err)
+        said = set(re.findall(r"[a-zA-Z]{3,}", ended.out + ended.err))
+        assert set(re.findall(r"[a-zA-Z]{3,}", shown)) - said == set(), command
+
+
+def write_foreign_checkpoint(path: Path) -> None:
+    """Save a softmax regression as a script of Keras' does."""
+    import keras
+
+    layers = [keras.Input((784,)), keras.layers.Dense(10, "softmax")]
+    save_with_keras(keras.Sequential(layers), path)
