@@ -17,8 +17,8 @@ PACKAGE = SOURCE / "mnistcli"
 
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
-    "errors", "backend", "config", "layers", "datasets", "preprocessing", "architecture", "memory",
-    "available_memory", "state", "run_comparison", "activations", "image_decoding", "images",
+    "errors", "backend", "atomic_file", "config", "layers", "datasets", "preprocessing",
+    "architecture", "memory", "available_memory", "state", "run_comparison", "activations", "image_decoding", "images",
     "inference", "evaluation", "regularization", "fast_layers", "optimizer", "network", "epoch",
     "callbacks", "training", "checkpoint", "environment", "answers", "results", "check_results",
     "console", "cli", "__main__",
