@@ -57,3 +57,15 @@ def test_the_config_shown_is_the_default() -> None:
 
 def test_every_recipe_is_listed() -> None:
     assert [recipe.name for recipe in list_recipes() if f"`{recipe.name}`" not in README] == []
+
+
+def test_the_recipes_figures_are_those_of_their_headers() -> None:
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (.+) \|$", README, re.MULTILINE))
+    for recipe in list_recipes():
+        about, published, measured = (cell.strip() for cell in rows[recipe.name].split(" | "))
+        figures = recipe.read_figures()
+        assert about == recipe.about
+        assert (float(published) if published else None) == figures.published
+        assert [float(accuracy) for accuracy in measured.split(", ")] == list(
+            figures.measured.values()
+        )
