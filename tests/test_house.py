@@ -21,7 +21,8 @@ LAYERS = [
     "architecture", "memory", "available_memory", "state", "run_comparison", "activations",
     "image_decoding", "images", "inference", "evaluation", "regularization", "fast_layers",
     "optimizer", "network", "epoch", "callbacks", "training", "checkpoint", "environment",
-    "answers", "results", "check_results", "config_results", "console", "cli", "__main__",
+    "answers", "results", "check_results", "config_results", "significance",
+    "comparison_results", "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {"fast_layers", "optimizer", "network", "epoch", "callbacks", "training"}
 # inference hands what NumPy does not do to Keras, from inside one function.
@@ -101,6 +102,7 @@ def test_cold_commands_never_import_tensorflow(
         ["summary", "model.h5"],
         ["summary", "mnist-mlp"],
         ["evaluate", "model.h5"],
+        ["compare", "model.h5", "model.h5"],
         ["predict", "model.h5", "--split", "test", "--first", "2"],
     ):
         program = (

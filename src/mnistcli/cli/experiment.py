@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mnistcli.checkpoint.record import ProgressRecord, Record, RunningState, TestScore
@@ -45,6 +46,29 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
     if request.dry_run:
         show_plan(plan, request, console)
         return None
+    result = train_plan(plan, request, console)
+    if isinstance(result, Interruption):
+        note_interruption(plan, request, result.state)
+        return result.signal
+    _show_result(result, plan, request, console)
+    if console.is_closed:
+        raise BrokenPipeError
+    return None
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """How far a run had come when a signal ended it."""
+
+    signal: int
+    state: RunState
+
+
+def train_plan(plan: Plan, request: Request, console: Output) -> TrainResult | Interruption:
+    """Carry a planned run out, keep its states, and score it; nothing goes to stdout.
+
+    With `--jsonl` alone each epoch's line does.
+    """
     keeper = _Keeper(plan, request, console)
     training = build_training(plan)
     with StopRequest() as stop:
@@ -61,15 +85,10 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
         finally:
             keeper.display.close()
     if stop.received is not None:
-        _note_interruption(plan, request, state)
-        return stop.received
+        return Interruption(stop.received, state)
     if state.callbacks.early_stopping is not None:
         console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
-    result = keeper.finish(state)
-    _show_result(result, plan, request, console)
-    if console.is_closed:
-        raise BrokenPipeError
-    return None
+    return keeper.finish(state)
 
 
 class _Keeper:
@@ -186,10 +205,15 @@ def _show_result(result: TrainResult, plan: Plan, request: Request, console: Out
         console.print_line(result.checkpoint)
     else:
         console.print_line(render_train(result))
-    console.note(f"saved {result.checkpoint}")
+    show_saved(plan, console)
+    console.note(f"next  {write_command(request, 'evaluate', result.checkpoint)}")
+
+
+def show_saved(plan: Plan, console: Output) -> None:
+    """Say on stderr where a run lies, and its best model where one was chosen."""
+    console.note(f"saved {plan.output.path}")
     if plan.chooses and plan.output.best_path.exists():
         console.note(f"best  {plan.output.best_path}")
-    console.note(f"next  {write_command(request, 'evaluate', result.checkpoint)}")
 
 
 def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
@@ -198,7 +222,7 @@ def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
     return DivergenceError(error.where, error.what, hint)
 
 
-def _note_interruption(plan: Plan, request: Request, state: RunState) -> None:
+def note_interruption(plan: Plan, request: Request, state: RunState) -> None:
     """Say how to go on."""
     progress, path = state.progress, plan.output.path
     part = f" and {progress.step} steps" if progress.step else ""

@@ -35,3 +35,14 @@ def build_training(plan: Plan) -> Training:
             what = "its arrays are not those of the network that its config describes"
             raise CheckpointError(str(plan.start.path), what, COPY_HINT) from error
     return training
+
+
+def forget_training() -> None:
+    """Let Keras begin anew after a run, once nothing holds that run any more.
+
+    It numbers what it names in one process (adam, adam_1), and keeps compiled functions; the next
+    run shall be that of a process of its own.
+    """
+    import keras
+
+    keras.utils.clear_session()

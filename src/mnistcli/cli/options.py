@@ -81,6 +81,9 @@ Jsonl = Annotated[
         rich_help_panel="Output",
     ),
 ]
+Csv = Annotated[
+    bool, typer.Option("--csv", help="Print CSV with a header line.", rich_help_panel="Output")
+]
 Quiet = Annotated[
     bool,
     typer.Option(
