@@ -44,7 +44,7 @@ def complete(line: str) -> list[str]:
     return [word for word, _ in complete_line(typer.main.get_command(app), line)]
 
 
-COMMANDS = ["train", "evaluate", "predict", "summary", "reproduce", "doctor", "recipes"]
+COMMANDS = ["train", "evaluate", "predict", "summary", "compare", "reproduce", "doctor", "recipes"]
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
     ("mnistcli re", ["reproduce", "recipes"]),
@@ -64,7 +64,8 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli evaluate runs/a\\ b", ["runs/a b.h5"]),
     ("mnistcli evaluate .h", [".hidden.h5"]),
     ("mnistcli evaluate nowhere/", []),
-    ("mnistcli reproduce m", ["mlp.h5"]),
+    ("mnistcli reproduce m", [*(r for r in RECIPES if r[0] == "m"), "mlp.h5"]),
+    ("mnistcli compare mlp.h5 ", ["mlp.h5", "runs/"]),
     ("mnistcli doctor m", ["mlp.h5"]),
     ("mnistcli train --resume m", ["mlp.h5"]),
     ("mnistcli train --init-from m", ["mlp.h5"]),

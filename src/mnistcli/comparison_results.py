@@ -1,16 +1,15 @@
-"""What several runs come to side by side: the JSON of `compare` and of `train --repeat`.
+"""Runs side by side: the JSON of `compare`, of `train --repeat` and of `reproduce RECIPE`.
 
 As in `results`, keys are promises.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from mnistcli.answers import Answer, AnswerPart
-from mnistcli.results import DatasetResult, Name, TestResult, TrainResult
+from mnistcli.config.figures import Verdict
+from mnistcli.results import DatasetResult, ErrorDetail, Name, TestResult, TrainResult
 
 
 class IntervalResult(AnswerPart):
@@ -96,9 +95,6 @@ class RepeatResult(Answer):
     runs: tuple[TrainResult, ...]
 
 
-Verdict = Literal["as published", "as measured", "differs"]
-
-
 class ToleranceResult(AnswerPart):
     """Bounds within which a figure is taken for the same."""
 
@@ -110,7 +106,7 @@ class FigureResult(AnswerPart):
     """One figure of a recipe.
 
     `published` is null where its author printed none; `measured` holds one value a seed. `digits`
-    is for people: no part of the JSON.
+    (behind the point) is for people: no part of the JSON.
     """
 
     name: str
@@ -119,10 +115,15 @@ class FigureResult(AnswerPart):
     tolerance: ToleranceResult
     now: float
     verdict: Verdict
+    digits: int = Field(exclude=True)
 
 
 class RecipeReproduction(AnswerPart):
-    """One recipe's story, run again; `seeds` are those of each figure's `measured`."""
+    """One recipe's story, run again.
+
+    `seeds` are those of each figure's `measured`; `measured_on` says which data gave these, null
+    for the published ones.
+    """
 
     recipe: str
     dataset: DatasetResult
@@ -138,3 +139,9 @@ class ReproduceRecipesResult(Answer):
 
     holds: bool
     recipes: tuple[RecipeReproduction, ...]
+
+
+class FailedReproduceRecipesResult(ReproduceRecipesResult):
+    """The answer where a figure is another one."""
+
+    error: ErrorDetail

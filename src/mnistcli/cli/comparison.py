@@ -69,14 +69,11 @@ def compare_checkpoints(
     Raises:
         CheckpointError, DataError, UsageError: one of them cannot be evaluated.
     """
-    children = [ParsingChild(path, "weights") for path in paths[:2]]  # two are read at a time
-    examined = []
-    for number, path in enumerate(paths):
-        chosen = (selection.dataset, selection.normalization, selection.data_dir)
-        model = open_model(path, children[number], *chosen, console)
-        if number + 2 < len(paths):
-            children.append(ParsingChild(paths[number + 2], "weights"))
-        examined.append(_examine(model, selection.split))
+    chosen = (selection.dataset, selection.normalization, selection.data_dir)
+    models = [
+        open_model(path, ParsingChild(path, "weights"), *chosen, console) for path in paths
+    ]  # all of them first: a name that is wrong is said before anything is computed
+    examined = [_examine(model, selection.split) for model in models]
     places = list(combinations(range(len(examined)), 2))
     same = [p for p in places if examined[p[0]].images_digest == examined[p[1]].images_digest]
     return CompareResult(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, JsonValue
 
 from mnistcli.config.models import Config, HiddenLayer
 
+_TAGS = ("name", "type")  # they say of what kind a block is, and come first
 _ALWAYS_TOLD = ("hidden",)  # beside a network without hidden layers the usual ones matter too
 
 
@@ -42,8 +43,9 @@ def list_config_differences(configs: Sequence[Config]) -> tuple[Difference, ...]
 
 def _walk(part: BaseModel, prefix: str) -> Iterator[tuple[str, JsonValue, bool]]:
     """Name a block's values, and tell whether each is the default."""
-    for name, field in type(part).model_fields.items():
-        value = getattr(part, name)
+    fields = type(part).model_fields
+    for name in sorted(fields, key=lambda name: name not in _TAGS):
+        value, field = getattr(part, name), fields[name]
         if isinstance(value, BaseModel) and field.default is not None:
             yield from _walk(value, f"{prefix}{name}.")
         else:

@@ -14,8 +14,11 @@ from rich.text import Text
 from mnistcli.comparison_results import (
     ComparedResult,
     CompareResult,
+    FigureResult,
     PairResult,
+    RecipeReproduction,
     RepeatResult,
+    ReproduceRecipesResult,
 )
 from mnistcli.console.csv_text import format_csv
 
@@ -147,3 +150,42 @@ def render_repetition(answer: RepeatResult) -> str:
         f" loss {mean.loss:.4f} ± {deviation.loss:.4f}"
         f" ({len(answer.seeds)} runs, seeds {answer.seeds[0]} to {answer.seeds[-1]})"
     )
+
+
+def render_figures(answer: ReproduceRecipesResult) -> Iterator[RenderableType]:
+    """Show each figure as it was published, as it was measured, and now."""
+    columns = ("recipe", "figure", "published", "measured before", "now", "verdict")
+    table = _make_table(*columns, left=2)
+    table.columns[-1].justify = "left"
+    for again in answer.recipes:
+        for number, row in enumerate(again.figures):
+            name = again.recipe if number == 0 else ""
+            style = "bold" if row.verdict == "differs" else None
+            table.add_row(name, *_list_figure_cells(row), style=style)
+    yield table
+    yield Text("\n".join(_explain_verdicts(answer.recipes)))
+
+
+def _list_figure_cells(row: FigureResult) -> tuple[str, ...]:
+    """Write a figure with as many digits as it was printed with."""
+    numbers = (min(row.measured), max(row.measured), row.now)
+    low, high, now = (f"{number:.{row.digits}f}" for number in numbers)
+    published = "-" if row.published is None else f"{row.published:.{row.digits}f}"
+    before = low if low == high else f"{low}-{high}"
+    return row.name, published, before, now, row.verdict
+
+
+def _explain_verdicts(recipes: tuple[RecipeReproduction, ...]) -> Iterator[str]:
+    """Count the verdicts, and say what they mean."""
+    verdicts = [row.verdict for again in recipes for row in again.figures]
+    counts = {name: verdicts.count(name) for name in dict.fromkeys(verdicts)}
+    yield f"{len(verdicts)} figures: {', '.join(f'{n} {name}' for name, n in counts.items())}"
+    seeds = recipes[0].seeds
+    yield (
+        f"measured before: the range over seeds {seeds[0]} to {seeds[-1]}; a figure holds within"
+        " that range widened by its width at both ends, and is as published where the published"
+        " one lies there too"
+    )
+    for again in recipes:
+        if again.measured_on is not None:
+            yield f"{again.recipe} was measured on {again.measured_on}"
