@@ -17,6 +17,7 @@ from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.datasets.validation import split_validation
 from mnistcli.errors import DivergenceError
+from mnistcli.observer import Live
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import Progress, RunState
 
@@ -46,12 +47,12 @@ class Diary:
     """Writes down what it hears, and stops the run after a number of pieces."""
 
     stop_after_pieces: int | None = None
-    pieces: list[loop.Live] = field(default_factory=list)
+    pieces: list[Live] = field(default_factory=list)
     epochs: list[Progress] = field(default_factory=list)
     states: list[RunState] = field(default_factory=list)
     best: RunState | None = None
 
-    def on_piece(self, live: loop.Live) -> None:
+    def on_piece(self, live: Live) -> None:
         self.pieces.append(live)
 
     def on_epoch(self, progress: Progress) -> None:

@@ -15,7 +15,7 @@ from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.run_lock import RunLock
 from mnistcli.cli.data import choose_splits, open_dataset
 from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
-from mnistcli.cli.run_plan import Plan, Request
+from mnistcli.cli.run_plan import Plan, Request, describe_rest
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
 from mnistcli.config.models import Config
 from mnistcli.console.streams import Output
@@ -178,6 +178,8 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
     for warning in checkpoint.warnings:
         console.warn(warning)
     config = _extend(record.config, request, record.progress.epoch)
+    if rest := describe_rest(config, record.config):
+        console.warn(f"{path}: {rest}")
     plan = load_data(config, request, console, output)
     if lock is not None:
         output.reserve(lock, with_best=plan.chooses)

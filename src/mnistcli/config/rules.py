@@ -125,8 +125,19 @@ def _check_monitors(config: Config) -> Iterator[Fault]:
         elif config.dataset.validation == 0:
             what = f"it monitors {callback.monitor}, and there is no validation set"
         if what:
-            hint, flag_hint = "set dataset.validation: 0.1, say", "add --validation 0.1, say"
+            hint, flag_hint = _find_monitor(path, config)
             yield Fault(path, what, hint, flag_hint, involves=(_VALIDATION,))
+
+
+def _find_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
+    """Say what could be monitored instead, for whoever wrote a file and whoever typed a flag."""
+    if config.dataset.name != "xor":
+        return "set dataset.validation: 0.1, say", "add --validation 0.1, say"
+    block = ".".join(map(str, path))
+    if path == _STOPPING:
+        hint = "remove it: xor's four rows leave none to hold out"
+        return hint, hint.replace("remove it", f"add --set {block}=null")
+    return "set monitor: loss", f"add --set {block}.monitor=loss"
 
 
 def _check_schedule(config: Config) -> Iterator[Fault]:
