@@ -74,10 +74,10 @@ def train_a_little(optimizer: object, digits: Split) -> tuple[keras.Sequential, 
     return network, config
 
 
-def save(path: Path, network: keras.Sequential) -> RunState:
+def save(path: Path, network: keras.Sequential, config: Config) -> RunState:
     history = {"val_loss": (0.1, 1 / 3), "loss": (float("inf"), 1e-300), "accuracy": (0.0, 1.0)}
     state = RunState(capture_state(network), Progress(2, 2, history, (0.5, 0.25), 1))
-    replace_checkpoint(path, state, make_record(state.network, state.progress))
+    replace_checkpoint(path, state, make_record(state.network, state.progress, None, config))
     return state
 
 
@@ -107,7 +107,7 @@ def test_plain_keras_loads_it_and_we_get_back_every_bit(
 ) -> None:
     network, config = train_a_little(optimizer, digits)
     path = tmp_path / "model.h5"
-    state = save(path, network)
+    state = save(path, network, config)
 
     with warnings.catch_warnings():  # Keras cannot restore the optimizer's variables, and says so
         warnings.simplefilter("ignore")
@@ -153,7 +153,7 @@ def test_plain_keras_loads_schedule_clipping_smoothing_and_penalties(
     )
     network = initialize_network(plan_architecture(config.model, (28, 28), 10), config.model, 1)
     compile_network(network, config.training, step_count=10)
-    state = save(tmp_path / "model.h5", network)
+    state = save(tmp_path / "model.h5", network, config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = keras.models.load_model(tmp_path / "model.h5")

@@ -10,6 +10,7 @@ from shlex import quote
 from mnistcli.architecture import plan_architecture
 from mnistcli.available_memory import read_available_memory
 from mnistcli.backend import start_loading
+from mnistcli.checkpoint.limits import check_run_size
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.run_lock import RunLock
@@ -125,10 +126,11 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
 
 
 def _plan_memory(config: Config) -> MemoryEstimate:
-    """Say what a run will need; ResourceError where that is more than there is."""
+    """Say what a run will need; ResourceError where it fits neither memory nor a file."""
     info = get_info(config.dataset.name)
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))
     estimate = estimate_memory(config, network, info)
+    check_run_size(network, config.training)
     check_memory(estimate, read_available_memory())
     return estimate
 
