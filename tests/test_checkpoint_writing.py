@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import resource
@@ -370,6 +371,25 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="could not be written: Is a directory"):
         replace_checkpoint(path, *make_run())
     assert list_names(tmp_path) == ["model.h5"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"]
+)
+def test_a_step_that_fails_leaves_the_last_good_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = tmp_path / "model.h5"
+    replace_checkpoint(path, *make_run(1))
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(ResourceError, match="could not be written: Input/output error"):
+        replace_checkpoint(path, *make_run(2))
+    monkeypatch.undo()
+    assert list_names(tmp_path) == ["model.h5"]
+    assert read_checkpoint(path).progress.epoch == 1
 
 
 def test_what_reads_back_differently_is_not_kept(

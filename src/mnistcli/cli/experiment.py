@@ -12,7 +12,7 @@ from mnistcli.cli.launch import build_training
 from mnistcli.cli.next_command import write_command
 from mnistcli.cli.preparation import prepare_run
 from mnistcli.cli.run_plan import Plan, Request
-from mnistcli.cli.signals import StopRequest, end_by_signal
+from mnistcli.cli.signals import Stopped, StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display
 from mnistcli.console.streams import Output, report_error
 from mnistcli.console.tables import render_stopping, render_train
@@ -68,7 +68,7 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
         console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
     try:
         result = keeper.finish(state)
-    except KeyboardInterrupt:  # the run itself is saved; its score is what is missing
+    except Stopped:  # the run itself is saved; its score is what is missing
         _note_interruption(plan, request, state)
         raise
     _show_result(result, plan, request, console)

@@ -9,8 +9,11 @@ from types import FrameType
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal has come, and the program unwinds: what it holds is let go of on the way."""
+class Stopped(BaseException):
+    """A signal has come, and the program unwinds: what it holds is let go of on the way.
+
+    No KeyboardInterrupt: Typer makes another exception of these, which forgets the signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

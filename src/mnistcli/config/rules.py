@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mnistcli.config.faults import Fault, KeyPath
+from mnistcli.config.faults import Fault, KeyPath, format_path
 from mnistcli.config.models import Config, MlpModel, RandomUniform
 from mnistcli.config.optimization import Clip, Cosine, Piecewise, Sgd
 
@@ -133,11 +133,10 @@ def _find_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
     """Say what could be monitored instead, for whoever wrote a file and whoever typed a flag."""
     if config.dataset.name != "xor":
         return "set dataset.validation: 0.1, say", "add --validation 0.1, say"
-    block = ".".join(map(str, path))
     if path == _STOPPING:
-        hint = "remove it: xor's four rows leave none to hold out"
-        return hint, hint.replace("remove it", f"add --set {block}=null")
-    return "set monitor: loss", f"add --set {block}.monitor=loss"
+        hint = "leave it out: xor's four rows leave none to hold out"
+        return hint, hint
+    return "set monitor: loss", f"add --set {format_path(path)}.monitor=loss"
 
 
 def _check_schedule(config: Config) -> Iterator[Fault]:
