@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -610,40 +609,6 @@ def test_a_signal_saves_the_run_which_then_goes_on_to_the_same_bits(
     ended = run(*shlex.split(hint)[2:], "-q")
     assert (ended.code, ended.out) == (0, "m.h5\n")
     assert read_arrays(Path("m.h5")) == read_arrays(whole)
-
-
-def catches_sigterm(process: subprocess.Popen[str]) -> bool:
-    """Whether a process has a handler of its own for SIGTERM, from the kernel's view of it."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    assert caught is not None
-    return bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
-
-
-def wait_until(condition: Any, timeout_s: float = 60) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux about handlers")
-def test_a_second_signal_ends_at_once_and_leaves_the_last_good_file(
-    environment: dict[str, str], train_once: Train
-) -> None:
-    model = train_once(*SMALL, "--epochs", 1)
-    before = model.read_bytes()
-    command = write_command("train", "--resume", model, "--more", 1_000)
-    with start(command, environment) as process:
-        wait_until(lambda: catches_sigterm(process))  # TensorFlow's import comes next: seconds
-        process.send_signal(signal.SIGINT)
-        wait_until(lambda: not catches_sigterm(process))
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGTERM
-    assert (out, drop_data_warning(err)) == ("", "")
-    assert model.read_bytes() == before
-    assert list_files() == [".model.h5.mnistcli-lock", "model.h5"]  # the next run removes it
 
 
 def test_ctrl_c_stops_a_shell_loop(environment: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from mnistcli.backend import load_backend
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.epoch import draw_order, weigh_classes
+from mnistcli.observer import Live
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import RunState
 
@@ -21,7 +22,7 @@ load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.training import Live, Training  # noqa: E402
+from mnistcli.training import Training  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 STEPS = 11  # ten batches of 100, and one of 50

@@ -8,7 +8,8 @@ that a whole epoch and a piece of one are the same program, and give the same bi
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import keras
 import numpy as np
@@ -22,6 +23,8 @@ from mnistcli.network import encode_labels
 from mnistcli.preprocessing import Preprocessing
 
 EVALUATION_BATCH_SIZE = 1000
+
+_POLL_S = 0.05  # between looks whether a stop has been asked for
 
 _Rows = tuple[tf.Tensor, tf.Tensor]
 
@@ -113,11 +116,26 @@ class TrainingEpoch:
         """How often a program was traced: once each, however an epoch is cut into pieces."""
         return sum(p.experimental_get_tracing_count() for p in self._programs.values())
 
-    def compile(self) -> None:
-        """Compile the programs side by side, by calls that run no step."""
-        with ThreadPoolExecutor(len(self._programs), "compile") as threads:
-            for call in [threads.submit(self._call, size, 0, 0) for size in self._programs]:
-                call.result()
+    def compile(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
+        """Compile the programs side by side, by calls that run no step.
+
+        Args:
+            is_stopping: asked meanwhile whether to go on; a compiler cannot be interrupted, but
+                nobody has to wait for it.
+
+        Returns:
+            Whether they are ready; false where a stop was asked for.
+        """
+        threads = ThreadPoolExecutor(len(self._programs), "compile")
+        calls = {threads.submit(self._call, size, 0, 0) for size in self._programs}
+        while wait(calls, _POLL_S).not_done:
+            if is_stopping():
+                threads.shutdown(wait=False, cancel_futures=True)
+                return False
+        threads.shutdown()
+        for call in calls:
+            call.result()
+        return True
 
     def arrange(self, number: int) -> None:
         """Put the rows in the order of the epoch `number`, from 0."""

@@ -22,9 +22,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mnistcli.checkpoint.contents import ArrayHeader, Contents
+from mnistcli.checkpoint.contents import MAX_FILE_BYTES, ArrayHeader, Contents
 from mnistcli.checkpoint.hdf5 import (
-    MAX_FILE_BYTES,
     RECORD_GROUP,
     STRANGE_HINT,
     Refused,

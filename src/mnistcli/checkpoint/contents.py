@@ -20,6 +20,8 @@ OPTIMIZER_GROUP = "/optimizer"
 HISTORY_GROUP = "/history"
 KEPT_GROUP = "/kept"  # the weights that callbacks keep
 
+MAX_FILE_BYTES = 2 << 30
+
 _PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
 
 

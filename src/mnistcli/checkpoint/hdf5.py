@@ -14,12 +14,12 @@ import numpy as np
 from mnistcli.checkpoint.contents import (
     HISTORY_GROUP,
     KEPT_GROUP,
+    MAX_FILE_BYTES,
     OPTIMIZER_GROUP,
     ArrayHeader,
 )
 from mnistcli.checkpoint.json_values import show
 
-MAX_FILE_BYTES = 2 << 30
 MAX_OBJECTS = 2000
 MAX_ATTRIBUTE_BYTES = 16 << 20
 MAX_DEFLATE_RATIO = 1032  # what zlib can reach at the very most

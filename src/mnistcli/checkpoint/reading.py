@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,19 +23,12 @@ from mnistcli.checkpoint.json_values import show
 from mnistcli.checkpoint.model_config import parse_model_config
 from mnistcli.checkpoint.process import Parsed, ParsingChild, Wanted
 from mnistcli.checkpoint.record import DURATIONS, Record
+from mnistcli.checkpoint.run_state import check_state, join_state
 from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.checkpoint.training_config import parse_training_config
 from mnistcli.errors import CheckpointError
 from mnistcli.evaluation import LossSpec
-from mnistcli.state import (
-    Array,
-    CallbackStates,
-    LayerState,
-    NamedArray,
-    NetworkState,
-    Progress,
-    RunState,
-)
+from mnistcli.state import Array, LayerState, NamedArray, Progress, RunState
 
 Unsealed = Literal["foreign", "ours"]
 _TAKEN_FOR = {"foreign": "treated as a foreign file", "ours": "taken as it is by --force"}
@@ -103,23 +96,15 @@ def interpret_checkpoint(path: Path, parsed: Parsed, unsealed: Unsealed = "forei
     warnings: tuple[str, ...] = ()
     record = None
     if is_changed:
-        taken = (
-            "treated as a foreign file" if unsealed == "foreign" else "taken as it is by --force"
-        )
-        warnings = (f"{where}: {CHANGED}: {taken}",)
+        warnings = (f"{where}: {CHANGED}: {_TAKEN_FOR[unsealed]}",)
     if contents.record is not None and (not is_changed or unsealed == "ours"):
         record = _read_record(contents.record, architecture, where)
     progress = _read_progress(record, history, where) if record else Progress()
     state = None
     if record is not None and parsed.wanted == "all":
-        callbacks = CallbackStates(
-            record.early_stopping,
-            record.reduce_on_plateau,
-            tuple(_read_weight(name, values, where) for name, values in kept.items()),
-        )
-        state = replace(
-            _join_state(contents, record, progress, layers, optimizer), callbacks=callbacks
-        )
+        weights = tuple(_read_weight(name, values, where) for name, values in kept.items())
+        state = join_state(contents, record, progress, layers, optimizer, weights)
+        check_state(state, architecture, record.config.training, where)
     return Checkpoint(
         path=path,
         architecture=architecture,
@@ -218,30 +203,3 @@ def _read_record(parts: Mapping[str, str], architecture: Architecture, where: st
 def _refuse_record(where: str) -> CheckpointError:
     """Say that the run cannot be told from the file."""
     return CheckpointError(where, "its record of the run is damaged", COPY_HINT)
-
-
-def _join_state(
-    contents: Contents,
-    record: Record,
-    progress: Progress,
-    layers: tuple[LayerState, ...],
-    optimizer: Mapping[str, Array],
-) -> RunState:
-    """Put the run together as it was when it was saved."""
-    running = record.running
-    with np.errstate(over="ignore"):
-        metrics = {name: np.array(value, np.float32) for name, value in running.metrics.items()}
-    return RunState(
-        NetworkState(
-            layers=layers,
-            optimizer=tuple(NamedArray(name, values) for name, values in optimizer.items()),
-            generators=tuple(
-                NamedArray(name, np.array(pair, np.int64))
-                for name, pair in running.generators.items()
-            ),
-            metrics=tuple(NamedArray(name, value) for name, value in metrics.items()),
-            model_config=contents.model_config,
-            training_config=contents.training_config or "",
-        ),
-        progress,
-    )

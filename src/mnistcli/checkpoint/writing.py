@@ -25,6 +25,7 @@ import h5py
 import numpy as np
 
 from mnistcli.checkpoint.hdf5 import KEPT_WEIGHTS, RECORD_GROUP
+from mnistcli.checkpoint.limits import check_file_size
 from mnistcli.checkpoint.record import DURATIONS, Record
 from mnistcli.checkpoint.seal import add_seal
 from mnistcli.errors import ResourceError
@@ -124,7 +125,9 @@ def _temporary_file(target: Path, data: bytes) -> Iterator[Path]:
     with _hold_signals():
         try:
             _remove_left_behind(target)
-            with _write_synced(target, (data, add_seal(data))) as temporary:
+            pieces = data, add_seal(data)
+            check_file_size(sum(map(len, pieces)), str(target))
+            with _write_synced(target, pieces) as temporary:
                 yield temporary
             _sync_directory(target.parent)
         except FileExistsError:

@@ -20,7 +20,7 @@ from mnistcli import __version__
 from mnistcli.backend import is_debugging
 from mnistcli.cli import doctor, evaluate, predict, reproduce, summary, train
 from mnistcli.cli.command import Command
-from mnistcli.cli.signals import end_by_signal
+from mnistcli.cli.signals import Stopped, end_by_signal, unwind_on_signals
 from mnistcli.cli.usage import explain_usage
 from mnistcli.console.streams import (
     PROGRAM,
@@ -77,6 +77,7 @@ def _start(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave the process with the exit code that its end means."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    unwind_on_signals()
     open_missing_streams()
     sys.excepthook = functools.partial(_report_bug, words)
     for stream in (sys.stdout, sys.stderr):
@@ -116,6 +117,8 @@ def _run_command(words: Sequence[str]) -> int:
     except MemoryError:
         hint = "use a smaller network, batch or data set"
         return _fail(ResourceError("memory", "there is not enough of it", hint), words)
+    except Stopped as stopped:
+        return 128 + stopped.number
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.SIGINT
     except (BrokenPipeError, SystemExit):  # Typer exits where the system reports a closed pipe

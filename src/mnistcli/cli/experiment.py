@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from mnistcli.checkpoint.record import ProgressRecord, Record, RunningState, TestScore
 from mnistcli.checkpoint.run_lock import RunLock
@@ -13,20 +12,18 @@ from mnistcli.cli.launch import build_training
 from mnistcli.cli.next_command import write_command
 from mnistcli.cli.preparation import prepare_run
 from mnistcli.cli.run_plan import Plan, Request
-from mnistcli.cli.signals import StopRequest, end_by_signal
+from mnistcli.cli.signals import Stopped, StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display
-from mnistcli.console.streams import Output
+from mnistcli.console.streams import Output, report_error
 from mnistcli.console.tables import render_stopping, render_train
 from mnistcli.environment import describe_environment
 from mnistcli.errors import DivergenceError
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
 from mnistcli.inference import run_network
+from mnistcli.observer import Live
 from mnistcli.regularization import compute_penalty
 from mnistcli.results import DatasetResult, EpochResult, SecondsResult, TestResult, TrainResult
 from mnistcli.state import Progress, RunState
-
-if TYPE_CHECKING:
-    from mnistcli.training import Live
 
 
 def run_experiment(request: Request) -> None:
@@ -57,7 +54,11 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
         try:
             state = training.fit(keeper)
         except DivergenceError as error:
-            raise _with_way_back(error, keeper) from error
+            diverged = _with_way_back(error, keeper)
+            if stop.received is None:
+                raise diverged from error
+            report_error(diverged)
+            return stop.received
         finally:
             keeper.display.close()
     if stop.received is not None:
@@ -65,7 +66,11 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
         return stop.received
     if state.callbacks.early_stopping is not None:
         console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
-    result = keeper.finish(state)
+    try:
+        result = keeper.finish(state)
+    except Stopped:  # the run itself is saved; its score is what is missing
+        _note_interruption(plan, request, state)
+        raise
     _show_result(result, plan, request, console)
     if console.is_closed:
         raise BrokenPipeError
@@ -113,12 +118,24 @@ class _Keeper:
             )
 
     def on_state(self, state: RunState, best: RunState | None) -> None:
-        """Write the run down, and the best model where it is a new one."""
-        self._plan.output.write(state, self._record(state))
-        self.saved_epoch = state.progress.epoch
+        """Write the run down, after the best model where it is a new one.
+
+        In this order: a run that is killed in between is resumed from before its best epoch, and
+        comes to it again.
+        """
         if best is not None and best.progress.best_epoch != self._saved_best_epoch:
             self._plan.output.write_best(best, self._record(best))
             self._saved_best_epoch = best.progress.best_epoch
+        self._plan.output.write(state, self._record(state, self._find_score(state)))
+        self.saved_epoch = state.progress.epoch
+
+    def _find_score(self, state: RunState) -> TestScore | None:
+        """Keep the score of a run that is resumed, for as long as the file holds its weights."""
+        start = self._plan.start
+        if start is None or start.record is None or state is not start.state:
+            return None
+        is_same = start.record.dataset.sha256 == self._plan.dataset.identity.sha256
+        return start.record.test if is_same else None
 
     def finish(self, state: RunState) -> TrainResult:
         """Score the run on the test set, write the score down, and return the answer."""

@@ -6,7 +6,6 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mnistcli.check_results import ArrayDifferenceResult, FailedReproduceResult, ReproduceResult
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
@@ -21,12 +20,10 @@ from mnistcli.console.reports import render_reproduction
 from mnistcli.console.streams import Output
 from mnistcli.environment import describe_environment, list_differences
 from mnistcli.errors import CheckpointError, GateError, ResourceError
+from mnistcli.observer import Live
 from mnistcli.results import DatasetResult, SecondsResult, describe_error
 from mnistcli.run_comparison import compare_runs, hash_weights, list_arrays
 from mnistcli.state import Progress, RunState
-
-if TYPE_CHECKING:
-    from mnistcli.training import Live
 
 
 def reproduce_run(path: Path, data_dir: Path | None, *, json: bool, quiet: bool) -> None:
@@ -41,12 +38,13 @@ def reproduce_run(path: Path, data_dir: Path | None, *, json: bool, quiet: bool)
     _check_environment(path, record)
     plan = _prepare(checkpoint, record, data_dir, console)
     begin_s = time.monotonic()
+    training = build_training(plan)
     with StopRequest() as stop:
         display = open_epoch_display(
             plan.config.training.epochs, 0, quiet=quiet or (json and not sys.stderr.isatty())
         )
         try:
-            again = build_training(plan).fit(_Watcher(display, stop))
+            again = training.fit(_Watcher(display, stop))
         finally:
             display.close()
     if stop.received is not None:

@@ -10,6 +10,7 @@ from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.reading import Checkpoint
 from mnistcli.cli.output_file import OutputFile
 from mnistcli.config.models import Config
+from mnistcli.config.optimization import Cosine
 from mnistcli.datasets.dataset import Dataset, Split
 from mnistcli.memory import MemoryEstimate
 from mnistcli.preprocessing import Preprocessing
@@ -78,3 +79,17 @@ class Plan:
     def chooses(self) -> bool:
         """Tell whether a validation set of its own chooses the best model."""
         return self.validation is not None and self.config.dataset.validation != "test"
+
+
+def describe_rest(config: Config, before: Config) -> str:
+    """Say at which rate a run goes on beyond its schedule; nothing where it does not."""
+    schedule, epochs = config.training.schedule, config.training.epochs
+    if not isinstance(schedule, Cosine) or schedule.epochs is None:
+        return ""
+    if epochs <= max(schedule.epochs, before.training.epochs):
+        return ""
+    rate = config.training.optimizer.learning_rate * schedule.alpha
+    return (
+        f"its cosine schedule ends after {schedule.epochs:g} epochs:"
+        f" the rest train at its last learning rate, {rate:g}"
+    )
