@@ -102,6 +102,7 @@ def run(
     monkeypatch.setenv("MNISTCLI_OFFLINE", "1")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path.parent / "keras"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
+    monkeypatch.setenv("MNISTCLI_PROGRAM_CACHE", "0")  # for processes of their own: see below
 
     def run_words(*words: object) -> Ended:
         capsys.readouterr()
@@ -144,9 +145,10 @@ def save_with_keras(network: Any, path: Path) -> Path:
 
 @pytest.fixture
 def environment(run: Run) -> dict[str, str]:
-    """The environment that `run` sees, for processes of their own."""
+    """The environment that `run` sees, for processes of their own, which share their programs."""
     del run
-    return {**os.environ, "PYTHONPATH": str(SOURCE), "COLUMNS": "100"}
+    changed = {"PYTHONPATH": str(SOURCE), "COLUMNS": "100", "MNISTCLI_PROGRAM_CACHE": "1"}
+    return {**os.environ, **changed}
 
 
 @pytest.fixture

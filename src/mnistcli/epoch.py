@@ -119,6 +119,9 @@ class TrainingEpoch:
     def compile(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
         """Compile the programs side by side, by calls that run no step.
 
+        They are traced one after the other: so they get the same names in every process, by
+        which compiled programs are found again.
+
         Args:
             is_stopping: asked meanwhile whether to go on; a compiler cannot be interrupted, but
                 nobody has to wait for it.
@@ -126,6 +129,8 @@ class TrainingEpoch:
         Returns:
             Whether they are ready; false where a stop was asked for.
         """
+        for size in self._programs:
+            self._programs[size].get_concrete_function(*self._arguments(0, 0))
         threads = ThreadPoolExecutor(len(self._programs), "compile")
         calls = {threads.submit(self._call, size, 0, 0) for size in self._programs}
         while wait(calls, _POLL_S).not_done:
@@ -167,7 +172,11 @@ class TrainingEpoch:
 
     def _call(self, size: int, lo: int, hi: int) -> None:
         """Run the program for one size of batches on the steps lo to hi."""
-        self._programs[size](*self._rows, tf.constant(lo), tf.constant(hi))
+        self._programs[size](*self._arguments(lo, hi))
+
+    def _arguments(self, lo: int, hi: int) -> tuple[tf.Tensor, ...]:
+        """Return what the programs take: the rows in order, and from which step to which."""
+        return *self._rows, tf.constant(lo), tf.constant(hi)
 
     def _make_program(self, size: int) -> tf.types.experimental.PolymorphicFunction:
         """Return the program that trains on batches of one size."""
@@ -214,6 +223,7 @@ class ValidationEpoch:
         self._network = network
         self._data = _ResidentData(network, split, preprocessing, loss, size)
         self._run = tf.function(self._test_all, jit_compile=True, autograph=False)
+        self._run.get_concrete_function(self._data.images, self._data.labels)  # as in `compile`
 
     def evaluate(self) -> dict[str, float]:
         """Return Keras' metrics over the whole split; the network's metric sums start at 0."""

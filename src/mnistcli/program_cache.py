@@ -93,15 +93,14 @@ def use_program_cache(parent: Path) -> ProgramCache | None:
 
 def _describe_machine() -> str:
     """Name what compiled code depends on besides the program."""
-    versions = [version(library) for library in ("tensorflow", "keras", "mnistcli")]
-    parts = [*versions, os.environ.get("XLA_FLAGS", ""), os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")]
-    parts += [str(os.cpu_count()), *_list_processor_facts()]
+    switches = [os.environ.get(name, "") for name in ("XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS")]
+    parts = [version("tensorflow"), *switches, *_list_processor_facts()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _list_processor_facts() -> list[str]:
     """Return the processor's model and every instruction set it has, where Linux tells."""
-    facts = [platform.machine(), platform.processor()]
+    facts = [platform.machine(), platform.processor(), str(os.cpu_count())]
     if hasattr(os, "sched_getaffinity"):
         facts.append(str(len(os.sched_getaffinity(0))))
     try:
@@ -150,7 +149,7 @@ def _replace_text(path: Path, text: str) -> None:
         "w", dir=path.parent, suffix=".tmp", delete=False, encoding="ascii"
     ) as file:
         file.write(text)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
 
 
 def _is_recent(path: Path) -> bool:

@@ -89,6 +89,7 @@ class _Keeper:
         record = plan.start.record if plan.start else None
         self._elapsed_before_s = record.progress.elapsed_s if record else 0.0
         self._saved_best_epoch = 0
+        self._unsealed = plan.programs
         self.saved_epoch = 0
         self.display: EpochDisplay
         self.stop: StopRequest
@@ -111,6 +112,9 @@ class _Keeper:
         metrics = {name: values[-1] for name, values in progress.history.items()}
         duration_s = progress.epoch_durations_s[-1]
         self.display.show_epoch(progress.epoch, metrics, duration_s)
+        if self._unsealed is not None:
+            self._unsealed.seal()
+            self._unsealed = None
         if self._streams:
             total = self._plan.config.training.epochs
             self._console.print_json(

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from mnistcli.backend import load_backend
+from mnistcli.backend import load_backend, start_loading
 from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.cli.run_plan import Plan
 from mnistcli.errors import CheckpointError
+from mnistcli.folders import find_cache
+from mnistcli.program_cache import ProgramCache, use_program_cache
 
 if TYPE_CHECKING:
     from mnistcli.training import Training
+
+
+def begin_loading() -> ProgramCache | None:
+    """Begin to load TensorFlow, and say where it keeps what it compiles."""
+    programs = use_program_cache(find_cache(os.environ) / "programs")
+    start_loading()
+    return programs
 
 
 def build_training(plan: Plan) -> Training:

@@ -9,12 +9,12 @@ from shlex import quote
 
 from mnistcli.architecture import plan_architecture
 from mnistcli.available_memory import read_available_memory
-from mnistcli.backend import start_loading
 from mnistcli.checkpoint.limits import check_run_size
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.run_lock import RunLock
 from mnistcli.cli.data import choose_splits, open_dataset
+from mnistcli.cli.launch import begin_loading
 from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
 from mnistcli.cli.run_plan import Plan, Request, describe_rest
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
@@ -105,8 +105,7 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
 def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
     """Read the data, and plan what follows from them; nothing large is held before it fits."""
     memory = _plan_memory(config)
-    if not request.dry_run:
-        start_loading()
+    programs = None if request.dry_run else begin_loading()
     dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
     config = _resolve_dataset(config, dataset)
     train, validation = choose_splits(config, dataset)
@@ -122,6 +121,7 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
         output=output or name_output(config),
         threads=count_processors(),
         memory=memory,
+        programs=programs,
     )
 
 

@@ -14,6 +14,7 @@ from mnistcli.config.optimization import Cosine
 from mnistcli.datasets.dataset import Dataset, Split
 from mnistcli.memory import MemoryEstimate
 from mnistcli.preprocessing import Preprocessing
+from mnistcli.program_cache import ProgramCache
 from mnistcli.state import Array
 
 
@@ -59,6 +60,7 @@ class Plan:
         initial_weights: with `--init-from`.
         init_from: the path that they came from.
         init_weights_sha256: tells whether they are the same another time.
+        programs: where TensorFlow keeps what it compiles.
     """
 
     config: Config
@@ -74,6 +76,7 @@ class Plan:
     initial_weights: tuple[Array, ...] | None = None
     init_from: str | None = None
     init_weights_sha256: str | None = None
+    programs: ProgramCache | None = None
 
     @property
     def chooses(self) -> bool:
