@@ -17,7 +17,7 @@ from mnistcli.datasets.dataset import DatasetInfo
 from mnistcli.errors import ResourceError
 
 FLOAT_BYTES = 4
-LIBRARIES_BYTES = 770_000_000  # Python, TensorFlow, Keras and the compiler at work; measured
+LIBRARIES_BYTES = 830_000_000  # Python, TensorFlow, Keras and the compiler at work; measured
 _EVALUATION_ROWS = 1024
 _MAX_EVALUATION_VALUES = 1 << 25  # of the widest layer, as `inference` cuts its batches
 
