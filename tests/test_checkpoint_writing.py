@@ -392,12 +392,26 @@ def test_a_step_that_fails_leaves_the_last_good_file(
     assert read_checkpoint(path).progress.epoch == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda descriptor, _: os.pwrite(descriptor, b"!", 10_000),
+        lambda descriptor, size_bytes: os.pwrite(descriptor, b"!", size_bytes),
+        lambda descriptor, size_bytes: os.truncate(descriptor, size_bytes - 1),
+    ],
+    ids=["other", "longer", "shorter"],
+)
 def test_what_reads_back_differently_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
     path = tmp_path / "model.h5"
     replace_checkpoint(path, *make_run(1))
-    monkeypatch.setattr(Path, "read_bytes", lambda _: b"rotten")
+    size_bytes = path.stat().st_size
+
+    def rot(descriptor: int) -> None:
+        change(descriptor, size_bytes)
+
+    monkeypatch.setattr(os, "fsync", rot)
     with pytest.raises(ResourceError, match="what was read back differs from what was written"):
         replace_checkpoint(path, *make_run(2))
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -124,6 +125,35 @@ def test_python_runs_a_step_once_for_each_program_and_never_again(
     assert len(calls) == training._epoch.trace_count == 2
     assert len(pieces) == len(diary.pieces)
     assert pieces[-1] == (0, 11)
+
+
+def test_no_piece_takes_much_longer_than_a_second_however_slow_a_step_is(
+    digits: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = make_training(make_config(epochs=2), digits)
+    run, pieces = training._epoch.run, []
+
+    def run_slowly(lo: int, hi: int) -> None:
+        pieces.append(hi - lo)
+        time.sleep(0.05 * (hi - lo))
+        run(lo, hi)
+
+    monkeypatch.setattr(training._epoch, "run", run_slowly)
+    monkeypatch.setattr(loop, "PIECE_DURATION_S", 0.2)  # four steps, at the most
+    training.fit(Diary())
+    assert sum(pieces) == 22
+    assert pieces[0] == 1
+    assert 1 < max(pieces) <= 4
+
+
+def test_a_run_that_goes_on_hands_out_first_what_it_was_given(digits: Split) -> None:
+    settings = RICH_RUNS["adam, stopped early"]
+    ended = make_rich(digits, **settings).fit(Diary())
+    diary, again = Diary(), make_rich(digits, **settings)
+    again.restore(ended)
+    again.fit(diary)
+    assert diary.states[0] is ended  # with its best weights, not with its last
+    assert again._epoch.trace_count == 0  # nothing is compiled for a run that has ended
 
 
 STOPPING = {"patience": 1, "min_delta": 0.2}
