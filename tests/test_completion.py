@@ -275,3 +275,9 @@ def test_a_script_is_installed_where_its_shell_looks(
     assert ended.err.count("\n") == 1
     assert place.read_text() == run("--show-completion", shell).out
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [place]
+
+
+def test_a_shell_that_has_no_script_is_refused(run: Run) -> None:
+    ended = run("--show-completion", "zhs")
+    line = "mnistcli: error: --show-completion: unknown name 'zhs'. Did you mean zsh?\n"
+    assert (ended.code, ended.out, ended.err) == (2, "", line)
