@@ -25,9 +25,9 @@ import pytest
 
 from checkpoints import make_record, make_run
 from conftest import SOURCE
+from mnistcli import atomic_file
 from mnistcli.architecture import plan_architecture
 from mnistcli.backend import load_backend
-from mnistcli.checkpoint import writing
 from mnistcli.checkpoint.reading import read_checkpoint
 from mnistcli.checkpoint.writing import (
     compose_checkpoint,
@@ -428,7 +428,7 @@ def test_signals_wait_until_the_file_has_its_name(
         os.kill(os.getpid(), signal.SIGTERM)
         return 0o644
 
-    monkeypatch.setattr(writing, "_choose_mode", interrupt)
+    monkeypatch.setattr(atomic_file, "_choose_mode", interrupt)
     before = signal.signal(signal.SIGTERM, lambda *_: existed.append(path.exists()))
     try:
         replace_checkpoint(path, *make_run())
@@ -566,7 +566,7 @@ def test_only_what_a_killed_writer_of_the_same_file_left_behind_is_removed(
     left_behind = tmp_path / ".model.h5.mnistcli-abcd1234.tmp"
     for name in (*others, left_behind.name):
         (tmp_path / name).write_bytes(b"")
-    descriptor, in_use = writing._open_temporary(path)
+    descriptor, in_use = atomic_file._open_temporary(path)
     replace_checkpoint(path, *make_run())
     assert list_names(tmp_path) == sorted([*others, in_use.name, "model.h5"])
     os.close(descriptor)

@@ -17,12 +17,12 @@ PACKAGE = SOURCE / "mnistcli"
 
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
-    "errors", "folders", "backend", "program_cache", "config", "layers", "datasets",
-    "preprocessing", "architecture", "memory", "available_memory", "state", "observer",
-    "run_comparison", "activations", "image_decoding", "images", "inference", "evaluation",
-    "regularization", "fast_layers", "optimizer", "network", "epoch", "callbacks", "training",
-    "checkpoint", "environment", "answers", "results", "check_results", "console", "cli",
-    "__main__",
+    "errors", "folders", "backend", "program_cache", "atomic_file", "config", "layers",
+    "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
+    "observer", "run_comparison", "activations", "image_decoding", "images", "inference",
+    "evaluation", "regularization", "fast_layers", "optimizer", "network", "epoch", "callbacks",
+    "training", "checkpoint", "environment", "answers", "results", "check_results",
+    "config_results", "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {"fast_layers", "optimizer", "network", "epoch", "callbacks", "training"}
 # inference hands what NumPy does not do to Keras, from inside one function.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -24,9 +25,12 @@ COMMANDS = re.findall(r"(?:^|[$|(`;] ?)mnistcli (\w+[^|\n`;)]*)", CODE + "\n" + 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS)))
 def test_every_command_shown_exists_with_its_flags(command: str) -> None:
-    name, *words = shlex.split(command.split("#", maxsplit=1)[0].replace("$", ""))
-    parameters = typer.main.get_command(app).commands[name].params  # type: ignore[attr-defined]
-    flags = {flag for parameter in parameters for flag in parameter.opts}
+    words = shlex.split(command.split("#", maxsplit=1)[0].replace("$", ""))
+    here: Any = typer.main.get_command(app)
+    while words and words[0] in getattr(here, "commands", ()):
+        here = here.commands[words.pop(0)]
+    flags = {flag for parameter in here.params for flag in parameter.opts}
+    assert not hasattr(here, "commands")
     assert {word.split("=")[0] for word in words if word.startswith("-")} <= flags | {"--help"}
 
 
@@ -85,3 +89,18 @@ def write_foreign_checkpoint(path: Path) -> None:
 
     layers = [keras.Input((784,)), keras.layers.Dense(10, "softmax")]
     save_with_keras(keras.Sequential(layers), path)
+
+
+def test_the_recipes_figures_are_those_of_their_headers() -> None:
+    rows = re.findall(r"^\| `(.+)` \| (.+) \| (.*) \| (.+) \|$", README, re.MULTILINE)
+    cells = {
+        name: (about, published.strip(), measured) for name, about, published, measured in rows
+    }
+    for recipe in list_recipes():
+        about, published, measured = cells[recipe.name]
+        figures = recipe.read_figures()
+        assert about == recipe.about
+        assert (float(published) if published else None) == figures.published
+        assert [float(accuracy) for accuracy in measured.split(", ")] == list(
+            figures.measured.values()
+        )

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Annotated
 
 import typer
 import typer.main
-from rich.markup import escape
 
 from mnistcli import __version__
 from mnistcli.backend import is_debugging
-from mnistcli.cli import doctor, evaluate, predict, reproduce, summary, train
-from mnistcli.cli.command import Command
+from mnistcli.cli import doctor, evaluate, predict, recipes, reproduce, summary, train
+from mnistcli.cli.command import add_command, make_group
+from mnistcli.cli.options import InstallCompletion, ShowCompletion
+from mnistcli.cli.shells import SHELL_VARIABLE, answer_shell
 from mnistcli.cli.signals import Stopped, end_by_signal, unwind_on_signals
 from mnistcli.cli.usage import explain_usage
 from mnistcli.console.streams import (
@@ -31,28 +31,34 @@ from mnistcli.console.streams import (
 )
 from mnistcli.errors import ExitCode, GateError, MnistcliError, ResourceError
 
-app = typer.Typer(
-    name=PROGRAM,
-    help="Train, evaluate, use and inspect small Keras classifiers from the shell.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
+_EXAMPLES = """
+mnistcli train mnist-mlp -o mlp.h5
+mnistcli evaluate mlp.h5
+mnistcli predict mlp.h5 digit.png
+mnistcli recipes list
+"""
+
+app = make_group(
+    PROGRAM,
+    "Train, evaluate, use and inspect small Keras classifiers from the shell.",
+    _EXAMPLES,
 )
-
-
-def _add_command(function: Callable[..., None], examples: str) -> None:
-    """Add a command; its help is its docstring, a paragraph a line, and its examples."""
-    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
-    app.command(cls=Command, help=text, epilog=f"Examples:\n{escape(examples)}".rstrip())(function)
-
-
+_add_command = functools.partial(add_command, app)
 _add_command(train.train, train.EXAMPLES)
 _add_command(evaluate.evaluate, evaluate.EXAMPLES)
 _add_command(predict.predict, predict.EXAMPLES)
 _add_command(summary.summary, summary.EXAMPLES)
 _add_command(reproduce.reproduce, reproduce.EXAMPLES)
 _add_command(doctor.doctor, doctor.EXAMPLES)
+
+_recipes = make_group(
+    "recipes", "List, show and copy the configs that come with the tool.", recipes.EXAMPLES
+)
+add_command(_recipes, recipes.list_recipes, recipes.LIST_EXAMPLES, "list")
+add_command(_recipes, recipes.show_recipe, recipes.SHOW_EXAMPLES, "show")
+add_command(_recipes, recipes.copy_recipe, recipes.COPY_EXAMPLES, "copy")
+add_command(_recipes, recipes.print_schema, recipes.SCHEMA_EXAMPLES, "schema")
+app.add_typer(_recipes)
 
 
 def _print_version(value: bool) -> None:
@@ -70,6 +76,8 @@ def _start(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    show_completion: ShowCompletion = None,
+    install_completion: InstallCompletion = None,
 ) -> None:
     """Train, evaluate, use and inspect small Keras classifiers from the shell."""
 
@@ -105,13 +113,16 @@ def _run_command(words: Sequence[str]) -> int:
     """Carry a command line out, and report how it failed."""
     command = typer.main.get_command(app)  # app() itself would replace sys.excepthook
     try:
+        if SHELL_VARIABLE in os.environ:
+            sys.stdout.writelines(f"{row}\n" for row in answer_shell(command))
+            return ExitCode.DONE
         if not words:
             with contextlib.redirect_stdout(sys.stderr):  # nobody asked for this answer
                 command.main(["--help"], PROGRAM, standalone_mode=False)
             return ExitCode.USAGE
         return command.main(list(words), PROGRAM, standalone_mode=False) or ExitCode.DONE
     except typer.TyperException as error:
-        return _fail(explain_usage(error, words, _list_commands()), words)
+        return _fail(explain_usage(error, words, command), words)
     except MnistcliError as error:
         return _fail(error, words)
     except MemoryError:
@@ -125,11 +136,6 @@ def _run_command(words: Sequence[str]) -> int:
         return ExitCode.SIGPIPE
     except OSError as error:
         return _fail(_blame_environment(error), words)
-
-
-def _list_commands() -> list[str]:
-    """Name the commands, in the order of the help."""
-    return [info.callback.__name__ for info in app.registered_commands if info.callback]
 
 
 def _blame_environment(error: OSError) -> ResourceError:

@@ -12,6 +12,7 @@ from mnistcli.config.models import DatasetConfig
 from mnistcli.errors import UsageError
 
 AUTO = "auto"
+SPLITS = ("train", "validation", "test")
 
 
 def get_choices(model: type[BaseModel], field: str) -> tuple[str, ...]:
@@ -43,13 +44,12 @@ def check_choice(value: str, choices: Sequence[str], flag: str) -> None:
     raise UsageError(flag, f"unknown name {value!r}", hint)
 
 
-def list_members(union: object, tag: str) -> str:
-    """Return the values of the tag that tells a union's members apart, as help shows them."""
+def get_members(union: object, tag: str) -> tuple[str, ...]:
+    """Return the values of the tag that tells a union's members apart."""
     while get_args(union) and not isinstance(get_args(union)[0], type):
         union = get_args(union)[0]
     members = get_args(get_args(union)[0]) or get_args(union)
-    names = [name for m in members for name in get_args(m.model_fields[tag].annotation)]
-    return join_choices(names)
+    return tuple(name for m in members for name in get_args(m.model_fields[tag].annotation))
 
 
 def describe(model: type[BaseModel], field: str) -> str:

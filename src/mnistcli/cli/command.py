@@ -1,19 +1,33 @@
-"""A command line that is refused where Typer would take a part of it and drop the rest."""
+"""How commands are made: their help, and what they refuse where Typer would drop a part of it."""
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from typer.core import TyperCommand
+import typer
+from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
-from mnistcli.console.streams import PROGRAM
 from mnistcli.errors import UsageError
+
+
+class Group(TyperGroup):
+    """A group of commands; the program is one."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the flags; help shows no type for those that take no value."""
+        return _hide_switches_types(super().get_params(ctx))
 
 
 class Command(TyperCommand):
     """A command of which no flag is given twice, no value is empty, no argument too many."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return flags and arguments; help shows no type for flags that take no value."""
+        return _hide_switches_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Look at all that was typed, then let Typer parse it.
@@ -27,8 +41,58 @@ class Command(TyperCommand):
         if not (asks_for_help or ctx.resilient_parsing):
             _refuse_second_values(parameters)
             _refuse_empty_values(parameters, values)
-            _refuse_left_over(left_over, str(ctx.info_name))
+            _refuse_left_over(left_over, ctx)
         return super().parse_args(ctx, args)
+
+
+def make_group(name: str, about: str, examples: str) -> typer.Typer:
+    """Return a group without commands yet.
+
+    Args:
+        name: the word that its commands stand behind.
+        about: its help.
+        examples: command lines, one a line, that its help ends with.
+    """
+    return typer.Typer(
+        name=name,
+        cls=Group,
+        help=about,
+        epilog=_show_examples(examples),
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        add_completion=False,  # ours is in mnistcli.cli.shells
+    )
+
+
+def add_command(
+    group: typer.Typer, function: Callable[..., None], examples: str, name: str | None = None
+) -> None:
+    """Add a command; its help is its docstring, a paragraph a line, and its examples.
+
+    Args:
+        group: what it is added to.
+        function: carries it out.
+        examples: command lines, one a line.
+        name: null for the function's.
+    """
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    add = group.command(name, cls=Command, help=text, epilog=_show_examples(examples))
+    add(function)
+
+
+def _show_examples(examples: str) -> str:
+    """Their brackets are no markup."""
+    return f"Examples:\n{escape(examples)}".rstrip()
+
+
+def _hide_switches_types(parameters: list[Any]) -> list[Any]:
+    """`<bool>` behind `--json` looks as if something had to be given there."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
 
 
 def name_parameter(parameter: Any) -> str:
@@ -58,8 +122,8 @@ def _refuse_empty_values(parameters: list[Any], values: Mapping[str, Any]) -> No
             raise UsageError(name_parameter(parameter), "its value is empty", hint)
 
 
-def _refuse_left_over(words: list[str], command: str) -> None:
+def _refuse_left_over(words: list[str], ctx: Any) -> None:
     """Typer's own words for it name no place."""
     if words:
-        hint = f"see {PROGRAM} {command} --help"
-        raise UsageError(words[0], f"one argument more than {command} takes", hint)
+        hint = f"see {ctx.command_path} --help"
+        raise UsageError(words[0], f"one argument more than {ctx.info_name} takes", hint)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mnistcli.cli.completion import complete_checkpoint
 from mnistcli.cli.options import DataDir, Debug, Json
 
 EXAMPLES = """
@@ -18,7 +19,12 @@ mnistcli doctor --json | jq .versions
 
 def doctor(
     model: Annotated[
-        Path | None, typer.Argument(metavar="[MODEL.h5]", help="A checkpoint to look at too.")
+        Path | None,
+        typer.Argument(
+            metavar="MODEL.h5",
+            help="A checkpoint to look at too.",
+            autocompletion=complete_checkpoint,
+        ),
     ] = None,
     data_dir: DataDir = None,
     json: Json = False,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnistcli.cli.choices import SPLITS, join_choices
+from mnistcli.cli.completion import complete_checkpoint, complete_gate, offer
 from mnistcli.cli.options import DataDir, Dataset, Debug, Json, NormalizationOption, Quiet
 
 if TYPE_CHECKING:
@@ -25,14 +27,20 @@ mnistcli evaluate theirs.h5 --dataset mnist --normalization unit --json
 
 def evaluate(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL.h5…", help="Checkpoints, ours or Keras'.")
+        list[Path],
+        typer.Argument(
+            metavar="MODEL.h5",
+            help="Checkpoints, ours or Keras'.",
+            autocompletion=complete_checkpoint,
+        ),
     ],
     split: Annotated[
         str,
         typer.Option(
-            metavar="[train|validation|test]",
+            metavar=join_choices(SPLITS),
             help="Which part of the data.",
             rich_help_panel="Data",
+            autocompletion=offer(SPLITS),
         ),
     ] = "test",
     dataset: Dataset = None,
@@ -44,6 +52,7 @@ def evaluate(
             metavar="METRIC=VALUE",
             help="Exit with 3 where a result is worse: accuracy=0.9, loss=0.5. Repeatable.",
             rich_help_panel="Output",
+            autocompletion=complete_gate,
         ),
     ] = None,
     json: Json = False,

@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from mnistcli.backend import DEBUG_VARIABLE
-from mnistcli.cli.choices import join_choices, list_choices, list_data_sets
+from mnistcli.cli.choices import get_choices, join_choices, list_choices, list_data_sets
+from mnistcli.cli.completion import complete_directory, offer
+from mnistcli.cli.shells import SHELLS, install_completion, show_completion
 from mnistcli.config.models import DatasetConfig
 from mnistcli.errors import UsageError
 
@@ -41,7 +43,9 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Look for data here first; then in MNISTCLI_DATA_DIR and in Keras' own cache.",
+        help="Look for data here first; then in MNISTCLI_DATA_DIR and in Keras' own cache."
+        " MNISTCLI_OFFLINE=1 forbids downloads.",
+        autocompletion=complete_directory,
         rich_help_panel="Data",
     ),
 ]
@@ -51,6 +55,7 @@ Dataset = Annotated[
         "--dataset",
         metavar=join_choices(list_data_sets()),
         help="The data set, where the file doesn't say or another one is meant.",
+        autocompletion=offer(list_data_sets()),
         rich_help_panel="Data",
     ),
 ]
@@ -60,6 +65,7 @@ NormalizationOption = Annotated[
         "--normalization",
         metavar=list_choices(DatasetConfig, "normalization"),
         help="How pixels become numbers, where the file doesn't say.",
+        autocompletion=offer(get_choices(DatasetConfig, "normalization")),
         rich_help_panel="Data",
     ),
 ]
@@ -88,7 +94,29 @@ Debug = Annotated[
         callback=_enable_debug,
         is_eager=True,
         expose_value=True,
-        help="Show tracebacks, and what TensorFlow prints.",
+        help=f"Show tracebacks, and what TensorFlow prints; {DEBUG_VARIABLE}=1 does the same.",
         rich_help_panel="Output",
+    ),
+]
+ShowCompletion = Annotated[
+    str | None,
+    typer.Option(
+        "--show-completion",
+        metavar=join_choices(tuple(SHELLS)),
+        callback=show_completion,
+        is_eager=True,
+        help="Print the script by which this shell completes mnistcli's command lines.",
+        autocompletion=offer(tuple(SHELLS)),
+    ),
+]
+InstallCompletion = Annotated[
+    str | None,
+    typer.Option(
+        "--install-completion",
+        metavar=join_choices(tuple(SHELLS)),
+        callback=install_completion,
+        is_eager=True,
+        help="Write that script where this shell looks for it.",
+        autocompletion=offer(tuple(SHELLS)),
     ),
 ]

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mnistcli.cli.choices import SPLITS, join_choices
+from mnistcli.cli.completion import complete_checkpoint, complete_image, offer
 from mnistcli.cli.options import (
     DataDir,
     Dataset,
@@ -26,17 +28,27 @@ mnistcli predict xor.h5 --input 0,1
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.h5", help="A checkpoint.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL.h5", help="A checkpoint.", autocompletion=complete_checkpoint
+        ),
+    ],
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[IMAGE]…", help="Image files, folders of them, or - for stdin."),
+        typer.Argument(
+            metavar="IMAGE",
+            help="Image files, folders of them, or - for stdin.",
+            autocompletion=complete_image,
+        ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            metavar="[train|validation|test]",
+            metavar=join_choices(SPLITS),
             help="Predict images of the data set instead of files.",
             rich_help_panel="Data",
+            autocompletion=offer(SPLITS),
         ),
     ] = None,
     first: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mnistcli.cli.completion import complete_checkpoint
 from mnistcli.cli.options import DataDir, Debug, Json, Quiet
 
 EXAMPLES = """
@@ -18,7 +19,12 @@ mnistcli reproduce mlp.h5 --json | jq .differences
 
 def reproduce(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL.h5", help="A checkpoint that mnistcli wrote.")
+        Path,
+        typer.Argument(
+            metavar="MODEL.h5",
+            help="A checkpoint that mnistcli wrote.",
+            autocompletion=complete_checkpoint,
+        ),
     ],
     data_dir: DataDir = None,
     json: Json = False,

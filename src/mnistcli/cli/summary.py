@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnistcli.cli.completion import complete_source, has_checkpoint_name
 from mnistcli.cli.options import Debug, Json
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ mnistcli summary mlp.h5 --weights --json
 def summary(
     source: Annotated[
         str,
-        typer.Argument(metavar="MODEL.h5|CONFIG", help="A checkpoint, a YAML file or a recipe."),
+        typer.Argument(
+            metavar="MODEL.h5|CONFIG",
+            help="A checkpoint, a YAML file or a recipe.",
+            autocompletion=complete_source,
+        ),
     ],
     weights: Annotated[
         bool,
@@ -33,8 +38,7 @@ def summary(
 ) -> None:
     """Show a network's layers and parameters, and the run that a checkpoint comes from."""
     del debug
-    is_checkpoint = Path(source).suffix.lower() in (".h5", ".hdf5", ".keras")
-    if is_checkpoint:
+    if has_checkpoint_name(source):
         answer = _summarize_checkpoint(Path(source), weights)
     else:
         answer = _summarize_config(source, weights)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mnistcli.checkpoint.process import ParsingChild
 from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint
-from mnistcli.cli.choices import AUTO, check_choice, get_choices, list_data_sets
+from mnistcli.cli.choices import AUTO, SPLITS, check_choice, get_choices, list_data_sets
 from mnistcli.cli.data import choose_splits, open_dataset
 from mnistcli.config.models import DatasetConfig, DatasetName, Normalization
 from mnistcli.console.streams import Output
@@ -22,7 +22,6 @@ from mnistcli.inference import is_same_layout, run_network
 from mnistcli.layers import BatchNormalization, Rescaling
 from mnistcli.preprocessing import Preprocessing, fit_preprocessing
 
-SPLITS = ("train", "validation", "test")
 _DATASET = "--dataset"
 
 

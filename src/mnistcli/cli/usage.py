@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -12,9 +13,7 @@ from mnistcli.console.streams import PROGRAM
 from mnistcli.errors import UsageError
 
 
-def explain_usage(
-    error: typer.TyperException, words: Sequence[str], commands: Collection[str]
-) -> UsageError:
+def explain_usage(error: typer.TyperException, words: Sequence[str], program: Any) -> UsageError:
     """Return what is wrong with a command line.
 
     Typer exports only the base of its exceptions; what the others know is in their attributes.
@@ -22,27 +21,39 @@ def explain_usage(
     Args:
         error: what Typer makes of it.
         words: the command line without the program's name.
-        commands: those that there are.
+        program: Typer's command of the whole program.
     """
-    command = words[0] if words and words[0] in commands else None
-    see_help = f"see {' '.join([PROGRAM, *([command] if command else []), '--help'])}"
-    if command is None and words and not words[0].startswith("-"):
-        near = difflib.get_close_matches(words[0], commands, 1)
+    path, commands = _follow(words, program)
+    command, left = " ".join([PROGRAM, *path]), words[len(path) :]
+    see_help = f"see {command} --help"
+    if commands and left and not left[0].startswith("-"):
+        near = difflib.get_close_matches(left[0], commands, 1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(commands)}"
-        return UsageError(words[0], "no such command", hint)
+        return UsageError(left[0], "no such command", hint)
     flag = getattr(error, "option_name", None)
     if flag is not None and hasattr(error, "possibilities"):
-        certainty = 0.6 if command else 0.8  # every command's flags are near to one of the two
+        certainty = 0.6 if path else 0.8  # every command's flags are near to one of the two
         near = difflib.get_close_matches(flag, error.possibilities or (), 1, certainty)
-        if not (near or command):
+        if not (near or path):
             see_help = f"flags stand behind the command; {see_help}"
         return UsageError(flag, "no such flag", f"did you mean {near[0]}?" if near else see_help)
     parameter = getattr(error, "param", None)
     if parameter is not None:
         return _explain_parameter(error, parameter, see_help)
-    where = flag or " ".join([PROGRAM, *([command] if command else [])])
+    where = flag or command
     what = error.format_message().removeprefix(f"Option {flag!r} ")
     return UsageError(where, _to_phrase(what), see_help)
+
+
+def _follow(words: Sequence[str], program: Any) -> tuple[list[str], list[str]]:
+    """Return the words that name a command, and the commands that could follow them."""
+    path: list[str] = []
+    for word in words:
+        if word not in getattr(program, "commands", ()):
+            break
+        program = program.commands[word]
+        path.append(word)
+    return path, list(getattr(program, "commands", ()))
 
 
 def _explain_parameter(error: typer.TyperException, parameter: object, see_help: str) -> UsageError:

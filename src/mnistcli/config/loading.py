@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from mnistcli.config.faults import Fault, format_path, is_related, to_problem
 from mnistcli.config.models import Config
+from mnistcli.config.origins import Origins
 from mnistcli.config.overrides import Assignment, Override, apply_overrides, find_flag
 from mnistcli.config.recipes import DEFAULT_RECIPE
 from mnistcli.config.schema import write_out
@@ -30,11 +31,13 @@ class LoadedConfig:
         config: complete and valid.
         notices: what the overrides changed beyond the keys they name; one line each.
         source: the file's path as it was given, or the recipe's name.
+        origins: tells where each value comes from.
     """
 
     config: Config
     notices: tuple[str, ...]
     source: str
+    origins: Origins
 
 
 def load_config(source: str | None, overrides: Sequence[Override] = ()) -> LoadedConfig:
@@ -60,7 +63,10 @@ def load_config(source: str | None, overrides: Sequence[Override] = ()) -> Loade
     problems = places.sort_problems(file.faults, faults, overridden.problems)
     if problems:
         raise ConfigError(problems)
-    return LoadedConfig(final.config, tuple(overridden.notices), text.name)
+    origins = Origins(
+        text.label, document, tuple(overridden.assignments), tuple(overridden.replaced)
+    )
+    return LoadedConfig(final.config, tuple(overridden.notices), text.name, origins)
 
 
 def _read_document(source: ConfigSource) -> YamlDocument:

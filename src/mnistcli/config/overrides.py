@@ -8,7 +8,7 @@ from typing import Any
 
 from mnistcli.config.faults import KeyPath, format_path, format_value, is_related, starts_with
 from mnistcli.config.models import Config
-from mnistcli.config.schema import ROOT, Slot, find_slot
+from mnistcli.config.schema import Slot, find_slot, split_key
 from mnistcli.config.yaml_source import parse_yaml
 from mnistcli.errors import Problem, UsageError
 
@@ -47,12 +47,14 @@ class Overridden:
     Attributes:
         values: the tree of the config, not validated yet.
         assignments: those that were carried out, in the order they were typed.
+        replaced: keys that a new kind of block took from its defaults, whatever the file says.
         notices: what else they changed.
         problems: those that could not be carried out.
     """
 
     values: dict[str, Any]
     assignments: list[Assignment] = field(default_factory=list)
+    replaced: list[KeyPath] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -97,7 +99,7 @@ def apply_overrides(base: Config, overrides: Sequence[Override]) -> Overridden:
 def _take_apart(override: Override, result: Overridden) -> None:
     """Two routes to one key are a mistake, whatever shorthands they take."""
     earlier = list(result.assignments)
-    path = _split_key(override.key)
+    path = split_key(override.key)
     for leaf in _list_leaves(path, override.value, find_slot(path), override.flag):
         rival = next((a for a in earlier if is_related(leaf.path, [a.path])), None)
         if rival:
@@ -114,17 +116,6 @@ def _already(leaf: Assignment, rival: Assignment) -> str:
     """Name the first route, and its key where it is a larger or a smaller one."""
     whose = "" if rival.path == leaf.path else f"{format_path(rival.path)} is "
     return f"{whose}already given by {'another ' if rival.flag == leaf.flag else ''}{rival.flag}"
-
-
-def _split_key(key: str) -> KeyPath:
-    """Only entries of lists are counted; `0` elsewhere is a key like another."""
-    path: list[str | int] = []
-    slot: Slot | None = ROOT
-    for part in key.split("."):
-        is_index = slot is not None and slot.item is not None and part.isdecimal()
-        path.append(int(part[:9]) if is_index else part)
-        slot = slot.find_child(path[-1]) if slot else None
-    return tuple(path)
 
 
 def _list_leaves(
@@ -164,6 +155,7 @@ def _change_kind(assignment: Assignment, base: Config, result: Overridden) -> No
     fresh = model.model_construct(None, **{slot.tag_key: tag}).model_dump(mode="json")
     kept = {} if path == _OPTIMIZER else {key: old[key] for key in old if key in fresh}
     outer[key] = {**fresh, **kept, slot.tag_key: tag}
+    result.replaced += [(*path, name) for name in fresh if name not in kept]
     if not old:
         return
     written = _list_written(base, path)

@@ -25,6 +25,7 @@ class Slot:
         tag_key: the key that chooses between the models of a union, `name` or `type`.
         default: what it is where nothing is said.
         title: what messages call it.
+        description: what it means; may be empty.
     """
 
     annotation: Any
@@ -32,6 +33,7 @@ class Slot:
     tag_key: str | None = None
     default: object = None
     title: str = ""
+    description: str = ""
 
     @cached_property
     def models(self) -> tuple[type[BaseModel], ...]:
@@ -75,12 +77,28 @@ class Slot:
         return value
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names that say all of a block: `adam` for `{name: adam}`."""
+        if self.tag_key is None or self.shorthand_key != self.tag_key:
+            return ()
+        complete = (model for model in self.models if needs_only(model, self.tag_key))
+        return tuple(tag for model in complete for tag in self.list_tags(model))
+
+    @cached_property
     def shorthand_key(self) -> str | None:
         """The key that a shorthand stands for; null where there is none."""
         for probe in ("", 0):
             if isinstance(expanded := self.expand(probe), dict):
                 return str(next(iter(expanded)))
         return None
+
+    def list_fields(self) -> dict[str, Slot]:
+        """Return the slots below by their keys, whichever models of a union have them."""
+        fields: dict[str, Slot] = {}
+        for model in self.models:
+            for key in model.model_fields:
+                fields.setdefault(key, field_slot(model, key))
+        return fields
 
     def find_child(self, key: str | int) -> Slot | None:
         """Return the slot below, whichever model of a union has it."""
@@ -95,6 +113,11 @@ ROOT = Slot(Config)
 def is_union(annotation: Any) -> bool:
     """Tell `A | B` and `Union[A, B]` from other annotations."""
     return get_origin(annotation) in (Union, UnionType)
+
+
+def needs_only(model: type[BaseModel], key: str) -> bool:
+    """Tell whether a model is complete once one of its keys is given."""
+    return all(name == key or not info.is_required() for name, info in model.model_fields.items())
 
 
 def is_literal(annotation: Any) -> bool:
@@ -118,7 +141,8 @@ def field_slot(model: type[BaseModel], key: str) -> Slot:
     info = model.model_fields[key]
     tag_key = info.discriminator if isinstance(info.discriminator, str) else None
     title = info.title or key
-    return Slot(info.annotation, tuple(info.metadata), tag_key, info.default, title)
+    description = info.description or ""
+    return Slot(info.annotation, tuple(info.metadata), tag_key, info.default, title, description)
 
 
 def find_slot(path: Sequence[str | int]) -> Slot | None:
@@ -129,15 +153,22 @@ def find_slot(path: Sequence[str | int]) -> Slot | None:
     return slot
 
 
+def split_key(key: str) -> KeyPath:
+    """Take a dotted key apart: entries of lists are counted, `0` elsewhere is a key like others."""
+    path: list[str | int] = []
+    slot: Slot | None = ROOT
+    for part in key.split("."):
+        is_index = slot is not None and slot.item is not None and part.isdecimal()
+        path.append(int(part[:9]) if is_index else part)
+        slot = slot.find_child(path[-1]) if slot else None
+    return tuple(path)
+
+
 def list_keys(slot: Slot = ROOT, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the path of every key that any config may have; lists are not entered."""
-    seen = set()
-    for model in slot.models:
-        for key in model.model_fields:
-            if key not in seen:
-                seen.add(key)
-                yield (*path, key)
-                yield from list_keys(field_slot(model, key), (*path, key))
+    for key, below in slot.list_fields().items():
+        yield (*path, key)
+        yield from list_keys(below, (*path, key))
 
 
 def write_out(value: object, slot: Slot = ROOT) -> object:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from mnistcli.config.faults import format_path, format_value, to_problem
+from mnistcli.config.faults import KeyPath, format_path, format_value, to_problem
 from mnistcli.config.models import Config
 from mnistcli.config.validation import validate, validate_rules
 from mnistcli.config.yaml_document import MAX_BYTES
-from mnistcli.errors import ConfigError, Problem
+from mnistcli.errors import ConfigError, Problem, make_printable
+
+if TYPE_CHECKING:
+    from mnistcli.config.origins import Origins
 
 _BY_TOOL = "the file was not written by this tool, or changed since"
 
@@ -19,6 +23,38 @@ def dump_config(config: Config) -> str:
     import yaml  # reading a checkpoint's record should not wait for it
 
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def annotate_config(config: Config, origins: Origins) -> str:
+    """Write a config as `dump_config` does, each value with a comment on where it comes from."""
+    from mnistcli.config.yaml_source import parse_yaml
+
+    text = dump_config(config)
+    marks = parse_yaml(text, "config").value_marks
+    comments = {
+        marks[path].line: make_printable(origins.find(path)) for path in list_value_paths(config)
+    }
+    lines = text.splitlines()
+    width = max(map(len, lines))
+    return "".join(
+        f"{line:<{width}}  # {comments[number]}\n" if number in comments else f"{line}\n"
+        for number, line in enumerate(lines, 1)
+    )
+
+
+def list_value_paths(config: Config) -> list[KeyPath]:
+    """Return the path of every value that is no block and no list, in the order of the models."""
+    return list(_walk(config.model_dump(mode="json"), ()))
+
+
+def _walk(value: object, path: KeyPath) -> Iterator[KeyPath]:
+    """Blocks and lists are entered."""
+    if not isinstance(value, dict | list):
+        yield path
+        return
+    entries = value.items() if isinstance(value, dict) else enumerate(value)
+    for part, entry in entries:
+        yield from _walk(entry, (*path, part))
 
 
 def config_to_json(config: Config) -> str:

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mnistcli.config_results import RecipesResult
 from mnistcli.results import (
     EvaluationResult,
     LayerResult,
@@ -190,3 +191,22 @@ def _render_weight(array: WeightResult) -> RenderableType:
     values = np.array(array.values, np.float32).reshape(array.shape)
     text = np.array2string(values, precision=4, threshold=200, edgeitems=3, max_line_width=100)
     return Text(f"\n{array.layer}/{array.name} {array.shape}\n{text}")
+
+
+def render_recipes(result: RecipesResult) -> Table:
+    """Show the recipes, one row each."""
+    table = _make_table(
+        "recipe", "data", "model", "epochs", "s/epoch", "published", "measured", left=3
+    )
+    for row in result.recipes:
+        accuracies = [measured.test_accuracy for measured in row.measured]
+        table.add_row(
+            row.name,
+            row.dataset,
+            " ".join([row.model, *(["-".join(map(str, row.hidden))] if row.hidden else [])]),
+            f"{row.epochs}",
+            f"{row.seconds_per_epoch:.3f}",
+            _format_ratio(row.published_test_accuracy),
+            f"{min(accuracies):.4f}-{max(accuracies):.4f}",
+        )
+    return table

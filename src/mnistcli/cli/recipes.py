@@ -1,0 +1,152 @@
+"""`mnistcli recipes`: the configs that come with the tool, and the schema of all configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnistcli.cli.completion import complete_recipe, complete_yaml
+from mnistcli.cli.options import Debug, Json, Quiet
+
+if TYPE_CHECKING:
+    from mnistcli.config.recipes import Recipe
+    from mnistcli.config_results import RecipeResult
+
+EXAMPLES = """
+mnistcli recipes list
+mnistcli recipes copy mnist-mlp my.yaml
+"""
+LIST_EXAMPLES = """
+mnistcli recipes list
+mnistcli recipes list --json | jq -r '.recipes[].name'
+"""
+SHOW_EXAMPLES = """
+mnistcli recipes show mnist-mlp
+mnistcli recipes show xor | grep Published
+"""
+COPY_EXAMPLES = """
+mnistcli recipes copy mnist-mlp
+mnistcli recipes copy mnist-mlp my.yaml
+mnistcli recipes copy xor --with-schema --overwrite
+"""
+SCHEMA_EXAMPLES = """
+mnistcli recipes schema > mnistcli.schema.json
+mnistcli recipes schema | jq '."$defs".Adam.properties'
+"""
+RecipeName = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A recipe's name.", autocompletion=complete_recipe),
+]
+
+
+def list_recipes(json: Json = False, debug: Debug = False) -> None:
+    """List the recipes: what each trains, what its author got, and what it gives here."""
+    del debug
+    from mnistcli.config import recipes
+    from mnistcli.config_results import RecipesResult
+    from mnistcli.console.streams import Output
+
+    answer = RecipesResult(recipes=tuple(map(_describe, recipes.list_recipes())))
+    if json:
+        Output().print_json(answer)
+        return
+    from mnistcli.console.tables import render_recipes
+
+    Output().print_table(render_recipes(answer))
+
+
+def _describe(recipe: Recipe) -> RecipeResult:
+    """Join what a recipe's header and its config say."""
+    from mnistcli.config import load_config
+    from mnistcli.config.models import MlpModel
+    from mnistcli.config_results import MeasuredResult, RecipeResult
+
+    config, figures = load_config(recipe.name).config, recipe.read_figures()
+    hidden = config.model.hidden if isinstance(config.model, MlpModel) else ()
+    return RecipeResult(
+        name=recipe.name,
+        about=recipe.about,
+        dataset=config.dataset.name,
+        model=config.model.type,
+        hidden=tuple(layer.units for layer in hidden),
+        epochs=config.training.epochs,
+        published_test_accuracy=figures.published,
+        measured=tuple(
+            MeasuredResult(seed=seed, test_accuracy=accuracy)
+            for seed, accuracy in figures.measured.items()
+        ),
+        seconds_per_epoch=figures.epoch_s,
+    )
+
+
+def show_recipe(name: RecipeName, json: Json = False, debug: Debug = False) -> None:
+    """Print a recipe's YAML file as it is."""
+    del debug
+    from mnistcli.config import find_recipe
+    from mnistcli.console.streams import Output
+
+    text = find_recipe(name).text
+    if not json:
+        Output().print_line(text.removesuffix("\n"))
+        return
+    from mnistcli.config_results import ShownRecipeResult
+
+    Output().print_json(ShownRecipeResult(name=name, yaml=text))
+
+
+def copy_recipe(
+    name: RecipeName,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            help="Where the copy goes.",
+            show_default="NAME.yaml",
+            autocompletion=complete_yaml,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel="Output"),
+    ] = False,
+    with_schema: Annotated[
+        bool,
+        typer.Option(
+            "--with-schema",
+            help="Write mnistcli.schema.json beside it for editors elsewhere, not the path of the"
+            " installed one.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Copy a recipe, as the beginning of a config of your own.
+
+    The first line names the schema by which editors with a YAML language server complete and
+    check it, without a network.
+    """
+    del debug
+    from mnistcli.cli.recipe_copy import write_copy
+    from mnistcli.config import find_recipe
+    from mnistcli.console.streams import Output
+
+    answer = write_copy(find_recipe(name), file, overwrite=overwrite, with_schema=with_schema)
+    if json:
+        Output().print_json(answer)
+        return
+    Output().print_line(answer.path)
+    Output(quiet=quiet).note(f"next  mnistcli train {quote(answer.path)}")
+
+
+def print_schema(debug: Debug = False) -> None:
+    """Print the JSON Schema that every config's YAML keeps to."""
+    del debug
+    from mnistcli.config.json_schema import write_json_schema
+    from mnistcli.console.streams import Output
+
+    Output().print_line(write_json_schema().removesuffix("\n"))
