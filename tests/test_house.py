@@ -30,7 +30,7 @@ ALLOWED_UPWARDS = {("inference", "network")}
 
 
 def list_modules() -> list[Path]:
-    return [path for path in sorted(PACKAGE.rglob("*.py")) if "recipes" not in path.parts]
+    return sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(path: Path) -> str:
