@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import h5py
 import numpy as np
@@ -58,7 +59,7 @@ def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.
             raise Refused(f"{show(child.name)} is a stored type, which no Keras file has")
 
 
-def open_child(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | h5py.Datatype | None:
+def open_child(group: h5py.Group, name: str) -> Any:
     """Open what stands under a name in this very file; None where there is nothing."""
     link = group.get(name, getlink=True)
     if link is None:

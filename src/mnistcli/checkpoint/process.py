@@ -20,7 +20,8 @@ Wanted = Literal["none", "weights", "all"]
 TIME_LIMIT_BASE_S = 60  # a machine that swaps, a file on a network; hangs end by processor time
 _SLOWEST_READ_BYTES_PER_S = 10 << 20
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv.pop(1));from mnistcli.checkpoint.MODULE import main; main()"
+    "import sys; sys.path.append(sys.argv.pop(1))\n"
+    "from mnistcli.checkpoint.MODULE import main; main()"
 )
 
 
