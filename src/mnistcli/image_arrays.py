@@ -12,7 +12,7 @@ from mnistcli.errors import DataError
 from mnistcli.image_decoding import CHECK_HINT, MAX_FILE_BYTES
 from mnistcli.layers import Shape
 
-_HOW = "numpy.save writes one that fits, of uint8"
+_HOW = "send whole numbers from 0 (black) to 255 (white), as uint8"
 _WHITE = 255
 
 

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mnistcli.csv_rows import ListRow
@@ -39,13 +40,18 @@ class Columns:
         """The columns that are worth showing."""
         return (*FIXED, *self.differing)
 
+    @cached_property
+    def known(self) -> dict[str, None]:
+        """Every column, in order."""
+        return dict.fromkeys((*FIXED, *(name for row in self.rows for name in row)))
+
     def find(self, text: str) -> str:
         """Return the column that is meant by its name or by the end of it.
 
         Raises:
             UsageError: there is none, or more than one.
         """
-        known = dict.fromkeys((*FIXED, *(name for row in self.rows for name in row)))
+        known = self.known
         matches = [text] if text in known else [n for n in known if n.endswith(f".{text}")]
         if len(matches) == 1:
             return matches[0]
@@ -54,25 +60,29 @@ class Columns:
             raise UsageError(_FLAG, f"{text!r} can be more than one column", hint)
         near = difflib.get_close_matches(text, known, 1)
         guess = f"did you mean {near[0]}? " if near else ""
-        hint = f"{guess}the columns are {', '.join(self.names)}"
+        hint = f"{guess}The columns are {', '.join(self.names)}"
         raise UsageError(_FLAG, f"unknown column {text!r}", hint)
 
     def shorten(self, name: str) -> str:
         """Return the shortest end of a config key's name that means no other column."""
         parts = [] if name in FIXED else name.split(".")
-        known = {other for row in self.rows for other in row}
         for start in range(len(parts) - 1, 0, -1):
             end = ".".join(parts[start:])
-            if end not in FIXED and sum(other.endswith(f".{end}") for other in known) == 1:
+            if end not in FIXED and sum(other.endswith(f".{end}") for other in self.known) == 1:
                 return end
         return name
 
     def sort(self, name: str, *, reverse: bool) -> list[int]:
-        """Return the files' numbers in the order of a column; empty cells come last."""
+        """Return the files' numbers in the order of a column, then of their names.
+
+        Empty cells come last.
+        """
         cells = [row.get(name) for row in self.rows]
-        filled = [number for number, cell in enumerate(cells) if cell is not None]
+        names = [row["checkpoint"] for row in self.rows]
+        numbers = sorted(range(len(cells)), key=lambda number: _make_key(names[number]))
+        filled = [number for number in numbers if cells[number] is not None]
         filled.sort(key=lambda number: _make_key(cells[number]), reverse=reverse)
-        return [*filled, *(number for number, cell in enumerate(cells) if cell is None)]
+        return [*filled, *(number for number in numbers if cells[number] is None)]
 
 
 def make_columns(files: Sequence[ListedCheckpoint]) -> Columns:
@@ -108,21 +118,22 @@ def _find_differing(configs: Sequence[Mapping[str, Cell]]) -> Iterator[str]:
     """Name the keys with several values, and one key of each block that only some runs have."""
     keys = list(dict.fromkeys(key for config in configs for key in config))
     varied = {key for key in keys if len({c[key] for c in configs if key in c}) > 1} - _ELSEWHERE
-    for block, first in _list_blocks(keys).items():
+    for block, members in _group_keys(keys).items():
         having = sum(any(key.startswith(block) for key in config) for config in configs)
         if 0 < having < len(configs) and not any(key.startswith(block) for key in varied):
-            varied.add(first)
-    yield from (key for key in keys if key in varied)
+            varied.add(members[0])
+        yield from (key for key in members if key in varied)
 
 
-def _list_blocks(keys: Sequence[str]) -> dict[str, str]:
-    """Return the blocks that keys lie in, and each one's most telling key."""
-    blocks: dict[str, str] = {}
+def _group_keys(keys: Sequence[str]) -> dict[str, list[str]]:
+    """Return the blocks that keys lie in, and each one's keys, its name before all others."""
+    blocks: dict[str, list[str]] = {}
     for key in keys:
-        block = key.rpartition(".")[0] + "."
-        if block not in blocks or key == f"{block}name":
-            blocks[block] = key
-    return blocks
+        blocks.setdefault(key.rpartition(".")[0] + ".", []).append(key)
+    return {
+        block: sorted(members, key=lambda key: key != f"{block}name")
+        for block, members in blocks.items()
+    }
 
 
 def _make_key(cell: Cell) -> tuple[bool, Any]:

@@ -41,7 +41,7 @@ class Header:
         """Return the array of which these are the bytes, C-contiguous, perhaps read-only."""
         order: Literal["C", "F"] = "F" if self.is_fortran_order else "C"
         array = np.frombuffer(contents, dtype=self.dtype)
-        return np.ascontiguousarray(array.reshape(self.shape, order=order))
+        return np.asarray(array.reshape(self.shape, order=order), order="C")
 
 
 def read_header(stream: IO[bytes]) -> Header:
