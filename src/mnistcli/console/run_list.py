@@ -18,8 +18,9 @@ Row = Mapping[str, str | int | float | None]
 _GAP = "   "
 _EMPTY = "-"
 _TEXTS = ("checkpoint", "dataset", "model", "saved")  # stand on the left, numbers on the right
-_ENOUGH = ("saved", "seconds.total", "dataset", "best.accuracy", "last.accuracy",
-           "last.val_accuracy", "model", "best.val_accuracy", "epochs")  # fmt: skip
+# What tells least, first.
+_DISPENSABLE = ("saved", "seconds.total", "best.accuracy", "dataset", "last.accuracy",
+                "last.val_accuracy", "model", "best.val_accuracy", "epochs")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ def render_reasons(files: Sequence[tuple[str, str]]) -> str:
 
 def _choose_hidden(table: RunTable, widths: Mapping[str, int], width: int | None) -> list[str]:
     """Leave out what tells least until the rest fits, the config's keys last."""
-    keys = [name for name in table.columns[::-1] if name not in (*_ENOUGH, *table.kept)]
-    candidates = [name for name in (*_ENOUGH, *keys) if name in widths and name not in table.kept]
+    keys = [name for name in table.columns[::-1] if name not in (*_DISPENSABLE, *table.kept)]
+    candidates = [
+        name for name in (*_DISPENSABLE, *keys) if name in widths and name not in table.kept
+    ]
     needed = 1 - len(_GAP) + sum(size + len(_GAP) for size in widths.values())
     hidden: list[str] = []
     while width is not None and needed > width and len(hidden) < len(candidates):
