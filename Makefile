@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EPOCHS ?= 100
 
-.PHONY: help train test test-all lint types bench clean
+.PHONY: help train test test-all lint types schemas bench clean
 
 help:
 	@echo 'make train     install into .venv and train the default recipe ($(EPOCHS) epochs)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test-all  the slow tests too'
 	@echo 'make lint      ruff, in its checking and its formatting part'
 	@echo 'make types     mypy --strict on all of src'
+	@echo 'make schemas   write the JSON Schemas of what commands print, from their types'
 	@echo 'make bench     time warm epochs and cold commands beside Keras, PyTorch and NumPy'
 	@echo 'make clean     remove .venv and caches'
 
@@ -46,6 +47,9 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	@$(BIN)/mypy
+
+schemas: $(VENV)/.installed
+	@$(BIN)/python -m mnistcli.answer_schemas
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/warm_epochs.py

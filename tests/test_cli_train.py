@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, save_with_keras
+from mnistcli.checkpoint.contents import DURATIONS
 from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.checkpoint.record import DURATIONS
 from mnistcli.checkpoint.writing import replace_checkpoint
 
 ADAM = ("--optimizer", "adam", "--learning-rate", 0.001)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import h5py
 import numpy as np
@@ -42,12 +43,7 @@ class Refused(Exception):  # noqa: N818 (it crosses no room, and is no error of 
 def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.Dataset]]:
     """Go through every object behind hard links, and refuse every other way to reach data."""
     for name in group:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            path = show(f"{group.name.rstrip('/')}/{name}")
-            kind = "a soft link" if isinstance(link, h5py.SoftLink) else "an external link"
-            raise Refused(f"{path} is {kind}, which can lead anywhere")
-        child = group[name]
+        child = open_child(group, name)
         address = h5py.h5o.get_info(child.id).addr
         if address in seen:
             raise Refused(f"{show(child.name)} is reached twice")
@@ -61,6 +57,18 @@ def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.
             yield child.name, child
         else:
             raise Refused(f"{show(child.name)} is a stored type, which no Keras file has")
+
+
+def open_child(group: h5py.Group, name: str) -> Any:
+    """Open what stands under a name in this very file; None where there is nothing."""
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        path = show(f"{group.name.rstrip('/')}/{name}")
+        kind = "a soft link" if isinstance(link, h5py.SoftLink) else "an external link"
+        raise Refused(f"{path} is {kind}, which can lead anywhere")
+    return group[name]
 
 
 def check_dataset(dataset: h5py.Dataset) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import TypeAdapter
 
 from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.contents import (
+    DURATIONS,
     HISTORY_GROUP,
     KEPT_GROUP,
     OPTIMIZER_GROUP,
@@ -22,7 +22,7 @@ from mnistcli.checkpoint.contents import (
 from mnistcli.checkpoint.json_values import show
 from mnistcli.checkpoint.model_config import parse_model_config
 from mnistcli.checkpoint.process import Parsed, ParsingChild, Wanted
-from mnistcli.checkpoint.record import DURATIONS, Record
+from mnistcli.checkpoint.record import Record, parse_record, refuse_record
 from mnistcli.checkpoint.run_state import check_state, join_state
 from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.checkpoint.training_config import parse_training_config
@@ -177,29 +177,15 @@ def _read_progress(record: Record, arrays: Mapping[str, Array], where: str) -> P
     """Turn the history's arrays into plain numbers, one a completed epoch."""
     at = record.progress
     if any(v.dtype.kind != "f" or v.shape != (at.epoch,) for v in arrays.values()):
-        raise _refuse_record(where)
+        raise refuse_record(where)
     history = {name: tuple(values.tolist()) for name, values in arrays.items()}
     durations_s = history.pop(DURATIONS, ())
     return Progress(at.epoch, at.step, history, durations_s, at.best_epoch)
 
 
 def _read_record(parts: Mapping[str, str], architecture: Architecture, where: str) -> Record:
-    """Validate the record's parts, each a JSON text."""
-    try:
-        version = json.loads(parts.get("format_version") or "null")
-        if isinstance(version, int) and version > Record.model_fields["format_version"].default:
-            raise CheckpointError(
-                where, f"written by a later mnistcli (format {version})", "upgrade mnistcli"
-            )
-        pairs = (f"{json.dumps(key)}:{value}" for key, value in parts.items())
-        record = Record.model_validate_json("{" + ",".join(pairs) + "}")
-    except (ValueError, RecursionError):
-        raise _refuse_record(where) from None
+    """Read the run, and see that it is this network's."""
+    record = parse_record(parts, Record, where)
     if len(record.class_names) != max(2, architecture.output_shape[-1]):
-        raise _refuse_record(where)
+        raise refuse_record(where)
     return record
-
-
-def _refuse_record(where: str) -> CheckpointError:
-    """Say that the run cannot be told from the file."""
-    return CheckpointError(where, "its record of the run is damaged", COPY_HINT)

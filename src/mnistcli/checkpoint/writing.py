@@ -12,9 +12,10 @@ import h5py
 import numpy as np
 
 from mnistcli.atomic_file import create_file, replace_file
+from mnistcli.checkpoint.contents import DURATIONS
 from mnistcli.checkpoint.hdf5 import KEPT_WEIGHTS, RECORD_GROUP
 from mnistcli.checkpoint.limits import check_file_size
-from mnistcli.checkpoint.record import DURATIONS, Record
+from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.seal import add_seal
 from mnistcli.errors import ResourceError
 from mnistcli.state import NamedArray, RunState

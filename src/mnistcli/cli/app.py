@@ -16,7 +16,7 @@ import typer.main
 
 from mnistcli import __version__
 from mnistcli.backend import is_debugging
-from mnistcli.cli import doctor, evaluate, predict, recipes, reproduce, summary, train
+from mnistcli.cli import doctor, evaluate, ls, predict, recipes, reproduce, summary, train
 from mnistcli.cli.command import add_command, make_group
 from mnistcli.cli.options import InstallCompletion, ShowCompletion
 from mnistcli.cli.shells import SHELL_VARIABLE, answer_shell
@@ -48,6 +48,7 @@ _add_command(train.train, train.EXAMPLES)
 _add_command(evaluate.evaluate, evaluate.EXAMPLES)
 _add_command(predict.predict, predict.EXAMPLES)
 _add_command(summary.summary, summary.EXAMPLES)
+_add_command(ls.ls, ls.EXAMPLES)
 _add_command(reproduce.reproduce, reproduce.EXAMPLES)
 _add_command(doctor.doctor, doctor.EXAMPLES)
 

@@ -23,7 +23,7 @@ def open_dataset(
     Raises:
         DataError: it is missing, unreachable or invalid.
     """
-    display = DownloadDisplay()
+    display = DownloadDisplay(console.progress)
     try:
         search = replace(search_from_environment(data_dir), on_download=display.show)
         dataset = load_dataset(name, splits, search)

@@ -14,7 +14,7 @@ from mnistcli.cli.preparation import prepare_run
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import Stopped, StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display
-from mnistcli.console.streams import Output, report_error
+from mnistcli.console.streams import Output, choose_progress, report_error
 from mnistcli.console.tables import render_stopping, render_train
 from mnistcli.environment import describe_environment
 from mnistcli.errors import DivergenceError
@@ -37,7 +37,11 @@ def run_experiment(request: Request) -> None:
 def _run_locked(request: Request, lock: RunLock) -> int | None:
     """Train, and return the signal that ended it early."""
     is_quiet = request.quiet or request.json or request.jsonl
-    console = Output(quiet=is_quiet, outlives_reader=True)
+    progress = choose_progress(
+        request.progress,
+        silent=request.quiet or request.jsonl or (request.json and not sys.stderr.isatty()),
+    )
+    console = Output(quiet=is_quiet, outlives_reader=True, progress=progress)
     plan = prepare_run(request, console, lock)
     if request.dry_run:
         show_plan(plan, request, console)
@@ -48,7 +52,7 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
         keeper.display = open_epoch_display(
             plan.config.training.epochs,
             plan.start.state.progress.epoch if plan.start and plan.start.state else 0,
-            quiet=request.quiet or request.jsonl or (request.json and not sys.stderr.isatty()),
+            progress,
         )
         keeper.stop = stop
         try:

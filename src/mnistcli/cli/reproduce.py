@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_checkpoint
-from mnistcli.cli.options import DataDir, Debug, Json, Quiet
+from mnistcli.cli.options import DataDir, Debug, Json, ProgressOption, Quiet
 
 EXAMPLES = """
 mnistcli reproduce mlp.h5
@@ -29,6 +29,7 @@ def reproduce(
     data_dir: DataDir = None,
     json: Json = False,
     quiet: Quiet = False,
+    progress: ProgressOption = "auto",
     debug: Debug = False,
 ) -> None:
     """Train a checkpoint again from its own record, and say whether the bits are the same.
@@ -39,4 +40,4 @@ def reproduce(
     del debug
     from mnistcli.cli.reproduction import reproduce_run
 
-    reproduce_run(model, data_dir, json=json, quiet=quiet)
+    reproduce_run(model, data_dir, progress, json=json, quiet=quiet)

@@ -11,6 +11,7 @@ from mnistcli.checkpoint.reading import Checkpoint
 from mnistcli.cli.output_file import OutputFile
 from mnistcli.config.models import Config
 from mnistcli.config.optimization import Cosine
+from mnistcli.console.streams import Progress
 from mnistcli.datasets.dataset import Dataset, Split
 from mnistcli.memory import MemoryEstimate
 from mnistcli.preprocessing import Preprocessing
@@ -42,6 +43,7 @@ class Request:
     json: bool = False
     jsonl: bool = False
     quiet: bool = False
+    progress: Progress = "auto"
 
 
 @dataclass(frozen=True)

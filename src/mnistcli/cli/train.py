@@ -22,7 +22,15 @@ from mnistcli.cli.experiment_options import (
     Seed,
     Validation,
 )
-from mnistcli.cli.options import DataDir, Debug, Json, Jsonl, Quiet, count_from
+from mnistcli.cli.options import (
+    DataDir,
+    Debug,
+    Json,
+    Jsonl,
+    ProgressOption,
+    Quiet,
+    count_from,
+)
 
 EXAMPLES = """
 mnistcli train
@@ -128,6 +136,7 @@ def train(
     json: Json = False,
     jsonl: Jsonl = False,
     quiet: Quiet = False,
+    progress: ProgressOption = "auto",
     debug: Debug = False,
 ) -> None:
     """Train a network and write its checkpoint.
@@ -165,6 +174,7 @@ def train(
         json=json,
         jsonl=jsonl,
         quiet=quiet,
+        progress=progress,
     )
     if print_config:
         from mnistcli.cli.config_printing import print_resolved

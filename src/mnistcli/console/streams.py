@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from pydantic import BaseModel
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 PROGRAM = "mnistcli"
+Progress = Literal["auto", "bar", "lines", "none"]
 NO_LIMIT = 100_000  # columns: answers are never wrapped or cut, a terminal may wrap them itself
 
 
@@ -23,19 +24,36 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def make_console(stream: TextIO, *, width: int | None = None) -> Console:
+def choose_progress(asked: Progress, *, silent: bool) -> Progress:
+    """Return how progress is shown on stderr.
+
+    Args:
+        asked: by the user; `auto` is a bar on a terminal and lines off it.
+        silent: `auto` is nothing at all.
+    """
+    if asked != "auto":
+        return asked
+    if silent:
+        return "none"
+    return "bar" if is_terminal(sys.stderr) else "lines"
+
+
+def make_console(
+    stream: TextIO, *, width: int | None = None, terminal: bool | None = None
+) -> Console:
     """Return a Rich console that styles on terminals only and takes text as it is.
 
     Args:
         stream: where it writes.
         width: in columns; null for the terminal's.
+        terminal: whether the stream is taken for one; null: whether it is.
     """
     from rich.console import Console
 
     return Console(
         file=stream,
         width=width,
-        force_terminal=is_terminal(stream),
+        force_terminal=is_terminal(stream) if terminal is None else terminal,
         highlight=False,
         markup=False,  # brackets and colons in file names are no markup
         emoji=False,
@@ -49,9 +67,17 @@ class Output:
         quiet: drop notes; warnings, errors and answers stay.
         outlives_reader: a reader that has gone away (`| head -1`) is remembered in `is_closed`,
             not raised: a training run does not end because nobody reads its progress.
+        progress: how downloads are shown.
     """
 
-    def __init__(self, *, quiet: bool = False, outlives_reader: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        outlives_reader: bool = False,
+        progress: Progress = "auto",
+    ) -> None:
+        self.progress: Progress = choose_progress(progress, silent=False)
         self._quiet = quiet
         self._outlives_reader = outlives_reader
         self.is_closed = False
