@@ -8,6 +8,8 @@ that a whole epoch and a piece of one are the same program, and give the same bi
 
 from __future__ import annotations
 
+import logging
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import keras
@@ -22,6 +24,7 @@ from mnistcli.network import encode_labels
 from mnistcli.preprocessing import Preprocessing
 
 EVALUATION_BATCH_SIZE = 1000
+_LOG = logging.getLogger(__name__)
 
 _Rows = tuple[tf.Tensor, tf.Tensor]
 
@@ -115,9 +118,12 @@ class TrainingEpoch:
 
     def compile(self) -> None:
         """Compile the programs side by side, by calls that run no step."""
+        begin_s = time.perf_counter()
         with ThreadPoolExecutor(len(self._programs), "compile") as threads:
             for call in [threads.submit(self._call, size, 0, 0) for size in self._programs]:
                 call.result()
+        sizes, duration_s = list(self._programs), time.perf_counter() - begin_s
+        _LOG.info("compiled the epoch in %.2f s, for batches of %s", duration_s, sizes)
 
     def arrange(self, number: int) -> None:
         """Put the rows in the order of the epoch `number`, from 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import stat
@@ -19,6 +20,7 @@ Wanted = Literal["none", "weights", "all"]
 
 TIME_LIMIT_BASE_S = 60  # a machine that swaps, a file on a network; hangs end by processor time
 _SLOWEST_READ_BYTES_PER_S = 10 << 20
+_LOG = logging.getLogger(__name__)
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv.pop(1));"
     "from mnistcli.checkpoint.child import main; main()"
@@ -79,6 +81,10 @@ class ParsingChild:
             self._process.communicate()
             what = f"damaged: it was not read within {self._time_limit_s} s"
             raise self._refuse(what, COPY_HINT) from None
+        _LOG.debug(
+            "process %d read %s (%s arrays) and ended with %d and %d bytes",
+            self._process.pid, self._path, self._wanted, self._process.returncode, len(output),
+        )  # fmt: skip
         if self._process.returncode != 0:
             raise self._explain_end(self._process.returncode)
         end = output.find(b"\n")
@@ -104,6 +110,7 @@ class ParsingChild:
 
     def _refuse(self, what: str, hint: str = "") -> CheckpointError:
         """Name the file in the child's verdict."""
+        _LOG.info("process %d refused %s: %s", self._process.pid, self._path, what)
         return CheckpointError(str(self._path), what, hint)
 
 

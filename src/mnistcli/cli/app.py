@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 import os
 import sys
 import traceback
@@ -20,16 +21,21 @@ from mnistcli import __version__
 from mnistcli.backend import is_debugging
 from mnistcli.cli import doctor, evaluate, predict, reproduce, summary, train
 from mnistcli.cli.command import Command
+from mnistcli.cli.log_flags import Invocation, LogFile, LogLevel, drop_log_flags, with_log
 from mnistcli.cli.signals import end_by_signal
 from mnistcli.cli.usage import explain_usage
+from mnistcli.console.logs import close_log, open_log
 from mnistcli.console.streams import (
     PROGRAM,
+    SHOWN,
     abandon_stdout,
     open_missing_streams,
     report_error,
     write_error_line,
 )
 from mnistcli.errors import ExitCode, GateError, MnistcliError, ResourceError
+
+_LOG = logging.getLogger(__name__)
 
 app = typer.Typer(
     name=PROGRAM,
@@ -44,7 +50,8 @@ def _add_command(function: Callable[..., None], examples: str) -> None:
     """Add a command; its help is its docstring, a paragraph a line, and its examples."""
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
-    app.command(cls=Command, help=text, epilog=f"Examples:\n{escape(examples)}".rstrip())(function)
+    epilog = f"Examples:\n{escape(examples)}".rstrip()
+    app.command(cls=Command, help=text, epilog=epilog)(with_log(function))
 
 
 _add_command(train.train, train.EXAMPLES)
@@ -64,14 +71,19 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _start(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
 ) -> None:
     """Train, evaluate, use and inspect small Keras classifiers from the shell."""
+    del version  # answered when it was parsed
+    context.obj = Invocation(tuple(context.obj or ()), log_level, log_file)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -90,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str]) -> int:
     """Run one command line and return its exit code; every failure has been reported."""
     code = _run_command(words)
+    close_log()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -103,14 +116,16 @@ def run(words: Sequence[str]) -> int:
 def _run_command(words: Sequence[str]) -> int:
     """Carry a command line out, and report how it failed."""
     command = typer.main.get_command(app)  # app() itself would replace sys.excepthook
+    open_log()
     try:
         if not words:
             with contextlib.redirect_stdout(sys.stderr):  # nobody asked for this answer
                 command.main(["--help"], PROGRAM, standalone_mode=False)
             return ExitCode.USAGE
-        return command.main(list(words), PROGRAM, standalone_mode=False) or ExitCode.DONE
+        code = command.main(list(words), PROGRAM, standalone_mode=False, obj=words)
+        return code or ExitCode.DONE
     except typer.TyperException as error:
-        return _fail(explain_usage(error, words, _list_commands()), words)
+        return _fail(explain_usage(error, drop_log_flags(words), _list_commands()), words)
     except MnistcliError as error:
         return _fail(error, words)
     except MemoryError:
@@ -147,6 +162,7 @@ def _fail(error: MnistcliError, words: Sequence[str]) -> int:
     if is_debugging():
         traceback.print_exception(error)
     report_error(error)
+    _LOG.debug("where it failed", exc_info=error)
     if _wants_json(words) and not isinstance(error, GateError):  # its results came with it
         from mnistcli.console.streams import Output
         from mnistcli.results import ErrorResult, describe_error
@@ -165,6 +181,7 @@ def _report_bug(
     """Say in one line that this is our mistake, not the user's; Python then exits with 1."""
     if is_debugging():
         traceback.print_exception(kind, error, trace)
+    _LOG.error("a bug", exc_info=(kind, error, trace), extra=SHOWN)
     what = " ".join(f"{kind.__name__}: {error}".split())
     hint = f"this is a bug in {PROGRAM}: --debug shows where"
     write_error_line(f"{PROGRAM}: error: internal: {what}. {hint[0].upper()}{hint[1:]}")

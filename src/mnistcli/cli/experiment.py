@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ from mnistcli.cli.next_command import write_command
 from mnistcli.cli.preparation import prepare_run
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
-from mnistcli.console.progress import EpochDisplay, open_epoch_display
-from mnistcli.console.streams import Output
+from mnistcli.console.progress import EpochDisplay, format_metrics, open_epoch_display
+from mnistcli.console.streams import SHOWN, Output
 from mnistcli.console.tables import render_stopping, render_train
 from mnistcli.environment import describe_environment
 from mnistcli.errors import DivergenceError
@@ -27,6 +28,8 @@ from mnistcli.state import Progress, RunState
 
 if TYPE_CHECKING:
     from mnistcli.training import Live
+
+_LOG = logging.getLogger(__name__)
 
 
 def run_experiment(request: Request) -> None:
@@ -105,6 +108,8 @@ class _Keeper:
         """Show a completed epoch, and stream it where that was asked for."""
         metrics = {name: values[-1] for name, values in progress.history.items()}
         duration_s = progress.epoch_durations_s[-1]
+        line = f"epoch {progress.epoch}: {format_metrics(metrics)}, {duration_s:.3f} s"
+        _LOG.info(line, extra=SHOWN)
         self.display.show_epoch(progress.epoch, metrics, duration_s)
         if self._streams:
             total = self._plan.config.training.epochs
