@@ -18,12 +18,12 @@ PACKAGE = SOURCE / "mnistcli"
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
     "errors", "backend", "config", "layers", "datasets", "preprocessing", "architecture", "memory",
-    "available_memory", "state", "run_comparison", "activations", "image_decoding", "images",
-    "inference", "evaluation", "regularization", "fast_layers", "optimizer", "network", "epoch",
-    "callbacks", "training", "checkpoint", "environment", "answers", "results", "check_results",
-    "console", "cli", "__main__",
+    "available_memory", "state", "run_comparison", "event_files", "mistakes", "overfitting",
+    "activations", "image_decoding", "images", "inference", "evaluation", "regularization",
+    "fast_layers", "optimizer", "network", "epoch", "callbacks", "pace", "training", "checkpoint",
+    "environment", "answers", "results", "check_results", "console", "cli", "__main__",
 ]  # fmt: skip
-KERAS_ROOMS = {"fast_layers", "optimizer", "network", "epoch", "callbacks", "training"}
+KERAS_ROOMS = {"fast_layers", "optimizer", "network", "epoch", "callbacks", "pace", "training"}
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network")}
 

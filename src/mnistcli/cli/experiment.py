@@ -15,6 +15,7 @@ from mnistcli.cli.next_command import write_command
 from mnistcli.cli.preparation import prepare_run
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
+from mnistcli.cli.tensorboard import check_directory, open_board
 from mnistcli.console.progress import EpochDisplay, format_metrics, open_epoch_display
 from mnistcli.console.streams import SHOWN, Output
 from mnistcli.console.tables import render_stopping, render_train
@@ -44,12 +45,15 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
     """Train, and return the signal that ended it early."""
     is_quiet = request.quiet or request.json or request.jsonl
     console = Output(quiet=is_quiet, outlives_reader=True)
+    if request.tensorboard is not None:
+        check_directory(request.tensorboard)
     plan = prepare_run(request, console, lock)
     if request.dry_run:
         show_plan(plan, request, console)
         return None
     keeper = _Keeper(plan, request, console)
     training = build_training(plan)
+    board = open_board(request, plan, keeper, training, console)
     with StopRequest() as stop:
         keeper.display = open_epoch_display(
             plan.config.training.epochs,
@@ -58,7 +62,7 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
         )
         keeper.stop = stop
         try:
-            state = training.fit(keeper)
+            state = training.fit(board or keeper)
         except DivergenceError as error:
             raise _with_way_back(error, keeper) from error
         finally:
@@ -69,6 +73,8 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
     if state.callbacks.early_stopping is not None:
         console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
     result = keeper.finish(state)
+    if board is not None:
+        board.show_score(state, result.test)
     _show_result(result, plan, request, console)
     if console.is_closed:
         raise BrokenPipeError

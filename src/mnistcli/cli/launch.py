@@ -14,6 +14,7 @@ from mnistcli.errors import CheckpointError
 from mnistcli.memory import format_bytes
 
 if TYPE_CHECKING:
+    from mnistcli.pace import Pace
     from mnistcli.training import Training
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +43,19 @@ def build_training(plan: Plan) -> Training:
             what = "its arrays are not those of the network that its config describes"
             raise CheckpointError(str(plan.start.path), what, COPY_HINT) from error
     return training
+
+
+def measure_run(plan: Plan) -> Pace:
+    """Take some steps of a planned run, from weights of their own, to see how long they take."""
+    _log_plan(plan)
+    load_backend()
+    from mnistcli.pace import measure_pace
+    from mnistcli.training import set_thread_count
+
+    set_thread_count(plan.threads)
+    return measure_pace(
+        plan.config, plan.architecture, plan.train, plan.validation, plan.preprocessing
+    )
 
 
 def _log_plan(plan: Plan) -> None:

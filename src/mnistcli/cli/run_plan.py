@@ -40,6 +40,7 @@ class Request:
     json: bool = False
     jsonl: bool = False
     quiet: bool = False
+    tensorboard: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import typer
 
 from mnistcli.cli.choices import describe, list_choices, list_members
 from mnistcli.cli.options import DataDir, Debug, Json, Jsonl, Quiet, count_from
+from mnistcli.cli.train_options import OverfitOneBatch, TensorBoardDirectory
 from mnistcli.config.models import DatasetConfig, MlpModel, Model, TrainingConfig
 from mnistcli.config.optimization import Optimizer
 
@@ -170,6 +171,8 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = False,
+    overfit_one_batch: OverfitOneBatch = False,
+    tensorboard: TensorBoardDirectory = None,
     data_dir: DataDir = None,
     json: Json = False,
     jsonl: Jsonl = False,
@@ -183,9 +186,11 @@ def train(
     """
     del debug  # acted on when it was parsed
     from mnistcli.cli.experiment import run_experiment
+    from mnistcli.cli.overfit import overfit_one_batch as try_one_batch
     from mnistcli.cli.run_plan import Request
 
-    run_experiment(
+    carry_out = try_one_batch if overfit_one_batch else run_experiment
+    carry_out(
         Request(
             source=config,
             flags={
@@ -213,5 +218,6 @@ def train(
             json=json,
             jsonl=jsonl,
             quiet=quiet,
+            tensorboard=tensorboard,
         )
     )
