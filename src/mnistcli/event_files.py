@@ -1,8 +1,8 @@
 """TensorBoard's event files: scalars, histograms and images, step by step.
 
 Written with TensorBoard's own record writer and message types, as PyTorch's `SummaryWriter` does,
-and in the form that TensorFlow 2 writes: a tensor with the plugin's name beside it. Nothing here
-needs TensorFlow; the package `tensorboard` is imported when a file is opened.
+and in the same form, which every reader of theirs knows, steps that are written anew included.
+Nothing here needs TensorFlow; the package `tensorboard` is imported when a file is opened.
 """
 
 from __future__ import annotations
@@ -12,24 +12,45 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mnistcli.errors import ResourceError
 from mnistcli.state import Array
 
-if TYPE_CHECKING:
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
 PACKAGE = "tensorboard"
 INSTALL_HINT = 'install it: python -m pip install "mnistcli[tensorboard]"'
 HISTOGRAM_BUCKETS = 30  # TensorBoard's own default
+_RGB = 3
 _FILE_VERSION = "brain.Event:2"
 _numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """A histogram, in TensorBoard's terms.
+
+    Attributes:
+        min: the least number.
+        max: the largest.
+        num: how many numbers there are.
+        sum: of the numbers.
+        sum_squares: of their squares.
+        bucket_limit: each bucket's right edge; the first begins at the least number.
+        bucket: how many numbers lie in each.
+    """
+
+    min: float
+    max: float
+    num: float
+    sum: float
+    sum_squares: float
+    bucket_limit: tuple[float, ...]
+    bucket: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -72,41 +93,34 @@ class EventFile:
 
     def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one number a tag."""
-        from tensorboard.plugins.scalar.metadata import create_summary_metadata
-
-        self._write_tensors(
-            step,
-            {tag: np.float32(value) for tag, value in values.items()},
-            create_summary_metadata(display_name=None, description=None),
-        )
+        self._write_values(step, [{"tag": t, "simple_value": v} for t, v in values.items()])
 
     def write_histograms(self, step: int, arrays: Mapping[str, Array]) -> None:
-        """Write how the numbers of each array are distributed; finite ones are counted only."""
-        from tensorboard.plugins.histogram.metadata import create_summary_metadata
+        """Write how the numbers of each array are distributed; only finite ones are counted."""
+        from tensorboard.compat.proto.summary_pb2 import HistogramProto
 
-        self._write_tensors(
-            step,
-            {tag: count_buckets(array) for tag, array in arrays.items()},
-            create_summary_metadata(display_name=None, description=None),
+        counted = {tag: count_buckets(array) for tag, array in arrays.items()}
+        values = [{"tag": t, "histo": HistogramProto(**asdict(b))} for t, b in counted.items()]
+        self._write_values(step, values)
+
+    def write_picture(self, step: int, tag: str, picture: Picture) -> None:
+        """Write an image."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(
+            width=picture.width,
+            height=picture.height,
+            colorspace=_RGB,
+            encoded_image_string=picture.png,
         )
+        self._write_values(step, [{"tag": tag, "image": image}])
 
-    def write_picture(self, step: int, tag: str, picture: Picture, description: str) -> None:
-        """Write an image; its description is Markdown."""
-        from tensorboard.plugins.image.metadata import create_summary_metadata
-
-        texts = [str(picture.width).encode(), str(picture.height).encode(), picture.png]
-        metadata = create_summary_metadata(display_name=None, description=description)
-        self._write_tensors(step, {tag: np.array(texts, object)}, metadata)
-
-    def _write_tensors(self, step: int, tensors: Mapping[str, Any], metadata: Any) -> None:
-        """Write one value a tag, all of one kind."""
+    def _write_values(self, step: int, values: Sequence[Mapping[str, Any]]) -> None:
+        """Write the values of one step."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.util.tensor_util import make_tensor_proto
 
-        summary: Summary = Summary()
-        for tag, tensor in tensors.items():
-            summary.value.add(tag=tag, metadata=metadata, tensor=make_tensor_proto(tensor))
+        summary = Summary(value=[Summary.Value(**value) for value in values])
         self._write(Event(step=step, summary=summary))
 
     def _write(self, event: Any) -> None:
@@ -118,21 +132,21 @@ class EventFile:
             RecordWriter(file).write(event.SerializeToString())
 
 
-def count_buckets(array: Array) -> Array:
-    """Return float64 [buckets, 3]: left edge, right edge, how many numbers lie between them.
-
-    Where all numbers are the same, all edges are that number, and the last bucket holds them all:
-    the form that TensorBoard's histogram dashboard expects.
-    """
+def count_buckets(array: Array) -> Buckets:
+    """Return how the finite numbers of an array are distributed between the least and largest."""
     values = np.asarray(array, np.float64).reshape(-1)
     values = values[np.isfinite(values)]
     if values.size == 0:
-        return np.zeros((0, 3))
-    low, high = values.min(), values.max()
-    if low == high:
-        counts = np.zeros(HISTOGRAM_BUCKETS)
-        counts[-1] = values.size
-        edges = np.full(HISTOGRAM_BUCKETS, low)
-        return np.stack([edges, edges, counts], axis=1)
-    counted, edges = np.histogram(values, HISTOGRAM_BUCKETS, (low, high))
-    return np.stack([edges[:-1], edges[1:], counted.astype(np.float64)], axis=1)
+        return Buckets(0.0, 0.0, 0.0, 0.0, 0.0, (), ())
+    low, high = float(values.min()), float(values.max())
+    count = HISTOGRAM_BUCKETS if low < high else 1
+    counted, edges = np.histogram(values, count, (low, high))
+    return Buckets(
+        min=low,
+        max=high,
+        num=float(values.size),
+        sum=float(values.sum()),
+        sum_squares=float((values**2).sum()),
+        bucket_limit=(*edges[1:-1].tolist(), high),
+        bucket=tuple(counted.astype(np.float64).tolist()),
+    )

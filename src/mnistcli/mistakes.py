@@ -63,13 +63,14 @@ def draw_sheet(split: Split, mistakes: Sequence[Mistake], class_names: Sequence[
     """
     from PIL import Image, ImageDraw
 
+    mistakes = mistakes[: SHEET_COLUMNS * SHEET_ROWS]
     side = _CELL_WIDTH - 2 * _MARGIN
     cell_height = side + _MARGIN + _CAPTION_HEIGHT
     columns = min(SHEET_COLUMNS, max(1, len(mistakes)))
     rows = max(1, -(-len(mistakes) // SHEET_COLUMNS))
     sheet = Image.new("RGB", (columns * _CELL_WIDTH, rows * cell_height), "white")
     pen = ImageDraw.Draw(sheet)
-    for place, mistake in enumerate(mistakes[: SHEET_COLUMNS * SHEET_ROWS]):
+    for place, mistake in enumerate(mistakes):
         x = place % SHEET_COLUMNS * _CELL_WIDTH + _MARGIN
         y = place // SHEET_COLUMNS * cell_height + _MARGIN
         image = Image.fromarray(split.images[mistake.row])

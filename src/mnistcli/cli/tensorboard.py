@@ -169,8 +169,7 @@ class Board:
         mistakes = find_mistakes(probabilities, split.labels, SHEET_COLUMNS * SHEET_ROWS)
         if mistakes:
             sheet = draw_sheet(split, mistakes, plan.dataset.info.class_names)
-            caption = "The mistakes of which the network is surest."
-            self._open_file(name).write_picture(step, "misclassified", sheet, caption)
+            self._open_file(name).write_picture(step, "misclassified", sheet)
 
 
 def open_board(
