@@ -19,13 +19,16 @@ PACKAGE = SOURCE / "mnistcli"
 LAYERS = [
     "errors", "folders", "backend", "program_cache", "atomic_file", "config", "layers",
     "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
-    "observer", "run_comparison", "activations", "image_decoding", "image_arrays", "images",
-    "inference",
-    "evaluation", "regularization", "fast_layers", "optimizer", "network", "epoch", "callbacks",
+    "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
+    "image_decoding", "image_arrays", "images", "inference", "evaluation", "regularization",
+    "fast_layers", "optimizer", "network", "resident_data", "epoch", "callbacks", "pace",
     "training", "checkpoint", "environment", "answers", "results", "check_results",
-    "config_results", "list_results", "csv_rows", "answer_schemas", "console", "cli", "__main__",
+    "config_results", "list_results", "csv_rows", "answer_schemas", "console", "cli",
+    "__main__",
 ]  # fmt: skip
-KERAS_ROOMS = {"fast_layers", "optimizer", "network", "epoch", "callbacks", "training"}
+KERAS_ROOMS = {
+    "fast_layers", "optimizer", "network", "resident_data", "epoch", "callbacks", "pace", "training",
+}  # fmt: skip
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network")}
 

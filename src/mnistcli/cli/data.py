@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from mnistcli.datasets.files import search_from_environment
 from mnistcli.datasets.registry import load_dataset
 from mnistcli.datasets.validation import split_validation
 from mnistcli.errors import DataError
+
+_LOG = logging.getLogger(__name__)
 
 
 def open_dataset(
@@ -29,9 +32,21 @@ def open_dataset(
         dataset = load_dataset(name, splits, search)
     finally:
         display.close()
+    _log_identity(dataset)
     for warning in dataset.warnings:
         console.warn(warning)
     return dataset
+
+
+def _log_identity(dataset: Dataset) -> None:
+    """Write down which data these are, and where they were found."""
+    identity = dataset.identity
+    named = identity.known_as or f"{dataset.info.title}, unknown contents"
+    counts = " and ".join(f"{len(dataset.splits[n])} {n}" for n in sorted(dataset.splits)[::-1])
+    sha256 = identity.sha256 or "of parts only"
+    _LOG.info("data: %s, %s, from %s, sha256 %s", named, counts, identity.location, sha256)
+    for array, digest in identity.arrays.items():
+        _LOG.debug("data: %s has sha256 %s", array, digest)
 
 
 def choose_splits(config: Config, dataset: Dataset) -> tuple[Split, Split | None]:

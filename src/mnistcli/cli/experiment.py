@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 
@@ -13,8 +14,9 @@ from mnistcli.cli.next_command import write_command
 from mnistcli.cli.preparation import prepare_run
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import Stopped, StopRequest, end_by_signal
-from mnistcli.console.progress import EpochDisplay, open_epoch_display
-from mnistcli.console.streams import Output, choose_progress, report_error
+from mnistcli.cli.tensorboard import check_directory, open_board
+from mnistcli.console.progress import EpochDisplay, format_metrics, open_epoch_display
+from mnistcli.console.streams import SHOWN, Output, choose_progress, report_error
 from mnistcli.console.tables import render_stopping, render_train
 from mnistcli.environment import describe_environment
 from mnistcli.errors import DivergenceError
@@ -24,6 +26,8 @@ from mnistcli.observer import Live
 from mnistcli.regularization import compute_penalty
 from mnistcli.results import DatasetResult, EpochResult, SecondsResult, TestResult, TrainResult
 from mnistcli.state import Progress, RunState
+
+_LOG = logging.getLogger(__name__)
 
 
 def run_experiment(request: Request) -> None:
@@ -42,12 +46,15 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
         silent=request.quiet or request.jsonl or (request.json and not sys.stderr.isatty()),
     )
     console = Output(quiet=is_quiet, outlives_reader=True, progress=progress)
+    if request.tensorboard is not None:
+        check_directory(request.tensorboard)
     plan = prepare_run(request, console, lock)
     if request.dry_run:
         show_plan(plan, request, console)
         return None
     keeper = _Keeper(plan, request, console)
     training = build_training(plan)
+    board = open_board(request, plan, keeper, training, console)
     with StopRequest() as stop:
         keeper.display = open_epoch_display(
             plan.config.training.epochs,
@@ -56,7 +63,7 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
         )
         keeper.stop = stop
         try:
-            state = training.fit(keeper)
+            state = training.fit(board or keeper)
         except DivergenceError as error:
             diverged = _with_way_back(error, keeper)
             if stop.received is None:
@@ -75,6 +82,8 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
     except Stopped:  # the run itself is saved; its score is what is missing
         _note_interruption(plan, request, state)
         raise
+    if board is not None:
+        board.show_score(state, result.test)
     _show_result(result, plan, request, console)
     if console.is_closed:
         raise BrokenPipeError
@@ -115,6 +124,8 @@ class _Keeper:
         """Show a completed epoch, and stream it where that was asked for."""
         metrics = {name: values[-1] for name, values in progress.history.items()}
         duration_s = progress.epoch_durations_s[-1]
+        line = f"epoch {progress.epoch}: {format_metrics(metrics)}, {duration_s:.3f} s"
+        _LOG.info(line, extra=SHOWN)
         self.display.show_epoch(progress.epoch, metrics, duration_s)
         if self._unsealed is not None:
             self._unsealed.seal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import time
@@ -15,6 +16,7 @@ from mnistcli.errors import MnistcliError, ResourceError, UsageError
 from mnistcli.state import RunState
 
 SUFFIX = ".h5"
+_LOG = logging.getLogger(__name__)
 
 
 class OutputFile:
@@ -68,6 +70,12 @@ class OutputFile:
             ResourceError: it could not be written.
             UsageError: somebody else has made a file of that name since the run began.
         """
+        begin_s = time.perf_counter()
+        self._write(state, record)
+        _log_writing(self.path, state, begin_s)
+
+    def _write(self, state: RunState, record: Record) -> None:
+        """Create the file the first time, under the next name where one is taken."""
         from mnistcli.checkpoint.writing import create_checkpoint, replace_checkpoint
 
         while not self._is_ours:
@@ -85,7 +93,16 @@ class OutputFile:
         """Write the best model beside it; ResourceError where that fails."""
         from mnistcli.checkpoint.writing import replace_checkpoint
 
+        begin_s = time.perf_counter()
         replace_checkpoint(self.best_path, state, record)
+        _log_writing(self.best_path, state, begin_s)
+
+
+def _log_writing(path: Path, state: RunState, begin_s: float) -> None:
+    """Tell which state went where, and how long that took."""
+    progress, duration_s = state.progress, time.perf_counter() - begin_s
+    where = (path, progress.epoch, progress.step, duration_s)
+    _LOG.info("wrote %s after epoch %d and %d steps, in %.3f s", *where)
 
 
 def name_output(config: Config) -> OutputFile:

@@ -31,6 +31,7 @@ from mnistcli.cli.options import (
     Quiet,
     count_from,
 )
+from mnistcli.cli.train_options import OverfitOneBatch, TensorBoardDirectory
 
 EXAMPLES = """
 mnistcli train
@@ -132,6 +133,8 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = False,
+    overfit_one_batch: OverfitOneBatch = False,
+    tensorboard: TensorBoardDirectory = None,
     data_dir: DataDir = None,
     json: Json = False,
     jsonl: Jsonl = False,
@@ -175,11 +178,17 @@ def train(
         jsonl=jsonl,
         quiet=quiet,
         progress=progress,
+        tensorboard=tensorboard,
     )
     if print_config:
         from mnistcli.cli.config_printing import print_resolved
 
         print_resolved(request)
+        return
+    if overfit_one_batch:
+        from mnistcli.cli.overfit import overfit_one_batch as try_one_batch
+
+        try_one_batch(request)
         return
     from mnistcli.cli.experiment import run_experiment
 
