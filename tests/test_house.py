@@ -27,7 +27,8 @@ LAYERS = [
     "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
-    "fast_layers", "optimizer", "network", "resident_data", "epoch", "callbacks", "pace", "training",
+    "fast_layers", "optimizer", "network", "resident_data", "epoch", "callbacks", "pace",
+    "training",
 }  # fmt: skip
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network")}
