@@ -105,6 +105,7 @@ def test_train_prints_what_its_schemas_say(run: Run) -> None:
     check_lines("train.jsonl", run("train", *GOOD, "--jsonl", "-o", "b.h5"))
     check("train", run("train", "--print-config", "--json").json)
     check_lines("train.jsonl", run("train", "--dry-run", "--jsonl"))
+    check("train", run("train", "xor", "--overfit-one-batch", "--json").json)
 
 
 def test_evaluate_prints_what_its_schemas_say(run: Run, train_once: Train) -> None:

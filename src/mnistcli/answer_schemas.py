@@ -17,7 +17,9 @@ from pydantic_core.core_schema import FloatSchema
 from mnistcli.check_results import (
     DoctorResult,
     DryRunResult,
+    FailedOverfitResult,
     FailedReproduceResult,
+    OverfitResult,
     ReproduceResult,
 )
 from mnistcli.config_results import (
@@ -44,7 +46,9 @@ from mnistcli.results import (
 DIRECTORY = Path(__file__).parent / "schemas"
 VERSION = 1
 
-_TRAIN = TrainResult | DryRunResult | ConfigResult | ErrorResult
+_TRAIN = (
+    TrainResult | DryRunResult | FailedOverfitResult | OverfitResult | ConfigResult | ErrorResult
+)
 _PREDICT = PredictResult | ErrorResult
 ANSWERS: dict[str, Any] = {
     "train": _TRAIN,

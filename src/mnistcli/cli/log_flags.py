@@ -15,6 +15,7 @@ import typer
 
 from mnistcli import __version__
 from mnistcli.cli.choices import check_choice, join_choices
+from mnistcli.cli.completion import offer
 from mnistcli.console.logs import DEFAULT_FILE_LEVEL, DEFAULT_LEVEL, LEVELS, open_log
 from mnistcli.console.streams import PROGRAM
 from mnistcli.errors import UsageError
@@ -30,6 +31,7 @@ LogLevel = Annotated[
         _LEVEL,
         metavar=join_choices(LEVELS),
         help="How much of what happens, and why, is logged on stderr.",
+        autocompletion=offer(LEVELS),
         show_default=f"{DEFAULT_LEVEL}; {DEFAULT_FILE_LEVEL} with {_FILE}",
         rich_help_panel="Output",
     ),

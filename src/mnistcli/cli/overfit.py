@@ -52,6 +52,8 @@ def overfit_one_batch(request: Request) -> None:
             raise _name_step(error) from error
     if stop.received is not None:
         end_by_signal(stop.received)
+    if plan.programs is not None:
+        plan.programs.seal()  # so that the next try need not compile them again
     history = watcher.progress.history
     verdict = Verdict(len(plan.train), history["loss"], history["accuracy"])
     _show(verdict, time.monotonic() - begin_s, request, console)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mnistcli.cli.completion import complete_directory
+
 TensorBoardDirectory = Annotated[
     Path | None,
     typer.Option(
@@ -14,6 +16,7 @@ TensorBoardDirectory = Annotated[
         metavar="DIR",
         help="Write metrics, histograms of the weights and misclassified images for TensorBoard"
         " here, under the checkpoint's name.",
+        autocompletion=complete_directory,
         rich_help_panel="Run",
     ),
 ]
