@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -40,6 +41,13 @@ def _tensorflow_threads() -> None:
         from mnistcli.training import set_thread_count
 
         set_thread_count(count_processors())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts() -> None:
+    """Let processes of the tests hear SIGINT though these run in the background of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_digits(count: int, seed: int) -> Split:
