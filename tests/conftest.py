@@ -24,6 +24,10 @@ from mnistcli.environment import count_processors
 
 SOURCE = Path(__file__).parents[1] / "src"
 
+# Compiling is most of the suite's time, and programs that are optimised less compute the same.
+# `make test-all` runs them as users do.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
 
 @pytest.fixture(scope="session")
 def mnist_directory() -> Path:
