@@ -44,7 +44,7 @@ def complete(line: str) -> list[str]:
     return [word for word, _ in complete_line(typer.main.get_command(app), line)]
 
 
-COMMANDS = ["train", "evaluate", "predict", "summary", "reproduce", "doctor", "recipes"]
+COMMANDS = ["train", "evaluate", "predict", "summary", "ls", "reproduce", "doctor", "recipes"]
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
     ("mnistcli re", ["reproduce", "recipes"]),
@@ -64,6 +64,9 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli evaluate runs/a\\ b", ["runs/a b.h5"]),
     ("mnistcli evaluate .h", [".hidden.h5"]),
     ("mnistcli evaluate nowhere/", []),
+    ("mnistcli ls ", ["mlp.h5", "runs/"]),
+    ("mnistcli ls --sort test.", ["test.loss", "test.accuracy"]),
+    ("mnistcli train --progress ", ["auto", "bar", "lines", "none"]),
     ("mnistcli reproduce m", ["mlp.h5"]),
     ("mnistcli doctor m", ["mlp.h5"]),
     ("mnistcli train --resume m", ["mlp.h5"]),

@@ -106,6 +106,7 @@ def test_cold_commands_never_import_tensorflow(
         ["train", "--help"],
         ["summary", "model.h5"],
         ["summary", "mnist-mlp"],
+        ["ls"],
         ["evaluate", "model.h5"],
         ["predict", "model.h5", "--split", "test", "--first", "2"],
     ):
