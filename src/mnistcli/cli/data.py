@@ -44,7 +44,7 @@ _MATRICES = ("raw", "normalized")
 
 def data(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help=f"The data set: {join_choices(list_data_sets())}.")
+        str, typer.Argument(metavar="NAME", help=f"One of {', '.join(list_data_sets())}.")
     ],
     split: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.choices import check_choice, join_choices
+from mnistcli.cli.choices import check_choice
 from mnistcli.cli.options import (
     DataDir,
     Dataset,
@@ -42,9 +42,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
 
 
 def plot(
-    kind: Annotated[
-        str, typer.Argument(metavar="KIND", help=f"What is drawn: {join_choices(tuple(_KINDS))}.")
-    ],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(_KINDS)}.")],
     model: Annotated[Path, typer.Argument(metavar="MODEL.h5", help="A checkpoint.")],
     split: Annotated[
         str | None,
