@@ -44,7 +44,10 @@ def complete(line: str) -> list[str]:
     return [word for word, _ in complete_line(typer.main.get_command(app), line)]
 
 
-COMMANDS = ["train", "evaluate", "predict", "summary", "ls", "reproduce", "doctor", "recipes"]
+COMMANDS = [
+    "train", "evaluate", "predict", "summary", "ls", "plot", "data", "reproduce", "doctor",
+    "recipes",
+]  # fmt: skip
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
     ("mnistcli re", ["reproduce", "recipes"]),
@@ -75,6 +78,10 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli predict m", ["mlp.h5"]),
     ("mnistcli predict mlp.h5 ", ["runs/", "two.png"]),
     ("mnistcli doctor --data-dir ", ["runs/"]),
+    ("mnistcli plot c", ["curves", "confusion", "calibration"]),
+    ("mnistcli plot curves m", ["mlp.h5"]),
+    ("mnistcli data c", ["cifar10"]),
+    ("mnistcli data mnist --matrix ", ["raw", "normalized"]),
     # flags and their choices
     ("mnistcli train --se", ["--seed", "--set"]),
     ("mnistcli train --seed 1 --se", ["--set"]),

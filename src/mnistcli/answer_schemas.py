@@ -30,6 +30,12 @@ from mnistcli.config_results import (
 )
 from mnistcli.csv_rows import EvaluationRow, ListRow, PredictionRow
 from mnistcli.list_results import ListResult
+from mnistcli.plot_results import (
+    CalibrationPlotResult,
+    DataResult,
+    FetchResult,
+    PlotResult,
+)
 from mnistcli.results import (
     EpochResult,
     ErrorResult,
@@ -61,6 +67,8 @@ ANSWERS: dict[str, Any] = {
     "summary": WeightsSummaryResult | SummaryResult | ErrorResult,
     "ls": ListResult | ErrorResult,
     "ls.csv": ListRow,
+    "plot": CalibrationPlotResult | PlotResult | ErrorResult,
+    "data": DataResult | FetchResult | ErrorResult,
     "reproduce": FailedReproduceResult | ReproduceResult | ErrorResult,
     "doctor": DoctorResult | ErrorResult,
     "recipes list": RecipesResult | ErrorResult,

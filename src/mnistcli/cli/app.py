@@ -17,7 +17,18 @@ import typer.main
 
 from mnistcli import __version__
 from mnistcli.backend import is_debugging
-from mnistcli.cli import doctor, evaluate, ls, predict, recipes, reproduce, summary, train
+from mnistcli.cli import (
+    data,
+    doctor,
+    evaluate,
+    ls,
+    plot,
+    predict,
+    recipes,
+    reproduce,
+    summary,
+    train,
+)
 from mnistcli.cli.command import add_command, make_group
 from mnistcli.cli.log_flags import Invocation, LogFile, LogLevel, drop_log_flags
 from mnistcli.cli.options import InstallCompletion, ShowCompletion
@@ -54,6 +65,8 @@ _add_command(evaluate.evaluate, evaluate.EXAMPLES)
 _add_command(predict.predict, predict.EXAMPLES)
 _add_command(summary.summary, summary.EXAMPLES)
 _add_command(ls.ls, ls.EXAMPLES)
+_add_command(plot.plot, plot.EXAMPLES)
+_add_command(data.data, data.EXAMPLES)
 _add_command(reproduce.reproduce, reproduce.EXAMPLES)
 _add_command(doctor.doctor, doctor.EXAMPLES)
 

@@ -151,3 +151,21 @@ InstallCompletion = Annotated[
         autocompletion=offer(tuple(SHELLS)),
     ),
 ]
+PictureFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Draw into this file, whose ending says how: .png or .svg.",
+        rich_help_panel="Output",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace the file if it exists.", rich_help_panel="Output"),
+]
+Show = Annotated[
+    bool,
+    typer.Option("--show", help="Draw in the terminal.", rich_help_panel="Output"),
+]

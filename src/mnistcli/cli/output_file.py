@@ -84,7 +84,7 @@ class OutputFile:
                 self._is_ours = True
                 return
             except FileExistsError:
-                self._try_next(_refuse_existing(self.path))
+                self._try_next(refuse_existing(self.path))
                 if self._lock is not None:
                     self.reserve(self._lock, with_best=self._with_best)
         replace_checkpoint(self.path, state, record)
@@ -109,7 +109,7 @@ def name_output(config: Config) -> OutputFile:
     """Return a new file in the working directory, named after the experiment and the time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     stem = f"{config.dataset.name}-{config.model.type}-s{config.training.seed}-{stamp}"
-    _check_directory(Path())
+    check_directory(Path())
     return OutputFile(_number_names(stem), may_replace=False)
 
 
@@ -147,13 +147,13 @@ def choose_output(
         stem = path.with_suffix("") if path.suffix.lower() == SUFFIX else path
         hint = f"write -o {_quote(stem)}{SUFFIX}"
         raise UsageError("--output", f"{path} does not end in {SUFFIX}", hint)
-    _check_directory(path.parent)
+    check_directory(path.parent)
     file = OutputFile(iter([path]), may_replace=overwrite)
     if lock is not None:
         file.reserve(lock, with_best=writes_best)
     for taken in (path, *([file.best_path] if writes_best else [])):
         if not overwrite and taken.exists():
-            raise _refuse_existing(taken)
+            raise refuse_existing(taken)
     return file
 
 
@@ -169,7 +169,7 @@ def continue_output(path: Path, lock: RunLock | None) -> OutputFile:
     """
     file = OutputFile(iter([path]), may_replace=True)
     if path.is_file():
-        _check_directory(path.parent)
+        check_directory(path.parent)
         if lock is not None:
             file.reserve(lock, with_best=False)
     return file
@@ -180,8 +180,8 @@ def _quote(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _refuse_existing(path: Path) -> UsageError:
-    """Protect a file that is already there."""
+def refuse_existing(path: Path) -> UsageError:
+    """Return the error that protects a file that is already there."""
     return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
 
 
@@ -194,8 +194,8 @@ def _has_working_directory() -> bool:
     return True
 
 
-def _check_directory(directory: Path) -> None:
-    """Find out before a long run whether its result can be kept."""
+def check_directory(directory: Path) -> None:
+    """Find out before a long run whether its result can be kept; ResourceError where not."""
     if not _has_working_directory():
         hint = "go to one that exists, cd ~ for example"
         raise ResourceError("working directory", "it was deleted or cannot be reached", hint)
