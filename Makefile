@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EPOCHS ?= 100
 
-.PHONY: help train test test-all lint types bench clean
+.PHONY: help train test test-all lint types schemas bench gallery clean
 
 help:
 	@echo 'make train     install into .venv and train the default recipe ($(EPOCHS) epochs)'
@@ -16,7 +16,9 @@ help:
 	@echo 'make test-all  the slow tests too'
 	@echo 'make lint      ruff, in its checking and its formatting part'
 	@echo 'make types     mypy --strict on all of src'
+	@echo 'make schemas   write the JSON Schemas of what commands print, from their types'
 	@echo 'make bench     time warm epochs and cold commands beside Keras, PyTorch and NumPy'
+	@echo 'make gallery   train on synthetic digits and draw docs/gallery anew'
 	@echo 'make clean     remove .venv and caches'
 
 $(VENV)/.installed: pyproject.toml
@@ -38,7 +40,7 @@ test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest --cov -n auto --dist loadfile
 
 test-all: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest --cov -n auto --dist loadfile -m 'slow or not slow'
+	@XLA_FLAGS= $(BIN)/python -m pytest --cov -n auto --dist loadfile -m 'slow or not slow'
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
@@ -47,9 +49,15 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 
+schemas: $(VENV)/.installed
+	@$(BIN)/python -m mnistcli.answer_schemas
+
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/warm_epochs.py
 	@$(BIN)/python benchmarks/cold_commands.py
+
+gallery: $(VENV)/.installed-dev
+	@$(BIN)/python docs/gallery.py
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -106,11 +106,14 @@ def make_run(epoch: int = 2, inputs: int = 784) -> tuple[RunState, Record]:
 
 
 def make_record(
-    network: NetworkState, progress: Progress, callbacks: CallbackStates | None = None
+    network: NetworkState,
+    progress: Progress,
+    callbacks: CallbackStates | None = None,
+    config: Config | None = None,
 ) -> Record:
     """What stands beside such a run."""
     return Record(
-        config=Config(),
+        config=config or Config(),
         dataset=Identity("mnist", "0" * 64, {"x_train": "1" * 64}, None, "mnist.npz"),
         class_names=tuple("0123456789"),
         preprocessing=Preprocessing(0.0, 255.0),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -22,6 +23,10 @@ from mnistcli.datasets.synthetic import draw_digits
 from mnistcli.environment import count_processors
 
 SOURCE = Path(__file__).parents[1] / "src"
+
+# Compiling is most of the suite's time, and programs that are optimised less compute the same.
+# `make test-all` runs them as users do.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +45,13 @@ def _tensorflow_threads() -> None:
         from mnistcli.training import set_thread_count
 
         set_thread_count(count_processors())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts() -> None:
+    """Let processes of the tests hear SIGINT though these run in the background of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_digits(count: int, seed: int) -> Split:
@@ -102,6 +114,7 @@ def run(
     monkeypatch.setenv("MNISTCLI_OFFLINE", "1")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path.parent / "keras"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
+    monkeypatch.setenv("MNISTCLI_PROGRAM_CACHE", "0")  # for processes of their own: see below
 
     def run_words(*words: object) -> Ended:
         capsys.readouterr()
@@ -144,9 +157,10 @@ def save_with_keras(network: Any, path: Path) -> Path:
 
 @pytest.fixture
 def environment(run: Run) -> dict[str, str]:
-    """The environment that `run` sees, for processes of their own."""
+    """The environment that `run` sees, for processes of their own, which share their programs."""
     del run
-    return {**os.environ, "PYTHONPATH": str(SOURCE), "COLUMNS": "100"}
+    changed = {"PYTHONPATH": str(SOURCE), "COLUMNS": "100", "MNISTCLI_PROGRAM_CACHE": "1"}
+    return {**os.environ, **changed}
 
 
 @pytest.fixture

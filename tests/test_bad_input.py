@@ -135,8 +135,8 @@ FLAGS: list[Row] = [
     # commands, flags and arguments
     (
         "xyz", 2,
-        "xyz: no such command. Choose one of train, evaluate, predict, summary, compare, reproduce,"
-        " doctor, recipes",
+        "xyz: no such command. Choose one of train, evaluate, predict, summary, ls, compare, plot,"
+        " data, reproduce, doctor, recipes",
     ),
     ("--verson", 2, "--verson: no such flag. Did you mean --version?"),
     ("train --bogus", 2, "--bogus: no such flag. See mnistcli train --help"),
@@ -147,13 +147,13 @@ FLAGS: list[Row] = [
     ("compare model.h5", 2, "MODEL.h5: one checkpoint is nothing to compare. Name another; of one alone: mnistcli evaluate model.h5"),
     ("compare model.h5 model.h5 --split tset", 2, "--split: unknown name 'tset'. Did you mean test?"),
     ("compare model.h5 no.h5", 5, f"no.h5: no such checkpoint. {GIVE_H5}"),
+    ("train --repeat 2 --overfit-one-batch", 2, f"--repeat and --overfit-one-batch: {EXCLUDE}"),
     ("train --repeat 1", 2, "--repeat: expected a whole number from 2, received '1'. Write --repeat 3 for example"),
     ("reproduce", 2, "MODEL.h5|RECIPE: nothing to reproduce. Give a checkpoint, a recipe's name, or --all"),
     ("reproduce xor --all", 2, "MODEL.h5|RECIPE: --all is every recipe. Give a checkpoint, a recipe's name, or --all"),
     ("reproduce mnist-mpl", 2, "mnist-mpl: no such recipe. Did you mean mnist-mlp?"),
     ("reproduce my.yaml", 2, "my.yaml: a config has no figures to compare with, only recipes have. Train it: mnistcli train my.yaml"),
     ("reproduce no.h5", 5, f"no.h5: no such checkpoint. {GIVE_H5}"),
-    ("recipes", 2, "mnistcli recipes: missing command. See mnistcli recipes --help"),
     ("recipes lst", 2, "lst: no such command. Did you mean list?"),
     ("recipes zzz", 2, "zzz: no such command. Choose one of list, show, copy, schema"),
     ("recipes copy", 2, "NAME: missing. See mnistcli recipes copy --help"),
@@ -164,7 +164,6 @@ FLAGS: list[Row] = [
     ("recipes copy xor no/my.yaml", 7, "no/my.yaml: cannot be written: No such file or directory. Choose another place"),
     ("recipes show mnist-mpl", 2, "mnist-mpl: no such recipe. Did you mean mnist-mlp?"),
     ("recipes show zzz", 2, f"zzz: no such recipe. The recipes are {RECIPES}"),
-    ("--show-completion tcsh", 2, "--show-completion: unknown name 'tcsh'. Choose one of bash, zsh, fish"),
     ("train --resume model.h5 --print-config", 2, "--print-config: a resumed run has its checkpoint's config. See the config there: mnistcli summary model.h5 --json"),
     ("--epochs 3 train", 2, "--epochs: no such flag. Flags stand behind the command; see mnistcli --help"),
     ("train --batchsize 3", 2, "--batchsize: no such flag. Did you mean --batch-size?"),

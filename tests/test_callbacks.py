@@ -12,6 +12,7 @@ from mnistcli.backend import load_backend
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.datasets.validation import split_validation
+from mnistcli.observer import Live
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import RunState
 
@@ -19,7 +20,7 @@ load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.training import Live, Training  # noqa: E402
+from mnistcli.training import Training  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 EPOCHS = 12

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ from mnistcli.checkpoint.process import Parsed, ParsingChild
 from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint, read_checkpoint
 from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.writing import replace_checkpoint
+from mnistcli.config.models import Config
 from mnistcli.errors import CheckpointError, ExitCode
 from mnistcli.evaluation import LossSpec
 from mnistcli.inference import compute_logits, compute_probabilities
-from mnistcli.state import CallbackStates
+from mnistcli.state import CallbackStates, NamedArray, RunState
 
 load_backend()
 
@@ -536,8 +538,60 @@ def test_a_run_whose_arrays_are_not_those_of_its_network_is_not_resumed(
         write_names(file["optimizer_weights"], "weight_names", names[:-1])
     seal(tmp_path / "model.h5")
     ended = run("train", "--resume", "model.h5", "--more", 1)
-    assert ended.code == 5
-    assert ended.err.endswith(
-        "mnistcli: error: model.h5: its arrays are not those of the network that its config"
-        f" describes. {AGAIN}\n"
+    assert (ended.code, ended.err) == (
+        5,
+        "mnistcli: error: model.h5: its optimizer's arrays are not those that adam keeps for this"
+        f" network. {AGAIN}\n",
     )
+    assert run("evaluate", "model.h5").code == 0  # which asks for no optimizer
+
+
+def change_state(**changes: object) -> tuple[RunState, Record]:
+    """The usual run with other parts of its network's state."""
+    state, record = make_run()
+    return replace(state, network=replace(state.network, **changes)), record
+
+
+STEP = NamedArray("sgd/iteration", np.array(2, np.int64))
+RATE = NamedArray("sgd/learning_rate", np.array(0.01, np.float32))
+SLOT = NamedArray("sgd/momentum", np.zeros((784, 10), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "training", "line"),
+    [
+        ((STEP,), {}, "its optimizer's arrays are not those that sgd keeps for this network"),
+        ((STEP, RATE), {"optimizer": "adam"},
+         "its optimizer's arrays are not those that adam keeps for this network"),
+        ((STEP, RATE, SLOT), {},
+         "its optimizer's arrays are not those that sgd keeps for this network"),
+        ((STEP, RATE), {"schedule": "exponential"},
+         "its optimizer's arrays are not those that sgd keeps for this network"),
+        ((STEP, replace(RATE, values=np.array(np.inf, np.float32))), {},
+         "'sgd/learning_rate' holds numbers that are not finite"),
+        ((STEP, RATE, SLOT, NamedArray("b", np.zeros(10, np.float64))),
+         {"optimizer": {"name": "sgd", "momentum": 0.9}}, "'b' holds float64, not float32"),
+    ],
+)  # fmt: skip
+def test_an_optimizer_that_is_not_the_runs_is_refused_when_it_is_read(
+    tmp_path: Path, arrays: tuple[NamedArray, ...], training: dict[str, Any], line: str
+) -> None:
+    state, record = change_state(optimizer=arrays)
+    config = Config.model_validate({"training": training})
+    replace_checkpoint(tmp_path / "model.h5", state, record.model_copy(update={"config": config}))
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(tmp_path / "model.h5", "all")
+    assert str(caught.value) == f"{tmp_path / 'model.h5'}: {line}. {AGAIN}"
+    assert read_checkpoint(tmp_path / "model.h5").state is None
+
+
+def test_generators_and_kept_weights_belong_to_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    running = {"generators": {"seed": [1, 2]}, "metrics": {}}
+    with pytest.raises(CheckpointError, match="1 random generators for 0 dropout layers"):
+        read_checkpoint(rewrite(path, running=running), "all")
+    state, record = make_run()
+    kept = CallbackStates(weights=state.network.layers[0].weights[1:])
+    replace_checkpoint(path, replace(state, callbacks=kept), record)
+    with pytest.raises(CheckpointError, match="that early stopping keeps are not this network's"):
+        read_checkpoint(path, "all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import resource
@@ -74,10 +75,10 @@ def train_a_little(optimizer: object, digits: Split) -> tuple[keras.Sequential, 
     return network, config
 
 
-def save(path: Path, network: keras.Sequential) -> RunState:
+def save(path: Path, network: keras.Sequential, config: Config) -> RunState:
     history = {"val_loss": (0.1, 1 / 3), "loss": (float("inf"), 1e-300), "accuracy": (0.0, 1.0)}
     state = RunState(capture_state(network), Progress(2, 2, history, (0.5, 0.25), 1))
-    replace_checkpoint(path, state, make_record(state.network, state.progress))
+    replace_checkpoint(path, state, make_record(state.network, state.progress, None, config))
     return state
 
 
@@ -107,7 +108,7 @@ def test_plain_keras_loads_it_and_we_get_back_every_bit(
 ) -> None:
     network, config = train_a_little(optimizer, digits)
     path = tmp_path / "model.h5"
-    state = save(path, network)
+    state = save(path, network, config)
 
     with warnings.catch_warnings():  # Keras cannot restore the optimizer's variables, and says so
         warnings.simplefilter("ignore")
@@ -153,7 +154,7 @@ def test_plain_keras_loads_schedule_clipping_smoothing_and_penalties(
     )
     network = initialize_network(plan_architecture(config.model, (28, 28), 10), config.model, 1)
     compile_network(network, config.training, step_count=10)
-    state = save(tmp_path / "model.h5", network)
+    state = save(tmp_path / "model.h5", network, config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = keras.models.load_model(tmp_path / "model.h5")
@@ -372,12 +373,45 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["model.h5"]
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"), [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"]
+)
+def test_a_step_that_fails_leaves_the_last_good_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = tmp_path / "model.h5"
+    replace_checkpoint(path, *make_run(1))
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(ResourceError, match="could not be written: Input/output error"):
+        replace_checkpoint(path, *make_run(2))
+    monkeypatch.undo()
+    assert list_names(tmp_path) == ["model.h5"]
+    assert read_checkpoint(path).progress.epoch == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda descriptor, _: os.pwrite(descriptor, b"!", 10_000),
+        lambda descriptor, size_bytes: os.pwrite(descriptor, b"!", size_bytes),
+        lambda descriptor, size_bytes: os.truncate(descriptor, size_bytes - 1),
+    ],
+    ids=["other", "longer", "shorter"],
+)
 def test_what_reads_back_differently_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
     path = tmp_path / "model.h5"
     replace_checkpoint(path, *make_run(1))
-    monkeypatch.setattr(Path, "read_bytes", lambda _: b"rotten")
+    size_bytes = path.stat().st_size
+
+    def rot(descriptor: int) -> None:
+        change(descriptor, size_bytes)
+
+    monkeypatch.setattr(os, "fsync", rot)
     with pytest.raises(ResourceError, match="what was read back differs from what was written"):
         replace_checkpoint(path, *make_run(2))
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import keras
@@ -191,6 +192,41 @@ def test_a_gate_that_is_not_met_fails_after_the_answer(run: Run, train_once: Tra
     ended = run("evaluate", model, "--fail-under", "loss=0.001")
     assert ended.code == 3
     assert f"loss {result['loss']:.6g} is not at most 0.001 (--fail-under)" in ended.err
+
+
+def test_csv_is_a_line_a_checkpoint(run: Run, train_once: Train) -> None:
+    first, second = train_once(*GOOD, name="first.h5"), train_once("--epochs", 1, name="second.h5")
+    results = run("evaluate", first, second, "--json").json["results"]
+    ended = run("evaluate", first, second, "--csv")
+    assert list(csv.reader(ended.out.splitlines())) == [
+        ["checkpoint", "dataset", "split", "count", "loss", "accuracy"],
+        *(
+            [row["checkpoint"], "mnist", "test", "200", str(row["loss"]), str(row["accuracy"])]
+            for row in results
+        ),
+    ]
+    ended = run("evaluate", first, "--csv", "--json")
+    assert (ended.code, ended.err) == (
+        2, "mnistcli: error: --json, --csv: they exclude each other. Give one of them\n",
+    )  # fmt: skip
+
+
+def test_every_one_of_several_has_to_meet_every_gate(run: Run, train_once: Train) -> None:
+    good, bad = train_once(*GOOD, name="good.h5"), train_once("--epochs", 1, name="bad.h5")
+    results = run("evaluate", bad, good, bad, "--json").json["results"]
+    between = (results[0]["accuracy"] + results[1]["accuracy"]) / 2
+    gates = ("--fail-under", f"accuracy={between}", "--fail-under", "loss=1000")
+    assert run("evaluate", good, *gates).code == 0
+    for form in ((), ("--csv",), ("-q",)):
+        ended = run("evaluate", bad, good, bad, *gates, *form)
+        assert ended.code == 3
+        assert ended.out == run("evaluate", bad, good, bad, *form).out
+        assert [line.split()[2] for line in ended.err.splitlines() if "error: " in line] == [
+            "bad.h5:", "bad.h5:",
+        ]  # fmt: skip
+    answer = run("evaluate", bad, good, bad, *gates, "--json").json
+    assert answer["results"] == results
+    assert [problem["where"] for problem in answer["error"]["problems"]] == ["bad.h5", "bad.h5"]
 
 
 def test_other_data_than_the_runs_are_used_with_a_warning(

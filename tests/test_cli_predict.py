@@ -179,6 +179,148 @@ def test_an_image_comes_through_a_pipe(spawn: Run, train_once: Train, pictures: 
     assert_same_predictions([piped], [{**read, "source": "stdin"}])
 
 
+def save_array(array: NDArray[Any], name: str = "rows.npy") -> Path:
+    np.save(name, array)
+    return Path(name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows,
+        lambda rows: rows.astype(np.int64),
+        lambda rows: rows.astype(">u2"),
+        lambda rows: rows.reshape(5, 28, 28, 1),
+        lambda rows: rows.reshape(5, 784),
+        np.asfortranarray,
+    ],
+)
+def test_a_batch_in_an_array_is_predicted_like_the_rows_it_holds(
+    run: Run, train_once: Train, test_split: Split, change: Any
+) -> None:
+    model = train_once(*GOOD)
+    rows = run("predict", model, "--first", 5, "--json").json["predictions"]
+    ended = run("predict", model, save_array(change(test_split.images[:5])), "--json")
+    assert (ended.code, ended.err) == (0, "")
+    expected = [{**row, "source": "rows.npy", "truth": None} for row in rows]
+    assert_same_predictions(ended.json["predictions"], expected)
+
+
+def test_arrays_come_through_a_pipe_and_beside_pictures(
+    spawn: Run, train_once: Train, pictures: Path, test_split: Split
+) -> None:
+    model = train_once(*GOOD)
+    with save_array(test_split.images[:2]).open("rb") as array:
+        ended = spawn("predict", model, "-", pictures / "1.png", "--csv", stdin=array)
+    rows = list(csv.DictReader(ended.out.splitlines()))
+    assert [(row["source"], row["row"]) for row in rows] == [
+        ("stdin", "0"), ("stdin", "1"), ("pictures/1.png", ""),
+    ]  # fmt: skip
+    assert rows[0]["class"] == rows[2]["class"]
+    with save_array(test_split.images[0]).open("rb") as array:
+        ended = spawn("predict", model, "-", "--jsonl", stdin=array)
+    assert (ended.code, json.loads(ended.out.splitlines()[0])["row"]) == (0, None)
+
+
+def test_an_array_is_taken_as_it_is(run: Run, train_once: Train, test_split: Split) -> None:
+    """Dark ink on paper is not inverted: whoever sends numbers means those numbers."""
+    model = train_once(*GOOD)
+    paper = 255 - test_split.images[:1]
+    ended = run("predict", model, save_array(paper), "--json")
+    assert ended.err == ""
+    [row] = ended.json["predictions"]
+    expected = softmax(compute_logits(model, paper))[0]
+    np.testing.assert_allclose(row["probabilities"], expected, atol=1e-6)
+
+
+def test_an_array_can_hold_the_numbers_of_xor(run: Run) -> None:
+    assert run("train", "xor", "--epochs", 1, "-q", "-o", "xor.h5").code == 0
+    rows = run("predict", "xor.h5", "--split", "test", "--json").json["predictions"]
+    array = save_array(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
+    expected = [{**row, "source": "rows.npy", "truth": None} for row in rows]
+    assert_same_predictions(run("predict", "xor.h5", array, "--json").json["predictions"], expected)
+
+
+class Evil:
+    """Leaves a trace where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("executed"),)
+
+
+SHAPES = "where the network takes (784,) or a batch (N, 784)"
+HUGE = b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 28, 28), }"
+SENSELESS = "the array has a header that cannot be understood"
+V1 = b"\x93NUMPY\x01\x00"
+
+
+@pytest.mark.parametrize(
+    ("array", "what"),
+    [
+        (np.zeros((2, 28, 28), "f4"), "the array has dtype '<f4', not an integer one"),
+        (np.zeros((28, 28), bool), "the array has dtype '|b1', not an integer one"),
+        (np.full((28, 28), 256), "the array holds numbers from 256 to 256, not 0 to 255"),
+        (np.full((28, 28), -1, "i1"), "the array holds numbers from -1 to -1, not 0 to 255"),
+        (np.zeros((30, 40), "u1"), f"an array of shape (30, 40), {SHAPES}"),
+        (np.zeros((2, 28, 28, 3), "u1"), f"an array of shape (2, 28, 28, 3), {SHAPES}"),
+        (np.zeros((), "u1"), f"an array of shape (), {SHAPES}"),
+        (np.zeros((0, 28, 28), "u1"), "the array of shape (0, 28, 28) holds no images"),
+        (np.array([Evil()], object), "the array has dtype '|O', not an integer one"),
+        (
+            np.zeros(3, "u1,u1"),
+            "the array has dtype [('f0', '|u1'), ('f1', '|u1')], not an integer one",
+        ),
+    ],
+)
+def test_an_array_that_is_none_of_images_is_refused_in_one_line(
+    run: Run, train_once: Train, array: NDArray[Any], what: str
+) -> None:
+    ended = run("predict", train_once("--epochs", 1), save_array(array))
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err.startswith(f"mnistcli: error: rows.npy: {what}. ")
+    assert ended.err.count("\n") == 1
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\x93NUMPY", "the array does not begin as a NumPy array"),
+        (b"\x93NUMPY\x09\x00\x10\x00", "the array does not begin as a NumPy array"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "the array has a header of 4294967295 bytes"),
+        (V1 + b"\x10\x00" + b"(" * 16, SENSELESS),
+        (V1 + b"\x10\x00__import__('os')", SENSELESS),
+        (
+            V1 + len(HUGE).to_bytes(2, "little") + HUGE,
+            "the array's header announces 78399999999216 bytes, 0 follow",
+        ),
+    ],
+)
+def test_a_hostile_header_is_refused(
+    spawn: Run, train_once: Train, tmp_path: Path, content: bytes, what: str
+) -> None:
+    model = train_once("--epochs", 1)
+    (tmp_path / "evil").write_bytes(content)
+    with (tmp_path / "evil").open("rb") as evil:
+        ended = spawn("predict", model, "-", "--json", stdin=evil)
+    assert ended.code == 4
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith(f"mnistcli: error: stdin: {what}. ")
+    assert ended.json["error"]["message"] == what
+
+
+def test_an_array_that_is_cut_short_or_followed_by_more_is_refused(
+    run: Run, train_once: Train, test_split: Split
+) -> None:
+    model, path = train_once("--epochs", 1), save_array(test_split.images[:2])
+    content = path.read_bytes()
+    for changed, count in ((content[:-1], 1567), (content + content, 1568 + len(content))):
+        path.write_bytes(changed)
+        ended = run("predict", model, path)
+        assert (ended.code, ended.out) == (4, "")
+        assert f"the array's header announces 1568 bytes, {count} follow" in ended.err
+
+
 def test_dark_ink_on_paper_is_inverted_and_said(
     run: Run, train_once: Train, pictures: Path, test_split: Split
 ) -> None:

@@ -78,6 +78,21 @@ def test_a_copy_trains_the_same_and_leads_editors_to_the_schema(run: Run, name: 
     assert json.loads(read_schema_path(copy).read_text(encoding="utf-8")) == make_json_schema()
 
 
+def test_scripts_get_objects(run: Run) -> None:
+    shown = run("recipes", "show", "xor", "--json").json
+    assert shown == {"version": 1, "name": "xor", "yaml": find_recipe("xor").text}
+    copied = run("recipes", "copy", "xor", "--json")
+    schema = INSTALLED_SCHEMA.as_uri()
+    assert copied.json == {"version": 1, "path": "xor.yaml", "editor_schema": schema}
+    assert copied.err == ""
+
+
+def test_a_group_alone_is_no_command(run: Run) -> None:
+    ended = run("recipes")
+    line = "mnistcli: error: mnistcli recipes: missing command. See mnistcli recipes --help\n"
+    assert (ended.code, ended.out, ended.err) == (2, "", line)
+
+
 def test_a_copy_for_others_has_its_schema_beside_it(run: Run) -> None:
     Path("shared").mkdir()
     ended = run("recipes", "copy", "xor", "shared/my xor.yaml", "--with-schema", "-q")

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, save_with_keras
+from mnistcli.checkpoint.contents import DURATIONS
 from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.checkpoint.record import DURATIONS
 from mnistcli.checkpoint.writing import replace_checkpoint
 
 ADAM = ("--optimizer", "adam", "--learning-rate", 0.001)
@@ -205,13 +204,31 @@ def test_a_dry_run_shows_the_network_and_writes_nothing(run: Run) -> None:
     ended = run("train", *HARD, "--dry-run", "-o", "m.h5")
     assert (ended.code, list_files()) == (0, [])
     assert "Total params: 12,730\n" in ended.out
-    assert ended.err.endswith(
-        "would train 100 epochs of 840 images in batches of 100 and write m.h5\n"
+    *_, needs, takes, would = ended.err.splitlines()
+    assert needs.startswith("needs about ")
+    duration = r"\d[\d.]* (s|min|h)"
+    assert re.fullmatch(
+        rf"takes about {duration} an epoch, {duration} in all \(measured over [\d,]+ steps\)", takes
     )
+    assert would == "would train 100 epochs of 840 images in batches of 100 and write m.h5"
     for flag in ("--json", "--jsonl"):
         answer = run("train", *HARD, "--dry-run", flag).json
         assert (answer["total_parameters"], answer["training"]) == (12_730, None)
+        assert set(answer["seconds"]) == {"total", "startup", "per_epoch", "measured_steps"}
+        rest = 100 * answer["seconds"]["per_epoch"]
+        assert answer["seconds"]["total"] == pytest.approx(answer["seconds"]["startup"] + rest)
+        assert answer["seconds"]["measured_steps"] >= 1
     assert list_files() == []
+
+
+def test_a_dry_run_of_a_resumed_run_counts_what_is_left(run: Run, train_once: Train) -> None:
+    model = train_once(*HARD, "--epochs", 2)
+    before = model.read_bytes()
+    seconds = run("train", "--resume", model, "--more", 3, "--dry-run", "--json").json["seconds"]
+    rest = 3 * seconds["per_epoch"]
+    assert seconds["total"] == pytest.approx(seconds["startup"] + rest)
+    assert model.read_bytes() == before
+    assert list_files() == ["model.h5"]
 
 
 # The file
@@ -548,6 +565,23 @@ def test_a_foreign_file_can_give_the_first_weights(run: Run) -> None:
     assert (ended.code, ended.out) == (0, "m.h5\n")
 
 
+def test_a_run_from_a_keras_files_weights_ends_where_keras_does(
+    run: Run, digits_directory: Path
+) -> None:
+    network = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, "softmax")])
+    theirs = save_with_keras(network, Path("theirs.h5"))
+    words = (*SMALL, "--init-from", theirs, "--epochs", 2, "--set", "training.shuffle=false")
+    history = run("train", *words, "--json", "-o", "m.h5").json["history"]
+    network.compile(keras.optimizers.SGD(0.01), "categorical_crossentropy", metrics=["accuracy"])
+    with np.load(digits_directory / "mnist.npz") as data:
+        inputs, labels = data["x_train"].reshape(-1, 784) / 255, np.eye(10)[data["y_train"]]
+    done = network.fit(inputs, labels, 100, 2, shuffle=False, verbose=0)
+    np.testing.assert_allclose(history["loss"], done.history["loss"], rtol=1e-4)
+    weights = read_checkpoint(Path("m.h5")).weights
+    for mine, reference in zip(weights, network.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, reference, atol=1e-5)
+
+
 def test_a_run_that_diverges_names_the_epoch_and_the_checkpoint_kept(run: Run) -> None:
     words = ("--model", "mlp", "--activation", "exponential", "--learning-rate", "1e6",
              "--set", "training.loss=mean_squared_error", "-o", "m.h5")  # fmt: skip
@@ -610,40 +644,6 @@ def test_a_signal_saves_the_run_which_then_goes_on_to_the_same_bits(
     ended = run(*shlex.split(hint)[2:], "-q")
     assert (ended.code, ended.out) == (0, "m.h5\n")
     assert read_arrays(Path("m.h5")) == read_arrays(whole)
-
-
-def catches_sigterm(process: subprocess.Popen[str]) -> bool:
-    """Whether a process has a handler of its own for SIGTERM, from the kernel's view of it."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    assert caught is not None
-    return bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
-
-
-def wait_until(condition: Any, timeout_s: float = 60) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux about handlers")
-def test_a_second_signal_ends_at_once_and_leaves_the_last_good_file(
-    environment: dict[str, str], train_once: Train
-) -> None:
-    model = train_once(*SMALL, "--epochs", 1)
-    before = model.read_bytes()
-    command = write_command("train", "--resume", model, "--more", 1_000)
-    with start(command, environment) as process:
-        wait_until(lambda: catches_sigterm(process))  # TensorFlow's import comes next: seconds
-        process.send_signal(signal.SIGINT)
-        wait_until(lambda: not catches_sigterm(process))
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGTERM
-    assert (out, drop_data_warning(err)) == ("", "")
-    assert model.read_bytes() == before
-    assert list_files() == [".model.h5.mnistcli-lock", "model.h5"]  # the next run removes it
 
 
 def test_ctrl_c_stops_a_shell_loop(environment: dict[str, str]) -> None:

@@ -44,7 +44,10 @@ def complete(line: str) -> list[str]:
     return [word for word, _ in complete_line(typer.main.get_command(app), line)]
 
 
-COMMANDS = ["train", "evaluate", "predict", "summary", "compare", "reproduce", "doctor", "recipes"]
+COMMANDS = [
+    "train", "evaluate", "predict", "summary", "ls", "compare", "plot", "data", "reproduce",
+    "doctor", "recipes",
+]  # fmt: skip
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
     ("mnistcli re", ["reproduce", "recipes"]),
@@ -64,6 +67,9 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli evaluate runs/a\\ b", ["runs/a b.h5"]),
     ("mnistcli evaluate .h", [".hidden.h5"]),
     ("mnistcli evaluate nowhere/", []),
+    ("mnistcli ls ", ["mlp.h5", "runs/"]),
+    ("mnistcli ls --sort test.", ["test.loss", "test.accuracy"]),
+    ("mnistcli train --progress ", ["auto", "bar", "lines", "none"]),
     ("mnistcli reproduce m", [*(r for r in RECIPES if r[0] == "m"), "mlp.h5"]),
     ("mnistcli compare mlp.h5 ", ["mlp.h5", "runs/"]),
     ("mnistcli doctor m", ["mlp.h5"]),
@@ -73,6 +79,10 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli predict m", ["mlp.h5"]),
     ("mnistcli predict mlp.h5 ", ["runs/", "two.png"]),
     ("mnistcli doctor --data-dir ", ["runs/"]),
+    ("mnistcli plot c", ["curves", "confusion", "calibration"]),
+    ("mnistcli plot curves m", ["mlp.h5"]),
+    ("mnistcli data c", ["cifar10"]),
+    ("mnistcli data mnist --matrix ", ["raw", "normalized"]),
     # flags and their choices
     ("mnistcli train --se", ["--seed", "--set"]),
     ("mnistcli train --seed 1 --se", ["--set"]),
@@ -276,3 +286,9 @@ def test_a_script_is_installed_where_its_shell_looks(
     assert ended.err.count("\n") == 1
     assert place.read_text() == run("--show-completion", shell).out
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [place]
+
+
+def test_a_shell_that_has_no_script_is_refused(run: Run) -> None:
+    ended = run("--show-completion", "zhs")
+    line = "mnistcli: error: --show-completion: unknown name 'zhs'. Did you mean zsh?\n"
+    assert (ended.code, ended.out, ended.err) == (2, "", line)

@@ -22,6 +22,10 @@ def lines_for(text: str | bytes) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
+XOR = (
+    "{dataset: {name: xor, normalization: none},"
+    " model: {type: mlp, hidden: [8], output_activation: sigmoid}"
+)
 ONE_PROBLEM = {
     # unknown keys
     "training:\n  optimzer: sgd\n": (
@@ -256,6 +260,14 @@ ONE_PROBLEM = {
     "{dataset: {validation: test}, training: {reduce_on_plateau: {}}}": (
         "c.yaml:1:61: training.reduce_on_plateau: the test set must not decide about training."
         " Set dataset.validation: 0.1, say"
+    ),
+    f"{XOR}, training: {{loss: mean_squared_error, reduce_on_plateau: {{}}}}}}": (
+        "c.yaml:1:162: training.reduce_on_plateau: it monitors val_loss, and there is no"
+        " validation set. Set monitor: loss"
+    ),
+    f"{XOR}, training: {{loss: mean_squared_error, early_stopping: {{}}}}}}": (
+        "c.yaml:1:159: training.early_stopping: it monitors val_loss, and there is no validation"
+        " set. Leave it out: xor's four rows leave none to hold out"
     ),
     "training: {early_stopping: {monitor: loss}}": (
         "c.yaml:1:38: training.early_stopping.monitor: expected one of val_loss, val_accuracy,"

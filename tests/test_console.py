@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Ended, Run, Train
+from mnistcli.console.csv_text import format_predictions
 from mnistcli.console.streams import Output, write_error_line
-from mnistcli.console.tables import format_csv
 from mnistcli.errors import ConfigError, DataError, Problem
 from mnistcli.results import (
     ErrorResult,
@@ -35,7 +35,8 @@ ESCAPE = "\x1b"
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m")
 SHOW_EPOCHS = """
 from mnistcli.console.progress import open_epoch_display
-display = open_epoch_display(3, 0, quiet=False)
+from mnistcli.console.streams import choose_progress
+display = open_epoch_display(3, 0, choose_progress("auto", silent=False))
 for epoch in (1, 2, 3):
     display.show_piece(epoch, 0.5, {"loss": 1.0})
     display.show_epoch(epoch, {"loss": 1 / epoch, "accuracy": epoch / 4}, 0.5)
@@ -288,7 +289,7 @@ def test_csv_quotes_what_needs_it() -> None:
         source='a,"b".png', row=None, class_index=1, label="1", probability=0.75,
         probabilities=(0.25, 0.75), truth=None,
     )  # fmt: skip
-    assert format_csv([row], ["0", "1"]) == (
+    assert format_predictions([row], ["0", "1"]) == (
         'source,row,class,label,probability,truth,p_0,p_1\n"a,""b"".png",,1,1,0.75,,0.25,0.75'
     )
 
@@ -321,7 +322,7 @@ def test_csv_gives_back_what_went_in(
         for source in sources
         for values in [data.draw(st.lists(numbers, min_size=count, max_size=count))]
     ]
-    header, *lines = csv.reader(io.StringIO(format_csv(predictions, labels), newline=""))
+    header, *lines = csv.reader(io.StringIO(format_predictions(predictions, labels), newline=""))
     facts = ["source", "row", "class", "label", "probability", "truth"]
     assert header == [*facts, *(f"p_{label}" for label in labels)]
     place = "" if row is None else str(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.datasets.validation import split_validation
 from mnistcli.errors import DivergenceError
+from mnistcli.observer import Live
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import Progress, RunState
 
@@ -46,12 +48,12 @@ class Diary:
     """Writes down what it hears, and stops the run after a number of pieces."""
 
     stop_after_pieces: int | None = None
-    pieces: list[loop.Live] = field(default_factory=list)
+    pieces: list[Live] = field(default_factory=list)
     epochs: list[Progress] = field(default_factory=list)
     states: list[RunState] = field(default_factory=list)
     best: RunState | None = None
 
-    def on_piece(self, live: loop.Live) -> None:
+    def on_piece(self, live: Live) -> None:
         self.pieces.append(live)
 
     def on_epoch(self, progress: Progress) -> None:
@@ -99,7 +101,8 @@ def test_a_run_stopped_anywhere_and_resumed_ends_with_the_bits_of_one_that_was_n
 
     monkeypatch.setattr(loop, "PIECE_DURATION_S", 0.0)  # each piece is one step
     stopped = make_training(config, digits).fit(Diary(stop_after_pieces=steps))
-    assert (stopped.progress.epoch, stopped.progress.step) == divmod(steps, 11)
+    # An epoch whose last step was the last before the stop is completed by whoever resumes it.
+    assert stopped.progress.epoch * 11 + stopped.progress.step == steps
     resumed = make_training(config, digits)
     resumed.restore(stopped)
 
@@ -122,6 +125,35 @@ def test_python_runs_a_step_once_for_each_program_and_never_again(
     assert len(calls) == training._epoch.trace_count == 2
     assert len(pieces) == len(diary.pieces)
     assert pieces[-1] == (0, 11)
+
+
+def test_no_piece_takes_much_longer_than_a_second_however_slow_a_step_is(
+    digits: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = make_training(make_config(epochs=2), digits)
+    run, pieces = training._epoch.run, []
+
+    def run_slowly(lo: int, hi: int) -> None:
+        pieces.append(hi - lo)
+        time.sleep(0.05 * (hi - lo))
+        run(lo, hi)
+
+    monkeypatch.setattr(training._epoch, "run", run_slowly)
+    monkeypatch.setattr(loop, "PIECE_DURATION_S", 0.2)  # four steps, at the most
+    training.fit(Diary())
+    assert sum(pieces) == 22
+    assert pieces[0] == 1
+    assert 1 < max(pieces) <= 4
+
+
+def test_a_run_that_goes_on_hands_out_first_what_it_was_given(digits: Split) -> None:
+    settings = RICH_RUNS["adam, stopped early"]
+    ended = make_rich(digits, **settings).fit(Diary())
+    diary, again = Diary(), make_rich(digits, **settings)
+    again.restore(ended)
+    again.fit(diary)
+    assert diary.states[0] is ended  # with its best weights, not with its last
+    assert again._epoch.trace_count == 0  # nothing is compiled for a run that has ended
 
 
 STOPPING = {"patience": 1, "min_delta": 0.2}
@@ -163,9 +195,10 @@ def make_rich(digits: Split, epochs: int = 8, **training: object) -> loop.Traini
     return make_training(Config.model_validate(config), *split_validation(digits, 0.2, seed=0))
 
 
-def through_a_file(path: Path, state: RunState) -> RunState:
+def through_a_file(path: Path, state: RunState, settings: object) -> RunState:
     path.unlink(missing_ok=True)
-    record = make_record(state.network, state.progress, state.callbacks)
+    config = Config.model_validate({"training": settings})
+    record = make_record(state.network, state.progress, state.callbacks, config)
     create_checkpoint(path, state, record)
     back = read_checkpoint(path, "all").state
     assert back is not None
@@ -195,7 +228,7 @@ def test_a_run_with_callbacks_stopped_again_and_again_ends_with_the_same_bits(
     for pieces in (4, 23, None):  # in an epoch, and after a later one
         if state is not None:
             run = make_rich(digits, **RICH_RUNS[name])
-            run.restore(through_a_file(tmp_path / "run.h5", state))
+            run.restore(through_a_file(tmp_path / "run.h5", state, RICH_RUNS[name]))
         state = run.fit(Diary(stop_after_pieces=pieces))
 
     assert_same_run(state, whole)
@@ -211,7 +244,7 @@ def test_a_run_that_ended_with_its_best_weights_goes_on_from_its_last_ones(
     assert ended.callbacks.early_stopping is not None
     assert ended.callbacks.early_stopping.is_restored
     extended = make_rich(digits, epochs=6, **settings)
-    extended.restore(through_a_file(tmp_path / "run.h5", ended))
+    extended.restore(through_a_file(tmp_path / "run.h5", ended, settings))
     assert_same_run(extended.fit(Diary()), whole)
 
 

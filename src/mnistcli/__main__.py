@@ -1,6 +1,16 @@
 """`python -m mnistcli` and the `mnistcli` command."""
 
-from mnistcli.cli.app import main
+import signal
+
+
+def main() -> None:
+    """Run the program; Ctrl-C ends it without a traceback while it is still being imported."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from mnistcli.cli import app
+
+    app.main()
+
 
 if __name__ == "__main__":
     main()

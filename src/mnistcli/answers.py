@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -11,7 +13,16 @@ class AnswerPart(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
 
 
+class CsvRow(AnswerPart):
+    """A line of CSV: its columns in order."""
+
+    @classmethod
+    def list_columns(cls) -> tuple[str, ...]:
+        """Name the columns that are always there."""
+        return tuple(field.alias or name for name, field in cls.model_fields.items())
+
+
 class Answer(AnswerPart):
     """A command's whole answer."""
 
-    version: int = Field(1, description="Version of this shape.")
+    version: Literal[1] = Field(1, description="Version of this shape.")

@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import TextIOWrapper
@@ -21,6 +22,8 @@ DEBUG_VARIABLE = "MNISTCLI_DEBUG"
 # half a second (matplotlib, scikit-learn) to four seconds (PyTorch). A None in sys.modules makes
 # such an import fail as if they were missing, which Keras is prepared for.
 _NEEDLESS = ("IPython", "jax", "matplotlib", "pandas", "pydot", "sklearn", "torch")
+
+_LOG = logging.getLogger(__name__)
 
 
 def is_debugging() -> bool:
@@ -41,7 +44,7 @@ def start_loading() -> None:
 def load_backend() -> None:
     """Import Keras on TensorFlow, or wait for the import that `start_loading` began.
 
-    What they print on the way is dropped unless debugging.
+    What they print on the way is dropped unless debugging, or where the log is at `debug`.
     """
     if _loading:
         _loading[0].result()
@@ -58,12 +61,15 @@ def _import_backend() -> None:
     if is_debugging():
         importlib.import_module("keras")
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _drop_stderr(), _hide_modules():
+    begin_s = time.perf_counter()
+    is_logged = _LOG.isEnabledFor(logging.DEBUG)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if is_logged else "3")
+    with contextlib.nullcontext() if is_logged else _drop_stderr(), _hide_modules():
         importlib.import_module("tensorflow")
         importlib.import_module("keras")
     for name in ("tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.DEBUG if is_logged else logging.ERROR)
+    _LOG.info("imported TensorFlow and Keras in %.2f s", time.perf_counter() - begin_s)
 
 
 @contextlib.contextmanager

@@ -5,18 +5,22 @@ As in `results`, keys are promises.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, JsonValue
 
 from mnistcli.answers import Answer, AnswerPart
 from mnistcli.config.figures import Verdict
-from mnistcli.results import DatasetResult, ErrorDetail, Name, TestResult, TrainResult
+from mnistcli.results import Accuracy, DatasetResult, ErrorDetail, Name, TestResult, TrainResult
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class IntervalResult(AnswerPart):
     """Bounds that hold the true accuracy with the answer's confidence."""
 
-    low: float
-    high: float
+    low: Share
+    high: Share
 
 
 class ComparedResult(AnswerPart):
@@ -32,7 +36,7 @@ class ComparedResult(AnswerPart):
     epochs: int | None
     count: int
     correct: int
-    accuracy: float
+    accuracy: Accuracy
     interval: IntervalResult
     loss: float
 
@@ -58,8 +62,8 @@ class PairResult(AnswerPart):
     only_first: int
     only_second: int
     difference: float
-    p_value: float
-    adjusted_p_value: float
+    p_value: Share
+    adjusted_p_value: Share
     distinguishable: bool
 
 

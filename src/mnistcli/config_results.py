@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mnistcli.answers import Answer, AnswerPart
 from mnistcli.config.models import Config
+from mnistcli.results import Name
 
 
 class MeasuredResult(AnswerPart):
@@ -37,6 +38,20 @@ class RecipesResult(Answer):
     """The answer of `recipes list`."""
 
     recipes: tuple[RecipeResult, ...]
+
+
+class ShownRecipeResult(Answer):
+    """The answer of `recipes show`: the file as it is."""
+
+    name: str
+    yaml: str
+
+
+class CopiedRecipeResult(Answer):
+    """The answer of `recipes copy`: the new file, and the schema that its first line names."""
+
+    path: Name
+    editor_schema: Name
 
 
 class ConfigResult(Answer):

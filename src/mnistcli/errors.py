@@ -120,6 +120,13 @@ class GateError(MnistcliError):
     code = ExitCode.GATE
     kind = "gate"
 
+    @classmethod
+    def join(cls, problems: Sequence[Problem]) -> GateError:
+        """Return one error for several results that fell short."""
+        error = cls(problems[0].where, problems[0].what, problems[0].hint)
+        error.problems = tuple(problems)
+        return error
+
 
 class DataError(MnistcliError):
     """Data, images included, that is missing, unreachable or invalid."""

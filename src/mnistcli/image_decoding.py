@@ -84,31 +84,35 @@ def _silence_libtiff(image: Image.Image) -> Iterator[None]:
         os.close(kept)
 
 
-def _read_content(source: Path | bytes) -> bytes:
-    """Read no more than is bearable, even of a file that never ends."""
+def read_content(source: Path | bytes, where: str) -> bytes:
+    """Read no more than is bearable, even of a file that never ends.
+
+    Raises:
+        DataError: no such file, or it cannot be read.
+    """
     if isinstance(source, bytes):
         return source
-    with source.open("rb") as file:
-        return file.read(MAX_FILE_BYTES + 1)
+    try:
+        with source.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise DataError(where, f"cannot be read: {error.strerror}", CHECK_HINT) from None
 
 
 def _open_image(source: Path | bytes, where: str) -> Image.Image:
     """Read the header; nothing is decoded before its size is known to be bearable."""
     from PIL import Image, UnidentifiedImageError
 
-    content, too_large = b"", DataError(where, TOO_LARGE, "make it smaller")
+    content, too_large = read_content(source, where), DataError(where, TOO_LARGE, "make it smaller")
     try:
-        content = _read_content(source)
         image = Image.open(BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         what = "is not an image that can be read" if content else "the file is empty"
         raise DataError(where, what, FORMATS_HINT) from None
     except Image.DecompressionBombError:
         raise too_large from None
-    except DECODER_ERRORS as error:
-        reason = getattr(error, "strerror", None)
-        what = f"cannot be read: {reason}" if reason else DAMAGED
-        raise DataError(where, what, CHECK_HINT) from None
+    except DECODER_ERRORS:
+        raise DataError(where, DAMAGED, CHECK_HINT) from None
     if image.width * image.height > MAX_PIXELS or len(content) > MAX_FILE_BYTES:
         raise too_large
     if image.mode == "F":  # nothing says which number is white

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SerializeAsAny
+from pydantic import AfterValidator, Field
 
 from mnistcli.answers import Answer as _Answer
 from mnistcli.answers import AnswerPart as _Result
@@ -16,6 +16,7 @@ from mnistcli.config.models import Config
 from mnistcli.errors import MnistcliError, escape_name
 
 Name = Annotated[str, AfterValidator(escape_name)]
+Accuracy = Annotated[float, Field(ge=0, le=1)]
 
 
 class DatasetResult(_Result):
@@ -31,7 +32,7 @@ class TestResult(_Result):
     __test__ = False
 
     loss: float
-    accuracy: float
+    accuracy: Accuracy
 
 
 class SecondsResult(_Result):
@@ -82,7 +83,7 @@ class EvaluationResult(_Result):
     split: str
     count: int
     loss: float
-    accuracy: float
+    accuracy: Accuracy
     per_class: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...]
 
@@ -104,7 +105,8 @@ class ClassProbability(_Result):
 class Prediction(_Result):
     """What the network takes one image for.
 
-    `row` is the place in a data set, null for a file; `truth` is the class where it is known.
+    `row` is the place in a data set or an array, null for a file of one image; `truth` is the
+    class where it is known.
     """
 
     source: Name
@@ -125,7 +127,7 @@ class RankedPrediction(Prediction):
 class PredictResult(_Answer):
     """The answer of `predict`."""
 
-    predictions: tuple[SerializeAsAny[Prediction], ...]
+    predictions: tuple[RankedPrediction | Prediction, ...]
 
 
 class LayerResult(_Result):
@@ -204,13 +206,13 @@ class ManyErrorsDetail(ErrorDetail):
 class ErrorResult(_Answer):
     """The answer of a command that failed, under `--json`."""
 
-    error: SerializeAsAny[ErrorDetail]
+    error: ManyErrorsDetail | ErrorDetail
 
 
 class GatedEvaluateResult(EvaluateResult):
     """The answer of `evaluate` where a threshold was not met: the results, and which it was."""
 
-    error: ErrorDetail
+    error: ManyErrorsDetail | ErrorDetail
 
 
 def describe_error(error: MnistcliError) -> ErrorDetail:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -28,44 +29,14 @@ from mnistcli.network import (
     initialize_network,
     restore_state,
 )
+from mnistcli.observer import Live, Observer
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import Array, History, Progress, RunState
 
 PIECE_DURATION_S = 1.0
 CHECKPOINT_INTERVAL_S = 3.0
 
-
-@dataclass(frozen=True)
-class Live:
-    """What is known inside an epoch, after each piece of about a second.
-
-    Attributes:
-        epoch: the epoch under way, from 1.
-        step: steps done in it.
-        step_count: steps that it has.
-        metrics: loss and accuracy over those steps.
-    """
-
-    epoch: int
-    step: int
-    step_count: int
-    metrics: dict[str, float]
-
-
-class Observer(Protocol):
-    """What the loop tells, and what it asks, as it goes."""
-
-    def on_piece(self, live: Live) -> None:
-        """Hear of a piece of an epoch."""
-
-    def on_epoch(self, progress: Progress) -> None:
-        """Hear of a completed epoch."""
-
-    def on_state(self, state: RunState, best: RunState | None) -> None:
-        """Receive a state worth keeping, and the best one where a validation set chooses."""
-
-    def is_stopping(self) -> bool:
-        """Say whether the loop shall stop where it is."""
+_T = TypeVar("_T")
 
 
 def set_thread_count(count: int) -> None:
@@ -110,7 +81,9 @@ class Training:
             )
         self._progress = Progress()
         self._best: RunState | None = None
+        self._start: RunState | None = None
         self._step_duration_s = math.inf
+        self._worker = ThreadPoolExecutor(1, "steps")
 
     @property
     def network(self) -> keras.Sequential:
@@ -125,7 +98,7 @@ class Training:
         """Go on from a state; ValueError where it is another network's."""
         restore_state(self._network, state.network)
         self._callbacks.restore(state.callbacks)
-        self._progress, self._best = state.progress, best
+        self._progress, self._best, self._start = state.progress, best, state
 
     def capture(self) -> RunState:
         """Copy the run as it stands."""
@@ -134,16 +107,19 @@ class Training:
     def fit(self, observer: Observer) -> RunState:
         """Train for the config's number of epochs, unless early stopping or the observer ends it.
 
-        The state is handed to the observer first, then after every `checkpoint_every` epochs
-        but at most once in a few seconds, and at the end: then with the best epoch's weights
-        where early stopping restores them, unless the observer stopped the run.
+        The state is handed to the observer first, as it was restored where it was; then after
+        every `checkpoint_every` epochs but at most once in a few seconds, and at the end: then
+        with the best epoch's weights where early stopping restores them, unless the observer
+        stopped the run.
 
         Raises:
             DivergenceError: the loss or a weight is no longer finite. The last state that was
                 handed out is finite.
         """
-        observer.on_state(self.capture(), None)
-        self._epoch.compile()
+        first = self._start or self.capture()
+        observer.on_state(first, None)
+        if self._is_going_on and not self._epoch.compile(observer.is_stopping):
+            return first
         saved_at_s = time.monotonic()
         while self._is_going_on:
             if not self._run_epoch(observer):
@@ -176,14 +152,15 @@ class Training:
             self._epoch.arrange_next(number + 1)
         if self._progress.step == 0:
             self._network.reset_metrics()
-        while self._progress.step < self._epoch.step_count:
-            if observer.is_stopping():
-                return False
+        while self._progress.step < self._epoch.step_count and not observer.is_stopping():
             self._run_piece(observer)
         metrics = _read_metrics(self._network)
         self._check_finite(metrics)
+        if observer.is_stopping():  # at the epoch's last step too: a resumed run validates then
+            return False
         if self._validation is not None:
-            metrics |= {f"val_{k}": v for k, v in self._validation.evaluate().items()}
+            validated = self._wait_for(self._validation.evaluate)
+            metrics |= {f"val_{name}": value for name, value in validated.items()}
         training = self._config.training
         if training.schedule is not None or training.reduce_on_plateau is not None:
             metrics["learning_rate"] = float(self._network.optimizer.learning_rate)
@@ -196,16 +173,15 @@ class Training:
         wanted = PIECE_DURATION_S / self._step_duration_s
         hi = min(count, lo + max(1, min(count, int(wanted))))
         begin_s = time.perf_counter()
-        self._epoch.run(lo, hi)
+        self._wait_for(lambda: self._epoch.run(lo, hi))
         self._progress = replace(self._progress, step=hi)
         metrics = _read_metrics(self._network)
-        self._learn_pace((time.perf_counter() - begin_s) / (hi - lo))
+        self._step_duration_s = (time.perf_counter() - begin_s) / (hi - lo)
         observer.on_piece(Live(self._progress.epoch + 1, hi, count, metrics))
 
-    def _learn_pace(self, step_duration_s: float) -> None:
-        """Remember how long a step takes; the first includes the compilation, so it counts less."""
-        is_first = math.isinf(self._step_duration_s)
-        self._step_duration_s = step_duration_s / 100 if is_first else step_duration_s
+    def _wait_for(self, call: Callable[[], _T]) -> _T:
+        """Run a call elsewhere, so that signals are heard here before it is through."""
+        return self._worker.submit(call).result()
 
     def _complete_epoch(self, metrics: dict[str, float], duration_s: float) -> None:
         """Add the epoch to the record, and keep its state where it is the best so far."""
@@ -229,8 +205,12 @@ class Training:
         return self._validation is not None and self._config.dataset.validation != "test"
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
-        """Stop a run that has diverged; NaN weights can hide behind a finite loss."""
-        finite = all(bool(np.isfinite(w.numpy()).all()) for w in self._network.weights)
+        """Stop a run that has diverged; NaN weights can hide behind a finite loss.
+
+        What the optimizer keeps can be infinite behind finite weights: these then stand still.
+        """
+        variables = (*self._network.weights, *self._network.optimizer.variables)
+        finite = all(bool(np.isfinite(v.numpy()).all()) for v in variables)
         if finite and all(math.isfinite(value) for value in metrics.values()):
             return
         what = "the weights are" if math.isfinite(metrics["loss"]) else "the loss is"

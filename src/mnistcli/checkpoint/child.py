@@ -22,17 +22,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mnistcli.checkpoint.contents import ArrayHeader, Contents
+from mnistcli.checkpoint.contents import MAX_FILE_BYTES, ArrayHeader, Contents
 from mnistcli.checkpoint.hdf5 import (
-    MAX_FILE_BYTES,
     RECORD_GROUP,
     STRANGE_HINT,
     Refused,
     list_arrays,
+    open_child,
     read_text,
     walk_objects,
 )
-from mnistcli.checkpoint.seal import COPY_HINT, split_seal
+from mnistcli.checkpoint.seal import COPY_HINT, SealState, split_seal
 from mnistcli.state import Array
 
 MEMORY_BASE_BYTES = 512 << 20  # beyond what the interpreter and its libraries have mapped
@@ -44,14 +44,25 @@ MAX_INFLATION = 32  # arrays may be this much larger than the file that holds th
 INFLATION_BASE_BYTES = 64 << 20  # and small files of zeros even more
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
+# What HDF5 and h5py raise over bytes of which they can make nothing.
+STUMBLES = (
+    MemoryError, RecursionError,
+    OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
+)  # fmt: skip
 
-def limit_resources(file_bytes: int) -> None:
-    """Bound memory and processor time, where the system can."""
+
+def limit_resources(file_bytes: int, mapped_bytes: int) -> None:
+    """Bound memory and processor time from here on, where the system can.
+
+    Args:
+        file_bytes: size of the file that is read next.
+        mapped_bytes: what the interpreter and its libraries took before the first file.
+    """
     try:
         import resource
     except ImportError:  # Windows: the parent's time limit has to do
         return
-    memory = count_mapped_bytes() + MEMORY_BASE_BYTES + 4 * file_bytes
+    memory = mapped_bytes + MEMORY_BASE_BYTES + 4 * file_bytes
     processor_s = math.ceil(time.process_time()) + CPU_BASE_S + file_bytes // CPU_BYTES_PER_S
     limits = ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, processor_s))
     for kind, limit in (*limits, (resource.RLIMIT_CORE, 0)):
@@ -70,23 +81,31 @@ def count_mapped_bytes() -> int:
     return pages * os.sysconf("SC_PAGESIZE")
 
 
-def read_input() -> bytes:
-    """Read the file whole."""
-    size = os.fstat(0).st_size
+def check_size(descriptor: int) -> int:
+    """Return a file's size, if it is one that is read here."""
+    size = os.fstat(descriptor).st_size
     if size > MAX_FILE_BYTES:
         raise Refused(f"{size:,} bytes are more than the {MAX_FILE_BYTES:,} that are read here")
     if size == 0:
         raise Refused("the file is empty", COPY_HINT)
-    limit_resources(size)
+    return size
+
+
+def read_input() -> bytes:
+    """Read the file whole."""
+    size = check_size(0)
+    limit_resources(size, count_mapped_bytes())
     with os.fdopen(0, "rb", closefd=False) as stream:
         return stream.read()
 
 
-def check_signature(data: bytes) -> None:
-    """Tell what a file is that is not HDF5."""
-    if data.startswith(SIGNATURE):
+def check_head(seal: SealState, head: bytes) -> None:
+    """Refuse a file that was damaged, and tell what it is where it is not HDF5."""
+    if seal == "broken":
+        raise Refused("damaged: its contents do not match its checksum", COPY_HINT)
+    if head == SIGNATURE:
         return
-    if data.startswith(b"PK\x03\x04"):
+    if head.startswith(b"PK\x03\x04"):
         raise Refused(
             "a zip archive, not an HDF5 file",
             "a .keras file becomes one with keras.models.load_model(...).save('model.h5')",
@@ -105,17 +124,10 @@ def open_image(data: bytes) -> h5py.File:
 def parse(data: bytes, wanted: str) -> tuple[Contents, list[Array]]:
     """Return what the file holds, and the arrays that were asked for."""
     _, seal = split_seal(memoryview(data))
-    if seal == "broken":
-        raise Refused("damaged: its contents do not match its checksum", COPY_HINT)
-    check_signature(data)
+    check_head(seal, data[: len(SIGNATURE)])
     file = open_image(data)
     datasets = dict(walk_objects(file, {h5py.h5o.get_info(file.id).addr}))
-    model_config = read_text(file, "model_config")
-    if not isinstance(file.get("model_weights"), h5py.Group) or model_config is None:
-        raise Refused(
-            "weights without a network, or no Keras file at all",
-            "save the whole model with model.save('model.h5')",
-        )
+    model_config = read_model_config(file)
     found = list(list_arrays(file, datasets, wanted))
     headers = tuple(header for header, _ in found)
     check_inflation(headers, len(data))
@@ -130,9 +142,20 @@ def parse(data: bytes, wanted: str) -> tuple[Contents, list[Array]]:
     return contents, [read_values(dataset) for _, dataset in found]
 
 
+def read_model_config(file: h5py.File) -> str:
+    """Read Keras' description of the network."""
+    text = read_text(file, "model_config")
+    if text is None or not isinstance(open_child(file, "model_weights"), h5py.Group):
+        raise Refused(
+            "weights without a network, or no Keras file at all",
+            "save the whole model with model.save('model.h5')",
+        )
+    return text
+
+
 def read_record(file: h5py.File) -> dict[str, str] | None:
     """Read the texts of which a `Record` consists; None for files of others."""
-    group = file.get(RECORD_GROUP)
+    group = open_child(file, RECORD_GROUP)
     if not isinstance(group, h5py.Group):
         return None
     return {name: read_text(group, name) or "" for name in group.attrs}
@@ -165,21 +188,25 @@ def explain(error: Exception) -> str:
     return "damaged: its end is missing" if is_cut else "damaged: HDF5 cannot make sense of it"
 
 
+def refuse(error: Exception) -> bytes:
+    """Return the JSON line for a file that could not be read."""
+    if isinstance(error, Refused):
+        what, hint = error.what, error.hint
+    elif isinstance(error, MemoryError | RecursionError):
+        what, hint = "reading it takes more memory than its size allows for", STRANGE_HINT
+    else:
+        what, hint = explain(error), COPY_HINT
+    return json.dumps({"refused": what, "hint": hint}).encode()
+
+
 def main() -> None:
     """Parse standard input; exit 0 with a line that says what it is or why it is refused."""
     arrays: list[Array] = []
     try:
         contents, arrays = parse(read_input(), sys.argv[1])
         line = encode_line(asdict(contents))
-    except Refused as refusal:
-        arrays, line = [], json.dumps({"refused": refusal.what, "hint": refusal.hint}).encode()
-    except (MemoryError, RecursionError):
-        what = "reading it takes more memory than its size allows for"
-        line = json.dumps({"refused": what, "hint": STRANGE_HINT}).encode()
-    except (
-        OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
-    ) as error:  # fmt: skip
-        line = json.dumps({"refused": explain(error), "hint": COPY_HINT}).encode()
+    except (Refused, *STUMBLES) as error:
+        arrays, line = [], refuse(error)
     output = sys.stdout.buffer
     output.write(line + b"\n")
     for values in arrays:

@@ -1,5 +1,7 @@
 """What the parsing child tells its parent: one JSON line, `Contents`, then the arrays' bytes.
 
+Of many files it tells less, an `Excerpt` each.
+
 The parent takes nothing of it for granted: it may have come out of a hostile file.
 """
 
@@ -19,6 +21,11 @@ from mnistcli.state import Array
 OPTIMIZER_GROUP = "/optimizer"
 HISTORY_GROUP = "/history"
 KEPT_GROUP = "/kept"  # the weights that callbacks keep
+
+MAX_FILE_BYTES = 2 << 30
+
+DURATIONS = "epoch_duration_s"  # stands among the histories: wall seconds of each epoch
+EXCERPT_PARTS = ("format_version", "config", "dataset", "progress", "test")  # of a `RecordExcerpt`
 
 _PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
 
@@ -59,6 +66,36 @@ class Contents:
     keras_version: str | None
     record: dict[str, str] | None
     arrays: tuple[ArrayHeader, ...]
+
+
+@dataclass(frozen=True)
+class MetricRange:
+    """What became of a metric over the epochs; null where it is not finite."""
+
+    last: float | None
+    lowest: float | None
+    highest: float | None
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """What stands in a file about its network and its run, without any of the arrays.
+
+    Attributes:
+        seal: whether the file is as mnistcli wrote it.
+        model_config: Keras' JSON description of the network.
+        keras_version: that saved the file.
+        record: the JSON text of each part of a `RecordExcerpt`; null for files of others.
+        history: a range for each metric.
+        warm_epoch_s: median seconds of an epoch once compiled; null before there is one.
+    """
+
+    seal: SealState
+    model_config: str
+    keras_version: str | None
+    record: dict[str, str] | None
+    history: dict[str, MetricRange]
+    warm_epoch_s: float | None
 
 
 def cut_arrays(headers: Sequence[ArrayHeader], data: memoryview) -> Iterator[Array]:

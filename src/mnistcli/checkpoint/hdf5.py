@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,12 +15,12 @@ import numpy as np
 from mnistcli.checkpoint.contents import (
     HISTORY_GROUP,
     KEPT_GROUP,
+    MAX_FILE_BYTES,
     OPTIMIZER_GROUP,
     ArrayHeader,
 )
 from mnistcli.checkpoint.json_values import show
 
-MAX_FILE_BYTES = 2 << 30
 MAX_OBJECTS = 2000
 MAX_ATTRIBUTE_BYTES = 16 << 20
 MAX_DEFLATE_RATIO = 1032  # what zlib can reach at the very most
@@ -42,12 +43,7 @@ class Refused(Exception):  # noqa: N818 (it crosses no room, and is no error of 
 def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.Dataset]]:
     """Go through every object behind hard links, and refuse every other way to reach data."""
     for name in group:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            path = show(f"{group.name.rstrip('/')}/{name}")
-            kind = "a soft link" if isinstance(link, h5py.SoftLink) else "an external link"
-            raise Refused(f"{path} is {kind}, which can lead anywhere")
-        child = group[name]
+        child = open_child(group, name)
         address = h5py.h5o.get_info(child.id).addr
         if address in seen:
             raise Refused(f"{show(child.name)} is reached twice")
@@ -61,6 +57,18 @@ def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.
             yield child.name, child
         else:
             raise Refused(f"{show(child.name)} is a stored type, which no Keras file has")
+
+
+def open_child(group: h5py.Group, name: str) -> Any:
+    """Open what stands under a name in this very file; None where there is nothing."""
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        path = show(f"{group.name.rstrip('/')}/{name}")
+        kind = "a soft link" if isinstance(link, h5py.SoftLink) else "an external link"
+        raise Refused(f"{path} is {kind}, which can lead anywhere")
+    return group[name]
 
 
 def check_dataset(dataset: h5py.Dataset) -> None:
@@ -86,37 +94,39 @@ def check_dataset(dataset: h5py.Dataset) -> None:
 
 def read_text(item: h5py.Group, name: str) -> str | None:
     """Read an attribute that is one text; None where there is none."""
-    if name not in item.attrs:
+    attributes = item.attrs  # made anew each time that it is asked for
+    if name not in attributes:
         return None
-    check_attribute(item, name)
-    value, owner = item.attrs[name], f"attribute {show(name)} of {show(item.name)}"
+    check_attribute(attributes, item, name)
+    value = attributes[name]
     if not isinstance(value, str | bytes):  # NumPy's texts are these too
-        raise Refused(f"{owner} is not a text")
+        raise Refused(f"attribute {show(name)} of {show(item.name)} is not a text")
     if len(value) > MAX_ATTRIBUTE_BYTES:
-        raise Refused(f"{owner} is too large")
+        raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
     return bytes(value).decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def check_attribute(item: h5py.Group, name: str) -> None:
+def check_attribute(attributes: h5py.AttributeManager, item: h5py.Group, name: str) -> None:
     """Refuse an attribute too large to be what Keras writes."""
-    attribute = item.attrs.get_id(name)
+    attribute = attributes.get_id(name)
     if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
         raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
 
 
 def read_names(group: h5py.Group, name: str) -> list[str]:
     """Read a list of names; Keras writes long ones in pieces (name0, name1, …)."""
-    keys = [name] if name in group.attrs else []
+    attributes = group.attrs
+    keys = [name] if name in attributes else []
     if not keys:
         pieces = (f"{name}{i}" for i in range(MAX_OBJECTS))
         for key in pieces:
-            if key not in group.attrs:
+            if key not in attributes:
                 break
             keys.append(key)
     names: list[str] = []
     for key in keys:
-        check_attribute(group, key)
-        values = np.asarray(group.attrs[key]).reshape(-1).tolist()
+        check_attribute(attributes, group, key)
+        values = np.asarray(attributes[key]).reshape(-1).tolist()
         names += [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values]
     if len(names) > MAX_OBJECTS or len(set(names)) < len(names):
         raise Refused(f"{name} of {show(group.name)} is too long or names something twice")

@@ -21,11 +21,11 @@ from mnistcli.checkpoint.layer_config import (
     LayerEntry,
     read_layer,
 )
+from mnistcli.checkpoint.limits import MAX_PARAMETERS
 from mnistcli.errors import CheckpointError
 from mnistcli.layers import Shape
 
 MAX_LAYERS = 1000
-MAX_PARAMETERS = 200_000_000
 MAX_NAME_CHARACTERS = 200
 MODEL_CLASSES = ("Sequential", "Functional", "Model")
 INPUT_DTYPES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import stat
@@ -19,9 +20,10 @@ Wanted = Literal["none", "weights", "all"]
 
 TIME_LIMIT_BASE_S = 60  # a machine that swaps, a file on a network; hangs end by processor time
 _SLOWEST_READ_BYTES_PER_S = 10 << 20
+_LOG = logging.getLogger(__name__)
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv.pop(1));"
-    "from mnistcli.checkpoint.child import main; main()"
+    "import sys; sys.path.append(sys.argv.pop(1))\n"
+    "from mnistcli.checkpoint.MODULE import main; main()"
 )
 
 
@@ -50,19 +52,10 @@ class ParsingChild:
             CheckpointError: there is no such file, or it cannot be read.
         """
         self._path, self._wanted = path, wanted
-        descriptor = _open_regular(path)
-        size_bytes = os.fstat(descriptor).st_size
-        self._time_limit_s = TIME_LIMIT_BASE_S + size_bytes // _SLOWEST_READ_BYTES_PER_S
-        root = str(Path(__file__).parents[2])
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"}
+        descriptor = open_regular(path)
+        self._time_limit_s = limit_wall_time(os.fstat(descriptor).st_size)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, root, wanted],
-                stdin=descriptor,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-            )
+            self._process = start_child("child", wanted, stdin=descriptor, stdout=subprocess.PIPE)
         finally:
             os.close(descriptor)
 
@@ -77,37 +70,76 @@ class ParsingChild:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-            what = f"damaged: it was not read within {self._time_limit_s} s"
-            raise self._refuse(what, COPY_HINT) from None
+            raise explain_hang(self._path, self._time_limit_s) from None
+        _LOG.debug(
+            "process %d read %s (%s arrays) and ended with %d and %d bytes",
+            self._process.pid, self._path, self._wanted, self._process.returncode, len(output),
+        )  # fmt: skip
         if self._process.returncode != 0:
-            raise self._explain_end(self._process.returncode)
+            raise explain_end(self._path, self._process.returncode)
         end = output.find(b"\n")
-        try:
-            line = json.loads(output[:end])
-        except (ValueError, RecursionError):
-            line = None
-        if not isinstance(line, dict):
-            raise self._refuse("damaged: reading it gave no result", COPY_HINT)
-        if "refused" in line:
-            raise self._refuse(str(line["refused"]), str(line.get("hint", "")))
+        line = read_line(self._path, output[:end])
         return Parsed(line, memoryview(output)[end + 1 :], self._wanted)
 
-    def _explain_end(self, code: int) -> CheckpointError:
-        """Say how the child ended that should have said something itself."""
-        if code == -signal.SIGXCPU:
-            return self._refuse("damaged: reading it goes on and on", COPY_HINT)
-        if code < 0:
-            what = f"the process that reads it was ended by a signal ({signal.strsignal(-code)})"
-            return self._refuse(what, COPY_HINT)
-        hint = "see whether Python can: python -c 'import h5py'"
-        return self._refuse("the process that reads it did not start", hint)
 
-    def _refuse(self, what: str, hint: str = "") -> CheckpointError:
-        """Name the file in the child's verdict."""
-        return CheckpointError(str(self._path), what, hint)
+def start_child(module: str, *words: str, stdin: int, stdout: int) -> subprocess.Popen[bytes]:
+    """Start Python on one of the modules beside this one that parse HDF5 files."""
+    root = str(Path(__file__).parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _PROGRAM.replace("MODULE", module), root, *words],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"},
+    )
 
 
-def _open_regular(path: Path) -> int:
+def limit_wall_time(size_bytes: int) -> int:
+    """Return the seconds that reading a file may take at the very most."""
+    return TIME_LIMIT_BASE_S + size_bytes // _SLOWEST_READ_BYTES_PER_S
+
+
+def read_line(path: Path, text: bytes) -> dict[str, Any]:
+    """Return a child's JSON line.
+
+    Raises:
+        CheckpointError: it is none, or says that the file is damaged or refused.
+    """
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        line = None
+    if not isinstance(line, dict):
+        raise _refuse(path, "damaged: reading it gave no result", COPY_HINT)
+    if "refused" in line:
+        raise _refuse(path, str(line["refused"]), str(line.get("hint", "")))
+    return line
+
+
+def explain_hang(path: Path, time_limit_s: int) -> CheckpointError:
+    """Say that a child has not answered."""
+    what = f"damaged: it was not read within {time_limit_s} s"
+    return _refuse(path, what, COPY_HINT)
+
+
+def explain_end(path: Path, code: int) -> CheckpointError:
+    """Say how a child ended that should have said something itself."""
+    if code == -signal.SIGXCPU:
+        return _refuse(path, "damaged: reading it goes on and on", COPY_HINT)
+    if code < 0:
+        what = f"the process that reads it was ended by a signal ({signal.strsignal(-code)})"
+        return _refuse(path, what, COPY_HINT)
+    hint = "see whether Python can: python -c 'import h5py'"
+    return _refuse(path, "the process that reads it did not start", hint)
+
+
+def _refuse(path: Path, what: str, hint: str) -> CheckpointError:
+    """Name the file in a child's verdict."""
+    _LOG.info("refused %s: %s", path, what)
+    return CheckpointError(str(path), what, hint)
+
+
+def open_regular(path: Path) -> int:
     """Open a file for the child; anything that is no file could block or never end."""
     hint = "give a .h5 file that mnistcli or Keras saved"
     try:

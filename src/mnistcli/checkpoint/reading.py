@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from pydantic import TypeAdapter
 
 from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.contents import (
+    DURATIONS,
     HISTORY_GROUP,
     KEPT_GROUP,
     OPTIMIZER_GROUP,
@@ -22,20 +22,13 @@ from mnistcli.checkpoint.contents import (
 from mnistcli.checkpoint.json_values import show
 from mnistcli.checkpoint.model_config import parse_model_config
 from mnistcli.checkpoint.process import Parsed, ParsingChild, Wanted
-from mnistcli.checkpoint.record import DURATIONS, Record
+from mnistcli.checkpoint.record import Record, parse_record, refuse_record
+from mnistcli.checkpoint.run_state import check_state, join_state
 from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.checkpoint.training_config import parse_training_config
 from mnistcli.errors import CheckpointError
 from mnistcli.evaluation import LossSpec
-from mnistcli.state import (
-    Array,
-    CallbackStates,
-    LayerState,
-    NamedArray,
-    NetworkState,
-    Progress,
-    RunState,
-)
+from mnistcli.state import Array, LayerState, NamedArray, Progress, RunState
 
 Unsealed = Literal["foreign", "ours"]
 _TAKEN_FOR = {"foreign": "treated as a foreign file", "ours": "taken as it is by --force"}
@@ -103,23 +96,15 @@ def interpret_checkpoint(path: Path, parsed: Parsed, unsealed: Unsealed = "forei
     warnings: tuple[str, ...] = ()
     record = None
     if is_changed:
-        taken = (
-            "treated as a foreign file" if unsealed == "foreign" else "taken as it is by --force"
-        )
-        warnings = (f"{where}: {CHANGED}: {taken}",)
+        warnings = (f"{where}: {CHANGED}: {_TAKEN_FOR[unsealed]}",)
     if contents.record is not None and (not is_changed or unsealed == "ours"):
         record = _read_record(contents.record, architecture, where)
     progress = _read_progress(record, history, where) if record else Progress()
     state = None
     if record is not None and parsed.wanted == "all":
-        callbacks = CallbackStates(
-            record.early_stopping,
-            record.reduce_on_plateau,
-            tuple(_read_weight(name, values, where) for name, values in kept.items()),
-        )
-        state = replace(
-            _join_state(contents, record, progress, layers, optimizer), callbacks=callbacks
-        )
+        weights = tuple(_read_weight(name, values, where) for name, values in kept.items())
+        state = join_state(contents, record, progress, layers, optimizer, weights)
+        check_state(state, architecture, record.config.training, where)
     return Checkpoint(
         path=path,
         architecture=architecture,
@@ -192,56 +177,15 @@ def _read_progress(record: Record, arrays: Mapping[str, Array], where: str) -> P
     """Turn the history's arrays into plain numbers, one a completed epoch."""
     at = record.progress
     if any(v.dtype.kind != "f" or v.shape != (at.epoch,) for v in arrays.values()):
-        raise _refuse_record(where)
+        raise refuse_record(where)
     history = {name: tuple(values.tolist()) for name, values in arrays.items()}
     durations_s = history.pop(DURATIONS, ())
     return Progress(at.epoch, at.step, history, durations_s, at.best_epoch)
 
 
 def _read_record(parts: Mapping[str, str], architecture: Architecture, where: str) -> Record:
-    """Validate the record's parts, each a JSON text."""
-    try:
-        version = json.loads(parts.get("format_version") or "null")
-        if isinstance(version, int) and version > Record.model_fields["format_version"].default:
-            raise CheckpointError(
-                where, f"written by a later mnistcli (format {version})", "upgrade mnistcli"
-            )
-        pairs = (f"{json.dumps(key)}:{value}" for key, value in parts.items())
-        record = Record.model_validate_json("{" + ",".join(pairs) + "}")
-    except (ValueError, RecursionError):
-        raise _refuse_record(where) from None
+    """Read the run, and see that it is this network's."""
+    record = parse_record(parts, Record, where)
     if len(record.class_names) != max(2, architecture.output_shape[-1]):
-        raise _refuse_record(where)
+        raise refuse_record(where)
     return record
-
-
-def _refuse_record(where: str) -> CheckpointError:
-    """Say that the run cannot be told from the file."""
-    return CheckpointError(where, "its record of the run is damaged", COPY_HINT)
-
-
-def _join_state(
-    contents: Contents,
-    record: Record,
-    progress: Progress,
-    layers: tuple[LayerState, ...],
-    optimizer: Mapping[str, Array],
-) -> RunState:
-    """Put the run together as it was when it was saved."""
-    running = record.running
-    with np.errstate(over="ignore"):
-        metrics = {name: np.array(value, np.float32) for name, value in running.metrics.items()}
-    return RunState(
-        NetworkState(
-            layers=layers,
-            optimizer=tuple(NamedArray(name, values) for name, values in optimizer.items()),
-            generators=tuple(
-                NamedArray(name, np.array(pair, np.int64))
-                for name, pair in running.generators.items()
-            ),
-            metrics=tuple(NamedArray(name, value) for name, value in metrics.items()),
-            model_config=contents.model_config,
-            training_config=contents.training_config or "",
-        ),
-        progress,
-    )

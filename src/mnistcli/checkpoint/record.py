@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Annotated, Literal, Self, get_args
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.config.models import Config, DatasetName
 from mnistcli.datasets.dataset import Identity
+from mnistcli.errors import CheckpointError
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import PlateauState, StoppingState
-
-DURATIONS = "epoch_duration_s"  # stands among the histories: wall seconds of each epoch
 
 
 def _check_printable(text: str) -> str:
@@ -24,6 +26,9 @@ def _check_printable(text: str) -> str:
 
 PrintableText = Annotated[str, Field(max_length=200), AfterValidator(_check_printable)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+_Kind = TypeVar("_Kind", bound="RecordExcerpt")
 
 
 class _Part(BaseModel):
@@ -73,45 +78,86 @@ class TestScore(_Part):
     accuracy: float = Field(ge=0, le=1)
 
 
-class Record(_Part):
-    """The run. Each field is one JSON attribute of the group `/mnistcli`.
+class RecordExcerpt(_Part):
+    """What a list of runs shows of each: `contents.EXCERPT_PARTS`.
 
     Attributes:
         format_version: of this record.
         config: resolved; everything that was decided.
         dataset: which data it was trained on.
-        class_names: in class order.
-        preprocessing: the pair that new inputs need too.
         progress: how far it has come.
-        running: random generators and metric sums.
-        early_stopping: what it remembers; null where the run has none.
-        reduce_on_plateau: likewise.
-        environment: versions, processor, threads.
-        init_from: the checkpoint that gave the first weights; null for none.
-        init_weights_sha256: of those weights' bytes; null for none.
         test: the score on the test set, once there is one.
     """
 
     format_version: Literal[1] = 1
     config: Config
     dataset: Identity
+    progress: ProgressRecord
+    test: TestScore | None = None
+
+    @model_validator(mode="after")
+    def _check_dataset(self) -> Self:
+        """Refuse an unknown data set."""
+        if self.dataset.name not in get_args(DatasetName):
+            raise ValueError("no such data set")
+        return self
+
+
+class Record(RecordExcerpt):
+    """The run. Each field is one JSON attribute of the group `/mnistcli`.
+
+    Attributes:
+        class_names: in class order.
+        preprocessing: the pair that new inputs need too.
+        running: random generators and metric sums.
+        early_stopping: what it remembers; null where the run has none.
+        reduce_on_plateau: likewise.
+        environment: versions, processor, threads.
+        init_from: the checkpoint that gave the first weights; null for none.
+        init_weights_sha256: of those weights' bytes; null for none.
+    """
+
     class_names: tuple[PrintableText, ...] = Field(max_length=10_000)
     preprocessing: Preprocessing
-    progress: ProgressRecord
     running: RunningState
     early_stopping: StoppingState | None = None
     reduce_on_plateau: PlateauState | None = None
     environment: Environment
     init_from: str | None = None
     init_weights_sha256: str | None = None
-    test: TestScore | None = None
 
     @model_validator(mode="after")
-    def _check_parts(self) -> Self:
-        """Refuse an unknown data set, and a pair that turns pixels into anything but numbers."""
+    def _check_preprocessing(self) -> Self:
+        """Refuse a pair that turns pixels into anything but numbers."""
         offset, scale = self.preprocessing.offset, self.preprocessing.scale
         if not (math.isfinite(offset) and math.isfinite(scale) and scale != 0):
             raise ValueError("preprocessing is not finite")
-        if self.dataset.name not in get_args(DatasetName):
-            raise ValueError("no such data set")
         return self
+
+
+def parse_record(parts: Mapping[str, str], kind: type[_Kind], where: str) -> _Kind:
+    """Validate the record's parts, each a JSON text.
+
+    Args:
+        parts: the texts by the name of their field.
+        kind: the whole `Record`, or an excerpt.
+        where: the file, for messages.
+
+    Raises:
+        CheckpointError: it is damaged, or of a later version.
+    """
+    try:
+        version = json.loads(parts.get("format_version") or "null")
+        if isinstance(version, int) and version > kind.model_fields["format_version"].default:
+            raise CheckpointError(
+                where, f"written by a later mnistcli (format {version})", "upgrade mnistcli"
+            )
+        pairs = (f"{json.dumps(key)}:{value}" for key, value in parts.items())
+        return kind.model_validate_json("{" + ",".join(pairs) + "}")
+    except (ValueError, RecursionError):
+        raise refuse_record(where) from None
+
+
+def refuse_record(where: str) -> CheckpointError:
+    """Say that the run cannot be told from the file."""
+    return CheckpointError(where, "its record of the run is damaged", COPY_HINT)

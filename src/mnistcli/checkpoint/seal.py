@@ -7,10 +7,13 @@ seal proves that nothing happened by accident; whoever edits on purpose can seal
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 from typing import Literal
 
 _PREFIX = b"\nmnistcli-sha256 "
 _LENGTH = len(_PREFIX) + 64 + 1
+_PIECE_BYTES = 1 << 20
 
 COPY_HINT = "restore it from a copy, or train again"  # the way out of every damage
 SealState = Literal["intact", "broken", "absent"]
@@ -24,8 +27,32 @@ def add_seal(data: bytes) -> bytes:
 def split_seal(data: memoryview) -> tuple[memoryview, SealState]:
     """Return the HDF5 data without its seal, and whether the seal holds."""
     tail = bytes(data[-_LENGTH:])
-    if len(tail) < _LENGTH or not tail.startswith(_PREFIX) or not tail.endswith(b"\n"):
+    if not _is_seal(tail):
         return data, "absent"
     body = data[:-_LENGTH]
-    digest = hashlib.sha256(body).hexdigest().encode()
-    return body, "intact" if tail[len(_PREFIX) : -1] == digest else "broken"
+    return body, _compare(tail, hashlib.sha256(body).hexdigest())
+
+
+def check_seal(stream: io.FileIO) -> SealState:
+    """Return whether the seal of an open file holds, without keeping the file in memory."""
+    size_bytes = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size_bytes - _LENGTH))
+    tail = stream.read(_LENGTH)
+    if not _is_seal(tail):
+        return "absent"
+    stream.seek(0)
+    left_bytes, digest, piece = size_bytes - _LENGTH, hashlib.sha256(), bytearray(_PIECE_BYTES)
+    while left_bytes > 0 and (count := stream.readinto(memoryview(piece)[:left_bytes])):
+        digest.update(memoryview(piece)[:count])
+        left_bytes -= count
+    return _compare(tail, digest.hexdigest())
+
+
+def _is_seal(tail: bytes) -> bool:
+    """Tell whether the end of a file is a seal's line."""
+    return len(tail) == _LENGTH and tail.startswith(_PREFIX) and tail.endswith(b"\n")
+
+
+def _compare(tail: bytes, digest: str) -> SealState:
+    """Tell whether a seal names the sum that its file has."""
+    return "intact" if tail[len(_PREFIX) : -1] == digest.encode() else "broken"

@@ -12,8 +12,10 @@ import h5py
 import numpy as np
 
 from mnistcli.atomic_file import create_file, replace_file
+from mnistcli.checkpoint.contents import DURATIONS
 from mnistcli.checkpoint.hdf5 import KEPT_WEIGHTS, RECORD_GROUP
-from mnistcli.checkpoint.record import DURATIONS, Record
+from mnistcli.checkpoint.limits import check_file_size
+from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.seal import add_seal
 from mnistcli.errors import ResourceError
 from mnistcli.state import NamedArray, RunState
@@ -77,6 +79,7 @@ def replace_checkpoint(path: Path, state: RunState, record: Record) -> None:
     target = Path(os.path.realpath(path))
     pieces = _compose_sealed(state, record)
     with _explain_failure(target):
+        check_file_size(sum(map(len, pieces)), str(target))
         replace_file(target, pieces)
 
 
@@ -89,6 +92,7 @@ def create_checkpoint(path: Path, state: RunState, record: Record) -> None:
     """
     pieces = _compose_sealed(state, record)
     with _explain_failure(path):
+        check_file_size(sum(map(len, pieces)), str(path))
         create_file(path, pieces)
 
 

@@ -56,15 +56,24 @@ def complete_reproducible(incomplete: str) -> list[Completion]:
 
 
 def complete_image(incomplete: str) -> list[Completion]:
-    """Offer images, of the kinds that can be read."""
+    """Offer images, of the kinds that can be read, and arrays of them."""
     from mnistcli.images import IMAGE_NAME
 
-    return _list_paths(incomplete, IMAGE_NAME.search)
+    return _list_paths(
+        incomplete, lambda name: IMAGE_NAME.search(name) or name.lower().endswith(".npy")
+    )
 
 
 def complete_directory(incomplete: str) -> list[Completion]:
     """Offer folders."""
     return _list_paths(incomplete, lambda _: False)
+
+
+def complete_column() -> list[str]:
+    """Offer the columns that every table of `ls` has."""
+    from mnistcli.csv_rows import ListRow
+
+    return list(ListRow.list_columns())
 
 
 def complete_gate() -> list[str]:

@@ -9,7 +9,16 @@ import typer
 
 from mnistcli.cli.choices import SPLITS, join_choices
 from mnistcli.cli.completion import complete_checkpoint, complete_gate, offer
-from mnistcli.cli.options import DataDir, Dataset, Debug, Json, NormalizationOption, Quiet
+from mnistcli.cli.options import (
+    Csv,
+    DataDir,
+    Dataset,
+    Debug,
+    Json,
+    NormalizationOption,
+    ProgressOption,
+    Quiet,
+)
 
 if TYPE_CHECKING:
     from mnistcli.cli.trained_model import TrainedModel
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 mnistcli evaluate mlp.h5
-mnistcli evaluate *.h5 --split train
+mnistcli evaluate *.h5 --split train --csv
 mnistcli evaluate mlp.h5 -q --fail-under accuracy=0.97
 mnistcli evaluate theirs.h5 --dataset mnist --normalization unit --json
 """
@@ -50,27 +59,36 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="METRIC=VALUE",
-            help="Exit with 3 where a result is worse: accuracy=0.9, loss=0.5. Repeatable.",
+            help="Exit with 3 where any result is worse: accuracy=0.9, loss=0.5. Repeatable.",
             rich_help_panel="Output",
             autocompletion=complete_gate,
         ),
     ] = None,
     json: Json = False,
+    csv: Csv = False,
     quiet: Quiet = False,
+    progress: ProgressOption = "auto",
     debug: Debug = False,
 ) -> None:
-    """Evaluate checkpoints: loss, accuracy, each class, and what was taken for what."""
+    """Evaluate checkpoints: loss, accuracy, each class, and what was taken for what.
+
+    Of several there is a row each, with --csv too. Every one of them has to meet --fail-under.
+    """
     del debug
     from mnistcli.checkpoint.process import ParsingChild
     from mnistcli.cli.gate import find_failure, parse_gates
+    from mnistcli.errors import UsageError
 
+    if json and csv:
+        raise UsageError("--json, --csv", "they exclude each other", "give one of them")
     gates = parse_gates(fail_under or ())
     first = ParsingChild(models[0], "weights")  # at work while the imports below run
     from mnistcli.cli.trained_model import open_model
-    from mnistcli.console.streams import Output
+    from mnistcli.console.streams import Output, choose_progress
     from mnistcli.results import EvaluateResult
 
-    console = Output(quiet=quiet or json)
+    shown = choose_progress(progress, silent=quiet)
+    console = Output(quiet=quiet or json or csv, progress=shown)
     results = []
     for number, path in enumerate(models):
         child = ParsingChild(path, "weights") if number else first
@@ -78,7 +96,7 @@ def evaluate(
         results.append(_evaluate_model(model, split))
     failure = find_failure(gates, results)
     answer = EvaluateResult(results=tuple(results))
-    _show(answer, failure, console, json=json, quiet=quiet)
+    _show(answer, failure, console, json=json, csv=csv, quiet=quiet)
     if failure is not None:
         raise failure
 
@@ -116,6 +134,7 @@ def _show(
     console: Output,
     *,
     json: bool,
+    csv: bool,
     quiet: bool,
 ) -> None:
     """Print the answer in the form that was asked for; a gate's failure is part of the JSON."""
@@ -126,6 +145,10 @@ def _show(
         console.print_json(GatedEvaluateResult(results=answer.results, error=error))
     elif json:
         console.print_json(answer)
+    elif csv:
+        from mnistcli.console.csv_text import format_evaluations
+
+        console.print_line(format_evaluations(answer.results))
     elif quiet:
         for row in answer.results:
             console.print_line(f"{row.accuracy:.4f}")

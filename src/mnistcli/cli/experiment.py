@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mnistcli.checkpoint.record import ProgressRecord, Record, RunningState, TestScore
 from mnistcli.checkpoint.run_lock import RunLock
@@ -14,20 +14,21 @@ from mnistcli.cli.launch import build_training
 from mnistcli.cli.next_command import write_command
 from mnistcli.cli.preparation import prepare_run
 from mnistcli.cli.run_plan import Plan, Request
-from mnistcli.cli.signals import StopRequest, end_by_signal
-from mnistcli.console.progress import EpochDisplay, open_epoch_display
-from mnistcli.console.streams import Output
+from mnistcli.cli.signals import Stopped, StopRequest, end_by_signal
+from mnistcli.cli.tensorboard import check_directory, open_board
+from mnistcli.console.progress import EpochDisplay, format_metrics, open_epoch_display
+from mnistcli.console.streams import SHOWN, Output, choose_progress, report_error
 from mnistcli.console.tables import render_stopping, render_train
 from mnistcli.environment import describe_environment
 from mnistcli.errors import DivergenceError
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
 from mnistcli.inference import run_network
+from mnistcli.observer import Live
 from mnistcli.regularization import compute_penalty
 from mnistcli.results import DatasetResult, EpochResult, SecondsResult, TestResult, TrainResult
 from mnistcli.state import Progress, RunState
 
-if TYPE_CHECKING:
-    from mnistcli.training import Live
+_LOG = logging.getLogger(__name__)
 
 
 def run_experiment(request: Request) -> None:
@@ -40,8 +41,9 @@ def run_experiment(request: Request) -> None:
 
 def _run_locked(request: Request, lock: RunLock) -> int | None:
     """Train, and return the signal that ended it early."""
-    is_quiet = request.quiet or request.json or request.jsonl
-    console = Output(quiet=is_quiet, outlives_reader=True)
+    console = open_output(request)
+    if request.tensorboard is not None:
+        check_directory(request.tensorboard)
     plan = prepare_run(request, console, lock)
     if request.dry_run:
         show_plan(plan, request, console)
@@ -56,12 +58,27 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
     return None
 
 
+def open_output(request: Request) -> Output:
+    """Return where a run's words go."""
+    is_quiet = request.quiet or request.json or request.jsonl
+    progress = choose_progress(
+        request.progress,
+        silent=request.quiet or request.jsonl or (request.json and not sys.stderr.isatty()),
+    )
+    return Output(quiet=is_quiet, outlives_reader=True, progress=progress)
+
+
 @dataclass(frozen=True)
 class Interruption:
-    """How far a run had come when a signal ended it."""
+    """How far a run had come when a signal ended it.
+
+    Attributes:
+        signal: its number.
+        state: what was saved; null where the run diverged just then.
+    """
 
     signal: int
-    state: RunState
+    state: RunState | None
 
 
 def train_plan(plan: Plan, request: Request, console: Output) -> TrainResult | Interruption:
@@ -71,24 +88,35 @@ def train_plan(plan: Plan, request: Request, console: Output) -> TrainResult | I
     """
     keeper = _Keeper(plan, request, console)
     training = build_training(plan)
+    board = open_board(request, plan, keeper, training, console)
     with StopRequest() as stop:
         keeper.display = open_epoch_display(
             plan.config.training.epochs,
             plan.start.state.progress.epoch if plan.start and plan.start.state else 0,
-            quiet=request.quiet or request.jsonl or (request.json and not sys.stderr.isatty()),
+            console.progress,
         )
         keeper.stop = stop
         try:
-            state = training.fit(keeper)
+            state = training.fit(board or keeper)
         except DivergenceError as error:
-            raise _with_way_back(error, keeper) from error
+            diverged = _with_way_back(error, keeper)
+            if stop.received is None:
+                raise diverged from error
+            report_error(diverged)
+            return Interruption(stop.received, None)
         finally:
             keeper.display.close()
     if stop.received is not None:
         return Interruption(stop.received, state)
     if state.callbacks.early_stopping is not None:
         console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
-    return keeper.finish(state)
+    try:
+        result = keeper.finish(state)
+    except Stopped as stopped:  # the run itself is saved; its score is what is missing
+        return Interruption(stopped.number, state)
+    if board is not None:
+        board.show_score(state, result.test)
+    return result
 
 
 class _Keeper:
@@ -103,6 +131,7 @@ class _Keeper:
         record = plan.start.record if plan.start else None
         self._elapsed_before_s = record.progress.elapsed_s if record else 0.0
         self._saved_best_epoch = 0
+        self._unsealed = plan.programs
         self.saved_epoch = 0
         self.display: EpochDisplay
         self.stop: StopRequest
@@ -124,7 +153,12 @@ class _Keeper:
         """Show a completed epoch, and stream it where that was asked for."""
         metrics = {name: values[-1] for name, values in progress.history.items()}
         duration_s = progress.epoch_durations_s[-1]
+        line = f"epoch {progress.epoch}: {format_metrics(metrics)}, {duration_s:.3f} s"
+        _LOG.info(line, extra=SHOWN)
         self.display.show_epoch(progress.epoch, metrics, duration_s)
+        if self._unsealed is not None:
+            self._unsealed.seal()
+            self._unsealed = None
         if self._streams:
             total = self._plan.config.training.epochs
             self._console.print_json(
@@ -132,12 +166,24 @@ class _Keeper:
             )
 
     def on_state(self, state: RunState, best: RunState | None) -> None:
-        """Write the run down, and the best model where it is a new one."""
-        self._plan.output.write(state, self._record(state))
-        self.saved_epoch = state.progress.epoch
+        """Write the run down, after the best model where it is a new one.
+
+        In this order: a run that is killed in between is resumed from before its best epoch, and
+        comes to it again.
+        """
         if best is not None and best.progress.best_epoch != self._saved_best_epoch:
             self._plan.output.write_best(best, self._record(best))
             self._saved_best_epoch = best.progress.best_epoch
+        self._plan.output.write(state, self._record(state, self._find_score(state)))
+        self.saved_epoch = state.progress.epoch
+
+    def _find_score(self, state: RunState) -> TestScore | None:
+        """Keep the score of a run that is resumed, for as long as the file holds its weights."""
+        start = self._plan.start
+        if start is None or start.record is None or state is not start.state:
+            return None
+        is_same = start.record.dataset.sha256 == self._plan.dataset.identity.sha256
+        return start.record.test if is_same else None
 
     def finish(self, state: RunState) -> TrainResult:
         """Score the run on the test set, write the score down, and return the answer."""
@@ -222,8 +268,10 @@ def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
     return DivergenceError(error.where, error.what, hint)
 
 
-def note_interruption(plan: Plan, request: Request, state: RunState) -> None:
-    """Say how to go on."""
+def note_interruption(plan: Plan, request: Request, state: RunState | None) -> None:
+    """Say how to go on, where that makes sense."""
+    if state is None:
+        return
     progress, path = state.progress, plan.output.path
     part = f" and {progress.step} steps" if progress.step else ""
     Output().note(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mnistcli.errors import GateError, UsageError
+from mnistcli.errors import GateError, Problem, UsageError
 from mnistcli.results import EvaluationResult
 
 FLAG = "--fail-under"
@@ -55,15 +55,22 @@ def _parse_gate(text: str) -> Gate:
 
 
 def find_failure(gates: tuple[Gate, ...], results: Iterable[EvaluationResult]) -> GateError | None:
-    """Compare results with thresholds; return the first that falls short."""
-    for result in results:
-        for gate in gates:
-            if not gate.is_met(result):
-                value = getattr(result, gate.metric)
-                relation = "not at most" if gate.metric == "loss" else "below"
-                return GateError(
-                    result.checkpoint,
-                    f"{gate.metric} {value:.6g} is {relation} {gate.threshold:g} ({FLAG})",
-                    "train it further, or move the threshold",
-                )
-    return None
+    """Compare every result with every threshold; return an error that names all that fall short."""
+    problems = [
+        _describe_shortfall(gate, result)
+        for result in results
+        for gate in gates
+        if not gate.is_met(result)
+    ]
+    return GateError.join(problems) if problems else None
+
+
+def _describe_shortfall(gate: Gate, result: EvaluationResult) -> Problem:
+    """Say by which number a result is worse than it should be."""
+    value = getattr(result, gate.metric)
+    relation = "not at most" if gate.metric == "loss" else "below"
+    return Problem(
+        result.checkpoint,
+        f"{gate.metric} {value:.6g} is {relation} {gate.threshold:g} ({FLAG})",
+        "train it further, or move the threshold",
+    )

@@ -6,15 +6,22 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
 from mnistcli.backend import DEBUG_VARIABLE
-from mnistcli.cli.choices import get_choices, join_choices, list_choices, list_data_sets
+from mnistcli.cli.choices import (
+    check_choice,
+    get_choices,
+    join_choices,
+    list_choices,
+    list_data_sets,
+)
 from mnistcli.cli.completion import complete_directory, offer
 from mnistcli.cli.shells import SHELLS, install_completion, show_completion
 from mnistcli.config.models import DatasetConfig
+from mnistcli.console.streams import Progress
 from mnistcli.errors import UsageError
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -36,6 +43,12 @@ def count_from(lowest: int, flag: str) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _parse_progress(text: str) -> Progress:
+    """Read the name of a way to show progress."""
+    check_choice(text, get_args(Progress), "--progress")
+    return cast("Progress", text)
 
 
 DataDir = Annotated[
@@ -87,7 +100,22 @@ Csv = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option(
-        "--quiet", "-q", help="Say nothing but the answer and errors.", rich_help_panel="Output"
+        "--quiet",
+        "-q",
+        help="Say nothing but the answer, warnings and errors.",
+        rich_help_panel="Output",
+    ),
+]
+ProgressOption = Annotated[
+    Progress,
+    typer.Option(
+        "--progress",
+        metavar=join_choices(get_args(Progress)),
+        parser=_parse_progress,
+        autocompletion=offer(get_args(Progress)),
+        help="How progress is shown on stderr; auto: a bar on a terminal, lines off it, nothing"
+        " under -q.",
+        rich_help_panel="Output",
     ),
 ]
 Debug = Annotated[
@@ -122,4 +150,22 @@ InstallCompletion = Annotated[
         help="Write that script where this shell looks for it.",
         autocompletion=offer(tuple(SHELLS)),
     ),
+]
+PictureFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Draw into this file, whose ending says how: .png or .svg.",
+        rich_help_panel="Output",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace the file if it exists.", rich_help_panel="Output"),
+]
+Show = Annotated[
+    bool,
+    typer.Option("--show", help="Draw in the terminal.", rich_help_panel="Output"),
 ]

@@ -10,12 +10,14 @@ import typer
 from mnistcli.cli.choices import SPLITS, join_choices
 from mnistcli.cli.completion import complete_checkpoint, complete_image, offer
 from mnistcli.cli.options import (
+    Csv,
     DataDir,
     Dataset,
     Debug,
     Json,
     Jsonl,
     NormalizationOption,
+    ProgressOption,
     count_from,
 )
 
@@ -23,6 +25,7 @@ EXAMPLES = """
 mnistcli predict mlp.h5 digit.png --top 3
 mnistcli predict mlp.h5 --split test --first 20
 mnistcli predict mlp.h5 photos/ --jsonl
+mnistcli predict mlp.h5 - --csv < batch.npy
 mnistcli predict xor.h5 --input 0,1
 """
 
@@ -38,7 +41,7 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="Image files, folders of them, or - for stdin.",
+            help="Image files, folders, .npy arrays, or - for stdin.",
             autocompletion=complete_image,
         ),
     ] = None,
@@ -89,21 +92,25 @@ def predict(
     ] = None,
     json: Json = False,
     jsonl: Jsonl = False,
-    csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV with a header line.", rich_help_panel="Output")
-    ] = False,
+    csv: Csv = False,
+    progress: ProgressOption = "auto",
     debug: Debug = False,
 ) -> None:
-    """Predict the class of image files, or of images of the data set."""
+    """Predict the class of image files, or of images of the data set.
+
+    Standard input is an image file too, or what numpy.save writes: one image or a batch, whole
+    numbers from 0 to 255 in the network's own shape, taken as they are.
+    """
     del debug
     from mnistcli.checkpoint.process import ParsingChild
 
     child = ParsingChild(model, "weights")
-    from mnistcli.cli.prediction import Choice, Format, predict_images
+    from mnistcli.cli.prediction import Format, predict_images
+    from mnistcli.cli.prediction_input import Choice
     from mnistcli.cli.trained_model import open_model
     from mnistcli.console.streams import Output
 
-    console = Output(quiet=json or jsonl or csv)
+    console = Output(quiet=json or jsonl or csv, progress=progress)
     trained = open_model(model, child, dataset, normalization, data_dir, console)
     choice = Choice(tuple(images or ()), split, first, index, row)
     predict_images(trained, choice, Format(json=json, jsonl=jsonl, csv=csv, top=top), console)

@@ -9,13 +9,14 @@ from shlex import quote
 
 from mnistcli.architecture import plan_architecture
 from mnistcli.available_memory import read_available_memory
-from mnistcli.backend import start_loading
+from mnistcli.checkpoint.limits import check_run_size
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.run_lock import RunLock
-from mnistcli.cli.data import choose_splits, open_dataset
+from mnistcli.cli.launch import begin_loading
+from mnistcli.cli.opened_dataset import choose_splits, open_dataset
 from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
-from mnistcli.cli.run_plan import Plan, Request
+from mnistcli.cli.run_plan import Plan, Request, describe_rest
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
 from mnistcli.config.models import Config
 from mnistcli.console.streams import Output
@@ -104,8 +105,7 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
 def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
     """Read the data, and plan what follows from them; nothing large is held before it fits."""
     memory = _plan_memory(config)
-    if not request.dry_run:
-        start_loading()
+    programs = None if request.dry_run else begin_loading()
     dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
     config = _resolve_dataset(config, dataset)
     train, validation = choose_splits(config, dataset)
@@ -121,14 +121,16 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
         output=output or name_output(config),
         threads=count_processors(),
         memory=memory,
+        programs=programs,
     )
 
 
 def _plan_memory(config: Config) -> MemoryEstimate:
-    """Say what a run will need; ResourceError where that is more than there is."""
+    """Say what a run will need; ResourceError where it fits neither memory nor a file."""
     info = get_info(config.dataset.name)
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))
     estimate = estimate_memory(config, network, info)
+    check_run_size(network, config.training)
     check_memory(estimate, read_available_memory())
     return estimate
 
@@ -178,6 +180,8 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
     for warning in checkpoint.warnings:
         console.warn(warning)
     config = _extend(record.config, request, record.progress.epoch)
+    if rest := describe_rest(config, record.config):
+        console.warn(f"{path}: {rest}")
     plan = load_data(config, request, console, output)
     if lock is not None:
         output.reserve(lock, with_best=plan.chooses)

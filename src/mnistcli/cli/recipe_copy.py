@@ -9,7 +9,8 @@ from pathlib import Path
 from mnistcli.atomic_file import create_file, replace_file
 from mnistcli.config.json_schema import INSTALLED_SCHEMA, write_json_schema
 from mnistcli.config.recipes import Recipe
-from mnistcli.console.streams import PROGRAM, Output
+from mnistcli.config_results import CopiedRecipeResult
+from mnistcli.console.streams import PROGRAM
 from mnistcli.errors import ResourceError, UsageError
 
 SCHEMA_NAME = f"{PROGRAM}.schema.json"
@@ -17,16 +18,15 @@ _MODELINE = "# yaml-language-server: $schema="
 
 
 def write_copy(
-    recipe: Recipe, file: Path | None, *, overwrite: bool, with_schema: bool, quiet: bool
-) -> None:
-    """Copy a recipe, and print the path of the copy.
+    recipe: Recipe, file: Path | None, *, overwrite: bool, with_schema: bool
+) -> CopiedRecipeResult:
+    """Copy a recipe; return what was written where.
 
     Args:
         recipe: what is copied.
         file: where to; null for its name in the working directory.
         overwrite: whether files may be replaced.
         with_schema: put the schema beside the copy rather than naming the installed one.
-        quiet: say nothing but the path.
 
     Raises:
         UsageError: a file exists, or the path is a folder's.
@@ -40,9 +40,7 @@ def write_copy(
     _write(path, f"{_MODELINE}{schema}\n{recipe.text}", overwrite=overwrite)
     if with_schema:
         _write(path.with_name(SCHEMA_NAME), write_json_schema(), overwrite=True)
-    console = Output(quiet=quiet)
-    console.print_line(str(path))
-    console.note(f"next  {PROGRAM} train {shlex.quote(str(path))}")
+    return CopiedRecipeResult(path=str(path), editor_schema=schema)
 
 
 def _write(path: Path, text: str, *, overwrite: bool) -> None:

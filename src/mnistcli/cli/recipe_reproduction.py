@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mnistcli.checkpoint.run_lock import RunLock
-from mnistcli.cli.data import open_dataset
 from mnistcli.cli.experiment import Interruption
+from mnistcli.cli.opened_dataset import open_dataset
 from mnistcli.cli.recipe_story import Told, tell_story
 from mnistcli.cli.run_plan import Request
 from mnistcli.cli.signals import end_by_signal
@@ -24,16 +25,17 @@ from mnistcli.comparison_results import (
 from mnistcli.config import Recipe, load_config
 from mnistcli.config.figures import Figures
 from mnistcli.console.comparisons import render_figures
-from mnistcli.console.streams import PROGRAM, Output
+from mnistcli.console.streams import PROGRAM, Output, Progress, choose_progress
 from mnistcli.errors import GateError
 from mnistcli.results import describe_error
 
 
 @dataclass(frozen=True)
 class Manner:
-    """Where the data are, and how the answer is printed."""
+    """Where the data are, and how progress and the answer are shown."""
 
     data_dir: Path | None
+    progress: Progress
     json: bool
     quiet: bool
 
@@ -45,7 +47,9 @@ def reproduce_recipes(recipes: Sequence[Recipe], manner: Manner) -> None:
         GateError: a figure is another one.
         DataError, ResourceError: a story could not be run.
     """
-    console = Output(quiet=manner.quiet or manner.json)
+    silent = manner.quiet or (manner.json and not sys.stderr.isatty())
+    progress = choose_progress(manner.progress, silent=silent)
+    console = Output(quiet=manner.quiet or manner.json, progress=progress)
     _find_data(recipes, manner, console)
     done: list[RecipeReproduction] = []
     for recipe in recipes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -82,13 +83,19 @@ def _describe(recipe: Recipe) -> RecipeResult:
     )
 
 
-def show_recipe(name: RecipeName, debug: Debug = False) -> None:
+def show_recipe(name: RecipeName, json: Json = False, debug: Debug = False) -> None:
     """Print a recipe's YAML file as it is."""
     del debug
     from mnistcli.config import find_recipe
     from mnistcli.console.streams import Output
 
-    Output().print_line(find_recipe(name).text.removesuffix("\n"))
+    text = find_recipe(name).text
+    if not json:
+        Output().print_line(text.removesuffix("\n"))
+        return
+    from mnistcli.config_results import ShownRecipeResult
+
+    Output().print_json(ShownRecipeResult(name=name, yaml=text))
 
 
 def copy_recipe(
@@ -115,6 +122,7 @@ def copy_recipe(
             rich_help_panel="Output",
         ),
     ] = False,
+    json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -126,8 +134,14 @@ def copy_recipe(
     del debug
     from mnistcli.cli.recipe_copy import write_copy
     from mnistcli.config import find_recipe
+    from mnistcli.console.streams import Output
 
-    write_copy(find_recipe(name), file, overwrite=overwrite, with_schema=with_schema, quiet=quiet)
+    answer = write_copy(find_recipe(name), file, overwrite=overwrite, with_schema=with_schema)
+    if json:
+        Output().print_json(answer)
+        return
+    Output().print_line(answer.path)
+    Output(quiet=quiet).note(f"next  mnistcli train {quote(answer.path)}")
 
 
 def print_schema(debug: Debug = False) -> None:

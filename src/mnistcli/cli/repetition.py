@@ -6,15 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from mnistcli.checkpoint.run_lock import RunLock
-from mnistcli.cli.data import choose_splits
 from mnistcli.cli.dry_run import show_plan
-from mnistcli.cli.experiment import Interruption, note_interruption, show_saved, train_plan
+from mnistcli.cli.experiment import (
+    Interruption,
+    note_interruption,
+    open_output,
+    show_saved,
+    train_plan,
+)
 from mnistcli.cli.launch import forget_training
 from mnistcli.cli.next_command import write_command
+from mnistcli.cli.opened_dataset import choose_splits
 from mnistcli.cli.output_file import OutputFile, check_name, choose_output, name_output
 from mnistcli.cli.preparation import load_request, prepare_run
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import end_by_signal
+from mnistcli.cli.tensorboard import check_directory
 from mnistcli.comparison_results import RepeatResult
 from mnistcli.config.models import MAX_SEED, Config
 from mnistcli.console.comparisons import render_repetition
@@ -40,7 +47,9 @@ def run_repeated(request: Request, count: int) -> None:
 
 def _run_locked(request: Request, count: int, lock: RunLock) -> int | None:
     """Train one run after the other, and return the signal that ended one of them early."""
-    console = Output(quiet=request.quiet or request.json or request.jsonl, outlives_reader=True)
+    console = open_output(request)
+    if request.tensorboard is not None:
+        check_directory(request.tensorboard)
     writing = None if request.dry_run else lock
     chosen = _choose_outputs(request, count, writing)
     first = replace(request, output=chosen[0].path if chosen else None)

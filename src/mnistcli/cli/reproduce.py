@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_reproducible, has_checkpoint_name, has_yaml_name
-from mnistcli.cli.options import DataDir, Debug, Json, Quiet
+from mnistcli.cli.options import DataDir, Debug, Json, ProgressOption, Quiet
 from mnistcli.errors import UsageError
 
 EXAMPLES = """
@@ -43,6 +43,7 @@ def reproduce(
     data_dir: DataDir = None,
     json: Json = False,
     quiet: Quiet = False,
+    progress: ProgressOption = "auto",
     debug: Debug = False,
 ) -> None:
     """Train a checkpoint again and compare every bit, or run a recipe's published story again.
@@ -68,9 +69,9 @@ def reproduce(
     if source is not None and is_file and source not in list_recipe_names():
         from mnistcli.cli.reproduction import reproduce_run
 
-        reproduce_run(Path(source), data_dir, json=json, quiet=quiet)
+        reproduce_run(Path(source), data_dir, progress, json=json, quiet=quiet)
         return
     from mnistcli.cli.recipe_reproduction import Manner, reproduce_recipes
 
     recipes = list_recipes() if source is None else (find_recipe(source),)
-    reproduce_recipes(recipes, Manner(data_dir, json, quiet))
+    reproduce_recipes(recipes, Manner(data_dir, progress, json, quiet))

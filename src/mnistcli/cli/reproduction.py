@@ -6,7 +6,6 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mnistcli.check_results import ArrayDifferenceResult, FailedReproduceResult, ReproduceResult
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
@@ -18,35 +17,36 @@ from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display
 from mnistcli.console.reports import render_reproduction
-from mnistcli.console.streams import Output
+from mnistcli.console.streams import Output, choose_progress
+from mnistcli.console.streams import Progress as ProgressMode
 from mnistcli.environment import describe_environment, list_differences
 from mnistcli.errors import CheckpointError, GateError, ResourceError
+from mnistcli.observer import Live
 from mnistcli.results import DatasetResult, SecondsResult, describe_error
 from mnistcli.run_comparison import compare_runs, hash_weights, list_arrays
 from mnistcli.state import Progress, RunState
 
-if TYPE_CHECKING:
-    from mnistcli.training import Live
 
-
-def reproduce_run(path: Path, data_dir: Path | None, *, json: bool, quiet: bool) -> None:
+def reproduce_run(
+    path: Path, data_dir: Path | None, asked: ProgressMode, *, json: bool, quiet: bool
+) -> None:
     """Carry out `mnistcli reproduce`.
 
     Raises:
         GateError: the bits are others.
         CheckpointError, DataError, ResourceError: they cannot be compared.
     """
-    console = Output(quiet=quiet or json)
+    progress = choose_progress(asked, silent=quiet or (json and not sys.stderr.isatty()))
+    console = Output(quiet=quiet or json, progress=progress)
     checkpoint, record, state = _read_run(path)
     _check_environment(path, record)
     plan = _prepare(checkpoint, record, data_dir, console)
     begin_s = time.monotonic()
+    training = build_training(plan)
     with StopRequest() as stop:
-        display = open_epoch_display(
-            plan.config.training.epochs, 0, quiet=quiet or (json and not sys.stderr.isatty())
-        )
+        display = open_epoch_display(plan.config.training.epochs, 0, progress)
         try:
-            again = build_training(plan).fit(_Watcher(display, stop))
+            again = training.fit(_Watcher(display, stop))
         finally:
             display.close()
     if stop.received is not None:

@@ -10,9 +10,12 @@ from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.reading import Checkpoint
 from mnistcli.cli.output_file import OutputFile
 from mnistcli.config.models import Config
+from mnistcli.config.optimization import Cosine
+from mnistcli.console.streams import Progress
 from mnistcli.datasets.dataset import Dataset, Split
 from mnistcli.memory import MemoryEstimate
 from mnistcli.preprocessing import Preprocessing
+from mnistcli.program_cache import ProgramCache
 from mnistcli.state import Array
 
 
@@ -40,6 +43,8 @@ class Request:
     json: bool = False
     jsonl: bool = False
     quiet: bool = False
+    progress: Progress = "auto"
+    tensorboard: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Plan:
         initial_weights: with `--init-from`.
         init_from: the path that they came from.
         init_weights_sha256: tells whether they are the same another time.
+        programs: where TensorFlow keeps what it compiles.
     """
 
     config: Config
@@ -73,8 +79,23 @@ class Plan:
     initial_weights: tuple[Array, ...] | None = None
     init_from: str | None = None
     init_weights_sha256: str | None = None
+    programs: ProgramCache | None = None
 
     @property
     def chooses(self) -> bool:
         """Tell whether a validation set of its own chooses the best model."""
         return self.validation is not None and self.config.dataset.validation != "test"
+
+
+def describe_rest(config: Config, before: Config) -> str:
+    """Say at which rate a run goes on beyond its schedule; nothing where it does not."""
+    schedule, epochs = config.training.schedule, config.training.epochs
+    if not isinstance(schedule, Cosine) or schedule.epochs is None:
+        return ""
+    if epochs <= max(schedule.epochs, before.training.epochs):
+        return ""
+    rate = config.training.optimizer.learning_rate * schedule.alpha
+    return (
+        f"its cosine schedule ends after {schedule.epochs:g} epochs:"
+        f" the rest train at its last learning rate, {rate:g}"
+    )

@@ -9,6 +9,40 @@ from types import FrameType
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
+class Stopped(BaseException):
+    """A signal has come, and the program unwinds: what it holds is let go of on the way.
+
+    No KeyboardInterrupt: Typer makes another exception of these, which forgets the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def unwind_on_signals() -> None:
+    """Let the first SIGINT or SIGTERM raise `Stopped`; a second one ends at once."""
+    for number in _list_heeded():
+        signal.signal(number, _unwind)
+
+
+def _unwind(number: int, _frame: FrameType | None) -> None:
+    """End politely once."""
+    _restore_defaults()
+    raise Stopped(number)
+
+
+def _list_heeded() -> list[int]:
+    """Leave out what whoever started this process wants it to ignore, as `nohup` does."""
+    return [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _restore_defaults() -> None:
+    """Let the next signal end the process."""
+    for number in _list_heeded():
+        signal.signal(number, signal.SIG_DFL)
+
+
 class StopRequest:
     """While it is open, the first SIGINT or SIGTERM asks for a stop; a second one ends at once."""
 
@@ -16,7 +50,7 @@ class StopRequest:
         self.received: int | None = None
 
     def __enter__(self) -> StopRequest:
-        self._before = {number: signal.signal(number, self._handle) for number in _STOPPING}
+        self._before = {n: signal.signal(n, self._handle) for n in _list_heeded()}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -27,8 +61,7 @@ class StopRequest:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         """Remember the signal, and let the next one do what it does by default."""
         self.received = number
-        for other in _STOPPING:
-            signal.signal(other, signal.SIG_DFL)
+        _restore_defaults()
 
 
 def end_by_signal(number: int) -> None:

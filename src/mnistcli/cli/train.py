@@ -22,7 +22,17 @@ from mnistcli.cli.experiment_options import (
     Seed,
     Validation,
 )
-from mnistcli.cli.options import DataDir, Debug, Json, Jsonl, Quiet, count_from
+from mnistcli.cli.options import (
+    DataDir,
+    Debug,
+    Json,
+    Jsonl,
+    ProgressOption,
+    Quiet,
+    count_from,
+)
+from mnistcli.cli.train_options import OverfitOneBatch, TensorBoardDirectory
+from mnistcli.errors import UsageError
 
 EXAMPLES = """
 mnistcli train
@@ -135,10 +145,13 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = False,
+    overfit_one_batch: OverfitOneBatch = False,
+    tensorboard: TensorBoardDirectory = None,
     data_dir: DataDir = None,
     json: Json = False,
     jsonl: Jsonl = False,
     quiet: Quiet = False,
+    progress: ProgressOption = "auto",
     debug: Debug = False,
 ) -> None:
     """Train a network and write its checkpoint.
@@ -176,16 +189,26 @@ def train(
         json=json,
         jsonl=jsonl,
         quiet=quiet,
+        progress=progress,
+        tensorboard=tensorboard,
     )
     if print_config:
         from mnistcli.cli.config_printing import print_resolved
 
         print_resolved(request)
         return
+    if repeat is not None and overfit_one_batch:
+        flags = "--repeat and --overfit-one-batch"
+        raise UsageError(flags, "they exclude each other", "give one of them")
     if repeat is not None:
         from mnistcli.cli.repetition import run_repeated
 
         run_repeated(request, repeat)
+        return
+    if overfit_one_batch:
+        from mnistcli.cli.overfit import overfit_one_batch as try_one_batch
+
+        try_one_batch(request)
         return
     from mnistcli.cli.experiment import run_experiment
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnistcli.checkpoint.process import ParsingChild
 from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint
 from mnistcli.cli.choices import AUTO, SPLITS, check_choice, get_choices, list_data_sets
-from mnistcli.cli.data import choose_splits, open_dataset
+from mnistcli.cli.opened_dataset import choose_splits, open_dataset
 from mnistcli.config.models import DatasetConfig, DatasetName, Normalization
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mnistcli.config.faults import Fault, KeyPath
+from mnistcli.config.faults import Fault, KeyPath, format_path
 from mnistcli.config.models import Config, MlpModel, RandomUniform
 from mnistcli.config.optimization import Clip, Cosine, Piecewise, Sgd
 
@@ -125,8 +125,18 @@ def _check_monitors(config: Config) -> Iterator[Fault]:
         elif config.dataset.validation == 0:
             what = f"it monitors {callback.monitor}, and there is no validation set"
         if what:
-            hint, flag_hint = "set dataset.validation: 0.1, say", "add --validation 0.1, say"
+            hint, flag_hint = _find_monitor(path, config)
             yield Fault(path, what, hint, flag_hint, involves=(_VALIDATION,))
+
+
+def _find_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
+    """Say what could be monitored instead, for whoever wrote a file and whoever typed a flag."""
+    if config.dataset.name != "xor":
+        return "set dataset.validation: 0.1, say", "add --validation 0.1, say"
+    if path == _STOPPING:
+        hint = "leave it out: xor's four rows leave none to hold out"
+        return hint, hint
+    return "set monitor: loss", f"add --set {format_path(path)}.monitor=loss"
 
 
 def _check_schedule(config: Config) -> Iterator[Fault]:

@@ -21,12 +21,7 @@ from mnistcli.comparison_results import (
     ReproduceRecipesResult,
 )
 from mnistcli.console.csv_text import format_csv
-
-_PAIR_COLUMNS = (
-    "first", "second", "split", "count",
-    "first_accuracy", "first_low", "first_high", "second_accuracy", "second_low", "second_high",
-    "difference", "only_first", "only_second", "p_value", "adjusted_p_value", "distinguishable",
-)  # fmt: skip
+from mnistcli.csv_rows import PairRow
 
 
 def _letter(place: int) -> str:
@@ -114,7 +109,7 @@ def format_pairs(answer: CompareResult) -> str:
     """Write a CSV line for each pair; those on other images have no test."""
     rows = [_list_cells(answer, pair.first, pair.second, pair) for pair in answer.pairs]
     rows += [_list_cells(answer, one.first, one.second, None) for one in answer.unpaired]
-    return format_csv(_PAIR_COLUMNS, rows)
+    return format_csv(PairRow.list_columns(), rows)
 
 
 def _list_cells(
@@ -122,7 +117,6 @@ def _list_cells(
 ) -> list[object]:
     """Return a pair's cells, in the order of the columns."""
     one, other = answer.results[first], answer.results[second]
-    names: list[object] = [one.checkpoint, other.checkpoint, answer.split]
     test: list[object] = [None] * 6
     if pair is not None:
         test = [
@@ -133,13 +127,13 @@ def _list_cells(
             pair.adjusted_p_value,
             str(pair.distinguishable).lower(),
         ]
-    count = None if pair is None else pair.count
-    return [*names, count, *_list_score(one), *_list_score(other), *test]
+    scores = (*_list_score(one), *_list_score(other))
+    return [one.checkpoint, other.checkpoint, answer.split, *scores, *test]
 
 
-def _list_score(row: ComparedResult) -> tuple[float, float, float]:
-    """Return an accuracy and its bounds."""
-    return row.accuracy, row.interval.low, row.interval.high
+def _list_score(row: ComparedResult) -> tuple[float, ...]:
+    """Return an accuracy with its number of images and its bounds."""
+    return row.count, row.accuracy, row.interval.low, row.interval.high
 
 
 def render_repetition(answer: RepeatResult) -> str:

@@ -1,14 +1,15 @@
-"""Epochs as they pass: a Rich bar on a terminal, one plain line each off it; downloads likewise."""
+"""Epochs as they pass: a Rich bar, one plain line each, or nothing; downloads likewise."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Protocol
 
-from mnistcli.console.streams import is_terminal, make_console, write_error_line
+from mnistcli.console.streams import Progress, make_console, write_error_line
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 
 class EpochDisplay(Protocol):
@@ -69,14 +70,14 @@ class EpochBar:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        self._bar: Progress = RichProgress(
+        self._bar: Bar = RichProgress(
             TextColumn("epoch"),
             MofNCompleteColumn(),
             BarColumn(),
             TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            console=make_console(sys.stderr),
+            console=make_console(sys.stderr, terminal=True),
             refresh_per_second=5,
         )
         self._task: TaskID = self._bar.add_task("", total=epochs, completed=completed, metrics="")
@@ -96,24 +97,27 @@ class EpochBar:
         self._bar.stop()
 
 
-def open_epoch_display(epochs: int, completed: int, *, quiet: bool) -> EpochDisplay:
-    """Return what fits stderr: a bar on a terminal, lines off it, nothing when quiet."""
-    if quiet:
-        return SilentEpochs()
-    return EpochBar(epochs, completed) if is_terminal(sys.stderr) else EpochLines(epochs)
+def open_epoch_display(epochs: int, completed: int, progress: Progress) -> EpochDisplay:
+    """Return a bar, lines, or what shows nothing."""
+    if progress == "bar":
+        return EpochBar(epochs, completed)
+    return EpochLines(epochs) if progress == "lines" else SilentEpochs()
 
 
 class DownloadDisplay:
-    """A bar for a file under way on a terminal; one line at its start off it."""
+    """A bar for a file under way, one line at its start, or nothing."""
 
-    def __init__(self) -> None:
-        self._bar: Progress | None = None
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar: Bar | None = None
         self._tasks: dict[str, TaskID] = {}
         self._announced: set[str] = set()
 
     def show(self, file: str, received_bytes: int, total_bytes: int | None) -> None:
         """Show how much of a file has come."""
-        if not is_terminal(sys.stderr):
+        if self._progress == "none":
+            return
+        if self._progress == "lines":
             if file not in self._announced:
                 size = f" ({total_bytes / 1e6:.0f} MB)" if total_bytes else ""
                 write_error_line(f"downloading {file}{size}")
@@ -131,7 +135,7 @@ class DownloadDisplay:
             self._bar.stop()
 
 
-def _open_download_bar() -> Progress:
+def _open_download_bar() -> Bar:
     """Start a bar that counts bytes."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as RichProgress
@@ -141,7 +145,7 @@ def _open_download_bar() -> Progress:
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
-        console=make_console(sys.stderr),
+        console=make_console(sys.stderr, terminal=True),
     )
     bar.start()
     return bar

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from pydantic import BaseModel
 
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 PROGRAM = "mnistcli"
+Progress = Literal["auto", "bar", "lines", "none"]
+SHOWN = {"is_shown": True}  # marks records of what stderr has had already
 NO_LIMIT = 100_000  # columns: answers are never wrapped or cut, a terminal may wrap them itself
+
+_LOG = logging.getLogger(__name__)
+logging.getLogger(PROGRAM).addHandler(logging.NullHandler())  # until a command opens its log
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -23,19 +29,36 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def make_console(stream: TextIO, *, width: int | None = None) -> Console:
+def choose_progress(asked: Progress, *, silent: bool) -> Progress:
+    """Return how progress is shown on stderr.
+
+    Args:
+        asked: by the user; `auto` is a bar on a terminal and lines off it.
+        silent: `auto` is nothing at all.
+    """
+    if asked != "auto":
+        return asked
+    if silent:
+        return "none"
+    return "bar" if is_terminal(sys.stderr) else "lines"
+
+
+def make_console(
+    stream: TextIO, *, width: int | None = None, terminal: bool | None = None
+) -> Console:
     """Return a Rich console that styles on terminals only and takes text as it is.
 
     Args:
         stream: where it writes.
         width: in columns; null for the terminal's.
+        terminal: whether the stream is taken for one; null: whether it is.
     """
     from rich.console import Console
 
     return Console(
         file=stream,
         width=width,
-        force_terminal=is_terminal(stream),
+        force_terminal=is_terminal(stream) if terminal is None else terminal,
         highlight=False,
         markup=False,  # brackets and colons in file names are no markup
         emoji=False,
@@ -49,9 +72,17 @@ class Output:
         quiet: drop notes; warnings, errors and answers stay.
         outlives_reader: a reader that has gone away (`| head -1`) is remembered in `is_closed`,
             not raised: a training run does not end because nobody reads its progress.
+        progress: how downloads are shown.
     """
 
-    def __init__(self, *, quiet: bool = False, outlives_reader: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        outlives_reader: bool = False,
+        progress: Progress = "auto",
+    ) -> None:
+        self.progress: Progress = choose_progress(progress, silent=False)
         self._quiet = quiet
         self._outlives_reader = outlives_reader
         self.is_closed = False
@@ -90,12 +121,15 @@ class Output:
         """Tell something useful on stderr; silent under `-q`."""
         if not self._quiet:
             write_error_line(line)
+        _LOG.info(line, extra=None if self._quiet else SHOWN)
 
     def warn(self, line: str) -> None:
         """Tell something on stderr that the user should not miss, once."""
         if line not in self._warned:
             self._warned.add(line)
-            write_error_line(f"{PROGRAM}: warning: {make_printable(line)}")
+            if _LOG.isEnabledFor(logging.WARNING):  # not under --log-level error
+                write_error_line(f"{PROGRAM}: warning: {make_printable(line)}")
+            _LOG.warning(line, extra=SHOWN)
 
 
 def open_missing_streams() -> None:
@@ -135,3 +169,4 @@ def report_error(error: MnistcliError) -> None:
 def report_problem(problem: Problem) -> None:
     """Write `mnistcli: error: <where>: <what>. <way out>`."""
     write_error_line(f"{PROGRAM}: error: {problem}")
+    _LOG.error(str(problem), extra=SHOWN)

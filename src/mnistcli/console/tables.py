@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 
 from rich import box
@@ -116,23 +114,6 @@ def render_predictions(result: PredictResult) -> Iterator[RenderableType]:
     if known:
         right = sum(row.truth == row.class_index for row in known)
         yield Text(f"{right} of {len(known)} right")
-
-
-def format_csv(predictions: Iterable[Prediction], labels: Iterable[str]) -> str:
-    """Write predictions as CSV with a header line; one probability column a class."""
-    columns = ["source", "row", "class", "label", "probability", "truth"]
-    lines = [_format_csv_line([*columns, *(f"p_{label}" for label in labels)])]
-    for row in predictions:
-        facts = [row.source, row.row, row.class_index, row.label, row.probability, row.truth]
-        lines.append(_format_csv_line([*facts, *row.probabilities]))
-    return "\n".join(lines)
-
-
-def _format_csv_line(cells: Iterable[object]) -> str:
-    """The writer puts quotes around what occurs in its own line ends, so they have to be both."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
-    return buffer.getvalue().removesuffix("\r\n")
 
 
 def _format_shape(row: LayerResult) -> str:

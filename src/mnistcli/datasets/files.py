@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from pathlib import Path
 from mnistcli.datasets.download import OnDownload, RemoteFile, download_file
 from mnistcli.datasets.reading import unreadable
 from mnistcli.errors import DataError
+from mnistcli.folders import find_cache, find_home
 
 _VARIABLE = "MNISTCLI_DATA_DIR"
 _NO = ("", "0", "false", "no", "off")
+_LOG = logging.getLogger(__name__)
 
 
 def _ignore_progress(name: str, received_bytes: int, total_bytes: int | None) -> None:
@@ -75,7 +78,7 @@ def search_from_environment(data_dir: Path | None) -> DataSearch:
         DataError: `data_dir` is no folder, or the variable names a file.
     """
     environment = os.environ
-    cache = _cache_directory(environment)
+    cache = find_cache(environment)
     candidates: list[Path] = []
     if data_dir is not None:
         candidates.append(_check_data_dir(_expand_home(data_dir)))
@@ -108,7 +111,9 @@ def locate_files(source: Source, search: DataSearch) -> Path:
     """
     for directory in search.directories:
         if found := source.find(directory):
+            _LOG.debug("%s: found %s", source.title, found)
             return found
+        _LOG.debug("%s: not in %s", source.title, directory)
     if search.offline:
         raise _not_found(source, search)
     return download_file(
@@ -202,28 +207,8 @@ def _keras_directory(environment: Mapping[str, str]) -> Path | None:
     """Where Keras keeps what it has downloaded; None without a home directory."""
     if keras_home := environment.get("KERAS_HOME"):
         return _expand_home(Path(keras_home)) / "datasets"
-    home = _home()
+    home = find_home()
     return home / ".keras" / "datasets" if home else None
-
-
-def _cache_directory(environment: Mapping[str, str]) -> Path:
-    """XDG base directories; a relative path in the variable is to be ignored, they say."""
-    from_environment = Path(environment.get("XDG_CACHE_HOME", ""))
-    if from_environment.is_absolute():
-        return from_environment / "mnistcli"
-    if home := _home():
-        return home / ".cache" / "mnistcli"
-    import tempfile
-
-    return Path(tempfile.gettempdir()) / f"mnistcli-{os.getuid()}"
-
-
-def _home() -> Path | None:
-    """Containers run as users without one."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None
 
 
 def _expand_home(path: Path) -> Path:

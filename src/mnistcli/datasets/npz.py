@@ -1,24 +1,18 @@
-"""NumPy's .npz archives, read without `numpy.load`: sizes are known before anything is inflated.
-
-Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-"""
+"""NumPy's .npz archives, read without `numpy.load`: sizes are known before anything is inflated."""
 
 from __future__ import annotations
 
-import math
-import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.datasets.npy import Header, read_header
 from mnistcli.datasets.reading import (
     MAX_ARRAY_BYTES,
     check_file_size,
@@ -26,35 +20,11 @@ from mnistcli.datasets.reading import (
     reporting_damage,
 )
 
-_MAGIC = b"\x93NUMPY"
-_MAX_HEADER_BYTES = 4096
-_HEADER = re.compile(
-    r"\{\s*['\"]descr['\"]\s*:\s*(?P<descr>.+?)\s*,"
-    r"\s*['\"]fortran_order['\"]\s*:\s*(?P<fortran>True|False)\s*,"
-    r"\s*['\"]shape['\"]\s*:\s*\((?P<shape>[\dL,\s]*)\)\s*,?\s*\}\s*"
-)
-_INTEGERS = re.compile(r"['\"](?P<dtype>[<>|=]?[iu][1248])['\"]")
-
 # What zipfile and zlib raise on broken bytes; RuntimeError: encrypted members.
 _ZIP_DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
     ValueError, IndexError, OverflowError,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What an .npy header says of the array that follows."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    is_fortran_order: bool
-    header_bytes: int
-
-    @property
-    def array_bytes(self) -> int:
-        """In Python's integers, which do not overflow."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -92,9 +62,7 @@ def _read_array(path: Path, name: str) -> NDArray[Any]:
             at_end = stream.read(1) == b""  # zipfile compares the CRC only when it sees the end
         if not at_end or len(contents) != header.array_bytes:
             raise damaged(path, f"{name} has another length than the archive says")
-        array = np.frombuffer(contents, dtype=header.dtype)
-        order: Literal["C", "F"] = "F" if header.is_fortran_order else "C"
-        return np.ascontiguousarray(array.reshape(header.shape, order=order))
+        return header.make_array(contents)
 
 
 def _find_member(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
@@ -108,24 +76,9 @@ def _find_member(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.Zip
     return member
 
 
-def _read_header(path: Path, name: str, stream: IO[bytes]) -> _Header:
-    """By a pattern: the format's own way evaluates Python text."""
-    start = stream.read(8)
-    length_bytes = {1: 2, 2: 4, 3: 4}.get(start[6] if len(start) == 8 else 0)
-    if start[:6] != _MAGIC or length_bytes is None:
-        raise damaged(path, f"{name} does not begin as a NumPy array")
-    length = int.from_bytes(stream.read(length_bytes), "little")
-    if length > _MAX_HEADER_BYTES:
-        raise damaged(path, f"{name} has a header of {length} bytes")
-    match = _HEADER.fullmatch(stream.read(length).decode("latin1"))
-    if match is None:
-        raise damaged(path, f"{name} has a header that cannot be understood")
-    integers = _INTEGERS.fullmatch(match["descr"])
-    if integers is None:
-        raise damaged(path, f"{name} has dtype {match['descr'].strip()}, not an integer one")
-    return _Header(
-        dtype=np.dtype(integers["dtype"]),
-        shape=tuple(int(axis.strip(" L")) for axis in match["shape"].split(",") if axis.strip()),
-        is_fortran_order=match["fortran"] == "True",
-        header_bytes=8 + length_bytes + length,
-    )
+def _read_header(path: Path, name: str, stream: IO[bytes]) -> Header:
+    """Name file and array in what is wrong with a header."""
+    try:
+        return read_header(stream)
+    except ValueError as error:
+        raise damaged(path, f"{name} {error}") from None

@@ -1,0 +1,72 @@
+"""`mnistcli ls`: the checkpoints of a folder, what they have in common and what sets them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.completion import complete_checkpoint, complete_column
+from mnistcli.cli.options import Csv, Debug, Json
+
+EXAMPLES = """
+mnistcli ls
+mnistcli ls runs/ --sort test.accuracy --reverse
+mnistcli ls --sort learning_rate
+mnistcli ls runs/*.h5 --csv > runs.csv
+mnistcli ls --json | jq '.checkpoints[].test.accuracy'
+"""
+
+
+def ls(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE.h5|DIR",
+            help="Checkpoints, or folders of them.",
+            show_default="the working directory",
+            autocompletion=complete_checkpoint,
+        ),
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="Order by a column, or by any config key; the end of its name will do.",
+            autocompletion=complete_column,
+            rich_help_panel="Output",
+        ),
+    ] = "checkpoint",
+    reverse: Annotated[
+        bool,
+        typer.Option("--reverse", "-r", help="The highest first.", rich_help_panel="Output"),
+    ] = False,
+    json: Json = False,
+    csv: Csv = False,
+    debug: Debug = False,
+) -> None:
+    """List checkpoints: data, model, what differs in their configs, epochs, scores, time.
+
+    Only the record that a run keeps in its file is read, and the file's checksum compared: a file
+    that is damaged, foreign or refused gets a row that says so (doctor looks at the whole of one).
+    saved is when the file was last written. Exit code 5 only where a path leads nowhere.
+    """
+    del debug
+    from mnistcli.checkpoint.survey import Survey
+    from mnistcli.cli.found_files import find_files
+    from mnistcli.errors import CheckpointError, UsageError
+
+    if json and csv:
+        raise UsageError("--json, --csv", "they exclude each other", "give one of them")
+    found = find_files(paths or [Path()])
+    survey = Survey([file for file in found if isinstance(file, Path)])
+    from mnistcli.cli.listing import list_checkpoints
+    from mnistcli.console.streams import report_error
+
+    list_checkpoints(found, survey, sort, reverse=reverse, json=json, csv=csv)
+    lost = [file for file in found if isinstance(file, CheckpointError)]
+    for error in lost:
+        report_error(error)
+    if lost:
+        raise typer.Exit(lost[0].code)

@@ -1,0 +1,185 @@
+"""Reads the images that `predict` looks at, whichever way the command line names them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.cli.trained_model import TrainedModel
+from mnistcli.errors import DataError, UsageError
+from mnistcli.image_arrays import is_array, read_array, refuse_shape
+from mnistcli.image_decoding import read_content
+from mnistcli.images import expand_paths, read_image
+from mnistcli.inference import is_same_layout
+
+STDIN = "-"
+MAX_STDIN_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which images the command line asked for, not yet checked."""
+
+    images: tuple[str, ...]
+    split: str | None
+    first: int | None
+    index: int | None
+    numbers: str | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images to predict.
+
+    Attributes:
+        pixels: uint8 [n, …].
+        sources: a file or a split, one an image.
+        rows: places in the split or the array; None for files of one image.
+        truths: classes where they are known.
+    """
+
+    pixels: NDArray[np.uint8]
+    sources: tuple[str, ...]
+    rows: tuple[int | None, ...]
+    truths: tuple[int | None, ...]
+
+
+def choose_batch(model: TrainedModel, choice: Choice) -> Batch:
+    """Find the images; exactly one of the three ways to name them has to be used."""
+    ways = {
+        "IMAGE": bool(choice.images),
+        "--split": choice.split is not None or choice.first is not None or choice.index is not None,
+        "--input": choice.numbers is not None,
+    }
+    used = [name for name, is_used in ways.items() if is_used]
+    if not used:
+        hint = "name image files, or give --split test --first 20"
+        raise UsageError("IMAGE", "there is nothing to predict", hint)
+    if len(used) > 1:
+        raise UsageError(" and ".join(used), "they exclude each other", "give one of them")
+    if choice.images:
+        return _read_files(model, choice.images)
+    if choice.numbers is not None:
+        return _read_numbers(model, choice.numbers)
+    return _read_split(model, choice)
+
+
+def _read_split(model: TrainedModel, choice: Choice) -> Batch:
+    """Take rows of a data set, in the order of the file."""
+    name = choice.split or "test"
+    if choice.first is not None and choice.index is not None:
+        raise UsageError("--first and --index", "they exclude each other", "give one of them")
+    split = model.read_split(name)
+    rows = range(len(split))
+    if choice.index is not None:
+        if choice.index >= len(split):
+            what = f"{choice.index} is beyond the last of {len(split)} images"
+            raise UsageError("--index", what, f"give 0 to {len(split) - 1}")
+        rows = range(choice.index, choice.index + 1)
+    elif choice.first is not None:
+        rows = range(min(choice.first, len(split)))
+    chosen = slice(rows.start, rows.stop)
+    return Batch(
+        split.images[chosen],
+        (f"{model.dataset_name}/{name}",) * len(rows),
+        tuple(rows),
+        tuple(int(label) for label in split.labels[chosen]),
+    )
+
+
+def _read_numbers(model: TrainedModel, text: str) -> Batch:
+    """Read `0,1`: one input of a network that takes no images."""
+    size = int(np.prod(model.checkpoint.architecture.input_shape))
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError("--input", f"{text!r} is no list of whole numbers", "write 0,1") from None
+    if len(numbers) != size or not all(0 <= number <= 255 for number in numbers):
+        what = f"the network takes {size} whole numbers from 0 to 255, received {text}"
+        raise UsageError("--input", what, "separate them by commas")
+    return Batch(np.array([numbers], np.uint8), (text,), (None,), (None,))
+
+
+def _read_files(model: TrainedModel, names: tuple[str, ...]) -> Batch:
+    """Read image files, folders, arrays and standard input as the network wants them."""
+    if names.count(STDIN) > 1:
+        raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
+    shape: tuple[int, ...] | None = None
+    pieces: list[NDArray[np.uint8]] = []
+    sources: list[str] = []
+    rows: list[int | None] = []
+    for source, data in _list_sources(names):
+        content = read_content(data, source)
+        if is_array(content):
+            images, numbers = _read_rows(model, content, source)
+        else:
+            shape = shape or _image_shape(model)
+            images, numbers = _read_picture(model, content, source, shape), [None]
+        pieces.append(images.reshape(len(images), -1))
+        sources += [source] * len(images)
+        rows += numbers
+    return Batch(np.concatenate(pieces), tuple(sources), tuple(rows), (None,) * len(rows))
+
+
+def _read_picture(
+    model: TrainedModel, content: bytes, source: str, shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """Read an image file; the data set's own form is made of it."""
+    image = read_image(content, source, shape)
+    if image.inverted:
+        model.console.note(f"{source}: dark on light, inverted")
+    return image.pixels[np.newaxis]
+
+
+def _read_rows(
+    model: TrainedModel, content: bytes, source: str
+) -> tuple[NDArray[np.uint8], Sequence[int | None]]:
+    """Read an array: a batch, whose rows are counted, or one image."""
+    array, wanted = read_array(content, source), model.checkpoint.architecture.input_shape
+    if is_same_layout(array.shape[1:], wanted):
+        return array, range(len(array))
+    if is_same_layout(array.shape, wanted):
+        return array[np.newaxis], [None]
+    raise refuse_shape(source, array.shape, wanted)
+
+
+def _list_sources(names: tuple[str, ...]) -> Iterator[tuple[str, Path | bytes]]:
+    """Name each image and where it is read from."""
+    for name in names:
+        if name == STDIN:
+            yield "stdin", _read_stdin()
+        else:
+            for path in expand_paths([Path(name)]):
+                yield str(path), path
+
+
+def _read_stdin() -> bytes:
+    """Read one image file, or one array, from standard input."""
+    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        what = f"more than {MAX_STDIN_BYTES >> 20} MiB"
+        raise DataError("stdin", what, "send one image, or a smaller array")
+    return data
+
+
+def _image_shape(model: TrainedModel) -> tuple[int, ...]:
+    """Return the shape of the images that a network was made for."""
+    if model.info is not None:
+        shape = model.info.image_shape
+        if len(shape) == 1:
+            what = f"{model.dataset_name} takes {shape[0]} numbers, not images"
+            raise UsageError("IMAGE", what, "use --input 0,1")
+        return shape
+    shape = tuple(n for n in model.checkpoint.architecture.input_shape if n != 1)
+    known = {784: (28, 28), 3072: (32, 32, 3)}
+    if len(shape) == 1 and shape[0] in known:
+        return known[shape[0]]
+    if shape in known.values():
+        return shape
+    where = str(model.checkpoint.path)
+    raise UsageError(where, f"its input {shape} is no image that is known here", "see --dataset")

@@ -1,0 +1,117 @@
+"""Compiled programs are found again by the next run, and nothing but them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+
+from conftest import Run
+from mnistcli import program_cache
+from mnistcli.program_cache import MAX_PROGRAMS, ProgramCache, use_program_cache
+
+TRAIN = ("train", "mnist-mlp", "--epochs", 1, "--dropout", 0.2, "--validation", 0.1, "-q", "-o")
+
+
+def read_weights(path: Path) -> list[bytes]:
+    """The bytes of every array of the network."""
+    found: list[bytes] = []
+
+    def read(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            found.append(item[()].tobytes())
+
+    with h5py.File(path) as file:
+        file["model_weights"].visititems(read)
+    return found
+
+
+def test_a_second_run_finds_what_the_first_compiled_and_a_damaged_program_is_compiled_again(
+    spawn: Run, tmp_path: Path
+) -> None:
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert spawn(*TRAIN, "plain.h5", env={"MNISTCLI_PROGRAM_CACHE": "0"}).code == 0
+    assert not (tmp_path / "cache").exists()
+
+    assert spawn(*TRAIN, "first.h5", env=cache).code == 0
+    (folder,) = (tmp_path / "cache" / "mnistcli" / "programs").iterdir()
+    programs = {path: path.stat().st_mtime_ns for path in folder.glob("*.pb")}
+    assert len(programs) == 3  # whole batches, the smaller last one, validation
+    assert len(list(folder.iterdir())) == 6
+
+    damaged = sorted(programs)[0]
+    os.truncate(damaged, 1000)
+    assert spawn(*TRAIN, "second.h5", env=cache).code == 0
+    after = {path: path.stat().st_mtime_ns for path in folder.glob("*.pb")}
+    assert {path for path in after if after[path] != programs.get(path)} == {damaged}
+
+    weights = [read_weights(tmp_path / name) for name in ("plain.h5", "first.h5", "second.h5")]
+    assert len(weights[0]) == 4
+    assert weights[1] == weights[0]
+    assert weights[2] == weights[0]
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ProgramCache:
+    """A cache as a process opens it that has not loaded TensorFlow."""
+    monkeypatch.delenv("MNISTCLI_PROGRAM_CACHE", raising=False)
+    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
+    monkeypatch.delitem(program_cache.sys.modules, "tensorflow", raising=False)
+    opened = use_program_cache(tmp_path)
+    assert opened is not None
+    assert os.environ["TF_XLA_FLAGS"] == f"--tf_xla_persistent_cache_directory={opened.folder}"
+    monkeypatch.delenv("TF_XLA_FLAGS")
+    return opened
+
+
+def test_only_sealed_programs_stay_and_only_the_latest(cache: ProgramCache) -> None:
+    for number in range(MAX_PROGRAMS + 2):
+        program = cache.folder / f"{number}.pb"
+        program.write_bytes(b"code")
+        os.utime(program, (time.time() + number, time.time() + number))
+    cache.seal()
+    (cache.folder / "7.pb").write_bytes(b"cod3")
+    unsealed, fresh = cache.folder / "killed.pb", cache.folder / "of_another_run.pb"
+    for path in (unsealed, fresh):
+        path.write_bytes(b"code")
+    os.utime(unsealed, (0, 0))
+
+    cache.clean()
+
+    kept = {path.stem for path in cache.folder.glob("*.pb")}
+    assert kept == {str(n) for n in range(1, MAX_PROGRAMS + 2)} - {"7"} | {"of_another_run"}
+
+
+def test_what_other_versions_left_is_forgotten_in_time(cache: ProgramCache) -> None:
+    parent = cache.folder.parent
+    for name, mtime in (("old", 0), ("recent", time.time() - 3600)):
+        (parent / name).mkdir()
+        os.utime(parent / name, (mtime, mtime))
+    assert use_program_cache(parent) is not None
+    assert {path.name for path in parent.iterdir()} == {"recent", cache.folder.name}
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(cache: ProgramCache) -> None:
+    cache.folder.chmod(0o770)
+    assert use_program_cache(cache.folder.parent) is None
+    assert "TF_XLA_FLAGS" not in os.environ
+
+
+def test_a_folder_that_cannot_be_made_is_not_used(cache: ProgramCache, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert use_program_cache(tmp_path / "file" / "programs") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MNISTCLI_PROGRAM_CACHE", "0"), ("TF_XLA_FLAGS", "--tf_xla_cpu_global_jit")],
+)
+def test_a_user_has_the_last_word(
+    cache: ProgramCache, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert use_program_cache(cache.folder.parent) is None
+    assert os.environ.get("TF_XLA_FLAGS", value) == value

@@ -1,0 +1,223 @@
+"""Every command on terminals and on pipes: not a byte on stdout that is not the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Ended, Run, Train, make_digits
+from mnistcli.console.progress import DownloadDisplay
+from mnistcli.console.streams import Progress, choose_progress
+
+TRAINED = r"test accuracy \d\.\d{4}, loss \d+\.\d{4}\n"
+EPOCH_LINE = re.compile(r"^epoch \d+/2  loss ", re.MULTILINE)
+
+Streams = Callable[..., Ended]
+
+
+@contextmanager
+def open_terminal(seen: list[bytes]) -> Iterator[int]:
+    """A terminal that another process can write on, and what it wrote."""
+    ours, theirs = pty.openpty()
+
+    def drain() -> None:
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:  # how Linux says that its last process is gone
+                return
+            if not data:
+                return
+            seen.append(data)
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        reader.join(timeout=60)
+        os.close(ours)
+
+
+@pytest.fixture
+def streams(environment: dict[str, str]) -> Streams:
+    """Runs a command with stdout on a pipe and stderr on a terminal, or both as they are named."""
+
+    def run_process(
+        *words: object, out: str = "pipe", err: str = "terminal", columns: int = 200
+    ) -> Ended:
+        seen: dict[str, list[bytes]] = {"out": [], "err": []}
+        with open_terminal(seen["out"]) as out_end, open_terminal(seen["err"]) as err_end:
+            ended = subprocess.run(
+                [sys.executable, "-m", "mnistcli", *map(str, words)],
+                env={**environment, "TERM": "xterm-256color", "COLUMNS": str(columns)},
+                stdin=subprocess.DEVNULL,
+                stdout=out_end if out == "terminal" else subprocess.PIPE,
+                stderr=err_end if err == "terminal" else subprocess.PIPE,
+                timeout=120,
+                check=False,
+            )
+        texts: dict[str, Any] = {
+            "out": b"".join(seen["out"]) or ended.stdout or b"",
+            "err": b"".join(seen["err"]) or ended.stderr or b"",
+        }
+        return Ended(
+            ended.returncode,
+            *(texts[name].decode().replace("\r\n", "\n") for name in ("out", "err")),
+        )
+
+    return run_process
+
+
+@pytest.fixture
+def things(run: Run, train_once: Train) -> None:
+    """What the commands below work on."""
+    train_once("--epochs", 2, name="a.h5")
+    Path("bad.h5").write_text("no checkpoint")
+    paper = 255 - make_digits(10, seed=2).images[0]
+    Image.fromarray(paper).save("paper.png")
+    np.save("rows.npy", make_digits(10, seed=2).images)
+
+
+def unstyle(text: str) -> str:
+    """Without styles, and without what differs from one moment to the next."""
+    return re.sub(r'\x1b\[[0-9;]*m|(?<="available_memory":)\d+', "", text)
+
+
+QUICK = [
+    "--version",
+    "--help",
+    "train --dry-run",
+    "evaluate a.h5",
+    "evaluate a.h5 a.h5",
+    "evaluate a.h5 --json",
+    "evaluate a.h5 --csv",
+    "evaluate a.h5 --fail-under accuracy=1",
+    "predict a.h5 paper.png --json",
+    "predict a.h5 rows.npy --csv",
+    "predict a.h5 --first 2 --jsonl",
+    "summary a.h5",
+    "ls",
+    "ls --json",
+    "ls --csv",
+    "doctor a.h5 --json",
+    "summary bad.h5 --json",
+]
+
+
+@pytest.mark.parametrize("words", QUICK)
+@pytest.mark.usefixtures("things")
+def test_terminals_change_nothing_of_the_answer(streams: Streams, words: str) -> None:
+    piped = streams(*words.split())
+    shown = streams(*words.split(), out="terminal", err="pipe")
+    assert piped.code == shown.code
+    assert not re.search(r"\x1b|warning: |error: ", piped.out)
+    if words != "--help":  # whose boxes are as wide as the terminal
+        assert unstyle(shown.out) == unstyle(piped.out)
+    if "json" in words:
+        assert json.loads(piped.out.splitlines()[-1])["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "out", "has_lines", "has_bar"),
+    [
+        ("-q", r"a\.h5\n", False, False),
+        ("--json", r"\{.*\}\n", False, True),
+        ("--jsonl --progress lines", r"(\{.*\}\n){3}", True, False),
+    ],
+)
+def test_progress_is_shown_as_asked_and_stdout_holds_the_answer(
+    streams: Streams, flags: str, out: str, has_lines: bool, has_bar: bool
+) -> None:
+    ended = streams("train", "--epochs", 2, "-o", "a.h5", *flags.split())
+    assert ended.code == 0
+    assert re.fullmatch(out, ended.out)
+    assert bool(EPOCH_LINE.search(ended.err)) == has_lines
+    assert ("━" in ended.err) == has_bar
+    if flags == "-q":
+        assert [line for line in ended.err.splitlines() if "warning: " not in line] == []
+
+
+def test_a_bar_can_be_had_where_there_is_no_terminal(streams: Streams) -> None:
+    ended = streams("train", "--epochs", 2, "-o", "a.h5", "--progress", "bar", err="pipe")
+    assert re.fullmatch(TRAINED, ended.out)
+    assert "━" in ended.err
+
+
+@pytest.mark.usefixtures("things")
+def test_a_reproduction_keeps_its_progress_off_stdout(streams: Streams) -> None:
+    ended = streams("reproduce", "a.h5", "--progress", "lines")
+    assert re.fullmatch(r"a\.h5, 2 epochs: same bits in all \d+ arrays\n", ended.out)
+    assert EPOCH_LINE.search(ended.err)
+
+
+@pytest.mark.parametrize(
+    ("asked", "silent", "dumb", "shown"),
+    [
+        ("auto", False, "0", "bar"),
+        ("auto", False, "1", "lines"),
+        ("auto", True, "0", "none"),
+        ("lines", True, "0", "lines"),
+        ("none", False, "0", "none"),
+        ("bar", True, "1", "bar"),
+    ],
+)
+def test_what_was_asked_for_wins(
+    monkeypatch: pytest.MonkeyPatch, asked: Progress, silent: bool, dumb: str, shown: str
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "dumb" if dumb == "1" else "xterm")
+    assert choose_progress(asked, silent=silent) == shown
+
+
+def test_downloads_are_shown_like_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    for progress, expected in (("none", ""), ("lines", "downloading x.gz (5 MB)\n")):
+        display = DownloadDisplay(progress)
+        display.show("x.gz", 0, 5_000_000)
+        display.show("x.gz", 9, 5_000_000)
+        display.close()
+        captured = capsys.readouterr()
+        assert (captured.out, captured.err) == ("", expected)
+
+
+def test_an_unknown_way_to_show_progress(run: Run) -> None:
+    ended = run("train", "--progress", "line")
+    assert (ended.code, ended.err) == (
+        2,
+        "mnistcli: error: --progress: unknown name 'line'. Did you mean lines?\n",
+    )
+
+
+@pytest.mark.usefixtures("things")
+def test_a_narrow_terminal_gets_fewer_columns_and_is_told(streams: Streams) -> None:
+    wide = streams("ls", out="terminal", err="pipe")
+    narrow = streams("ls", out="terminal", err="pipe", columns=62)
+    tiny = streams("ls", out="terminal", err="pipe", columns=10)
+    piped = streams("ls", err="pipe", columns=62)
+    assert wide.err == ""
+    assert piped.out == unstyle(wide.out)
+    assert piped.err == ""
+    assert narrow.out.splitlines()[0] == (
+        "\x1b[1m checkpoint   model     epochs   last.accuracy   test.accuracy\x1b[0m"
+    )
+    assert max(len(unstyle(line)) for line in narrow.out.splitlines()[:3]) == 62
+    assert narrow.err == (
+        "no room for saved, seconds.total, best.accuracy, dataset: widen the terminal, or see"
+        " --csv\n"
+    )
+    assert unstyle(tiny.out).splitlines()[0] == " checkpoint   test.accuracy"
+    assert " bad.h5   not an HDF5 file" in tiny.out
