@@ -19,6 +19,7 @@ from mnistcli.inference import is_same_layout
 
 STDIN = "-"
 MAX_STDIN_BYTES = 256 << 20
+ARRAY_SUFFIX = ".npy"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def _read_files(model: TrainedModel, names: tuple[str, ...]) -> Batch:
     """Read image files, folders, arrays and standard input as the network wants them."""
     if names.count(STDIN) > 1:
         raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
-    shape: tuple[int, ...] | None = None
+    is_picture = any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names)
+    shape = _image_shape(model) if is_picture else None  # before anything is read
     pieces: list[NDArray[np.uint8]] = []
     sources: list[str] = []
     rows: list[int | None] = []
