@@ -19,7 +19,8 @@ PACKAGE = SOURCE / "mnistcli"
 LAYERS = [
     "errors", "folders", "backend", "program_cache", "atomic_file", "config", "layers",
     "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
-    "observer", "run_comparison", "activations", "image_decoding", "image_arrays", "images",
+    "observer", "run_comparison", "activations", "image_decoding", "image_arrays",
+    "photographs", "images",
     "inference",
     "evaluation", "regularization", "fast_layers", "optimizer", "network", "epoch", "callbacks",
     "training", "checkpoint", "environment", "answers", "results", "check_results",
