@@ -26,6 +26,7 @@ COLOURED_INKS: tuple[Colour, ...] = (
 CHALKS: tuple[Colour, ...] = ((235, 235, 225), (240, 220, 120), (240, 180, 190))
 PAPERS: tuple[Colour, ...] = ((250, 250, 248), (244, 240, 228), (225, 228, 232))
 BOARDS: tuple[Colour, ...] = ((38, 66, 54), (30, 32, 36), (60, 58, 60))
+DESKS: tuple[Colour, ...] = ((90, 60, 35), (40, 40, 45), (150, 110, 70), (110, 118, 122))
 LINE_COLOURS: tuple[Colour, ...] = ((120, 170, 215), (150, 150, 160), (110, 140, 190))
 
 
@@ -41,6 +42,7 @@ class Scene:
         inks, grounds: colours, one of them is chosen.
         pen: how far the outline lies from MNIST's, in pixels of its 28 x 28; below 0 is thinner.
         ruled, squared: lines across the page; its own slant is `tilt` degrees to either side.
+        desk: how much of something darker is seen around the page, as a share of the page.
         gradient, vignette, shadow: what light is lost where it is least.
         blur: a Gaussian's radius in pixels, for pictures of 500.
         noise: a standard deviation in levels of 255.
@@ -57,6 +59,7 @@ class Scene:
     ruled: bool = False
     squared: bool = False
     tilt: float = 0
+    desk: Range = (0, 0)
     gradient: Range = (0, 0.1)
     vignette: Range = (0, 0.1)
     shadow: Range = (0, 0)
@@ -81,6 +84,7 @@ SCENES: dict[str, Scene] = {
     "noise and JPEG artefacts": replace(PLAIN, noise=(8, 18), quality=(15, 40), blur=(0.5, 1.5)),
     "chalk on a board": replace(PLAIN, inks=CHALKS, grounds=BOARDS, noise=(2, 6)),
     "a thin pen": replace(PLAIN, pen=(-0.6, -0.3)),
+    "a page on a desk": replace(PLAIN, desk=(0.05, 0.3), tilt=8, offset=0.5),
     "all at once": Scene(
         side=(300, 1000), share=(0.15, 0.5), offset=0.8, angle=6, tilt=4, squared=True,
         inks=COLOURED_INKS + BLACK_INKS, pen=(-0.4, 0.1), gradient=(0.1, 0.35),
@@ -113,7 +117,9 @@ def photograph(
     page = np.broadcast_to(ground, (*shape, 3))
     page = _rule(page, size, scene, generator)
     page = page + ink[..., None] * (colour - page) * _cloud(shape, 0.12, generator)[..., None]
-    return _expose(page * _light(shape, scene, generator)[..., None], scene, generator)
+    if scene.desk[1]:
+        page = _lay(page, scene, generator)
+    return _expose(page * _light(page.shape[:2], scene, generator)[..., None], scene, generator)
 
 
 def _draw_log(generator: np.random.Generator, limits: Range) -> float:
@@ -174,6 +180,22 @@ def _rule(page: Floats, size: float, scene: Scene, generator: np.random.Generato
         if scene.ruled:
             break
     return page
+
+
+def _lay(page: Floats, scene: Scene, generator: np.random.Generator) -> Floats:
+    """Lay a page askew on a desk that is darker."""
+    margin = generator.uniform(*scene.desk)
+    sheet = Image.fromarray(np.rint(page).astype(np.uint8))
+    angle = generator.uniform(-scene.tilt, scene.tilt)
+    cover = Image.new("L", sheet.size, 255).rotate(angle, Image.Resampling.BILINEAR, expand=True)
+    sheet = sheet.rotate(angle, Image.Resampling.BILINEAR, expand=True)
+    width, height = (round(side * (1 + 2 * margin)) for side in sheet.size)
+    wood = np.array(DESKS[generator.integers(len(DESKS))], np.float32)
+    desk = wood * _cloud((height, width), 0.3, generator)[..., None]
+    picture = Image.fromarray(np.rint(desk).astype(np.uint8))
+    corner = (width - sheet.width) // 2, (height - sheet.height) // 2
+    picture.paste(sheet, corner, cover)
+    return np.asarray(picture, np.float32)
 
 
 def _cloud(shape: tuple[int, int], depth: float, generator: np.random.Generator) -> Floats:

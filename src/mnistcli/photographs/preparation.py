@@ -18,6 +18,7 @@ from mnistcli.photographs.components import (
 from mnistcli.photographs.framing import DIGIT_SIZE, FRAME_SIZE, frame_digit
 from mnistcli.photographs.ground import detect_ink_side, estimate_ground, take_border_level
 from mnistcli.photographs.ink import Ink, find_strongest, measure_ink, measure_sharpness
+from mnistcli.photographs.page import find_page
 from mnistcli.photographs.report import (
     Crop,
     Ground,
@@ -60,9 +61,12 @@ def prepare_digit(
     skipped = treatment.skipped
     full = picture.reshape(*picture.shape[:2], -1)
     small = average_down(full, WORKING_SIDE)
-    found = _find_digit(small, treatment)
+    page = None if "page" in skipped else find_page(small)
+    found = _find_digit(small if page is None else page.picture, treatment)
     if found is None:
         return None
+    corner = (page.top, page.left) if page is not None else (0, 0)
+    scale = (full.shape[0] / small.shape[0], full.shape[1] / small.shape[1])
     regions, kept = found.components, found.make_mask()
     box = join_boxes(regions.boxes[found.kept])
     if "specks" in skipped:
@@ -80,10 +84,11 @@ def prepare_digit(
         picture=Size(full.shape[1], full.shape[0]),
         ink=found.side,
         contrast=round(found.ink.contrast, 4),
+        page=None if page is None else _scale_box((0, 0, *page.picture.shape[:2]), corner, scale),
         ground=None if "ground" in skipped else _describe_ground(found.ground, found.side),
         lines=None if "lines" in skipped else Lines(found.line_count),
         specks=None if "specks" in skipped else Regions(len(regions.areas), len(found.kept)),
-        crop=None if is_whole else _scale_box(box, full.shape, small.shape),
+        crop=None if is_whole else _scale_box(box, corner, scale),
         centre=centre,
     )
 
@@ -182,10 +187,9 @@ def _describe_ground(ground: Floats, side: InkSide) -> Ground:
 
 
 def _scale_box(
-    box: tuple[int, int, int, int], full: tuple[int, ...], small: tuple[int, ...]
+    box: tuple[int, int, int, int], corner: tuple[int, int], scale: tuple[float, float]
 ) -> Crop:
-    """Say where a box of the working picture lies in the file's."""
-    down, across = full[0] / small[0], full[1] / small[1]
-    top, bottom = (round(row * down) for row in box[::2])
-    left, right = (round(column * across) for column in box[1::2])
+    """Say where a box of a page lies in the file's picture."""
+    top, bottom = (round((row + corner[0]) * scale[0]) for row in box[::2])
+    left, right = (round((column + corner[1]) * scale[1]) for column in box[1::2])
     return Crop(left, top, right - left, bottom - top)

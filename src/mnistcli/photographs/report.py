@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Prepare = Literal["auto", "resize", "none"]
-Step = Literal["ground", "lines", "specks", "crop", "centre"]
+Step = Literal["page", "ground", "lines", "specks", "crop", "centre"]
 InkSide = Literal["dark", "light"]
 InkChoice = Literal["auto", "dark", "light"]
 
@@ -88,12 +88,14 @@ class Preparation:
         picture: the size of the file's picture, upright.
         ink: dark ink was inverted; null for pictures in colour.
         contrast: of the ink against its ground, 0 to 1.
+        page: it lay on something darker; null where the picture is all page.
     """
 
     prepare: Prepare
     picture: Size
     ink: InkSide | None = None
     contrast: float | None = None
+    page: Crop | None = None
     ground: Ground | None = None
     lines: Lines | None = None
     specks: Regions | None = None
