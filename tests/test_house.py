@@ -20,9 +20,9 @@ LAYERS = [
     "errors", "folders", "backend", "program_cache", "atomic_file", "config", "layers",
     "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
     "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
-    "image_decoding", "image_arrays", "images", "inference", "evaluation", "calibration",
-    "regularization", "fast_layers", "optimizer", "network", "resident_data", "epoch",
-    "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
+    "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
+    "calibration", "regularization", "fast_layers", "optimizer", "network", "resident_data",
+    "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
     "check_results", "config_results", "list_results", "csv_rows", "plot_results",
     "answer_schemas", "plots", "console", "cli", "__main__",
 ]  # fmt: skip
