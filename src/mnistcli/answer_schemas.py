@@ -30,6 +30,7 @@ from mnistcli.config_results import (
 )
 from mnistcli.csv_rows import EvaluationRow, ListRow, PredictionRow
 from mnistcli.list_results import ListResult
+from mnistcli.report_results import ReportResult
 from mnistcli.results import (
     EpochResult,
     ErrorResult,
@@ -61,6 +62,7 @@ ANSWERS: dict[str, Any] = {
     "summary": WeightsSummaryResult | SummaryResult | ErrorResult,
     "ls": ListResult | ErrorResult,
     "ls.csv": ListRow,
+    "report": ReportResult | ErrorResult,
     "reproduce": FailedReproduceResult | ReproduceResult | ErrorResult,
     "doctor": DoctorResult | ErrorResult,
     "recipes list": RecipesResult | ErrorResult,
