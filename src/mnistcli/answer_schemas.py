@@ -36,6 +36,7 @@ from mnistcli.plot_results import (
     FetchResult,
     PlotResult,
 )
+from mnistcli.report_results import ReportResult
 from mnistcli.results import (
     EpochResult,
     ErrorResult,
@@ -69,6 +70,7 @@ ANSWERS: dict[str, Any] = {
     "ls.csv": ListRow,
     "plot": CalibrationPlotResult | PlotResult | ErrorResult,
     "data": DataResult | FetchResult | ErrorResult,
+    "report": ReportResult | ErrorResult,
     "reproduce": FailedReproduceResult | ReproduceResult | ErrorResult,
     "doctor": DoctorResult | ErrorResult,
     "recipes list": RecipesResult | ErrorResult,

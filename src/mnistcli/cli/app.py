@@ -25,6 +25,7 @@ from mnistcli.cli import (
     plot,
     predict,
     recipes,
+    report,
     reproduce,
     summary,
     train,
@@ -67,6 +68,7 @@ _add_command(summary.summary, summary.EXAMPLES)
 _add_command(ls.ls, ls.EXAMPLES)
 _add_command(plot.plot, plot.EXAMPLES)
 _add_command(data.data, data.EXAMPLES)
+_add_command(report.report, report.EXAMPLES)
 _add_command(reproduce.reproduce, reproduce.EXAMPLES)
 _add_command(doctor.doctor, doctor.EXAMPLES)
 
