@@ -22,8 +22,8 @@ LAYERS = [
     "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
     "image_decoding", "image_arrays", "images", "inference", "evaluation", "calibration",
     "regularization", "fast_layers", "optimizer", "network", "resident_data", "epoch",
-    "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results", "check_results",
-    "config_results", "list_results", "csv_rows", "plot_results", "report_results",
+    "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
+    "check_results", "config_results", "list_results", "csv_rows", "plot_results", "report_results",
     "answer_schemas", "plots", "report", "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
