@@ -40,7 +40,7 @@ test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest --cov -n auto --dist loadfile
 
 test-all: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest --cov -n auto --dist loadfile -m 'slow or not slow'
+	@XLA_FLAGS= $(BIN)/python -m pytest --cov -n auto --dist loadfile -m 'slow or not slow'
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

@@ -146,6 +146,19 @@ def test_ls_prints_what_its_schemas_say(run: Run, train_once: Train) -> None:
     check_csv("ls.csv", run("ls", "--csv"))
 
 
+def test_plot_prints_what_its_schema_says(run: Run, train_once: Train) -> None:
+    pytest.importorskip("matplotlib")
+    model = train_once(*GOOD)
+    check("plot", run("plot", "curves", model, "--json").json)
+    check("plot", run("plot", "calibration", model, "--json").json)
+
+
+def test_data_prints_what_its_schema_says(run: Run) -> None:
+    check("data", run("data", "mnist", "--json").json)
+    check("data", run("data", "mnist", "--index", 0, "--matrix", "raw", "--json").json)
+    check("data", run("data", "mnist", "--fetch", "--json").json)
+
+
 def test_doctor_and_reproduce_print_what_their_schemas_say(run: Run, train_once: Train) -> None:
     model = train_once("--epochs", 1)
     check("doctor", run("doctor", model, "--json").json)
@@ -175,6 +188,8 @@ def test_recipes_prints_what_its_schemas_say(run: Run) -> None:
         "ls --sort nothing --json",
         "doctor --data-dir missing --json",
         "reproduce missing.h5 --json",
+        "plot curves missing.h5 --show --json",
+        "data mnits --json",
         "report missing.h5 --json",
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,10 @@ def test_figures_are_those_of_evaluate(run: Run, model: Path) -> None:
     worst = run("plot", "mistakes", model, "--split", "validation", "--first", 2, "--show").out
     assert f"; 2 of {wrong} mistakes" in worst
     assert worst.count("row ") == 2
+    predictions = run("predict", model, "--split", "validation", "--json").json["predictions"]
+    mistakes = [p for p in predictions if p["class"] != p["truth"]]
+    surest = sorted(mistakes, key=lambda p: -p["probability"])[:2]
+    assert re.findall(r"row (\d+)", worst) == [str(p["row"]) for p in surest]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ from mnistcli.config_results import (
 )
 from mnistcli.csv_rows import EvaluationRow, ListRow, PredictionRow
 from mnistcli.list_results import ListResult
+from mnistcli.plot_results import (
+    CalibrationPlotResult,
+    DataResult,
+    FetchResult,
+    PlotResult,
+)
 from mnistcli.report_results import ReportResult
 from mnistcli.results import (
     EpochResult,
@@ -62,6 +68,8 @@ ANSWERS: dict[str, Any] = {
     "summary": WeightsSummaryResult | SummaryResult | ErrorResult,
     "ls": ListResult | ErrorResult,
     "ls.csv": ListRow,
+    "plot": CalibrationPlotResult | PlotResult | ErrorResult,
+    "data": DataResult | FetchResult | ErrorResult,
     "report": ReportResult | ErrorResult,
     "reproduce": FailedReproduceResult | ReproduceResult | ErrorResult,
     "doctor": DoctorResult | ErrorResult,

@@ -14,12 +14,14 @@ from mnistcli.cli.choices import (
     list_choices,
     list_data_sets,
 )
+from mnistcli.cli.completion import offer
 from mnistcli.cli.options import (
     DataDir,
     Debug,
     Json,
     Overwrite,
     PictureFile,
+    ProgressOption,
     Quiet,
     Show,
     count_from,
@@ -44,7 +46,12 @@ _MATRICES = ("raw", "normalized")
 
 def data(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help=f"One of {', '.join(list_data_sets())}.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help=f"One of {', '.join(list_data_sets())}.",
+            autocompletion=offer(list_data_sets()),
+        ),
     ],
     split: Annotated[
         str | None,
@@ -52,6 +59,7 @@ def data(
             metavar=join_choices(_SPLITS),
             help="Which part of it; both where none is given, images from test.",
             rich_help_panel="Data",
+            autocompletion=offer(_SPLITS),
         ),
     ] = None,
     first: Annotated[
@@ -78,6 +86,7 @@ def data(
             metavar=join_choices(_MATRICES),
             help="With --index: its numbers too.",
             rich_help_panel="Data",
+            autocompletion=offer(_MATRICES),
         ),
     ] = None,
     normalization: Annotated[
@@ -86,6 +95,7 @@ def data(
             metavar=list_choices(DatasetConfig, "normalization"),
             help="With --matrix normalized: how; unit where none is given.",
             rich_help_panel="Data",
+            autocompletion=offer(get_choices(DatasetConfig, "normalization")),
         ),
     ] = None,
     fetch: Annotated[
@@ -102,6 +112,7 @@ def data(
     show: Show = False,
     json: Json = False,
     quiet: Quiet = False,
+    progress: ProgressOption = "auto",
     debug: Debug = False,
 ) -> None:
     """Look at a data set: counts, shapes, classes, where it lies; its images; one image.
@@ -112,7 +123,7 @@ def data(
     check_choice(name, list_data_sets(), "NAME")
     from mnistcli.console.streams import Output
 
-    console = Output(quiet=quiet or json)
+    console = Output(quiet=quiet or json, progress=progress)
     dataset_name = cast("DatasetName", name)
     if fetch:
         given: dict[str, object] = {
@@ -177,7 +188,7 @@ def _fetch(name: DatasetName, data_dir: Path | None, console: Output, *, json: b
     from mnistcli.cli.opened_dataset import fetch_dataset
     from mnistcli.plot_results import FetchResult
 
-    path, downloaded = fetch_dataset(name, data_dir)
+    path, downloaded = fetch_dataset(name, data_dir, console)
     if json:
         location = None if path is None else str(path)
         console.print_json(FetchResult(name=name, location=location, downloaded=downloaded))

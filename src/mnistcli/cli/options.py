@@ -100,7 +100,10 @@ Csv = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option(
-        "--quiet", "-q", help="Say nothing but the answer and errors.", rich_help_panel="Output"
+        "--quiet",
+        "-q",
+        help="Say nothing but the answer, warnings and errors.",
+        rich_help_panel="Output",
     ),
 ]
 ProgressOption = Annotated[

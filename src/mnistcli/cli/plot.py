@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.choices import check_choice
+from mnistcli.cli.choices import SPLITS, check_choice, join_choices
+from mnistcli.cli.completion import complete_checkpoint, offer
 from mnistcli.cli.options import (
     DataDir,
     Dataset,
@@ -16,6 +17,7 @@ from mnistcli.cli.options import (
     NormalizationOption,
     Overwrite,
     PictureFile,
+    ProgressOption,
     Quiet,
     Show,
     count_from,
@@ -42,14 +44,27 @@ _KINDS: dict[str, tuple[str, ...]] = {
 
 
 def plot(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(_KINDS)}.")],
-    model: Annotated[Path, typer.Argument(metavar="MODEL.h5", help="A checkpoint.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help=f"One of {', '.join(_KINDS)}.",
+            autocompletion=offer(tuple(_KINDS)),
+        ),
+    ],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL.h5", help="A checkpoint.", autocompletion=complete_checkpoint
+        ),
+    ],
     split: Annotated[
         str | None,
         typer.Option(
-            metavar="[train|validation|test]",
+            metavar=join_choices(SPLITS),
             help="Which part of the data; test where none is given.",
             rich_help_panel="Data",
+            autocompletion=offer(SPLITS),
         ),
     ] = None,
     first: Annotated[
@@ -69,6 +84,7 @@ def plot(
     show: Show = False,
     json: Json = False,
     quiet: Quiet = False,
+    progress: ProgressOption = "auto",
     debug: Debug = False,
 ) -> None:
     """Draw a picture: a PNG or SVG file, or in the terminal.
@@ -92,7 +108,7 @@ def plot(
     from mnistcli.cli.picture_output import choose_output
     from mnistcli.console.streams import Output
 
-    console = Output(quiet=quiet or json)
+    console = Output(quiet=quiet or json, progress=progress)
     path = output or (None if show else Path(f"{model.stem}-{kind}.png"))
     target = choose_output(path, overwrite=overwrite, shows=show, json=json, console=console)
     from mnistcli.checkpoint.process import ParsingChild

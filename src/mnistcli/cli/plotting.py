@@ -20,6 +20,7 @@ from mnistcli.evaluation import (
 from mnistcli.images import COLOUR_SHAPE, DIGIT_SHAPE
 from mnistcli.inference import compute_probabilities, is_same_layout
 from mnistcli.layers import Shape
+from mnistcli.mistakes import find_mistakes
 from mnistcli.plot_results import BinResult, CalibrationPlotResult, PictureResult, PlotResult
 from mnistcli.plots.composition import (
     Predictions,
@@ -97,9 +98,9 @@ def _compose_results(
     if kind == "predictions":
         note = f"{note}; below each: predicted, probability, true"
         return compose_predictions(Heading(f"{name}: predictions", note), shown)
-    mistakes = shown.rank_mistakes()
-    worst = mistakes.take(np.arange(min(first, len(mistakes.rows))))
-    note = f"{note}; {len(worst.rows)} of {len(mistakes.rows):,} mistakes"
+    surest = find_mistakes(shown.probabilities, shown.truth, first)
+    worst = shown.take([mistake.row for mistake in surest])
+    note = f"{note}; {len(surest)} of {(~shown.is_right).sum():,} mistakes"
     return compose_mistakes(Heading(f"{name}: most confident mistakes", note), worst)
 
 

@@ -54,12 +54,11 @@ def render_runs(table: RunTable, runs: Sequence[Row], width: int | None) -> tupl
     widths = {name: max(map(cell_len, column)) for name, column in texts.items()}
     hidden = _choose_hidden(table, widths, width)
     shown = [name for name in table.columns if name not in hidden]
-    lines = [
-        _GAP.join(
-            _pad(texts[name][number], widths[name], left=_is_text(name, runs)) for name in shown
-        )
-        for number in range(len(runs) + 1)
+    on_left = {name: _is_text(name, runs) for name in shown}
+    padded = [
+        [_pad(text, widths[name], left=on_left[name]) for text in texts[name]] for name in shown
     ]
+    lines = [_GAP.join(cells) for cells in zip(*padded, strict=True)]
     rule = "─" * (sum(widths[name] for name in shown) + len(_GAP) * (len(shown) - 1))
     head = f" {lines[0]}".rstrip()
     if is_terminal(sys.stdout):

@@ -96,21 +96,17 @@ class Predictions:
         """Whether each predicted class is the true one, [n]."""
         return np.asarray(self.classes == self.truth)
 
-    def take(self, places: NDArray[np.int64]) -> Predictions:
+    def take(self, places: Sequence[int]) -> Predictions:
         """Return some of them, in another order."""
+        chosen = np.array(places, np.int64)
         return Predictions(
-            self.images[places],
-            self.rows[places],
-            self.probabilities[places],
-            self.classes[places],
-            self.truth[places],
+            self.images[chosen],
+            self.rows[chosen],
+            self.probabilities[chosen],
+            self.classes[chosen],
+            self.truth[chosen],
             self.labels,
         )
-
-    def rank_mistakes(self) -> Predictions:
-        """Return the wrong ones, the most confident first."""
-        wrong = np.flatnonzero(~self.is_right)
-        return self.take(wrong[np.argsort(-self.confidences[wrong], kind="stable")])
 
 
 def compose_predictions(heading: Heading, shown: Predictions) -> Tiles:
