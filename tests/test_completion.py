@@ -46,8 +46,7 @@ def complete(line: str) -> list[str]:
 
 COMMANDS = [
     "train", "evaluate", "predict", "summary", "ls", "plot", "data", "report", "reproduce",
-    "doctor",
-    "recipes",
+    "doctor", "recipes",
 ]  # fmt: skip
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),

@@ -119,7 +119,7 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
     if names.count(STDIN) > 1:
         raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
     is_picture = any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names)
-    shape = _image_shape(model) if is_picture else None  # before anything is read
+    shape = get_image_shape(model) if is_picture else None  # before anything is read
     pieces: list[NDArray[np.uint8]] = []
     sources: list[str] = []
     rows: list[int | None] = []

@@ -16,6 +16,7 @@ from mnistcli.cli.trained_model import TrainedModel
 from mnistcli.console.streams import PROGRAM, Output
 from mnistcli.evaluation import class_probabilities, predict_classes
 from mnistcli.inference import compute_probabilities
+from mnistcli.mistakes import find_mistakes
 from mnistcli.plots.composition import Predictions, compose_curves
 from mnistcli.plots.pictures import Curves, Heading
 from mnistcli.report.commands import write_recipe
@@ -93,7 +94,7 @@ def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
         truth=split.labels,
         labels=model.class_names,
     )
-    mistakes = predictions.rank_mistakes()
+    surest = find_mistakes(predictions.probabilities, split.labels, SHOWN_MISTAKES)
     confidences = predictions.confidences
     is_probable = bool(((confidences >= 0) & (confidences <= 1)).all())
     return Outcome(
@@ -102,8 +103,8 @@ def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
         calibration=(
             measure_calibration(confidences, predictions.is_right) if is_probable else None
         ),
-        mistakes=mistakes.take(np.arange(min(SHOWN_MISTAKES, len(mistakes.rows)))),
-        mistake_count=len(mistakes.rows),
+        mistakes=predictions.take([mistake.row for mistake in surest]),
+        mistake_count=int((~predictions.is_right).sum()),
     )
 
 
