@@ -125,7 +125,7 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
     sources: list[str] = []
     rows: list[int | None] = []
     preparations: list[Preparation | None] = []
-    for source, data in _list_sources(names):
+    for source, data in list(_list_sources(names)):  # one that is missing is said first
         content = read_content(data, source)
         if is_array(content):
             images, numbers = _read_rows(model, content, source)

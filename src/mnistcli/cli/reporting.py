@@ -94,7 +94,7 @@ def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
         truth=split.labels,
         labels=model.class_names,
     )
-    surest = find_mistakes(predictions.probabilities, predictions.truth, SHOWN_MISTAKES)
+    surest = find_mistakes(predictions.probabilities, split.labels, SHOWN_MISTAKES)
     confidences = predictions.confidences
     is_probable = bool(((confidences >= 0) & (confidences <= 1)).all())
     return Outcome(
