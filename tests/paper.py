@@ -23,6 +23,7 @@ BLACK_INKS: tuple[Colour, ...] = ((20, 20, 25), (45, 45, 50), (25, 30, 60))
 COLOURED_INKS: tuple[Colour, ...] = (
     (30, 50, 170), (200, 30, 40), (20, 120, 50), (230, 110, 20), (120, 40, 140), (0, 140, 190)
 )  # fmt: skip
+PENCILS: tuple[Colour, ...] = ((150, 150, 155), (120, 120, 125))
 CHALKS: tuple[Colour, ...] = ((235, 235, 225), (240, 220, 120), (240, 180, 190))
 PAPERS: tuple[Colour, ...] = ((250, 250, 248), (244, 240, 228), (225, 228, 232))
 BOARDS: tuple[Colour, ...] = ((38, 66, 54), (30, 32, 36), (60, 58, 60))
@@ -84,6 +85,7 @@ SCENES: dict[str, Scene] = {
     "noise and JPEG artefacts": replace(PLAIN, noise=(8, 18), quality=(15, 40), blur=(0.5, 1.5)),
     "chalk on a board": replace(PLAIN, inks=CHALKS, grounds=BOARDS, noise=(2, 6)),
     "a thin pen": replace(PLAIN, pen=(-0.6, -0.3)),
+    "a soft pencil": replace(PLAIN, inks=PENCILS),
     "a page on a desk": replace(PLAIN, desk=(0.05, 0.3), tilt=8, offset=0.5),
     "all at once": Scene(
         side=(300, 1000), share=(0.15, 0.5), offset=0.8, angle=6, tilt=4, squared=True,
@@ -167,7 +169,7 @@ def _rule(page: Floats, size: float, scene: Scene, generator: np.random.Generato
     if not (scene.ruled or scene.squared):
         return page
     spacing = max(8.0, size * generator.uniform(*((0.8, 1.5) if scene.ruled else (0.35, 0.8))))
-    width = max(1.0, spacing * generator.uniform(0.02, 0.05))
+    width = max(1.0, spacing * generator.uniform(0.02, 0.035 if scene.ruled else 0.05))
     angle = np.radians(generator.uniform(-scene.tilt, scene.tilt))
     colour = np.array(LINE_COLOURS[generator.integers(len(LINE_COLOURS))], np.float32)
     strength = generator.uniform(0.4, 1)

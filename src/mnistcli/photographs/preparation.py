@@ -18,7 +18,7 @@ from mnistcli.photographs.components import (
 from mnistcli.photographs.framing import DIGIT_SIZE, FRAME_SIZE, frame_digit
 from mnistcli.photographs.ground import detect_ink_side, estimate_ground, take_border_level
 from mnistcli.photographs.ink import Ink, find_strongest, measure_ink, measure_sharpness
-from mnistcli.photographs.page import find_page
+from mnistcli.photographs.page import Page, find_page
 from mnistcli.photographs.report import (
     Crop,
     Ground,
@@ -38,7 +38,7 @@ EDGE_LEVELS = (0.2, 0.8)  # densities that count as none and as full ink: MNIST 
 WEAKEST_AFTER_LINES = 0.4  # a digit's density beside darker lines
 
 # What is no digit: in shares of the ground's light, deviations of noise, pixels, shares of all.
-LEAST_CONTRAST, LEAST_DEVIATIONS, MOST_NOISE = 0.08, 5.0, 0.15
+LEAST_CONTRAST, LEAST_DEVIATIONS, MOST_NOISE = 0.15, 5.0, 0.15
 LEAST_SIDE, LEAST_SIDE_SHARE = 6, 0.02
 LEAST_INK_SHARE, MOST_REGIONS = 0.3, 100
 LEAST_FILL = 0.06  # of its box that a digit's ink covers
@@ -61,8 +61,7 @@ def prepare_digit(
     skipped = treatment.skipped
     full = picture.reshape(*picture.shape[:2], -1)
     small = average_down(full, WORKING_SIDE)
-    page = None if "page" in skipped else find_page(small)
-    found = _find_digit(small if page is None else page.picture, treatment)
+    page, found = _find_page_and_digit(small, treatment)
     if found is None:
         return None
     corner = (page.top, page.left) if page is not None else (0, 0)
@@ -125,6 +124,23 @@ class _Finding:
         if area < max(LEAST_INK_SHARE * int(areas.sum()), LEAST_FILL * height * width):
             return False
         return measure_sharpness(ink.density, self.make_mask()) >= LEAST_SHARPNESS
+
+
+def _find_page_and_digit(
+    picture: NDArray[np.uint8], treatment: Treatment
+) -> tuple[Page | None, _Finding | None]:
+    """Look on the page, if one lies on something darker, or else on the whole picture.
+
+    A part of the picture that is merely lit is told from a page by fainter ink.
+    """
+    page = None if "page" in treatment.skipped else find_page(picture)
+    on_page = _find_digit(page.picture, treatment) if page is not None else None
+    if page is not None and page.is_certain:
+        return page, on_page
+    anywhere = _find_digit(picture, treatment)
+    if on_page is None or (anywhere and anywhere.ink.contrast >= on_page.ink.contrast):
+        return None, anywhere
+    return page, on_page
 
 
 def _find_digit(picture: NDArray[np.uint8], treatment: Treatment) -> _Finding | None:
