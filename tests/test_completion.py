@@ -45,8 +45,8 @@ def complete(line: str) -> list[str]:
 
 
 COMMANDS = [
-    "train", "evaluate", "predict", "summary", "ls", "plot", "data", "report", "reproduce",
-    "doctor", "recipes",
+    "train", "evaluate", "predict", "summary", "ls", "compare", "plot", "data", "report",
+    "reproduce", "doctor", "recipes",
 ]  # fmt: skip
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
@@ -70,7 +70,8 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ls ", ["mlp.h5", "runs/"]),
     ("mnistcli ls --sort test.", ["test.loss", "test.accuracy"]),
     ("mnistcli train --progress ", ["auto", "bar", "lines", "none"]),
-    ("mnistcli reproduce m", ["mlp.h5"]),
+    ("mnistcli reproduce m", [*(r for r in RECIPES if r[0] == "m"), "mlp.h5"]),
+    ("mnistcli compare mlp.h5 ", ["mlp.h5", "runs/"]),
     ("mnistcli doctor m", ["mlp.h5"]),
     ("mnistcli train --resume m", ["mlp.h5"]),
     ("mnistcli train --init-from m", ["mlp.h5"]),

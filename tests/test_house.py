@@ -23,8 +23,9 @@ LAYERS = [
     "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
     "calibration", "regularization", "fast_layers", "optimizer", "network", "resident_data",
     "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
-    "check_results", "config_results", "list_results", "csv_rows", "plot_results",
-    "report_results", "answer_schemas", "plots", "report", "console", "cli", "__main__",
+    "check_results", "config_results", "list_results", "significance", "comparison_results",
+    "csv_rows", "plot_results", "report_results", "answer_schemas", "plots", "report",
+    "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
     "fast_layers", "optimizer", "network", "resident_data", "epoch", "callbacks", "pace",
@@ -108,6 +109,7 @@ def test_cold_commands_never_import_tensorflow_or_matplotlib(
         ["summary", "mnist-mlp"],
         ["ls"],
         ["evaluate", "model.h5"],
+        ["compare", "model.h5", "model.h5"],
         ["predict", "model.h5", "--split", "test", "--first", "2"],
         ["plot", "weights", "model.h5", "--show"],
         ["data", "mnist", "--index", "0"],

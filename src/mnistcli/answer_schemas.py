@@ -22,13 +22,19 @@ from mnistcli.check_results import (
     OverfitResult,
     ReproduceResult,
 )
+from mnistcli.comparison_results import (
+    CompareResult,
+    FailedReproduceRecipesResult,
+    RepeatResult,
+    ReproduceRecipesResult,
+)
 from mnistcli.config_results import (
     ConfigResult,
     CopiedRecipeResult,
     RecipesResult,
     ShownRecipeResult,
 )
-from mnistcli.csv_rows import EvaluationRow, ListRow, PredictionRow
+from mnistcli.csv_rows import EvaluationRow, ListRow, PairRow, PredictionRow
 from mnistcli.list_results import ListResult
 from mnistcli.plot_results import (
     CalibrationPlotResult,
@@ -54,7 +60,20 @@ DIRECTORY = Path(__file__).parent / "schemas"
 VERSION = 1
 
 _TRAIN = (
-    TrainResult | DryRunResult | FailedOverfitResult | OverfitResult | ConfigResult | ErrorResult
+    RepeatResult
+    | TrainResult
+    | DryRunResult
+    | FailedOverfitResult
+    | OverfitResult
+    | ConfigResult
+    | ErrorResult
+)
+_REPRODUCE = (
+    FailedReproduceResult
+    | ReproduceResult
+    | FailedReproduceRecipesResult
+    | ReproduceRecipesResult
+    | ErrorResult
 )
 _PREDICT = PredictResult | ErrorResult
 ANSWERS: dict[str, Any] = {
@@ -71,7 +90,9 @@ ANSWERS: dict[str, Any] = {
     "plot": CalibrationPlotResult | PlotResult | ErrorResult,
     "data": DataResult | FetchResult | ErrorResult,
     "report": ReportResult | ErrorResult,
-    "reproduce": FailedReproduceResult | ReproduceResult | ErrorResult,
+    "compare": CompareResult | ErrorResult,
+    "compare.csv": PairRow,
+    "reproduce": _REPRODUCE,
     "doctor": DoctorResult | ErrorResult,
     "recipes list": RecipesResult | ErrorResult,
     "recipes show": ShownRecipeResult | ErrorResult,

@@ -18,6 +18,7 @@ import typer.main
 from mnistcli import __version__
 from mnistcli.backend import is_debugging
 from mnistcli.cli import (
+    compare,
     data,
     doctor,
     evaluate,
@@ -66,6 +67,7 @@ _add_command(evaluate.evaluate, evaluate.EXAMPLES)
 _add_command(predict.predict, predict.EXAMPLES)
 _add_command(summary.summary, summary.EXAMPLES)
 _add_command(ls.ls, ls.EXAMPLES)
+_add_command(compare.compare, compare.EXAMPLES)
 _add_command(plot.plot, plot.EXAMPLES)
 _add_command(data.data, data.EXAMPLES)
 _add_command(report.report, report.EXAMPLES)

@@ -103,11 +103,10 @@ def evaluate(
 
 def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
     """Score one checkpoint on a split."""
-    from mnistcli.cli.scoring import score_logits
     from mnistcli.results import ClassResult, EvaluationResult
 
     split = model.read_split(split_name)
-    score = score_logits(model, model.run(split.images), split)
+    score = model.score(split, model.run(split.images))
     return EvaluationResult(
         checkpoint=str(model.checkpoint.path),
         dataset=model.dataset_name or "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from dataclasses import dataclass
 
 from mnistcli.checkpoint.record import ProgressRecord, Record, RunningState, TestScore
 from mnistcli.checkpoint.run_lock import RunLock
@@ -40,18 +41,51 @@ def run_experiment(request: Request) -> None:
 
 def _run_locked(request: Request, lock: RunLock) -> int | None:
     """Train, and return the signal that ended it early."""
-    is_quiet = request.quiet or request.json or request.jsonl
-    progress = choose_progress(
-        request.progress,
-        silent=request.quiet or request.jsonl or (request.json and not sys.stderr.isatty()),
-    )
-    console = Output(quiet=is_quiet, outlives_reader=True, progress=progress)
+    console = open_output(request)
     if request.tensorboard is not None:
         check_directory(request.tensorboard)
     plan = prepare_run(request, console, lock)
     if request.dry_run:
         show_plan(plan, request, console)
         return None
+    result = train_plan(plan, request, console)
+    if isinstance(result, Interruption):
+        note_interruption(plan, request, result.state)
+        return result.signal
+    _show_result(result, plan, request, console)
+    if console.is_closed:
+        raise BrokenPipeError
+    return None
+
+
+def open_output(request: Request) -> Output:
+    """Return where a run's words go."""
+    is_quiet = request.quiet or request.json or request.jsonl
+    progress = choose_progress(
+        request.progress,
+        silent=request.quiet or request.jsonl or (request.json and not sys.stderr.isatty()),
+    )
+    return Output(quiet=is_quiet, outlives_reader=True, progress=progress)
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """How far a run had come when a signal ended it.
+
+    Attributes:
+        signal: its number.
+        state: what was saved; null where the run diverged just then.
+    """
+
+    signal: int
+    state: RunState | None
+
+
+def train_plan(plan: Plan, request: Request, console: Output) -> TrainResult | Interruption:
+    """Carry a planned run out, keep its states, and score it; nothing goes to stdout.
+
+    With `--jsonl` alone each epoch's line does.
+    """
     keeper = _Keeper(plan, request, console)
     training = build_training(plan)
     board = open_board(request, plan, keeper, training, console)
@@ -59,7 +93,7 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
         keeper.display = open_epoch_display(
             plan.config.training.epochs,
             plan.start.state.progress.epoch if plan.start and plan.start.state else 0,
-            progress,
+            console.progress,
         )
         keeper.stop = stop
         try:
@@ -69,25 +103,20 @@ def _run_locked(request: Request, lock: RunLock) -> int | None:
             if stop.received is None:
                 raise diverged from error
             report_error(diverged)
-            return stop.received
+            return Interruption(stop.received, None)
         finally:
             keeper.display.close()
     if stop.received is not None:
-        _note_interruption(plan, request, state)
-        return stop.received
+        return Interruption(stop.received, state)
     if state.callbacks.early_stopping is not None:
         console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
     try:
         result = keeper.finish(state)
-    except Stopped:  # the run itself is saved; its score is what is missing
-        _note_interruption(plan, request, state)
-        raise
+    except Stopped as stopped:  # the run itself is saved; its score is what is missing
+        return Interruption(stopped.number, state)
     if board is not None:
         board.show_score(state, result.test)
-    _show_result(result, plan, request, console)
-    if console.is_closed:
-        raise BrokenPipeError
-    return None
+    return result
 
 
 class _Keeper:
@@ -222,10 +251,15 @@ def _show_result(result: TrainResult, plan: Plan, request: Request, console: Out
         console.print_line(result.checkpoint)
     else:
         console.print_line(render_train(result))
-    console.note(f"saved {result.checkpoint}")
+    show_saved(plan, console)
+    console.note(f"next  {write_command(request, 'evaluate', result.checkpoint)}")
+
+
+def show_saved(plan: Plan, console: Output) -> None:
+    """Say on stderr where a run lies, and its best model where one was chosen."""
+    console.note(f"saved {plan.output.path}")
     if plan.chooses and plan.output.best_path.exists():
         console.note(f"best  {plan.output.best_path}")
-    console.note(f"next  {write_command(request, 'evaluate', result.checkpoint)}")
 
 
 def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
@@ -234,8 +268,10 @@ def _with_way_back(error: DivergenceError, keeper: _Keeper) -> DivergenceError:
     return DivergenceError(error.where, error.what, hint)
 
 
-def _note_interruption(plan: Plan, request: Request, state: RunState) -> None:
-    """Say how to go on."""
+def note_interruption(plan: Plan, request: Request, state: RunState | None) -> None:
+    """Say how to go on, where that makes sense."""
+    if state is None:
+        return
     progress, path = state.progress, plan.output.path
     part = f" and {progress.step} steps" if progress.step else ""
     Output().note(

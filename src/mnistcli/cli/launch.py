@@ -55,6 +55,17 @@ def build_training(plan: Plan) -> Training:
     return training
 
 
+def forget_training() -> None:
+    """Let Keras begin anew after a run, once nothing holds that run any more.
+
+    It numbers what it names in one process (adam, adam_1), and keeps compiled functions; the next
+    run shall be that of a process of its own.
+    """
+    import keras
+
+    keras.utils.clear_session()
+
+
 def measure_run(plan: Plan) -> Pace:
     """Take some steps of a planned run, from weights of their own, to see how long they take."""
     _log_plan(plan)

@@ -137,6 +137,23 @@ def choose_output(
         UsageError: the name does not end in .h5, is a folder, or exists.
         ResourceError: its folder does not exist or cannot be written, or another run writes it.
     """
+    check_name(path)
+    file = OutputFile(iter([path]), may_replace=overwrite)
+    if lock is not None:
+        file.reserve(lock, with_best=writes_best)
+    for taken in (path, *([file.best_path] if writes_best else [])):
+        if not overwrite and taken.exists():
+            raise refuse_existing(taken)
+    return file
+
+
+def check_name(path: Path) -> None:
+    """Refuse what cannot name a checkpoint, or lies where none can be written.
+
+    Raises:
+        UsageError: the name does not end in .h5, or is a folder.
+        ResourceError: its folder does not exist or cannot be written.
+    """
     if path.is_dir():
         hint = f"write -o {_quote(path / 'model')}{SUFFIX}"
         raise UsageError("--output", f"{path} is a folder", hint)
@@ -148,13 +165,6 @@ def choose_output(
         hint = f"write -o {_quote(stem)}{SUFFIX}"
         raise UsageError("--output", f"{path} does not end in {SUFFIX}", hint)
     check_directory(path.parent)
-    file = OutputFile(iter([path]), may_replace=overwrite)
-    if lock is not None:
-        file.reserve(lock, with_best=writes_best)
-    for taken in (path, *([file.best_path] if writes_best else [])):
-        if not overwrite and taken.exists():
-            raise refuse_existing(taken)
-    return file
 
 
 def continue_output(path: Path, lock: RunLock | None) -> OutputFile:

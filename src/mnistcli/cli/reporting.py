@@ -11,7 +11,6 @@ from mnistcli import __version__
 from mnistcli.calibration import measure_calibration
 from mnistcli.checkpoint.reading import Checkpoint
 from mnistcli.cli.model_facts import describe_training, summarize_plan
-from mnistcli.cli.scoring import score_logits
 from mnistcli.cli.trained_model import TrainedModel
 from mnistcli.console.streams import PROGRAM, Output
 from mnistcli.evaluation import class_probabilities, predict_classes
@@ -84,7 +83,7 @@ def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
     """Run the network once, and look at its answers from all sides."""
     split = model.read_split(split_name)
     logits = model.run(split.images)
-    score = score_logits(model, logits, split)
+    score = model.score(split, logits)
     outputs = compute_probabilities(model.checkpoint.architecture, logits)
     predictions = Predictions(
         images=split.images,
