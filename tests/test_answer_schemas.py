@@ -166,6 +166,11 @@ def test_doctor_and_reproduce_print_what_their_schemas_say(run: Run, train_once:
     check("reproduce", run("reproduce", model, "--json").json)
 
 
+def test_report_prints_what_its_schema_says(run: Run, train_once: Train) -> None:
+    check("report", run("report", train_once(*GOOD), "--json").json)
+    check("report", run("report", write_dense(Path("theirs.h5")), "--json").json)
+
+
 def test_recipes_prints_what_its_schemas_say(run: Run) -> None:
     check("recipes list", run("recipes", "list", "--json").json)
     check("recipes show", run("recipes", "show", "xor", "--json").json)
@@ -185,6 +190,7 @@ def test_recipes_prints_what_its_schemas_say(run: Run) -> None:
         "reproduce missing.h5 --json",
         "plot curves missing.h5 --show --json",
         "data mnits --json",
+        "report missing.h5 --json",
     ],
 )
 def test_every_error_is_in_the_commands_schema_and_in_that_of_errors(run: Run, words: str) -> None:

@@ -18,7 +18,7 @@ from mnistcli.checkpoint.reading import read_checkpoint
 from mnistcli.datasets.dataset import Split
 
 GOOD = ("--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01)
-KEYS = {"source", "row", "class", "label", "probability", "probabilities", "truth"}
+KEYS = {"source", "row", "class", "label", "probability", "probabilities", "truth", "preparation"}
 
 
 @pytest.fixture(scope="module")

@@ -45,12 +45,12 @@ def complete(line: str) -> list[str]:
 
 
 COMMANDS = [
-    "train", "evaluate", "predict", "summary", "ls", "compare", "plot", "data", "reproduce",
-    "doctor", "recipes",
+    "train", "evaluate", "predict", "summary", "ls", "compare", "plot", "data", "report",
+    "reproduce", "doctor", "recipes",
 ]  # fmt: skip
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
-    ("mnistcli re", ["reproduce", "recipes"]),
+    ("mnistcli re", ["report", "reproduce", "recipes"]),
     ("mnistcli recipes ", ["list", "show", "copy", "schema"]),
     ("mnistcli recipes show mnist-m", ["mnist-mlp"]),
     ("mnistcli recipes copy xor ", ["my.yaml", "runs/"]),

@@ -20,12 +20,12 @@ LAYERS = [
     "errors", "folders", "backend", "program_cache", "atomic_file", "config", "layers",
     "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
     "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
-    "image_decoding", "image_arrays", "images", "inference", "evaluation", "calibration",
-    "regularization", "fast_layers", "optimizer", "network", "resident_data", "epoch",
-    "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
+    "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
+    "calibration", "regularization", "fast_layers", "optimizer", "network", "resident_data",
+    "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
     "check_results", "config_results", "list_results", "significance", "comparison_results",
-    "csv_rows", "plot_results",
-    "answer_schemas", "plots", "console", "cli", "__main__",
+    "csv_rows", "plot_results", "report_results", "answer_schemas", "plots", "report",
+    "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
     "fast_layers", "optimizer", "network", "resident_data", "epoch", "callbacks", "pace",
@@ -113,6 +113,7 @@ def test_cold_commands_never_import_tensorflow_or_matplotlib(
         ["predict", "model.h5", "--split", "test", "--first", "2"],
         ["plot", "weights", "model.h5", "--show"],
         ["data", "mnist", "--index", "0"],
+        ["report", "model.h5"],
     ):
         program = (
             "import sys; from mnistcli.cli import app; code = app.run(sys.argv[1:]);"

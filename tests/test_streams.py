@@ -115,6 +115,8 @@ QUICK = [
     "ls --json",
     "ls --csv",
     "doctor a.h5 --json",
+    "report a.h5 --overwrite",
+    "report a.h5 --overwrite --json",
     "summary bad.h5 --json",
 ]
 

@@ -42,6 +42,7 @@ from mnistcli.plot_results import (
     FetchResult,
     PlotResult,
 )
+from mnistcli.report_results import ReportResult
 from mnistcli.results import (
     EpochResult,
     ErrorResult,
@@ -88,6 +89,7 @@ ANSWERS: dict[str, Any] = {
     "ls.csv": ListRow,
     "plot": CalibrationPlotResult | PlotResult | ErrorResult,
     "data": DataResult | FetchResult | ErrorResult,
+    "report": ReportResult | ErrorResult,
     "compare": CompareResult | ErrorResult,
     "compare.csv": PairRow,
     "reproduce": _REPRODUCE,

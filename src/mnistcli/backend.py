@@ -56,12 +56,29 @@ _loading: list[Future[None]] = []
 
 
 def _import_backend() -> None:
-    """Import both, quietly."""
+    """Import both, quietly, and as a checkpoint's record takes them to be."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    if os.environ.get("KERAS_HOME") == "":
+        del os.environ["KERAS_HOME"]  # Keras would write its settings into the working directory
+    begin_s = time.perf_counter()
     if is_debugging():
         importlib.import_module("keras")
-        return
-    begin_s = time.perf_counter()
+    else:
+        _import_quietly()
+    _ignore_settings()
+    _LOG.info("imported TensorFlow and Keras in %.2f s", time.perf_counter() - begin_s)
+
+
+def _ignore_settings() -> None:
+    """Undo what ~/.keras/keras.json says: a file that nobody names must not change results."""
+    settings = sys.modules["keras"].config
+    settings.set_floatx("float32")
+    settings.set_epsilon(1e-7)
+    settings.set_image_data_format("channels_last")
+
+
+def _import_quietly() -> None:
+    """Import both; what they print is for the log only, where that is asked for."""
     is_logged = _LOG.isEnabledFor(logging.DEBUG)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if is_logged else "3")
     with contextlib.nullcontext() if is_logged else _drop_stderr(), _hide_modules():
@@ -69,7 +86,6 @@ def _import_backend() -> None:
         importlib.import_module("keras")
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.DEBUG if is_logged else logging.ERROR)
-    _LOG.info("imported TensorFlow and Keras in %.2f s", time.perf_counter() - begin_s)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ TOO_LARGE = f"the image has more than {MAX_PIXELS:,} pixels or {MAX_FILE_BYTES >
 FORMATS_HINT = f"images are read from {', '.join(FORMATS)} files"
 CHECK_HINT = "check the file, or save it again"
 STDERR = 2
+OPAQUE, LIGHT_INK = 128, 128  # of 255
 
 # What Pillow's decoders raise for damaged files, besides its own OSErrors.
 DECODER_ERRORS = (
@@ -38,7 +39,9 @@ DECODER_ERRORS = (
 
 
 def decode_image(source: Path | bytes, where: str) -> NDArray[np.uint8]:
-    """Return the first frame of an image: upright, on white where it is transparent.
+    """Return the first frame of an image: upright, and on a ground where it is transparent.
+
+    The ground is white; black where all that is drawn is light, as white ink on nothing is.
 
     Args:
         source: the file, or its contents.
@@ -129,6 +132,13 @@ def _make_array(image: Image.Image) -> NDArray[np.uint8]:
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65_535)
         return (values // 257).astype(np.uint8)
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _choose_ground(image)), image)
     return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+
+
+def _choose_ground(image: Image.Image) -> str:
+    """Name the ground on which a transparent picture is seen."""
+    pixels = np.asarray(image)
+    drawn = pixels[pixels[..., 3] >= OPAQUE, :3]
+    return "black" if len(drawn) and drawn.mean(axis=1).min() >= LIGHT_INK else "white"

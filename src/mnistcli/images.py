@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from mnistcli.errors import DataError
 from mnistcli.image_decoding import CHECK_HINT, FORMATS_HINT, decode_image
 from mnistcli.layers import Shape
+from mnistcli.photographs.ground import measure_border
+from mnistcli.photographs.preparation import prepare_digit
+from mnistcli.photographs.report import AUTO, Crop, Preparation, Size, Treatment
 
 IMAGE_NAME = re.compile(r"^[^.].*\.(png|jpe?g|gif|bmp|tiff?|webp|p[bgpn]m)$", re.IGNORECASE)
 
-DIGIT_SHAPE, DIGIT_SIZE = (28, 28), 20  # of MNIST: the picture, and the digit's longer side
-DIGIT_CENTRE = 14  # where MNIST's centres of mass lie on average, counting pixels from 0
+DIGIT_SHAPE = (28, 28)
 COLOUR_SHAPE = (32, 32, 3)
-INK_SHARE = 0.2  # of the darkest ink: what is fainter does not count when the digit is cropped
+LIGHT = 128  # of 255: a border that is lighter is paper
+GLOB = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,21 @@ class DecodedImage:
 
     Attributes:
         pixels: uint8 [*image_shape]; digits are light on a dark ground, as in MNIST.
-        inverted: the file had dark ink on a light ground.
+        preparation: what was done to it.
     """
 
     pixels: NDArray[np.uint8]
-    inverted: bool
+    preparation: Preparation
 
 
 def expand_paths(paths: Sequence[Path]) -> list[Path]:
-    """Replace directories by their image files, in natural order (2.png before 10.png).
+    """Replace directories and patterns by image files, in natural order (2.png before 10.png).
+
+    A path that exists is never a pattern, whatever its characters.
 
     Raises:
-        DataError: a path does not exist, or a directory is unreadable or has no images.
+        DataError: a path does not exist, a directory is unreadable or has no images, or nothing
+            fits a pattern.
     """
     return [file for path in paths for file in _expand_path(path)]
 
@@ -51,7 +57,7 @@ def _expand_path(path: Path) -> list[Path]:
             return [path]
         files = [file for file in path.iterdir() if IMAGE_NAME.search(file.name) and file.is_file()]
     except FileNotFoundError:
-        raise DataError(str(path), "no such file or folder", "correct the path") from None
+        return _expand_pattern(path)
     except OSError as error:
         raise DataError(str(path), f"cannot be read: {error.strerror}", CHECK_HINT) from None
     if not files:
@@ -59,81 +65,110 @@ def _expand_path(path: Path) -> list[Path]:
     return sorted(files, key=_make_natural_key)
 
 
+def _expand_pattern(path: Path) -> list[Path]:
+    """Find what `scans/**/*.png` means, where no shell has done so."""
+    from glob import glob
+
+    if not GLOB.search(str(path)):
+        raise DataError(str(path), "no such file or folder", "correct the path")
+    found = [Path(name) for name in glob(str(path), recursive=True)]  # noqa: PTH207
+    files = [file for file in found if IMAGE_NAME.search(file.name) and file.is_file()]
+    if not files:
+        raise DataError(str(path), "no image fits the pattern", "correct the path")
+    return sorted(files, key=_make_natural_key)
+
+
 def _make_natural_key(file: Path) -> tuple[list[str | int], str]:
     """Compare runs of digits as numbers; they are every second part of the split."""
-    parts = re.split(r"(\d+)", file.name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], file.name
+    name = str(file)
+    parts = re.split(r"(\d+)", name.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
-def read_image(source: Path | bytes, where: str, image_shape: Shape) -> DecodedImage:
+def read_image(
+    source: Path | bytes, where: str, image_shape: Shape, treatment: Treatment = AUTO
+) -> DecodedImage:
     """Return an image file as an example of its data set.
 
     Args:
         source: the file, or its contents.
         where: what messages call it.
-        image_shape: (28, 28): a digit in grey, centred as MNIST's are, unless the picture is
+        image_shape: (28, 28): a digit, found and framed as MNIST's are, unless the picture is
             28 x 28 already; (32, 32, 3): the middle square in RGB.
+        treatment: how it is prepared.
 
     Raises:
-        DataError: no such file, no image, damaged, too large; or a shape that is no image's.
+        DataError: no such file, no image, damaged, too large; no digit on it; or a shape that is
+            no image's.
     """
     if image_shape == DIGIT_SHAPE:
-        return _fit_digit(_to_grey(decode_image(source, where)))
+        return _fit_digit(decode_image(source, where), where, treatment)
     if image_shape == COLOUR_SHAPE:
-        return DecodedImage(_fit_colour_image(decode_image(source, where)), inverted=False)
+        return _fit_colour_image(decode_image(source, where), where, treatment)
     raise DataError(where, f"the network takes {image_shape}, not images", "give it numbers")
 
 
-def _to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
-
-
-def _fit_colour_image(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut out the middle square, as large as possible, and resize it."""
-    from PIL import Image
-
+def _fit_colour_image(pixels: NDArray[np.uint8], where: str, treatment: Treatment) -> DecodedImage:
+    """Cut out the middle square, as large as possible, and resize it; or resize the whole."""
     height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = Image.fromarray(pixels[top : top + side, left : left + side]).convert("RGB")
-    return np.array(square.resize(COLOUR_SHAPE[:2], Image.Resampling.LANCZOS))
+    size, side = Size(width, height), min(height, width)
+    crop = None
+    if treatment.prepare == "none":
+        _check_size(pixels, COLOUR_SHAPE, where)
+    elif treatment.prepare == "auto":
+        crop = Crop((width - side) // 2, (height - side) // 2, side, side)
+        pixels = pixels[crop.top : crop.top + side, crop.left : crop.left + side]
+    pixels = _scale_whole(_to_mode(pixels, "RGB"), COLOUR_SHAPE)
+    return DecodedImage(pixels, Preparation(treatment.prepare, size, crop=crop))
 
 
-def _fit_digit(grey: NDArray[np.uint8]) -> DecodedImage:
-    """Make light ink on black of it, centred by mass, http://yann.lecun.com/exdb/mnist/."""
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    inverted = bool(np.median(border) >= 128)
-    if inverted:
-        grey, border = 255 - grey, 255 - border
-    if grey.shape == DIGIT_SHAPE:
-        return DecodedImage(np.array(grey), inverted)
-    ink = grey - np.minimum(grey, np.uint8(np.median(border)))
-    return DecodedImage(
-        _centre_ink(ink) if ink.any() else np.zeros(DIGIT_SHAPE, np.uint8), inverted
-    )
+def _fit_digit(picture: NDArray[np.uint8], where: str, treatment: Treatment) -> DecodedImage:
+    """Make light ink on black of it, in MNIST's frame."""
+    is_framed = picture.shape[:2] == DIGIT_SHAPE
+    if treatment.prepare == "auto" and not (is_framed and picture.any() and np.ptp(picture)):
+        prepared = prepare_digit(picture, treatment)
+        if prepared is None:
+            hint = "--prepare resize shows the network the whole picture"
+            raise DataError(where, "there is no digit on it", hint)
+        return DecodedImage(*prepared)
+    if treatment.prepare == "none":
+        _check_size(picture, DIGIT_SHAPE, where)
+    grey = _to_mode(picture, "L")
+    side = treatment.ink
+    if side == "auto":
+        is_paper = treatment.prepare != "none" and measure_border(grey) >= LIGHT
+        side = "dark" if is_paper else "light"
+    pixels = _scale_whole(255 - grey if side == "dark" else grey, DIGIT_SHAPE)
+    size = Size(picture.shape[1], picture.shape[0])
+    return DecodedImage(pixels, Preparation(treatment.prepare, size, ink=side))
 
 
-def _centre_ink(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Crop to the ink, fit it into 20 x 20, put its centre of mass into the middle of 28 x 28."""
+def _check_size(picture: NDArray[np.uint8], shape: Shape, where: str) -> None:
+    """Refuse to change what is to be taken as it is."""
+    if picture.shape[:2] != shape[:2]:
+        (height, width), (rows, columns) = picture.shape[:2], shape[:2]
+        what = f"the picture has {width} x {height} pixels, the network takes {columns} x {rows}"
+        raise DataError(where, what, "leave --prepare none out")
+
+
+def _to_mode(pixels: NDArray[np.uint8], mode: str) -> NDArray[np.uint8]:
+    """Make grey (L) or RGB of either."""
     from PIL import Image
 
-    is_ink = ink > INK_SHARE * ink.max()
-    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
-    cropped = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = DIGIT_SIZE / max(cropped.shape)
-    height, width = (max(1, round(size * scale)) for size in cropped.shape)
-    small = Image.fromarray(cropped).resize((width, height), Image.Resampling.LANCZOS)
-    values = np.asarray(small, np.float64)
-    values *= 255 / max(1.0, values.max())
-    digit = np.zeros(DIGIT_SHAPE, np.uint8)
-    row, column = (_place(values.sum(axis=axis)) for axis in (1, 0))
-    digit[row : row + height, column : column + width] = np.round(values)
-    return digit
+    if pixels.ndim == (2 if mode == "L" else 3):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).convert(mode))
 
 
-def _place(masses: NDArray[np.float64]) -> int:
-    """Say where a profile begins, so that its mass is centred and nothing of it is cut off."""
-    centre = float(masses @ np.arange(len(masses)) / max(1.0, masses.sum()))
-    return min(max(0, round(DIGIT_CENTRE - centre)), DIGIT_SHAPE[0] - len(masses))
+def _scale_whole(pixels: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
+    """Scale a whole picture, its proportions kept, onto a ground as light as its border."""
+    from PIL import Image
+
+    scale = min(shape[0] / pixels.shape[0], shape[1] / pixels.shape[1])
+    height, width = (max(1, round(size * scale)) for size in pixels.shape[:2])
+    small = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    whole = np.empty(shape, np.uint8)
+    whole[:] = np.rint(measure_border(pixels))
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    whole[top : top + height, left : left + width] = np.asarray(small)
+    return whole

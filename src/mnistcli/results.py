@@ -14,6 +14,7 @@ from mnistcli.answers import AnswerPart as _Result
 from mnistcli.checkpoint.record import Environment
 from mnistcli.config.models import Config
 from mnistcli.errors import MnistcliError, escape_name
+from mnistcli.photographs.report import Preparation
 
 Name = Annotated[str, AfterValidator(escape_name)]
 Accuracy = Annotated[float, Field(ge=0, le=1)]
@@ -106,7 +107,8 @@ class Prediction(_Result):
     """What the network takes one image for.
 
     `row` is the place in a data set or an array, null for a file of one image; `truth` is the
-    class where it is known.
+    class where it is known. `preparation` is what was done to an image file, null where numbers
+    were taken as they are.
     """
 
     source: Name
@@ -116,6 +118,7 @@ class Prediction(_Result):
     probability: float
     probabilities: tuple[float, ...]
     truth: int | None
+    preparation: Preparation | None
 
 
 class RankedPrediction(Prediction):

@@ -26,6 +26,7 @@ from mnistcli.cli import (
     plot,
     predict,
     recipes,
+    report,
     reproduce,
     summary,
     train,
@@ -69,6 +70,7 @@ _add_command(ls.ls, ls.EXAMPLES)
 _add_command(compare.compare, compare.EXAMPLES)
 _add_command(plot.plot, plot.EXAMPLES)
 _add_command(data.data, data.EXAMPLES)
+_add_command(report.report, report.EXAMPLES)
 _add_command(reproduce.reproduce, reproduce.EXAMPLES)
 _add_command(doctor.doctor, doctor.EXAMPLES)
 

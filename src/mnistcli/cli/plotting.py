@@ -11,10 +11,8 @@ from mnistcli.cli.trained_model import TrainedModel
 from mnistcli.datasets.dataset import DatasetInfo, Split
 from mnistcli.errors import UsageError, make_printable
 from mnistcli.evaluation import (
-    LossSpec,
     Score,
     class_probabilities,
-    evaluate_logits,
     predict_classes,
 )
 from mnistcli.images import COLOUR_SHAPE, DIGIT_SHAPE
@@ -108,13 +106,7 @@ def _predict(model: TrainedModel, examples: Split) -> tuple[Predictions, Score]:
     """Run the network on examples, and score it."""
     architecture = model.checkpoint.architecture
     logits = model.run(examples.images)
-    score = evaluate_logits(
-        logits,
-        examples.labels,
-        architecture.head,
-        model.checkpoint.loss or LossSpec("sparse_categorical_crossentropy"),
-        model.class_names,
-    )
+    score = model.score(examples, logits)
     outputs = compute_probabilities(architecture, logits)
     predictions = Predictions(
         images=examples.images,

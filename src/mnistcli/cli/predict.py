@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -20,11 +20,13 @@ from mnistcli.cli.options import (
     ProgressOption,
     count_from,
 )
+from mnistcli.photographs.report import AUTO, InkChoice, Prepare, Step
 
 EXAMPLES = """
 mnistcli predict mlp.h5 digit.png --top 3
 mnistcli predict mlp.h5 --split test --first 20
-mnistcli predict mlp.h5 photos/ --jsonl
+mnistcli predict mlp.h5 photo.jpg --show
+mnistcli predict mlp.h5 photos/ --jsonl --skip lines
 mnistcli predict mlp.h5 - --csv < batch.npy
 mnistcli predict xor.h5 --input 0,1
 """
@@ -41,7 +43,7 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="Image files, folders, .npy arrays, or - for stdin.",
+            help="Image files, folders, patterns, .npy arrays, or - for stdin.",
             autocompletion=complete_image,
         ),
     ] = None,
@@ -78,6 +80,34 @@ def predict(
             "--input", metavar="0,1", help="Numbers to predict, for xor.", rich_help_panel="Data"
         ),
     ] = None,
+    prepare: Annotated[
+        str,
+        typer.Option(
+            metavar=join_choices(get_args(Prepare)),
+            help="auto finds the digit and frames it as MNIST's are (CIFAR-10: the middle"
+            " square); resize scales the whole picture; none takes it as it is.",
+            rich_help_panel="Pictures",
+            autocompletion=offer(get_args(Prepare)),
+        ),
+    ] = AUTO.prepare,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP,…",
+            help=f"Leave out steps of auto: {', '.join(get_args(Step))}.",
+            rich_help_panel="Pictures",
+            autocompletion=offer(get_args(Step)),
+        ),
+    ] = None,
+    ink: Annotated[
+        str,
+        typer.Option(
+            metavar=join_choices(get_args(InkChoice)),
+            help="Whether ink is darker or lighter than its ground.",
+            rich_help_panel="Pictures",
+            autocompletion=offer(get_args(InkChoice)),
+        ),
+    ] = AUTO.ink,
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
     data_dir: DataDir = None,
@@ -90,6 +120,10 @@ def predict(
             rich_help_panel="Output",
         ),
     ] = None,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Draw what the network saw.", rich_help_panel="Output"),
+    ] = False,
     json: Json = False,
     jsonl: Jsonl = False,
     csv: Csv = False,
@@ -98,12 +132,17 @@ def predict(
 ) -> None:
     """Predict the class of image files, or of images of the data set.
 
+    Photographs become what MNIST's makers would have made of them: the ground is levelled, dark
+    ink inverted, ruled lines and specks removed, the digit cropped, scaled and centred.
+
     Standard input is an image file too, or what numpy.save writes: one image or a batch, whole
     numbers from 0 to 255 in the network's own shape, taken as they are.
     """
     del debug
     from mnistcli.checkpoint.process import ParsingChild
+    from mnistcli.cli.picture_flags import choose_treatment
 
+    treatment = choose_treatment(prepare, ink, skip or [])
     child = ParsingChild(model, "weights")
     from mnistcli.cli.prediction import Format, predict_images
     from mnistcli.cli.prediction_input import Choice
@@ -112,5 +151,6 @@ def predict(
 
     console = Output(quiet=json or jsonl or csv, progress=progress)
     trained = open_model(model, child, dataset, normalization, data_dir, console)
-    choice = Choice(tuple(images or ()), split, first, index, row)
-    predict_images(trained, choice, Format(json=json, jsonl=jsonl, csv=csv, top=top), console)
+    choice = Choice(tuple(images or ()), split, first, index, row, treatment)
+    form = Format(json=json, jsonl=jsonl, csv=csv, top=top, show=show)
+    predict_images(trained, choice, form, console)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mnistcli.cli.prediction_input import Batch, Choice, choose_batch
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.cli.prediction_input import Batch, Choice, choose_batch, get_image_shape
 from mnistcli.cli.trained_model import TrainedModel
 from mnistcli.console.streams import Output
 from mnistcli.errors import UsageError
@@ -16,24 +19,43 @@ from mnistcli.results import ClassProbability, Prediction, PredictResult, Ranked
 
 @dataclass(frozen=True)
 class Format:
-    """How the answer is printed: for people unless one of the three is set."""
+    """How the answer is printed: for people unless one of the first three is set.
+
+    `show` draws beside it what the network saw.
+    """
 
     json: bool
     jsonl: bool
     csv: bool
     top: int | None
+    show: bool = False
 
 
 def predict_images(model: TrainedModel, choice: Choice, form: Format, console: Output) -> None:
     """Carry out `mnistcli predict`."""
     if sum((form.json, form.jsonl, form.csv)) > 1:
         raise UsageError("--json, --jsonl, --csv", "they exclude each other", "give one of them")
+    if form.show and (form.json or form.jsonl or form.csv):
+        what = "drawings are for people, not for scripts"
+        raise UsageError("--show and --json, --jsonl, --csv", what, "give one of them")
     if form.csv and form.top is not None:
         what = "CSV has a column for every class already"
         raise UsageError("--top and --csv", what, "give one of them")
     batch = choose_batch(model, choice)
     answer = PredictResult(predictions=tuple(_predict_batch(model, batch, form.top)))
+    if form.show:
+        _draw(answer, batch.pixels.reshape(-1, *get_image_shape(model)), console)
     _show(answer, model.class_names, form, console)
+
+
+def _draw(answer: PredictResult, images: NDArray[np.uint8], console: Output) -> None:
+    """Draw what the network saw of each image."""
+    from mnistcli.console.half_blocks import inspect_stdout, render_image
+    from mnistcli.console.tables import render_caption
+
+    canvas = inspect_stdout()
+    for prediction, image in zip(answer.predictions, images, strict=True):
+        console.print_table(render_caption(prediction), render_image(image, canvas))
 
 
 def _predict_batch(model: TrainedModel, batch: Batch, top: int | None) -> Iterator[Prediction]:
@@ -55,6 +77,7 @@ def _predict_batch(model: TrainedModel, batch: Batch, top: int | None) -> Iterat
             probability=values[best],
             probabilities=tuple(values),
             truth=truth,
+            preparation=batch.preparations[i],
         )
         yield prediction if top is None else _rank_classes(prediction, names, top)
 

@@ -16,9 +16,11 @@ from mnistcli.image_arrays import is_array, read_array, refuse_shape
 from mnistcli.image_decoding import read_content
 from mnistcli.images import expand_paths, read_image
 from mnistcli.inference import is_same_layout
+from mnistcli.photographs.report import AUTO, Preparation, Treatment, describe_preparation
 
 STDIN = "-"
 MAX_STDIN_BYTES = 256 << 20
+ARRAY_SUFFIX = ".npy"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Choice:
     first: int | None
     index: int | None
     numbers: str | None
+    treatment: Treatment = AUTO
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ class Batch:
         sources: a file or a split, one an image.
         rows: places in the split or the array; None for files of one image.
         truths: classes where they are known.
+        preparations: what was done to image files; None for what is taken as it is.
     """
 
     pixels: NDArray[np.uint8]
     sources: tuple[str, ...]
     rows: tuple[int | None, ...]
     truths: tuple[int | None, ...]
+    preparations: tuple[Preparation | None, ...]
 
 
 def choose_batch(model: TrainedModel, choice: Choice) -> Batch:
@@ -63,7 +68,10 @@ def choose_batch(model: TrainedModel, choice: Choice) -> Batch:
     if len(used) > 1:
         raise UsageError(" and ".join(used), "they exclude each other", "give one of them")
     if choice.images:
-        return _read_files(model, choice.images)
+        return _read_files(model, choice.images, choice.treatment)
+    if choice.treatment != AUTO:
+        what = "they prepare image files, there are none"
+        raise UsageError("--prepare, --skip, --ink", what, "leave them out")
     if choice.numbers is not None:
         return _read_numbers(model, choice.numbers)
     return _read_split(model, choice)
@@ -89,6 +97,7 @@ def _read_split(model: TrainedModel, choice: Choice) -> Batch:
         (f"{model.dataset_name}/{name}",) * len(rows),
         tuple(rows),
         tuple(int(label) for label in split.labels[chosen]),
+        (None,) * len(rows),
     )
 
 
@@ -102,38 +111,52 @@ def _read_numbers(model: TrainedModel, text: str) -> Batch:
     if len(numbers) != size or not all(0 <= number <= 255 for number in numbers):
         what = f"the network takes {size} whole numbers from 0 to 255, received {text}"
         raise UsageError("--input", what, "separate them by commas")
-    return Batch(np.array([numbers], np.uint8), (text,), (None,), (None,))
+    return Batch(np.array([numbers], np.uint8), (text,), (None,), (None,), (None,))
 
 
-def _read_files(model: TrainedModel, names: tuple[str, ...]) -> Batch:
+def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatment) -> Batch:
     """Read image files, folders, arrays and standard input as the network wants them."""
     if names.count(STDIN) > 1:
         raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
-    shape: tuple[int, ...] | None = None
+    is_picture = any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names)
+    # before anything is read
+    shape = _check_treatment(get_image_shape(model), treatment) if is_picture else None
     pieces: list[NDArray[np.uint8]] = []
     sources: list[str] = []
     rows: list[int | None] = []
-    for source, data in _list_sources(names):
+    preparations: list[Preparation | None] = []
+    for source, data in list(_list_sources(names)):  # one that is missing is said first
         content = read_content(data, source)
         if is_array(content):
             images, numbers = _read_rows(model, content, source)
+            preparations += [None] * len(images)
         else:
-            shape = shape or _image_shape(model)
-            images, numbers = _read_picture(model, content, source, shape), [None]
+            shape = shape or _check_treatment(get_image_shape(model), treatment)
+            image = read_image(content, source, shape, treatment)
+            _tell_preparation(model, source, image.preparation)
+            images, numbers = image.pixels[np.newaxis], [None]
+            preparations.append(image.preparation)
         pieces.append(images.reshape(len(images), -1))
         sources += [source] * len(images)
         rows += numbers
-    return Batch(np.concatenate(pieces), tuple(sources), tuple(rows), (None,) * len(rows))
+    truths = (None,) * len(rows)
+    pixels = np.concatenate(pieces)
+    return Batch(pixels, tuple(sources), tuple(rows), truths, tuple(preparations))
 
 
-def _read_picture(
-    model: TrainedModel, content: bytes, source: str, shape: tuple[int, ...]
-) -> NDArray[np.uint8]:
-    """Read an image file; the data set's own form is made of it."""
-    image = read_image(content, source, shape)
-    if image.inverted:
-        model.console.note(f"{source}: dark on light, inverted")
-    return image.pixels[np.newaxis]
+def _check_treatment(shape: tuple[int, ...], treatment: Treatment) -> tuple[int, ...]:
+    """Refuse to look for ink where pictures are in colour; return the pictures' shape."""
+    if len(shape) == 3 and (treatment.skipped or treatment.ink != AUTO.ink):
+        what = "they are for digits, this network takes pictures in colour"
+        raise UsageError("--skip, --ink", what, "leave them out")
+    return shape
+
+
+def _tell_preparation(model: TrainedModel, source: str, preparation: Preparation) -> None:
+    """Say what was done to a picture, where it was much."""
+    words = describe_preparation(preparation)
+    if words:
+        model.console.note(f"{source}: {words}")
 
 
 def _read_rows(
@@ -167,8 +190,12 @@ def _read_stdin() -> bytes:
     return data
 
 
-def _image_shape(model: TrainedModel) -> tuple[int, ...]:
-    """Return the shape of the images that a network was made for."""
+def get_image_shape(model: TrainedModel) -> tuple[int, ...]:
+    """Return the shape of the images that a network was made for.
+
+    Raises:
+        UsageError: it takes numbers that are no image.
+    """
     if model.info is not None:
         shape = model.info.image_shape
         if len(shape) == 1:
