@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EPOCHS ?= 100
 
-.PHONY: help train test test-all lint types schemas bench clean
+.PHONY: help train test test-all lint types schemas bench gallery clean
 
 help:
 	@echo 'make train     install into .venv and train the default recipe ($(EPOCHS) epochs)'
@@ -18,6 +18,7 @@ help:
 	@echo 'make types     mypy --strict on all of src'
 	@echo 'make schemas   write the JSON Schemas of what commands print, from their types'
 	@echo 'make bench     time warm epochs and cold commands beside Keras, PyTorch and NumPy'
+	@echo 'make gallery   train on synthetic digits and draw docs/gallery anew'
 	@echo 'make clean     remove .venv and caches'
 
 $(VENV)/.installed: pyproject.toml
@@ -39,7 +40,7 @@ test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest --cov -n auto --dist loadfile
 
 test-all: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest --cov -n auto --dist loadfile -m 'slow or not slow'
+	@XLA_FLAGS= $(BIN)/python -m pytest --cov -n auto --dist loadfile -m 'slow or not slow'
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
@@ -54,6 +55,9 @@ schemas: $(VENV)/.installed
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/warm_epochs.py
 	@$(BIN)/python benchmarks/cold_commands.py
+
+gallery: $(VENV)/.installed-dev
+	@$(BIN)/python docs/gallery.py
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -22,6 +23,10 @@ from mnistcli.datasets.synthetic import draw_digits
 from mnistcli.environment import count_processors
 
 SOURCE = Path(__file__).parents[1] / "src"
+
+# Compiling is most of the suite's time, and programs that are optimised less compute the same.
+# `make test-all` runs them as users do.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +45,13 @@ def _tensorflow_threads() -> None:
         from mnistcli.training import set_thread_count
 
         set_thread_count(count_processors())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts() -> None:
+    """Let processes of the tests hear SIGINT though these run in the background of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_digits(count: int, seed: int) -> Split:

@@ -234,7 +234,7 @@ class KillLoop:
                 break
             if code == -signal.SIGKILL:
                 self.report.kills[moment] += 1
-            elif code == -signal.SIGINT:
+            elif code == -signal.SIGTERM:
                 self.report.interrupts += 1
             else:
                 self.report.failed.append(f"{directory}: {code}: {life.lines[-1:]}")
@@ -266,7 +266,8 @@ class KillLoop:
                 return life.end(None)
         if life.process.poll() is not None:
             return life.end(None)
-        return life.end(signal.SIGINT if moment == "interrupted" else signal.SIGKILL)
+        # Not SIGINT: where this program runs in the background, shells have it ignored.
+        return life.end(signal.SIGTERM if moment == "interrupted" else signal.SIGKILL)
 
     def _check_files(self, directory: Path) -> None:
         """Every file under a checkpoint's name is whole."""

@@ -105,6 +105,7 @@ def test_train_prints_what_its_schemas_say(run: Run) -> None:
     check_lines("train.jsonl", run("train", *GOOD, "--jsonl", "-o", "b.h5"))
     check("train", run("train", "--print-config", "--json").json)
     check_lines("train.jsonl", run("train", "--dry-run", "--jsonl"))
+    check("train", run("train", "xor", "--overfit-one-batch", "--json").json)
 
 
 def test_evaluate_prints_what_its_schemas_say(run: Run, train_once: Train) -> None:
@@ -145,11 +146,29 @@ def test_ls_prints_what_its_schemas_say(run: Run, train_once: Train) -> None:
     check_csv("ls.csv", run("ls", "--csv"))
 
 
+def test_plot_prints_what_its_schema_says(run: Run, train_once: Train) -> None:
+    pytest.importorskip("matplotlib")
+    model = train_once(*GOOD)
+    check("plot", run("plot", "curves", model, "--json").json)
+    check("plot", run("plot", "calibration", model, "--json").json)
+
+
+def test_data_prints_what_its_schema_says(run: Run) -> None:
+    check("data", run("data", "mnist", "--json").json)
+    check("data", run("data", "mnist", "--index", 0, "--matrix", "raw", "--json").json)
+    check("data", run("data", "mnist", "--fetch", "--json").json)
+
+
 def test_doctor_and_reproduce_print_what_their_schemas_say(run: Run, train_once: Train) -> None:
     model = train_once("--epochs", 1)
     check("doctor", run("doctor", model, "--json").json)
     check("doctor", run("doctor", "missing.h5", "--json").json)
     check("reproduce", run("reproduce", model, "--json").json)
+
+
+def test_report_prints_what_its_schema_says(run: Run, train_once: Train) -> None:
+    check("report", run("report", train_once(*GOOD), "--json").json)
+    check("report", run("report", write_dense(Path("theirs.h5")), "--json").json)
 
 
 def test_recipes_prints_what_its_schemas_say(run: Run) -> None:
@@ -169,6 +188,9 @@ def test_recipes_prints_what_its_schemas_say(run: Run) -> None:
         "ls --sort nothing --json",
         "doctor --data-dir missing --json",
         "reproduce missing.h5 --json",
+        "plot curves missing.h5 --show --json",
+        "data mnits --json",
+        "report missing.h5 --json",
     ],
 )
 def test_every_error_is_in_the_commands_schema_and_in_that_of_errors(run: Run, words: str) -> None:

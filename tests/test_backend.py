@@ -38,3 +38,19 @@ def test_keras_is_imported_quietly_and_without_needless_libraries(
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "torch was imported\n"  # by the program itself, once it was free to
     assert ended.stderr == "after\n"
+
+
+def test_settings_in_a_home_directory_change_nothing(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "keras.json").write_text('{"floatx": "float16", "epsilon": 0.1}')
+    program = (
+        "from mnistcli.backend import load_backend; load_backend();"
+        "import keras; print(keras.config.floatx(), keras.config.epsilon())"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, "KERAS_HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.stdout, ended.stderr) == ("float32 1e-07\n", "")

@@ -135,14 +135,25 @@ FLAGS: list[Row] = [
     # commands, flags and arguments
     (
         "xyz", 2,
-        "xyz: no such command. Choose one of train, evaluate, predict, summary, reproduce,"
-        " doctor, recipes",
+        "xyz: no such command. Choose one of train, evaluate, predict, summary, ls, compare, plot,"
+        " data, reproduce, doctor, recipes",
     ),
     ("--verson", 2, "--verson: no such flag. Did you mean --version?"),
     ("train --bogus", 2, "--bogus: no such flag. See mnistcli train --help"),
     ("predict", 2, "MODEL.h5: missing. See mnistcli predict --help"),
     ("summary", 2, "MODEL.h5|CONFIG: missing. See mnistcli summary --help"),
     ("tran", 2, "tran: no such command. Did you mean train?"),
+    ("compare", 2, "MODEL.h5: missing. See mnistcli compare --help"),
+    ("compare model.h5", 2, "MODEL.h5: one checkpoint is nothing to compare. Name another; of one alone: mnistcli evaluate model.h5"),
+    ("compare model.h5 model.h5 --split tset", 2, "--split: unknown name 'tset'. Did you mean test?"),
+    ("compare model.h5 no.h5", 5, f"no.h5: no such checkpoint. {GIVE_H5}"),
+    ("train --repeat 2 --overfit-one-batch", 2, f"--repeat and --overfit-one-batch: {EXCLUDE}"),
+    ("train --repeat 1", 2, "--repeat: expected a whole number from 2, received '1'. Write --repeat 3 for example"),
+    ("reproduce", 2, "MODEL.h5|RECIPE: nothing to reproduce. Give a checkpoint, a recipe's name, or --all"),
+    ("reproduce xor --all", 2, "MODEL.h5|RECIPE: --all is every recipe. Give a checkpoint, a recipe's name, or --all"),
+    ("reproduce mnist-mpl", 2, "mnist-mpl: no such recipe. Did you mean mnist-mlp?"),
+    ("reproduce my.yaml", 2, "my.yaml: a config has no figures to compare with, only recipes have. Train it: mnistcli train my.yaml"),
+    ("reproduce no.h5", 5, f"no.h5: no such checkpoint. {GIVE_H5}"),
     ("recipes lst", 2, "lst: no such command. Did you mean list?"),
     ("recipes zzz", 2, "zzz: no such command. Choose one of list, show, copy, schema"),
     ("recipes copy", 2, "NAME: missing. See mnistcli recipes copy --help"),

@@ -178,7 +178,7 @@ def test_damage_is_refused_or_does_no_harm(
 
 @pytest.mark.slow
 def test_thousands_of_damaged_files(nursery: Nursery, tmp_path: Path) -> None:
-    assert try_damage(nursery, tmp_path, 20_000, 1200).total() == 20_000
+    assert try_damage(nursery, tmp_path, 20_000, 3600).total() == 20_000
     assert set(nursery.deaths) <= DEATHS
 
 

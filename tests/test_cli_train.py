@@ -204,13 +204,31 @@ def test_a_dry_run_shows_the_network_and_writes_nothing(run: Run) -> None:
     ended = run("train", *HARD, "--dry-run", "-o", "m.h5")
     assert (ended.code, list_files()) == (0, [])
     assert "Total params: 12,730\n" in ended.out
-    assert ended.err.endswith(
-        "would train 100 epochs of 840 images in batches of 100 and write m.h5\n"
+    *_, needs, takes, would = ended.err.splitlines()
+    assert needs.startswith("needs about ")
+    duration = r"\d[\d.]* (s|min|h)"
+    assert re.fullmatch(
+        rf"takes about {duration} an epoch, {duration} in all \(measured over [\d,]+ steps\)", takes
     )
+    assert would == "would train 100 epochs of 840 images in batches of 100 and write m.h5"
     for flag in ("--json", "--jsonl"):
         answer = run("train", *HARD, "--dry-run", flag).json
         assert (answer["total_parameters"], answer["training"]) == (12_730, None)
+        assert set(answer["seconds"]) == {"total", "startup", "per_epoch", "measured_steps"}
+        rest = 100 * answer["seconds"]["per_epoch"]
+        assert answer["seconds"]["total"] == pytest.approx(answer["seconds"]["startup"] + rest)
+        assert answer["seconds"]["measured_steps"] >= 1
     assert list_files() == []
+
+
+def test_a_dry_run_of_a_resumed_run_counts_what_is_left(run: Run, train_once: Train) -> None:
+    model = train_once(*HARD, "--epochs", 2)
+    before = model.read_bytes()
+    seconds = run("train", "--resume", model, "--more", 3, "--dry-run", "--json").json["seconds"]
+    rest = 3 * seconds["per_epoch"]
+    assert seconds["total"] == pytest.approx(seconds["startup"] + rest)
+    assert model.read_bytes() == before
+    assert list_files() == ["model.h5"]
 
 
 # The file
@@ -545,6 +563,23 @@ def test_a_foreign_file_can_give_the_first_weights(run: Run) -> None:
     theirs = make_foreign(10)
     ended = run("train", *SMALL, "--init-from", theirs, "--epochs", 1, "-q", "-o", "m.h5")
     assert (ended.code, ended.out) == (0, "m.h5\n")
+
+
+def test_a_run_from_a_keras_files_weights_ends_where_keras_does(
+    run: Run, digits_directory: Path
+) -> None:
+    network = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, "softmax")])
+    theirs = save_with_keras(network, Path("theirs.h5"))
+    words = (*SMALL, "--init-from", theirs, "--epochs", 2, "--set", "training.shuffle=false")
+    history = run("train", *words, "--json", "-o", "m.h5").json["history"]
+    network.compile(keras.optimizers.SGD(0.01), "categorical_crossentropy", metrics=["accuracy"])
+    with np.load(digits_directory / "mnist.npz") as data:
+        inputs, labels = data["x_train"].reshape(-1, 784) / 255, np.eye(10)[data["y_train"]]
+    done = network.fit(inputs, labels, 100, 2, shuffle=False, verbose=0)
+    np.testing.assert_allclose(history["loss"], done.history["loss"], rtol=1e-4)
+    weights = read_checkpoint(Path("m.h5")).weights
+    for mine, reference in zip(weights, network.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, reference, atol=1e-5)
 
 
 def test_a_run_that_diverges_names_the_epoch_and_the_checkpoint_kept(run: Run) -> None:

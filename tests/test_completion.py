@@ -44,10 +44,13 @@ def complete(line: str) -> list[str]:
     return [word for word, _ in complete_line(typer.main.get_command(app), line)]
 
 
-COMMANDS = ["train", "evaluate", "predict", "summary", "reproduce", "doctor", "recipes"]
+COMMANDS = [
+    "train", "evaluate", "predict", "summary", "ls", "compare", "plot", "data", "report",
+    "reproduce", "doctor", "recipes",
+]  # fmt: skip
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
-    ("mnistcli re", ["reproduce", "recipes"]),
+    ("mnistcli re", ["report", "reproduce", "recipes"]),
     ("mnistcli recipes ", ["list", "show", "copy", "schema"]),
     ("mnistcli recipes show mnist-m", ["mnist-mlp"]),
     ("mnistcli recipes copy xor ", ["my.yaml", "runs/"]),
@@ -64,7 +67,11 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli evaluate runs/a\\ b", ["runs/a b.h5"]),
     ("mnistcli evaluate .h", [".hidden.h5"]),
     ("mnistcli evaluate nowhere/", []),
-    ("mnistcli reproduce m", ["mlp.h5"]),
+    ("mnistcli ls ", ["mlp.h5", "runs/"]),
+    ("mnistcli ls --sort test.", ["test.loss", "test.accuracy"]),
+    ("mnistcli train --progress ", ["auto", "bar", "lines", "none"]),
+    ("mnistcli reproduce m", [*(r for r in RECIPES if r[0] == "m"), "mlp.h5"]),
+    ("mnistcli compare mlp.h5 ", ["mlp.h5", "runs/"]),
     ("mnistcli doctor m", ["mlp.h5"]),
     ("mnistcli train --resume m", ["mlp.h5"]),
     ("mnistcli train --init-from m", ["mlp.h5"]),
@@ -72,6 +79,10 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli predict m", ["mlp.h5"]),
     ("mnistcli predict mlp.h5 ", ["runs/", "two.png"]),
     ("mnistcli doctor --data-dir ", ["runs/"]),
+    ("mnistcli plot c", ["curves", "confusion", "calibration"]),
+    ("mnistcli plot curves m", ["mlp.h5"]),
+    ("mnistcli data c", ["cifar10"]),
+    ("mnistcli data mnist --matrix ", ["raw", "normalized"]),
     # flags and their choices
     ("mnistcli train --se", ["--seed", "--set"]),
     ("mnistcli train --seed 1 --se", ["--set"]),

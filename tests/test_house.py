@@ -19,20 +19,24 @@ PACKAGE = SOURCE / "mnistcli"
 LAYERS = [
     "errors", "folders", "backend", "program_cache", "atomic_file", "config", "layers",
     "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
-    "observer", "run_comparison", "activations", "image_decoding", "image_arrays",
-    "photographs", "images",
-    "inference",
-    "evaluation", "regularization", "fast_layers", "optimizer", "network", "epoch", "callbacks",
-    "training", "checkpoint", "environment", "answers", "results", "check_results",
-    "config_results", "list_results", "csv_rows", "answer_schemas", "console", "cli", "__main__",
+    "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
+    "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
+    "calibration", "regularization", "fast_layers", "optimizer", "network", "resident_data",
+    "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
+    "check_results", "config_results", "list_results", "significance", "comparison_results",
+    "csv_rows", "plot_results", "report_results", "answer_schemas", "plots", "report",
+    "console", "cli", "__main__",
 ]  # fmt: skip
-KERAS_ROOMS = {"fast_layers", "optimizer", "network", "epoch", "callbacks", "training"}
+KERAS_ROOMS = {
+    "fast_layers", "optimizer", "network", "resident_data", "epoch", "callbacks", "pace",
+    "training",
+}  # fmt: skip
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network")}
 
 
 def list_modules() -> list[Path]:
-    return [path for path in sorted(PACKAGE.rglob("*.py")) if "recipes" not in path.parts]
+    return sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(path: Path) -> str:
@@ -93,7 +97,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("model") / "model.h5"
 
 
-def test_cold_commands_never_import_tensorflow(
+def test_cold_commands_never_import_tensorflow_or_matplotlib(
     run: Run, environment: dict[str, str], tmp_path: Path
 ) -> None:
     assert run("train", "--epochs", 1, "-o", "model.h5", "-q").code == 0
@@ -103,12 +107,17 @@ def test_cold_commands_never_import_tensorflow(
         ["train", "--help"],
         ["summary", "model.h5"],
         ["summary", "mnist-mlp"],
+        ["ls"],
         ["evaluate", "model.h5"],
+        ["compare", "model.h5", "model.h5"],
         ["predict", "model.h5", "--split", "test", "--first", "2"],
+        ["plot", "weights", "model.h5", "--show"],
+        ["data", "mnist", "--index", "0"],
+        ["report", "model.h5"],
     ):
         program = (
             "import sys; from mnistcli.cli import app; code = app.run(sys.argv[1:]);"
-            "loaded = {'keras', 'tensorflow'} & set(sys.modules);"
+            "loaded = {'keras', 'tensorflow', 'matplotlib'} & set(sys.modules);"
             "sys.exit(f'{loaded} were imported' if loaded else code)"
         )
         ended = subprocess.run(

@@ -13,9 +13,10 @@ from mnistcli.architecture import plan_architecture
 from mnistcli.backend import load_backend
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
-from mnistcli.epoch import draw_order, weigh_classes
+from mnistcli.epoch import draw_order
 from mnistcli.observer import Live
 from mnistcli.preprocessing import Preprocessing
+from mnistcli.resident_data import weigh_classes
 from mnistcli.state import RunState
 
 load_backend()
@@ -116,6 +117,26 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[], dict[str, An
             )
         },
     ),
+    "momentum": (
+        {"optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9}},
+        {},
+        lambda: {"optimizer": SGD(0.1, momentum=0.9)},
+    ),
+    "nesterov momentum": (
+        {"optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True}},
+        {},
+        lambda: {"optimizer": SGD(0.1, momentum=0.9, nesterov=True)},
+    ),
+    "weight decay of sgd": (
+        {"optimizer": {"name": "sgd", "learning_rate": 0.5, "weight_decay": 0.1}},
+        {},
+        lambda: {"optimizer": SGD(0.5, weight_decay=0.1)},
+    ),
+    "weight decay of adamw": (
+        {"optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.2}},
+        {},
+        lambda: {"optimizer": keras.optimizers.AdamW(0.01, weight_decay=0.2)},
+    ),
     "clip norm": (
         {"clip": {"norm": 0.1}}, {}, lambda: {"optimizer": SGD(0.5, clipnorm=0.1)}
     ),
@@ -134,6 +155,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[], dict[str, An
         lambda: {"loss": smooth("BinaryCrossentropy"), "head": "sigmoid"},
     ),
     "l1": ({}, {"l1": 0.001}, lambda: {"penalty": keras.regularizers.L1(0.001)}),
+    "l2": ({}, {"l2": 0.01}, lambda: {"penalty": keras.regularizers.L2(0.01)}),
     "l1 and l2": (
         {}, {"l1": 0.0005, "l2": 0.01}, lambda: {"penalty": keras.regularizers.L1L2(0.0005, 0.01)}
     ),

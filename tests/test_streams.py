@@ -115,6 +115,8 @@ QUICK = [
     "ls --json",
     "ls --csv",
     "doctor a.h5 --json",
+    "report a.h5 --overwrite",
+    "report a.h5 --overwrite --json",
     "summary bad.h5 --json",
 ]
 
@@ -216,7 +218,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_is_told(streams: Streams) -> N
     )
     assert max(len(unstyle(line)) for line in narrow.out.splitlines()[:3]) == 62
     assert narrow.err == (
-        "no room for saved, seconds.total, dataset, best.accuracy: widen the terminal, or see"
+        "no room for saved, seconds.total, best.accuracy, dataset: widen the terminal, or see"
         " --csv\n"
     )
     assert unstyle(tiny.out).splitlines()[0] == " checkpoint   test.accuracy"

@@ -17,8 +17,16 @@ from pydantic_core.core_schema import FloatSchema
 from mnistcli.check_results import (
     DoctorResult,
     DryRunResult,
+    FailedOverfitResult,
     FailedReproduceResult,
+    OverfitResult,
     ReproduceResult,
+)
+from mnistcli.comparison_results import (
+    CompareResult,
+    FailedReproduceRecipesResult,
+    RepeatResult,
+    ReproduceRecipesResult,
 )
 from mnistcli.config_results import (
     ConfigResult,
@@ -26,8 +34,15 @@ from mnistcli.config_results import (
     RecipesResult,
     ShownRecipeResult,
 )
-from mnistcli.csv_rows import EvaluationRow, ListRow, PredictionRow
+from mnistcli.csv_rows import EvaluationRow, ListRow, PairRow, PredictionRow
 from mnistcli.list_results import ListResult
+from mnistcli.plot_results import (
+    CalibrationPlotResult,
+    DataResult,
+    FetchResult,
+    PlotResult,
+)
+from mnistcli.report_results import ReportResult
 from mnistcli.results import (
     EpochResult,
     ErrorResult,
@@ -44,7 +59,22 @@ from mnistcli.results import (
 DIRECTORY = Path(__file__).parent / "schemas"
 VERSION = 1
 
-_TRAIN = TrainResult | DryRunResult | ConfigResult | ErrorResult
+_TRAIN = (
+    RepeatResult
+    | TrainResult
+    | DryRunResult
+    | FailedOverfitResult
+    | OverfitResult
+    | ConfigResult
+    | ErrorResult
+)
+_REPRODUCE = (
+    FailedReproduceResult
+    | ReproduceResult
+    | FailedReproduceRecipesResult
+    | ReproduceRecipesResult
+    | ErrorResult
+)
 _PREDICT = PredictResult | ErrorResult
 ANSWERS: dict[str, Any] = {
     "train": _TRAIN,
@@ -57,7 +87,12 @@ ANSWERS: dict[str, Any] = {
     "summary": WeightsSummaryResult | SummaryResult | ErrorResult,
     "ls": ListResult | ErrorResult,
     "ls.csv": ListRow,
-    "reproduce": FailedReproduceResult | ReproduceResult | ErrorResult,
+    "plot": CalibrationPlotResult | PlotResult | ErrorResult,
+    "data": DataResult | FetchResult | ErrorResult,
+    "report": ReportResult | ErrorResult,
+    "compare": CompareResult | ErrorResult,
+    "compare.csv": PairRow,
+    "reproduce": _REPRODUCE,
     "doctor": DoctorResult | ErrorResult,
     "recipes list": RecipesResult | ErrorResult,
     "recipes show": ShownRecipeResult | ErrorResult,

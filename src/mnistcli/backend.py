@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import TextIOWrapper
@@ -21,6 +22,8 @@ DEBUG_VARIABLE = "MNISTCLI_DEBUG"
 # half a second (matplotlib, scikit-learn) to four seconds (PyTorch). A None in sys.modules makes
 # such an import fail as if they were missing, which Keras is prepared for.
 _NEEDLESS = ("IPython", "jax", "matplotlib", "pandas", "pydot", "sklearn", "torch")
+
+_LOG = logging.getLogger(__name__)
 
 
 def is_debugging() -> bool:
@@ -41,7 +44,7 @@ def start_loading() -> None:
 def load_backend() -> None:
     """Import Keras on TensorFlow, or wait for the import that `start_loading` began.
 
-    What they print on the way is dropped unless debugging.
+    What they print on the way is dropped unless debugging, or where the log is at `debug`.
     """
     if _loading:
         _loading[0].result()
@@ -53,17 +56,36 @@ _loading: list[Future[None]] = []
 
 
 def _import_backend() -> None:
-    """Import both, quietly."""
+    """Import both, quietly, and as a checkpoint's record takes them to be."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    if os.environ.get("KERAS_HOME") == "":
+        del os.environ["KERAS_HOME"]  # Keras would write its settings into the working directory
+    begin_s = time.perf_counter()
     if is_debugging():
         importlib.import_module("keras")
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _drop_stderr(), _hide_modules():
+    else:
+        _import_quietly()
+    _ignore_settings()
+    _LOG.info("imported TensorFlow and Keras in %.2f s", time.perf_counter() - begin_s)
+
+
+def _ignore_settings() -> None:
+    """Undo what ~/.keras/keras.json says: a file that nobody names must not change results."""
+    settings = sys.modules["keras"].config
+    settings.set_floatx("float32")
+    settings.set_epsilon(1e-7)
+    settings.set_image_data_format("channels_last")
+
+
+def _import_quietly() -> None:
+    """Import both; what they print is for the log only, where that is asked for."""
+    is_logged = _LOG.isEnabledFor(logging.DEBUG)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if is_logged else "3")
+    with contextlib.nullcontext() if is_logged else _drop_stderr(), _hide_modules():
         importlib.import_module("tensorflow")
         importlib.import_module("keras")
     for name in ("tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.DEBUG if is_logged else logging.ERROR)
 
 
 @contextlib.contextmanager

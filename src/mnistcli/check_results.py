@@ -21,10 +21,47 @@ class MemoryResult(AnswerPart):
     available: int | None
 
 
+class EstimatedSecondsResult(AnswerPart):
+    """How long a run is estimated to take, in seconds; extrapolated from `measured_steps` steps.
+
+    `startup` is the import of TensorFlow and the compilation, a part of `total` as the epochs are.
+    """
+
+    total: float
+    startup: float
+    per_epoch: float
+    measured_steps: int
+
+
 class DryRunResult(SummaryResult):
     """The answer of `train --dry-run`."""
 
     memory: MemoryResult
+    seconds: EstimatedSecondsResult
+
+
+class FirstAndLastResult(AnswerPart):
+    """A metric before the first step and before the last."""
+
+    first: float
+    last: float
+
+
+class OverfitResult(Answer):
+    """The answer of `train --overfit-one-batch`: whether one batch was learned by heart."""
+
+    learned: bool
+    images: int
+    steps: int
+    loss: FirstAndLastResult
+    accuracy: FirstAndLastResult
+    seconds: float
+
+
+class FailedOverfitResult(OverfitResult):
+    """The answer of `train --overfit-one-batch` where it was not."""
+
+    error: ErrorDetail
 
 
 class ArrayDifferenceResult(AnswerPart):

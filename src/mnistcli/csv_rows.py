@@ -42,6 +42,31 @@ class EvaluationRow(CsvRow):
     accuracy: Accuracy
 
 
+class PairRow(CsvRow):
+    """Two checkpoints side by side (`compare --csv`).
+
+    The columns from `difference` on are empty where they were evaluated on other images.
+    """
+
+    first: str
+    second: str
+    split: str
+    first_count: int
+    first_accuracy: Accuracy
+    first_low: Accuracy
+    first_high: Accuracy
+    second_count: int
+    second_accuracy: Accuracy
+    second_low: Accuracy
+    second_high: Accuracy
+    difference: float | None
+    only_first: int | None
+    only_second: int | None
+    p_value: float | None
+    adjusted_p_value: float | None
+    distinguishable: bool | None
+
+
 class ListRow(CsvRow):
     """A file in the table of `ls`, in the order of its columns; empty cells are null.
 

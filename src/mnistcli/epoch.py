@@ -8,6 +8,8 @@ that a whole epoch and a piece of one are the same program, and give the same bi
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -17,56 +19,16 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mnistcli.config.models import TrainingConfig
-from mnistcli.config.optimization import ClassWeight
 from mnistcli.datasets.dataset import Split
-from mnistcli.network import encode_labels
 from mnistcli.preprocessing import Preprocessing
+from mnistcli.resident_data import ResidentData, weigh_classes
 
 EVALUATION_BATCH_SIZE = 1000
+_LOG = logging.getLogger(__name__)
 
 _POLL_S = 0.05  # between looks whether a stop has been asked for
 
 _Rows = tuple[tf.Tensor, tf.Tensor]
-
-
-class _ResidentData:
-    """A split on the device, cut into batches inside the compiled program."""
-
-    def __init__(
-        self,
-        network: keras.Sequential,
-        split: Split,
-        preprocessing: Preprocessing,
-        loss: str,
-        batch_size: int,
-        class_weights: NDArray[np.float32] | None = None,
-    ) -> None:
-        shape = (len(split), *network.input_shape[1:])
-        self.images = tf.constant(split.images.reshape(shape))
-        self.labels = tf.constant(split.labels)
-        self.batch_size = batch_size
-        self.full_batch_count, self.remainder = divmod(len(split), batch_size)
-        self._preprocessing = preprocessing
-        self._loss = loss
-        self._units = int(network.output_shape[-1])
-        self._class_weights = None if class_weights is None else tf.constant(class_weights)
-
-    def cut(
-        self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: int
-    ) -> tuple[tf.Tensor, ...]:
-        """Return `size` rows from `start` on: network input, encoded labels, weights if any."""
-        rest = [0] * (len(images.shape) - 1)
-        rows = tf.slice(images, [start, *rest], [size, *images.shape[1:]])
-        inputs = tf.cast(rows, tf.float32)
-        if self._preprocessing.offset != 0:
-            inputs -= np.float32(self._preprocessing.offset)
-        if self._preprocessing.scale != 1:
-            inputs /= np.float32(self._preprocessing.scale)
-        classes = tf.slice(labels, [start], [size])
-        encoded = encode_labels(classes, self._loss, self._units)
-        if self._class_weights is None:
-            return inputs, encoded
-        return inputs, encoded, tf.gather(self._class_weights, tf.cast(classes, tf.int32))
 
 
 class TrainingEpoch:
@@ -91,7 +53,7 @@ class TrainingEpoch:
         training: TrainingConfig,
     ) -> None:
         self._network, self._training = network, training
-        self._data = _ResidentData(
+        self._data = ResidentData(
             network,
             split,
             preprocessing,
@@ -129,6 +91,7 @@ class TrainingEpoch:
         Returns:
             Whether they are ready; false where a stop was asked for.
         """
+        begin_s = time.perf_counter()
         for size in self._programs:
             self._programs[size].get_concrete_function(*self._arguments(0, 0))
         threads = ThreadPoolExecutor(len(self._programs), "compile")
@@ -140,6 +103,8 @@ class TrainingEpoch:
         threads.shutdown()
         for call in calls:
             call.result()
+        sizes, duration_s = list(self._programs), time.perf_counter() - begin_s
+        _LOG.info("compiled the epoch in %.2f s, for batches of %s", duration_s, sizes)
         return True
 
     def arrange(self, number: int) -> None:
@@ -193,20 +158,6 @@ class TrainingEpoch:
         return train
 
 
-def weigh_classes(weights: ClassWeight, split: Split, units: int) -> NDArray[np.float32] | None:
-    """Return what each class counts in the loss, float32 [classes]; null where all count 1.
-
-    `balanced` gives a class n / (classes · its examples), as scikit-learn does: every class
-    then weighs as much as any other, and the mean weight of an example is 1.
-    """
-    if weights is None:
-        return None
-    if weights != "balanced":
-        return np.array(weights, np.float32)
-    counts = np.bincount(split.labels, minlength=max(2, units))
-    return (len(split) / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
-
-
 def draw_order(seed: int, number: int, count: int) -> NDArray[np.int32]:
     """Return the order of rows in the epoch `number` (from 0) of a run: int32 [count]."""
     order = np.random.default_rng([seed, number]).permutation(count)
@@ -221,7 +172,7 @@ class ValidationEpoch:
     ) -> None:
         size = min(EVALUATION_BATCH_SIZE, len(split))
         self._network = network
-        self._data = _ResidentData(network, split, preprocessing, loss, size)
+        self._data = ResidentData(network, split, preprocessing, loss, size)
         self._run = tf.function(self._test_all, jit_compile=True, autograph=False)
         self._run.get_concrete_function(self._data.images, self._data.labels)  # as in `compile`
 

@@ -193,13 +193,18 @@ def _describe_training(network: keras.Sequential) -> str:
 def capture_state(network: keras.Sequential) -> NetworkState:
     """Copy everything that training changes out of a compiled network."""
     return NetworkState(
-        layers=tuple(LayerState(la.name, _name_arrays(la.weights)) for la in network.layers),
+        layers=copy_layers(network),
         optimizer=_name_arrays(network.optimizer.variables),
         generators=_name_arrays(_list_generators(network)),
         metrics=_name_arrays(network.metrics_variables),
         model_config=_describe_network(network),
         training_config=_describe_training(network),
     )
+
+
+def copy_layers(network: keras.Sequential) -> tuple[LayerState, ...]:
+    """Copy a network's weights out of the device."""
+    return tuple(LayerState(la.name, _name_arrays(la.weights)) for la in network.layers)
 
 
 def _assign(variables: Sequence[keras.Variable], arrays: Sequence[Array]) -> None:

@@ -94,37 +94,39 @@ def check_dataset(dataset: h5py.Dataset) -> None:
 
 def read_text(item: h5py.Group, name: str) -> str | None:
     """Read an attribute that is one text; None where there is none."""
-    if name not in item.attrs:
+    attributes = item.attrs  # made anew each time that it is asked for
+    if name not in attributes:
         return None
-    check_attribute(item, name)
-    value, owner = item.attrs[name], f"attribute {show(name)} of {show(item.name)}"
+    check_attribute(attributes, item, name)
+    value = attributes[name]
     if not isinstance(value, str | bytes):  # NumPy's texts are these too
-        raise Refused(f"{owner} is not a text")
+        raise Refused(f"attribute {show(name)} of {show(item.name)} is not a text")
     if len(value) > MAX_ATTRIBUTE_BYTES:
-        raise Refused(f"{owner} is too large")
+        raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
     return bytes(value).decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def check_attribute(item: h5py.Group, name: str) -> None:
+def check_attribute(attributes: h5py.AttributeManager, item: h5py.Group, name: str) -> None:
     """Refuse an attribute too large to be what Keras writes."""
-    attribute = item.attrs.get_id(name)
+    attribute = attributes.get_id(name)
     if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
         raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
 
 
 def read_names(group: h5py.Group, name: str) -> list[str]:
     """Read a list of names; Keras writes long ones in pieces (name0, name1, …)."""
-    keys = [name] if name in group.attrs else []
+    attributes = group.attrs
+    keys = [name] if name in attributes else []
     if not keys:
         pieces = (f"{name}{i}" for i in range(MAX_OBJECTS))
         for key in pieces:
-            if key not in group.attrs:
+            if key not in attributes:
                 break
             keys.append(key)
     names: list[str] = []
     for key in keys:
-        check_attribute(group, key)
-        values = np.asarray(group.attrs[key]).reshape(-1).tolist()
+        check_attribute(attributes, group, key)
+        values = np.asarray(attributes[key]).reshape(-1).tolist()
         names += [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values]
     if len(names) > MAX_OBJECTS or len(set(names)) < len(names):
         raise Refused(f"{name} of {show(group.name)} is too long or names something twice")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import stat
@@ -19,6 +20,7 @@ Wanted = Literal["none", "weights", "all"]
 
 TIME_LIMIT_BASE_S = 60  # a machine that swaps, a file on a network; hangs end by processor time
 _SLOWEST_READ_BYTES_PER_S = 10 << 20
+_LOG = logging.getLogger(__name__)
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv.pop(1))\n"
     "from mnistcli.checkpoint.MODULE import main; main()"
@@ -69,6 +71,10 @@ class ParsingChild:
             self._process.kill()
             self._process.communicate()
             raise explain_hang(self._path, self._time_limit_s) from None
+        _LOG.debug(
+            "process %d read %s (%s arrays) and ended with %d and %d bytes",
+            self._process.pid, self._path, self._wanted, self._process.returncode, len(output),
+        )  # fmt: skip
         if self._process.returncode != 0:
             raise explain_end(self._path, self._process.returncode)
         end = output.find(b"\n")
@@ -104,27 +110,33 @@ def read_line(path: Path, text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         line = None
     if not isinstance(line, dict):
-        raise CheckpointError(str(path), "damaged: reading it gave no result", COPY_HINT)
+        raise _refuse(path, "damaged: reading it gave no result", COPY_HINT)
     if "refused" in line:
-        raise CheckpointError(str(path), str(line["refused"]), str(line.get("hint", "")))
+        raise _refuse(path, str(line["refused"]), str(line.get("hint", "")))
     return line
 
 
 def explain_hang(path: Path, time_limit_s: int) -> CheckpointError:
     """Say that a child has not answered."""
     what = f"damaged: it was not read within {time_limit_s} s"
-    return CheckpointError(str(path), what, COPY_HINT)
+    return _refuse(path, what, COPY_HINT)
 
 
 def explain_end(path: Path, code: int) -> CheckpointError:
     """Say how a child ended that should have said something itself."""
     if code == -signal.SIGXCPU:
-        return CheckpointError(str(path), "damaged: reading it goes on and on", COPY_HINT)
+        return _refuse(path, "damaged: reading it goes on and on", COPY_HINT)
     if code < 0:
         what = f"the process that reads it was ended by a signal ({signal.strsignal(-code)})"
-        return CheckpointError(str(path), what, COPY_HINT)
+        return _refuse(path, what, COPY_HINT)
     hint = "see whether Python can: python -c 'import h5py'"
-    return CheckpointError(str(path), "the process that reads it did not start", hint)
+    return _refuse(path, "the process that reads it did not start", hint)
+
+
+def _refuse(path: Path, what: str, hint: str) -> CheckpointError:
+    """Name the file in a child's verdict."""
+    _LOG.info("refused %s: %s", path, what)
+    return CheckpointError(str(path), what, hint)
 
 
 def open_regular(path: Path) -> int:

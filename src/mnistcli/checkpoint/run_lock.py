@@ -1,27 +1,30 @@
 """Two runs never write the same file: each locks its own, and a lock ends with its process.
 
-The lock is the kernel's, on a hidden file beside the checkpoint. It cannot be on the checkpoint:
-that is another file after every save, and readers of HDF5 files lock it themselves. What a killed
-run leaves behind is the hidden file without its lock; the next run in that folder removes it.
+The lock is the kernel's, taken by filelock on a hidden file beside the checkpoint. It cannot be on
+the checkpoint: that is another file after every save, and readers of HDF5 files lock it themselves.
+What a killed run leaves behind is the hidden file without its lock; the next run in that folder
+removes it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import os
 import re
 import socket
-import time
 from pathlib import Path
 from types import TracebackType
+
+from filelock import FileLock, Timeout
 
 from mnistcli.errors import ResourceError
 
 _SUFFIX = ".mnistcli-lock"
 _MAX_NAME_BYTES = 255
-_ATTEMPTS, _PAUSE_S = 4, 0.05  # another run may be looking whether a lock was left behind
+_LOCKLESS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # a file system without locks
+_PATIENCE_S = 0.2  # another run may be looking whether a lock was left behind
 
 
 class LockedError(ResourceError):
@@ -32,7 +35,7 @@ class RunLock:
     """The files that this run alone may write, while it is open."""
 
     def __init__(self) -> None:
-        self._held: dict[Path, int] = {}
+        self._held: dict[Path, FileLock] = {}
 
     def __enter__(self) -> RunLock:
         return self
@@ -43,10 +46,10 @@ class RunLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for path, descriptor in self._held.items():
+        for path, lock in self._held.items():
             with contextlib.suppress(OSError):
                 path.unlink()  # before the lock is let go of: nobody else's file has this name
-            os.close(descriptor)
+            lock.release()
         self._held.clear()
 
     def take(self, path: Path) -> None:
@@ -65,11 +68,9 @@ class RunLock:
             return
         try:
             _remove_left_behind(target.parent, lock_path)
-            descriptor = _open_locked(lock_path)
-            self._held[lock_path] = descriptor
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
-        except BlockingIOError:
+            self._held[lock_path] = _lock(lock_path, _PATIENCE_S)
+            lock_path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
+        except Timeout:
             what = f"another run is writing it{_describe_owner(lock_path)}"
             hint = "wait for its end, or write to another file"
             raise LockedError(str(path), what, hint) from None
@@ -86,33 +87,17 @@ def _name_lock(name: str) -> str:
     return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}{_SUFFIX}"
 
 
-def _open_locked(path: Path) -> int:
-    """Return the lock's file, locked; BlockingIOError where another process has it."""
-    attempts = _ATTEMPTS
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
-            _lock(descriptor)
-        except BlockingIOError:
-            os.close(descriptor)
-            attempts -= 1
-            if attempts == 0:
-                raise
-            time.sleep(_PAUSE_S)
-            continue
-        if os.fstat(descriptor).st_nlink > 0:
-            return descriptor
-        os.close(descriptor)  # its owner removed it before it was ours
-
-
-def _lock(descriptor: int) -> None:
-    """Lock a file, where the file system has locks; BlockingIOError where another has it."""
+def _lock(path: Path, timeout_s: float) -> FileLock:
+    """Return a lock's file, locked; Timeout where another process has it."""
+    lock = FileLock(
+        path, timeout_s, poll_interval=_PATIENCE_S / 4, fallback_to_soft=False, is_singleton=False
+    )
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in _LOCKLESS:
+            raise
+    return lock
 
 
 def _describe_owner(path: Path) -> str:
@@ -138,14 +123,6 @@ def _remove_left_behind(directory: Path, own: Path) -> None:
     for name in names:
         if Path(name) != own and Path(name).name.startswith("."):
             with contextlib.suppress(OSError):  # in use, gone, or someone else's
-                _remove_unlocked(Path(name))
-
-
-def _remove_unlocked(path: Path) -> None:
-    """Remove a lock's file that no process has locked; OSError where one has."""
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    finally:
-        os.close(descriptor)
+                lock = _lock(Path(name), 0)
+                Path(name).unlink()
+                lock.release()

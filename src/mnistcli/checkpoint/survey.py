@@ -145,6 +145,10 @@ class _Reader:
             self._process.kill()
             self._replace_child(explain_hang(task.path, task.time_limit_s))
             return
+        except OverflowError:
+            self._process.kill()
+            self._replace_child(_explain_silence(task.path))
+            return
         if text is None:
             self._replace_child(None)
             return
@@ -162,8 +166,7 @@ class _Reader:
         if verdict is None and code != 0:
             verdict = explain_end(first.path, code)
         elif verdict is None and not self._has_answered:
-            what = "damaged: reading it gave no result"
-            verdict = CheckpointError(str(first.path), what, COPY_HINT)
+            verdict = _explain_silence(first.path)
         if verdict is not None:
             self.answers[first.number] = verdict
             self._waiting.popleft()
@@ -172,10 +175,15 @@ class _Reader:
         self._start()
 
     def _receive(self, deadline_s: float) -> bytes | None:
-        """Return one line, None where the child ends first; TimeoutError where it takes long."""
+        """Return one line; None where the child ends first.
+
+        Raises:
+            TimeoutError: it takes too long.
+            OverflowError: there is no end to it.
+        """
         while (end := self._received.find(b"\n")) < 0:
             if len(self._received) > _MAX_LINE_BYTES:
-                raise TimeoutError
+                raise OverflowError
             self._socket.settimeout(max(0.001, deadline_s - time.monotonic()))
             try:
                 piece = self._socket.recv(_PIECE_BYTES)
@@ -187,3 +195,8 @@ class _Reader:
         line = bytes(self._received[:end])
         del self._received[: end + 1]
         return line
+
+
+def _explain_silence(path: Path) -> CheckpointError:
+    """Say that a child gave no answer that makes sense."""
+    return CheckpointError(str(path), "damaged: reading it gave no result", COPY_HINT)

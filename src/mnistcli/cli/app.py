@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import sys
 import traceback
@@ -16,14 +17,30 @@ import typer.main
 
 from mnistcli import __version__
 from mnistcli.backend import is_debugging
-from mnistcli.cli import doctor, evaluate, ls, predict, recipes, reproduce, summary, train
+from mnistcli.cli import (
+    compare,
+    data,
+    doctor,
+    evaluate,
+    ls,
+    plot,
+    predict,
+    recipes,
+    report,
+    reproduce,
+    summary,
+    train,
+)
 from mnistcli.cli.command import add_command, make_group
+from mnistcli.cli.log_flags import Invocation, LogFile, LogLevel, drop_log_flags
 from mnistcli.cli.options import InstallCompletion, ShowCompletion
 from mnistcli.cli.shells import SHELL_VARIABLE, answer_shell
 from mnistcli.cli.signals import Stopped, end_by_signal, unwind_on_signals
 from mnistcli.cli.usage import explain_usage
+from mnistcli.console.logs import close_log, open_log
 from mnistcli.console.streams import (
     PROGRAM,
+    SHOWN,
     abandon_stdout,
     open_missing_streams,
     report_error,
@@ -31,6 +48,7 @@ from mnistcli.console.streams import (
 )
 from mnistcli.errors import ExitCode, GateError, MnistcliError, ResourceError
 
+_LOG = logging.getLogger(__name__)
 _EXAMPLES = """
 mnistcli train mnist-mlp -o mlp.h5
 mnistcli evaluate mlp.h5
@@ -49,6 +67,10 @@ _add_command(evaluate.evaluate, evaluate.EXAMPLES)
 _add_command(predict.predict, predict.EXAMPLES)
 _add_command(summary.summary, summary.EXAMPLES)
 _add_command(ls.ls, ls.EXAMPLES)
+_add_command(compare.compare, compare.EXAMPLES)
+_add_command(plot.plot, plot.EXAMPLES)
+_add_command(data.data, data.EXAMPLES)
+_add_command(report.report, report.EXAMPLES)
 _add_command(reproduce.reproduce, reproduce.EXAMPLES)
 _add_command(doctor.doctor, doctor.EXAMPLES)
 
@@ -71,6 +93,7 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _start(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -79,8 +102,12 @@ def _start(
     ] = False,
     show_completion: ShowCompletion = None,
     install_completion: InstallCompletion = None,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
 ) -> None:
     """Train, evaluate, use and inspect small Keras classifiers from the shell."""
+    del version, show_completion, install_completion  # answered when it was parsed
+    context.obj = Invocation(tuple(context.obj or ()), log_level, log_file)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str]) -> int:
     """Run one command line and return its exit code; every failure has been reported."""
     code = _run_command(words)
+    close_log()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -113,6 +141,7 @@ def run(words: Sequence[str]) -> int:
 def _run_command(words: Sequence[str]) -> int:
     """Carry a command line out, and report how it failed."""
     command = typer.main.get_command(app)  # app() itself would replace sys.excepthook
+    open_log()
     try:
         if SHELL_VARIABLE in os.environ:
             sys.stdout.writelines(f"{row}\n" for row in answer_shell(command))
@@ -121,9 +150,10 @@ def _run_command(words: Sequence[str]) -> int:
             with contextlib.redirect_stdout(sys.stderr):  # nobody asked for this answer
                 command.main(["--help"], PROGRAM, standalone_mode=False)
             return ExitCode.USAGE
-        return command.main(list(words), PROGRAM, standalone_mode=False) or ExitCode.DONE
+        code = command.main(list(words), PROGRAM, standalone_mode=False, obj=words)
+        return code or ExitCode.DONE
     except typer.TyperException as error:
-        return _fail(explain_usage(error, words, command), words)
+        return _fail(explain_usage(error, drop_log_flags(words), command), words)
     except MnistcliError as error:
         return _fail(error, words)
     except MemoryError:
@@ -157,6 +187,7 @@ def _fail(error: MnistcliError, words: Sequence[str]) -> int:
     if is_debugging():
         traceback.print_exception(error)
     report_error(error)
+    _LOG.debug("where it failed", exc_info=error)
     if _wants_json(words) and not isinstance(error, GateError):  # its results came with it
         from mnistcli.console.streams import Output
         from mnistcli.results import ErrorResult, describe_error
@@ -175,6 +206,7 @@ def _report_bug(
     """Say in one line that this is our mistake, not the user's; Python then exits with 1."""
     if is_debugging():
         traceback.print_exception(kind, error, trace)
+    _LOG.error("a bug", exc_info=(kind, error, trace), extra=SHOWN)
     what = " ".join(f"{kind.__name__}: {error}".split())
     hint = f"this is a bug in {PROGRAM}: --debug shows where"
     write_error_line(f"{PROGRAM}: error: internal: {what}. {hint[0].upper()}{hint[1:]}")

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
+from mnistcli.cli.log_flags import with_log
 from mnistcli.errors import UsageError
 
 
@@ -79,7 +80,7 @@ def add_command(
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
     add = group.command(name, cls=Command, help=text, epilog=_show_examples(examples))
-    add(function)
+    add(with_log(function))
 
 
 def _show_examples(examples: str) -> str:

@@ -36,7 +36,7 @@ def complete_config(incomplete: str) -> list[Completion]:
 
 def complete_yaml(incomplete: str) -> list[Completion]:
     """Offer YAML files."""
-    return _list_paths(incomplete, _has_yaml_name)
+    return _list_paths(incomplete, has_yaml_name)
 
 
 def complete_checkpoint(incomplete: str) -> list[Completion]:
@@ -46,8 +46,13 @@ def complete_checkpoint(incomplete: str) -> list[Completion]:
 
 def complete_source(incomplete: str) -> list[Completion]:
     """Offer checkpoints, recipes and YAML files."""
-    files = _list_paths(incomplete, lambda name: has_checkpoint_name(name) or _has_yaml_name(name))
+    files = _list_paths(incomplete, lambda name: has_checkpoint_name(name) or has_yaml_name(name))
     return [*complete_recipe(), *files]
+
+
+def complete_reproducible(incomplete: str) -> list[Completion]:
+    """Offer checkpoints and recipes."""
+    return [*complete_recipe(), *complete_checkpoint(incomplete)]
 
 
 def complete_image(incomplete: str) -> list[Completion]:
@@ -90,7 +95,7 @@ def has_checkpoint_name(path: str) -> bool:
     return Path(path).suffix.lower() in _CHECKPOINT_SUFFIXES
 
 
-def _has_yaml_name(path: str) -> bool:
+def has_yaml_name(path: str) -> bool:
     """Configs may be called otherwise, but those are not offered."""
     return Path(path).suffix.lower() in _YAML_SUFFIXES
 

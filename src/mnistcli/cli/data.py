@@ -1,48 +1,199 @@
-"""Opens the data that a command needs, and cuts them as a config says."""
+"""`mnistcli data`: what a data set holds, as numbers and as pictures."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
 
-from mnistcli.config.models import Config, DatasetName
-from mnistcli.console.progress import DownloadDisplay
-from mnistcli.console.streams import Output
-from mnistcli.datasets.dataset import Dataset, Split, SplitName
-from mnistcli.datasets.files import search_from_environment
-from mnistcli.datasets.registry import load_dataset
-from mnistcli.datasets.validation import split_validation
-from mnistcli.errors import DataError
+import typer
+
+from mnistcli.cli.choices import (
+    check_choice,
+    get_choices,
+    join_choices,
+    list_choices,
+    list_data_sets,
+)
+from mnistcli.cli.completion import offer
+from mnistcli.cli.options import (
+    DataDir,
+    Debug,
+    Json,
+    Overwrite,
+    PictureFile,
+    ProgressOption,
+    Quiet,
+    Show,
+    count_from,
+)
+from mnistcli.config.models import DatasetConfig
+from mnistcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnistcli.config.models import DatasetName
+    from mnistcli.console.streams import Output
+
+EXAMPLES = """
+mnistcli data mnist
+mnistcli data cifar10 --first 36 -o grid.png
+mnistcli data mnist --index 0 --matrix raw
+mnistcli data mnist --fetch
+"""
+
+_SPLITS = ("train", "test")
+_MATRICES = ("raw", "normalized")
 
 
-def open_dataset(
-    name: DatasetName, splits: frozenset[SplitName], data_dir: Path | None, console: Output
-) -> Dataset:
-    """Find (or download) a data set and pass on what it has to say.
+def data(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help=f"One of {', '.join(list_data_sets())}.",
+            autocompletion=offer(list_data_sets()),
+        ),
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar=join_choices(_SPLITS),
+            help="Which part of it; both where none is given, images from test.",
+            rich_help_panel="Data",
+            autocompletion=offer(_SPLITS),
+        ),
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=count_from(1, "--first"),
+            help="Draw the first N images, with -o or --show.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    index: Annotated[
+        int | None,
+        typer.Option(
+            metavar="I",
+            parser=count_from(0, "--index"),
+            help="Show the image in row I, counted from 0: its label, its one-hot vector.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    matrix: Annotated[
+        str | None,
+        typer.Option(
+            metavar=join_choices(_MATRICES),
+            help="With --index: its numbers too.",
+            rich_help_panel="Data",
+            autocompletion=offer(_MATRICES),
+        ),
+    ] = None,
+    normalization: Annotated[
+        str | None,
+        typer.Option(
+            metavar=list_choices(DatasetConfig, "normalization"),
+            help="With --matrix normalized: how; unit where none is given.",
+            rich_help_panel="Data",
+            autocompletion=offer(get_choices(DatasetConfig, "normalization")),
+        ),
+    ] = None,
+    fetch: Annotated[
+        bool,
+        typer.Option(
+            "--fetch",
+            help="Download what is nowhere, say where it lies, read nothing.",
+            rich_help_panel="Data",
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+    output: PictureFile = None,
+    overwrite: Overwrite = False,
+    show: Show = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    progress: ProgressOption = "auto",
+    debug: Debug = False,
+) -> None:
+    """Look at a data set: counts, shapes, classes, where it lies; its images; one image.
 
-    Raises:
-        DataError: it is missing, unreachable or invalid.
+    An image that --index names is drawn in the terminal unless -o names a file.
     """
-    display = DownloadDisplay(console.progress)
-    try:
-        search = replace(search_from_environment(data_dir), on_download=display.show)
-        dataset = load_dataset(name, splits, search)
-    finally:
-        display.close()
-    for warning in dataset.warnings:
-        console.warn(warning)
-    return dataset
+    del debug
+    check_choice(name, list_data_sets(), "NAME")
+    from mnistcli.console.streams import Output
+
+    console = Output(quiet=quiet or json, progress=progress)
+    dataset_name = cast("DatasetName", name)
+    if fetch:
+        given: dict[str, object] = {
+            "--split": split, "--first": first, "--index": index, "--matrix": matrix,
+            "--normalization": normalization, "--output": output, "--show": show or None,
+        }  # fmt: skip
+        _refuse_beside_fetch(given)
+        _fetch(dataset_name, data_dir, console, json=json)
+        return
+    _check_choices(split, first, index, matrix, normalization)
+    _check_drawing(first, index, draws=output is not None or show)
+    from mnistcli.cli.data_view import View, view_dataset
+    from mnistcli.cli.picture_output import choose_output
+
+    shows = show or (index is not None and output is None and not json and not quiet)
+    target = choose_output(output, overwrite=overwrite, shows=shows, json=json, console=console)
+    view = View(split, first, index, matrix, normalization or "unit")
+    view_dataset(dataset_name, view, data_dir, target, json=json)
 
 
-def choose_splits(config: Config, dataset: Dataset) -> tuple[Split, Split | None]:
-    """Return what a config trains on and what it monitors."""
-    held_out = config.dataset.validation
-    if held_out == "test":
-        return dataset.train, dataset.test
-    if held_out == 0:
-        return dataset.train, None
-    train, validation = split_validation(dataset.train, held_out, config.training.seed)
-    if len(train) == 0 or len(validation) == 0:
-        what = f"validation {held_out:g} of {len(dataset.train)} images leaves one part empty"
-        raise DataError(dataset.info.name, what, "choose another fraction with --validation")
-    return train, validation
+def _refuse_beside_fetch(given: dict[str, object]) -> None:
+    """Fetching reads nothing, so that there is nothing to show; UsageError."""
+    useless = next((flag for flag, value in given.items() if value is not None), None)
+    if useless is not None:
+        raise UsageError(f"--fetch and {useless}", "they exclude each other", "give one of them")
+
+
+def _check_choices(
+    split: str | None,
+    first: int | None,
+    index: int | None,
+    matrix: str | None,
+    normalization: str | None,
+) -> None:
+    """Refuse names that are none, and flags that would be dropped; UsageError."""
+    if split is not None:
+        check_choice(split, _SPLITS, "--split")
+    if first is not None and index is not None:
+        raise UsageError("--first and --index", "they exclude each other", "give one of them")
+    if matrix is not None:
+        check_choice(matrix, _MATRICES, "--matrix")
+        if index is None:
+            raise UsageError("--matrix", "it shows one image's numbers", "say which with --index")
+    if normalization is not None:
+        check_choice(normalization, get_choices(DatasetConfig, "normalization"), "--normalization")
+        if matrix != "normalized":
+            what = "nothing is normalized"
+            raise UsageError("--normalization", what, "give it with --matrix normalized")
+
+
+def _check_drawing(first: int | None, index: int | None, *, draws: bool) -> None:
+    """Refuse pictures without a place, and places without a picture; UsageError."""
+    if first is not None and not draws:
+        raise UsageError("--first", "the images need a place", "give -o FILE.png or --show")
+    if draws and first is None and index is None:
+        hint = "give --first 36 or --index 0"
+        raise UsageError("-o, --show", "nothing says what to draw", hint)
+
+
+def _fetch(name: DatasetName, data_dir: Path | None, console: Output, *, json: bool) -> None:
+    """Make sure that a data set is there, and say where."""
+    from mnistcli.cli.opened_dataset import fetch_dataset
+    from mnistcli.plot_results import FetchResult
+
+    path, downloaded = fetch_dataset(name, data_dir, console)
+    if json:
+        location = None if path is None else str(path)
+        console.print_json(FetchResult(name=name, location=location, downloaded=downloaded))
+    elif path is None:
+        console.note(f"{name} is built in: there is nothing to download")
+    else:
+        console.print_line(str(path))
+        console.note("downloaded" if downloaded else "it was there already")

@@ -103,22 +103,12 @@ def evaluate(
 
 def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
     """Score one checkpoint on a split."""
-    from mnistcli.evaluation import LossSpec, evaluate_logits
-    from mnistcli.regularization import compute_penalty
     from mnistcli.results import ClassResult, EvaluationResult
 
-    checkpoint = model.checkpoint
     split = model.read_split(split_name)
-    score = evaluate_logits(
-        model.run(split.images),
-        split.labels,
-        checkpoint.architecture.head,
-        checkpoint.loss or LossSpec("sparse_categorical_crossentropy"),
-        model.class_names,
-        compute_penalty(checkpoint.architecture, checkpoint.weights),
-    )
+    score = model.score(split, model.run(split.images))
     return EvaluationResult(
-        checkpoint=str(checkpoint.path),
+        checkpoint=str(model.checkpoint.path),
         dataset=model.dataset_name or "",
         split=split_name,
         count=score.count,

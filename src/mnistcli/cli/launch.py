@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
+from mnistcli.available_memory import read_available_memory
 from mnistcli.backend import load_backend, start_loading
 from mnistcli.checkpoint.seal import COPY_HINT
 from mnistcli.cli.run_plan import Plan
+from mnistcli.environment import describe_environment, list_differences
 from mnistcli.errors import CheckpointError
 from mnistcli.folders import find_cache
+from mnistcli.memory import format_bytes
 from mnistcli.program_cache import ProgramCache, use_program_cache
 
 if TYPE_CHECKING:
+    from mnistcli.pace import Pace
     from mnistcli.training import Training
+
+_LOG = logging.getLogger(__name__)
 
 
 def begin_loading() -> ProgramCache | None:
@@ -29,6 +36,7 @@ def build_training(plan: Plan) -> Training:
     Raises:
         CheckpointError: that checkpoint's arrays are another network's.
     """
+    _log_plan(plan)
     load_backend()
     from mnistcli.training import Training, set_thread_count
 
@@ -45,3 +53,45 @@ def build_training(plan: Plan) -> Training:
             what = "its arrays are not those of the network that its config describes"
             raise CheckpointError(str(plan.start.path), what, COPY_HINT) from error
     return training
+
+
+def forget_training() -> None:
+    """Let Keras begin anew after a run, once nothing holds that run any more.
+
+    It numbers what it names in one process (adam, adam_1), and keeps compiled functions; the next
+    run shall be that of a process of its own.
+    """
+    import keras
+
+    keras.utils.clear_session()
+
+
+def measure_run(plan: Plan) -> Pace:
+    """Take some steps of a planned run, from weights of their own, to see how long they take."""
+    _log_plan(plan)
+    load_backend()
+    from mnistcli.pace import measure_pace
+    from mnistcli.training import set_thread_count
+
+    set_thread_count(plan.threads)
+    return measure_pace(
+        plan.config, plan.architecture, plan.train, plan.validation, plan.preprocessing
+    )
+
+
+def _log_plan(plan: Plan) -> None:
+    """Write down what the run is, for whoever wonders later."""
+    _LOG.info("config: %s", plan.config.model_dump_json())
+    available = read_available_memory()
+    known = "unknown" if available is None else format_bytes(available)
+    _LOG.info("memory: needs %s; available: %s", plan.memory.describe(), known)
+    environment = describe_environment(plan.threads)
+    _LOG.info("environment: %s", environment.model_dump_json())
+    if plan.init_from is not None and plan.start is None:
+        _LOG.info("first weights: %s, sha256 %s", plan.init_from, plan.init_weights_sha256)
+    if plan.start is not None and plan.start.record is not None:
+        progress, record = plan.start.progress, plan.start.record
+        where = (plan.start.path, progress.epoch, progress.step, plan.config.training.epochs)
+        _LOG.info("resumes %s after epoch %d and %d steps, up to epoch %d", *where)
+        differences = list_differences(record.environment, environment)
+        _LOG.info("differences to where it was made: %s", ", ".join(differences) or "none")

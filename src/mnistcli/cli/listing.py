@@ -21,7 +21,7 @@ from mnistcli.errors import CheckpointError
 from mnistcli.list_results import ListedCheckpoint, ListResult
 from mnistcli.results import DatasetResult, SecondsResult, TestResult
 
-LAST_SHOWN = (
+_LAST_SHOWN = (
     "epochs", "last.accuracy", "best.accuracy", "last.val_accuracy", "best.val_accuracy",
     "test.accuracy", "seconds.total", "saved",
 )  # fmt: skip
@@ -87,10 +87,10 @@ def _show(columns: Columns, order: Sequence[int], chosen: str, console: Output) 
 
 def _name_shown(columns: Columns, chosen: str) -> Iterator[str]:
     """Name the columns of the table; the one that gives the order is always there."""
-    yield "checkpoint"
-    yield from (name for name in ("dataset", "model", *columns.differing))
-    yield chosen
-    yield from LAST_SHOWN
+    yield from ("checkpoint", "dataset", "model", *columns.differing)
+    if chosen not in _LAST_SHOWN:
+        yield chosen
+    yield from _LAST_SHOWN
 
 
 def describe_file(path: Path, answer: Answer) -> ListedCheckpoint:

@@ -15,7 +15,7 @@ mnistcli ls
 mnistcli ls runs/ --sort test.accuracy --reverse
 mnistcli ls --sort learning_rate
 mnistcli ls runs/*.h5 --csv > runs.csv
-mnistcli ls --json | jq -r '.checkpoints[] | select(.status != "run") | .checkpoint'
+mnistcli ls --json | jq '.checkpoints[].test.accuracy'
 """
 
 

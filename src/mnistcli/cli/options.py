@@ -100,7 +100,10 @@ Csv = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option(
-        "--quiet", "-q", help="Say nothing but the answer and errors.", rich_help_panel="Output"
+        "--quiet",
+        "-q",
+        help="Say nothing but the answer, warnings and errors.",
+        rich_help_panel="Output",
     ),
 ]
 ProgressOption = Annotated[
@@ -147,4 +150,22 @@ InstallCompletion = Annotated[
         help="Write that script where this shell looks for it.",
         autocompletion=offer(tuple(SHELLS)),
     ),
+]
+PictureFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Draw into this file, whose ending says how: .png or .svg.",
+        rich_help_panel="Output",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace the file if it exists.", rich_help_panel="Output"),
+]
+Show = Annotated[
+    bool,
+    typer.Option("--show", help="Draw in the terminal.", rich_help_panel="Output"),
 ]

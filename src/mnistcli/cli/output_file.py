@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import time
@@ -15,6 +16,7 @@ from mnistcli.errors import MnistcliError, ResourceError, UsageError
 from mnistcli.state import RunState
 
 SUFFIX = ".h5"
+_LOG = logging.getLogger(__name__)
 
 
 class OutputFile:
@@ -68,6 +70,12 @@ class OutputFile:
             ResourceError: it could not be written.
             UsageError: somebody else has made a file of that name since the run began.
         """
+        begin_s = time.perf_counter()
+        self._write(state, record)
+        _log_writing(self.path, state, begin_s)
+
+    def _write(self, state: RunState, record: Record) -> None:
+        """Create the file the first time, under the next name where one is taken."""
         from mnistcli.checkpoint.writing import create_checkpoint, replace_checkpoint
 
         while not self._is_ours:
@@ -76,7 +84,7 @@ class OutputFile:
                 self._is_ours = True
                 return
             except FileExistsError:
-                self._try_next(_refuse_existing(self.path))
+                self._try_next(refuse_existing(self.path))
                 if self._lock is not None:
                     self.reserve(self._lock, with_best=self._with_best)
         replace_checkpoint(self.path, state, record)
@@ -85,14 +93,23 @@ class OutputFile:
         """Write the best model beside it; ResourceError where that fails."""
         from mnistcli.checkpoint.writing import replace_checkpoint
 
+        begin_s = time.perf_counter()
         replace_checkpoint(self.best_path, state, record)
+        _log_writing(self.best_path, state, begin_s)
+
+
+def _log_writing(path: Path, state: RunState, begin_s: float) -> None:
+    """Tell which state went where, and how long that took."""
+    progress, duration_s = state.progress, time.perf_counter() - begin_s
+    where = (path, progress.epoch, progress.step, duration_s)
+    _LOG.info("wrote %s after epoch %d and %d steps, in %.3f s", *where)
 
 
 def name_output(config: Config) -> OutputFile:
     """Return a new file in the working directory, named after the experiment and the time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     stem = f"{config.dataset.name}-{config.model.type}-s{config.training.seed}-{stamp}"
-    _check_directory(Path())
+    check_directory(Path())
     return OutputFile(_number_names(stem), may_replace=False)
 
 
@@ -120,6 +137,23 @@ def choose_output(
         UsageError: the name does not end in .h5, is a folder, or exists.
         ResourceError: its folder does not exist or cannot be written, or another run writes it.
     """
+    check_name(path)
+    file = OutputFile(iter([path]), may_replace=overwrite)
+    if lock is not None:
+        file.reserve(lock, with_best=writes_best)
+    for taken in (path, *([file.best_path] if writes_best else [])):
+        if not overwrite and taken.exists():
+            raise refuse_existing(taken)
+    return file
+
+
+def check_name(path: Path) -> None:
+    """Refuse what cannot name a checkpoint, or lies where none can be written.
+
+    Raises:
+        UsageError: the name does not end in .h5, or is a folder.
+        ResourceError: its folder does not exist or cannot be written.
+    """
     if path.is_dir():
         hint = f"write -o {_quote(path / 'model')}{SUFFIX}"
         raise UsageError("--output", f"{path} is a folder", hint)
@@ -130,14 +164,7 @@ def choose_output(
         stem = path.with_suffix("") if path.suffix.lower() == SUFFIX else path
         hint = f"write -o {_quote(stem)}{SUFFIX}"
         raise UsageError("--output", f"{path} does not end in {SUFFIX}", hint)
-    _check_directory(path.parent)
-    file = OutputFile(iter([path]), may_replace=overwrite)
-    if lock is not None:
-        file.reserve(lock, with_best=writes_best)
-    for taken in (path, *([file.best_path] if writes_best else [])):
-        if not overwrite and taken.exists():
-            raise _refuse_existing(taken)
-    return file
+    check_directory(path.parent)
 
 
 def continue_output(path: Path, lock: RunLock | None) -> OutputFile:
@@ -152,7 +179,7 @@ def continue_output(path: Path, lock: RunLock | None) -> OutputFile:
     """
     file = OutputFile(iter([path]), may_replace=True)
     if path.is_file():
-        _check_directory(path.parent)
+        check_directory(path.parent)
         if lock is not None:
             file.reserve(lock, with_best=False)
     return file
@@ -163,8 +190,8 @@ def _quote(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _refuse_existing(path: Path) -> UsageError:
-    """Protect a file that is already there."""
+def refuse_existing(path: Path) -> UsageError:
+    """Return the error that protects a file that is already there."""
     return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
 
 
@@ -177,8 +204,8 @@ def _has_working_directory() -> bool:
     return True
 
 
-def _check_directory(directory: Path) -> None:
-    """Find out before a long run whether its result can be kept."""
+def check_directory(directory: Path) -> None:
+    """Find out before a long run whether its result can be kept; ResourceError where not."""
     if not _has_working_directory():
         hint = "go to one that exists, cd ~ for example"
         raise ResourceError("working directory", "it was deleted or cannot be reached", hint)

@@ -20,6 +20,7 @@ from mnistcli.photographs.report import AUTO, Preparation, Treatment, describe_p
 
 STDIN = "-"
 MAX_STDIN_BYTES = 256 << 20
+ARRAY_SUFFIX = ".npy"
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,14 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
     """Read image files, folders, arrays and standard input as the network wants them."""
     if names.count(STDIN) > 1:
         raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
-    shape: tuple[int, ...] | None = None
+    is_picture = any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names)
+    # before anything is read
+    shape = _check_treatment(get_image_shape(model), treatment) if is_picture else None
     pieces: list[NDArray[np.uint8]] = []
     sources: list[str] = []
     rows: list[int | None] = []
     preparations: list[Preparation | None] = []
-    for source, data in _list_sources(names):
+    for source, data in list(_list_sources(names)):  # one that is missing is said first
         content = read_content(data, source)
         if is_array(content):
             images, numbers = _read_rows(model, content, source)

@@ -13,8 +13,8 @@ from mnistcli.checkpoint.limits import check_run_size
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.run_lock import RunLock
-from mnistcli.cli.data import choose_splits, open_dataset
 from mnistcli.cli.launch import begin_loading
+from mnistcli.cli.opened_dataset import choose_splits, open_dataset
 from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
 from mnistcli.cli.run_plan import Plan, Request, describe_rest
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment

@@ -25,7 +25,7 @@ mnistcli recipes list --json | jq -r '.recipes[].name'
 """
 SHOW_EXAMPLES = """
 mnistcli recipes show mnist-mlp
-mnistcli recipes show xor | grep Published
+mnistcli recipes show xor | grep accuracy
 """
 COPY_EXAMPLES = """
 mnistcli recipes copy mnist-mlp
@@ -65,6 +65,7 @@ def _describe(recipe: Recipe) -> RecipeResult:
     from mnistcli.config_results import MeasuredResult, RecipeResult
 
     config, figures = load_config(recipe.name).config, recipe.read_figures()
+    accuracy = figures.test_accuracy
     hidden = config.model.hidden if isinstance(config.model, MlpModel) else ()
     return RecipeResult(
         name=recipe.name,
@@ -73,10 +74,10 @@ def _describe(recipe: Recipe) -> RecipeResult:
         model=config.model.type,
         hidden=tuple(layer.units for layer in hidden),
         epochs=config.training.epochs,
-        published_test_accuracy=figures.published,
+        published_test_accuracy=accuracy.published,
         measured=tuple(
-            MeasuredResult(seed=seed, test_accuracy=accuracy)
-            for seed, accuracy in figures.measured.items()
+            MeasuredResult(seed=seed, test_accuracy=value)
+            for seed, value in zip(figures.seeds, accuracy.measured, strict=True)
         ),
         seconds_per_epoch=figures.epoch_s,
     )

@@ -1,43 +1,77 @@
-"""`mnistcli reproduce`: trains a checkpoint again from its own record, and compares the bits."""
+"""`mnistcli reproduce`: a checkpoint's bits, or a recipe's published story, once more."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
-from mnistcli.cli.completion import complete_checkpoint
+from mnistcli.cli.completion import complete_reproducible, has_checkpoint_name, has_yaml_name
 from mnistcli.cli.options import DataDir, Debug, Json, ProgressOption, Quiet
+from mnistcli.errors import UsageError
 
 EXAMPLES = """
 mnistcli reproduce mlp.h5
 mnistcli reproduce theirs.h5 -q && echo same bits
 mnistcli reproduce mlp.h5 --json | jq .differences
+mnistcli reproduce mnist-softmax-adam
+mnistcli reproduce --all --data-dir data
 """
+_ARGUMENT = "MODEL.h5|RECIPE"
 
 
 def reproduce(
-    model: Annotated[
-        Path,
+    source: Annotated[
+        str | None,
         typer.Argument(
-            metavar="MODEL.h5",
-            help="A checkpoint that mnistcli wrote.",
-            autocompletion=complete_checkpoint,
+            metavar=_ARGUMENT,
+            help="A checkpoint that mnistcli wrote, or a recipe's name.",
+            show_default=False,
+            autocompletion=complete_reproducible,
         ),
-    ],
+    ] = None,
+    every_recipe: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every recipe, one after the other. This takes minutes.",
+            rich_help_panel="Recipes",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     json: Json = False,
     quiet: Quiet = False,
     progress: ProgressOption = "auto",
     debug: Debug = False,
 ) -> None:
-    """Train a checkpoint again from its own record, and say whether the bits are the same.
+    """Train a checkpoint again and compare every bit, or run a recipe's published story again.
 
-    The file is not touched. Exit code 3 where an array differs; where versions, processor or data
+    A checkpoint is trained from its own record and not touched. Where versions, processor or data
     are others than the run's, nothing is trained, and the error says which.
+
+    Of a recipe each figure is shown as published, as measured before, and now: it holds within
+    the range over several seeds, widened by its width at both ends. Exit code 3 where an array or
+    a figure differs.
     """
     del debug
-    from mnistcli.cli.reproduction import reproduce_run
+    if (source is None) is not every_recipe:
+        what = "nothing to reproduce" if source is None else "--all is every recipe"
+        raise UsageError(_ARGUMENT, what, "give a checkpoint, a recipe's name, or --all")
+    if source is not None and has_yaml_name(source):
+        what = "a config has no figures to compare with, only recipes have"
+        raise UsageError(source, what, f"train it: mnistcli train {quote(source)}")
+    from mnistcli.config import find_recipe, list_recipes
+    from mnistcli.config.recipes import list_recipe_names
 
-    reproduce_run(model, data_dir, progress, json=json, quiet=quiet)
+    is_file = source is not None and (has_checkpoint_name(source) or Path(source).exists())
+    if source is not None and is_file and source not in list_recipe_names():
+        from mnistcli.cli.reproduction import reproduce_run
+
+        reproduce_run(Path(source), data_dir, progress, json=json, quiet=quiet)
+        return
+    from mnistcli.cli.recipe_reproduction import Manner, reproduce_recipes
+
+    recipes = list_recipes() if source is None else (find_recipe(source),)
+    reproduce_recipes(recipes, Manner(data_dir, progress, json, quiet))

@@ -44,6 +44,7 @@ class Request:
     jsonl: bool = False
     quiet: bool = False
     progress: Progress = "auto"
+    tensorboard: Path | None = None
 
 
 @dataclass(frozen=True)

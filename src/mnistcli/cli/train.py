@@ -31,6 +31,8 @@ from mnistcli.cli.options import (
     Quiet,
     count_from,
 )
+from mnistcli.cli.train_options import OverfitOneBatch, TensorBoardDirectory
+from mnistcli.errors import UsageError
 
 EXAMPLES = """
 mnistcli train
@@ -38,6 +40,7 @@ mnistcli train mnist-mlp --epochs 5 -o mlp.h5
 mnistcli train my.yaml --set training.optimizer.momentum=0.9
 mnistcli train my.yaml --optimizer adam --print-config
 mnistcli train xor --json | jq .test.accuracy
+mnistcli train mnist-mlp --repeat 5 -o mlp.h5
 mnistcli train --resume mlp.h5 --more 5
 """
 _RUN = "Run"
@@ -116,6 +119,16 @@ def train(
             autocompletion=complete_checkpoint,
         ),
     ] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=count_from(2, "--repeat"),
+            help="Train N runs with seeds one after the other, from the config's on, as FILE-s0.h5,"
+            " …; then mean and deviation.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -132,6 +145,8 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = False,
+    overfit_one_batch: OverfitOneBatch = False,
+    tensorboard: TensorBoardDirectory = None,
     data_dir: DataDir = None,
     json: Json = False,
     jsonl: Jsonl = False,
@@ -175,11 +190,25 @@ def train(
         jsonl=jsonl,
         quiet=quiet,
         progress=progress,
+        tensorboard=tensorboard,
     )
     if print_config:
         from mnistcli.cli.config_printing import print_resolved
 
         print_resolved(request)
+        return
+    if repeat is not None and overfit_one_batch:
+        flags = "--repeat and --overfit-one-batch"
+        raise UsageError(flags, "they exclude each other", "give one of them")
+    if repeat is not None:
+        from mnistcli.cli.repetition import run_repeated
+
+        run_repeated(request, repeat)
+        return
+    if overfit_one_batch:
+        from mnistcli.cli.overfit import overfit_one_batch as try_one_batch
+
+        try_one_batch(request)
         return
     from mnistcli.cli.experiment import run_experiment
 

@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from mnistcli.checkpoint.process import ParsingChild
 from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint
 from mnistcli.cli.choices import AUTO, SPLITS, check_choice, get_choices, list_data_sets
-from mnistcli.cli.data import choose_splits, open_dataset
+from mnistcli.cli.opened_dataset import choose_splits, open_dataset
 from mnistcli.config.models import DatasetConfig, DatasetName, Normalization
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.registry import get_info
 from mnistcli.errors import UsageError
+from mnistcli.evaluation import LossSpec, Score, evaluate_logits
 from mnistcli.inference import is_same_layout, run_network
 from mnistcli.layers import BatchNormalization, Rescaling
 from mnistcli.preprocessing import Preprocessing, fit_preprocessing
+from mnistcli.regularization import compute_penalty
 
 _DATASET = "--dataset"
 
@@ -132,6 +134,18 @@ class TrainedModel:
             raise UsageError("--split", what, "use --split test")
         train, validation = choose_splits(record.config, self.open(frozenset({"train"})))
         return train if name == "train" else cast(Split, validation)
+
+    def score(self, split: Split, logits: NDArray[np.float32]) -> Score:
+        """Return how logits that `run` gave for a split's images fare on its labels."""
+        checkpoint = self.checkpoint
+        return evaluate_logits(
+            logits,
+            split.labels,
+            checkpoint.architecture.head,
+            checkpoint.loss or LossSpec("sparse_categorical_crossentropy"),
+            self.class_names,
+            compute_penalty(checkpoint.architecture, checkpoint.weights),
+        )
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the network's logits [n, units] for raw images."""

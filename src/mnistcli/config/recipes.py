@@ -1,19 +1,12 @@
-"""The recipes that come with the tool: published experiments, one YAML file each.
-
-A recipe's figures stand in its header and nowhere else, in lines that begin alike:
-
-    # Published: test accuracy 0.9027, loss 0.3645; …         (or: no figure)
-    # Measured:  test accuracy 0.9013, 0.9015 (seeds 0, 1), …
-    # Time:      0.031 s a warm epoch …
-"""
+"""The recipes that come with the tool: published experiments, one YAML file each."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mnistcli.config.faults import find_nearest
+from mnistcli.config.figures import Figures, parse_figures
 from mnistcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,24 +14,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "mnist-softmax"
 _SUFFIX = ".yaml"
-_PUBLISHED = re.compile(r"Published: test accuracy ([\d.]+)")
-_MEASURED = re.compile(r"Measured:  test accuracy ([\d., ]+) \(seeds ([\d, ]+)\)")
-_TIME = re.compile(r"Time:      ([\d.]+) s a warm epoch")
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What a recipe's header says of its results.
-
-    Attributes:
-        published: the test accuracy that its author printed; null for none.
-        measured: the test accuracy here, by seed.
-        epoch_s: seconds that a warm epoch took here.
-    """
-
-    published: float | None
-    measured: dict[int, float]
-    epoch_s: float
 
 
 @dataclass(frozen=True)
@@ -64,20 +39,9 @@ class Recipe:
         """Read the figures off the header.
 
         Raises:
-            ValueError: a line of it is missing, or begins otherwise than the others' do.
+            ValueError: a part of it is missing or written otherwise than in other recipes.
         """
-        text = "\n".join(self.header)
-        published, measured = _PUBLISHED.search(text), _MEASURED.search(text)
-        time = _TIME.search(text)
-        if measured is None or time is None:
-            raise ValueError(f"the header of recipe {self.name} lacks a figure")
-        accuracies = map(float, measured[1].split(", "))
-        seeds = map(int, measured[2].split(", "))
-        return Figures(
-            published=None if published is None else float(published[1]),
-            measured=dict(zip(seeds, accuracies, strict=True)),
-            epoch_s=float(time[1]),
-        )
+        return parse_figures(self.header)
 
 
 def list_recipes() -> tuple[Recipe, ...]:

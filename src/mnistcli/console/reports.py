@@ -13,7 +13,9 @@ from mnistcli.check_results import (
     CheckpointResult,
     DirectoryResult,
     DoctorResult,
+    EstimatedSecondsResult,
     LocatedDatasetResult,
+    OverfitResult,
     ReproduceResult,
 )
 from mnistcli.memory import format_bytes
@@ -40,6 +42,36 @@ def render_reproduction(result: ReproduceResult) -> Iterator[RenderableType]:
         shown = "-" if largest is None else f"{largest:.3g}"
         table.add_row(row.name, f"{row.size:,}", f"{row.differing:,}", shown)
     yield table
+
+
+def render_overfitting(result: OverfitResult) -> str:
+    """Say in one line whether a batch was learned by heart, with the figures."""
+    return (
+        f"{'learned' if result.learned else 'did not learn'} {_count(result.images, 'image')} by"
+        f" heart in {_count(result.steps, 'step')}:"
+        f" loss {result.loss.first:.4f} -> {result.loss.last:.4f},"
+        f" accuracy {result.accuracy.first:.4f} -> {result.accuracy.last:.4f}"
+        f" ({format_duration(result.seconds)})"
+    )
+
+
+def describe_time(seconds: EstimatedSecondsResult) -> str:
+    """Say in one phrase how long a run will take, and what that is based on."""
+    return (
+        f"about {format_duration(seconds.per_epoch)} an epoch,"
+        f" {format_duration(seconds.total)} in all"
+        f" (measured over {_count(seconds.measured_steps, 'step')})"
+    )
+
+
+def format_duration(duration_s: float) -> str:
+    """Write a duration for people, with two digits or in full units: `0.31 s`, `42 s`, `3 h`."""
+    if duration_s < 9.95:
+        return f"{duration_s:.2g} s"
+    for unit, unit_s in (("s", 1), ("min", 60), ("h", 3600)):
+        if duration_s < 120 * unit_s:
+            return f"{duration_s / unit_s:.0f} {unit}"
+    return f"{duration_s / 86400:.1f} days"
 
 
 def render_doctor(result: DoctorResult) -> Iterator[RenderableType]:

@@ -18,8 +18,9 @@ Row = Mapping[str, str | int | float | None]
 _GAP = "   "
 _EMPTY = "-"
 _TEXTS = ("checkpoint", "dataset", "model", "saved")  # stand on the left, numbers on the right
-_ENOUGH = ("saved", "seconds.total", "dataset", "best.accuracy", "last.accuracy",
-           "last.val_accuracy", "model", "best.val_accuracy", "epochs")  # fmt: skip
+# What tells least, first.
+_DISPENSABLE = ("saved", "seconds.total", "best.accuracy", "dataset", "last.accuracy",
+                "last.val_accuracy", "model", "best.val_accuracy", "epochs")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,11 @@ def render_runs(table: RunTable, runs: Sequence[Row], width: int | None) -> tupl
     widths = {name: max(map(cell_len, column)) for name, column in texts.items()}
     hidden = _choose_hidden(table, widths, width)
     shown = [name for name in table.columns if name not in hidden]
-    lines = [
-        _GAP.join(
-            _pad(texts[name][number], widths[name], left=_is_text(name, runs)) for name in shown
-        )
-        for number in range(len(runs) + 1)
+    on_left = {name: _is_text(name, runs) for name in shown}
+    padded = [
+        [_pad(text, widths[name], left=on_left[name]) for text in texts[name]] for name in shown
     ]
+    lines = [_GAP.join(cells) for cells in zip(*padded, strict=True)]
     rule = "─" * (sum(widths[name] for name in shown) + len(_GAP) * (len(shown) - 1))
     head = f" {lines[0]}".rstrip()
     if is_terminal(sys.stdout):
@@ -78,8 +78,10 @@ def render_reasons(files: Sequence[tuple[str, str]]) -> str:
 
 def _choose_hidden(table: RunTable, widths: Mapping[str, int], width: int | None) -> list[str]:
     """Leave out what tells least until the rest fits, the config's keys last."""
-    keys = [name for name in table.columns[::-1] if name not in (*_ENOUGH, *table.kept)]
-    candidates = [name for name in (*_ENOUGH, *keys) if name in widths and name not in table.kept]
+    keys = [name for name in table.columns[::-1] if name not in (*_DISPENSABLE, *table.kept)]
+    candidates = [
+        name for name in (*_DISPENSABLE, *keys) if name in widths and name not in table.kept
+    ]
     needed = 1 - len(_GAP) + sum(size + len(_GAP) for size in widths.values())
     hidden: list[str] = []
     while width is not None and needed > width and len(hidden) < len(candidates):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 PROGRAM = "mnistcli"
 Progress = Literal["auto", "bar", "lines", "none"]
+SHOWN = {"is_shown": True}  # marks records of what stderr has had already
 NO_LIMIT = 100_000  # columns: answers are never wrapped or cut, a terminal may wrap them itself
+
+_LOG = logging.getLogger(__name__)
+logging.getLogger(PROGRAM).addHandler(logging.NullHandler())  # until a command opens its log
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -116,12 +121,15 @@ class Output:
         """Tell something useful on stderr; silent under `-q`."""
         if not self._quiet:
             write_error_line(line)
+        _LOG.info(line, extra=None if self._quiet else SHOWN)
 
     def warn(self, line: str) -> None:
         """Tell something on stderr that the user should not miss, once."""
         if line not in self._warned:
             self._warned.add(line)
-            write_error_line(f"{PROGRAM}: warning: {make_printable(line)}")
+            if _LOG.isEnabledFor(logging.WARNING):  # not under --log-level error
+                write_error_line(f"{PROGRAM}: warning: {make_printable(line)}")
+            _LOG.warning(line, extra=SHOWN)
 
 
 def open_missing_streams() -> None:
@@ -161,3 +169,4 @@ def report_error(error: MnistcliError) -> None:
 def report_problem(problem: Problem) -> None:
     """Write `mnistcli: error: <where>: <what>. <way out>`."""
     write_error_line(f"{PROGRAM}: error: {problem}")
+    _LOG.error(str(problem), extra=SHOWN)

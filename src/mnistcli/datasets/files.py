@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mnistcli.folders import find_cache, find_home
 
 _VARIABLE = "MNISTCLI_DATA_DIR"
 _NO = ("", "0", "false", "no", "off")
+_LOG = logging.getLogger(__name__)
 
 
 def _ignore_progress(name: str, received_bytes: int, total_bytes: int | None) -> None:
@@ -109,7 +111,9 @@ def locate_files(source: Source, search: DataSearch) -> Path:
     """
     for directory in search.directories:
         if found := source.find(directory):
+            _LOG.debug("%s: found %s", source.title, found)
             return found
+        _LOG.debug("%s: not in %s", source.title, directory)
     if search.offline:
         raise _not_found(source, search)
     return download_file(

@@ -121,3 +121,29 @@ def _load_mnist_or_synthetic(splits: frozenset[SplitName], search: DataSearch) -
         stand_in = synthetic.read_dataset(splits, search.cache_directory)
         return replace(stand_in, warnings=(warning, *stand_in.warnings))
     return _read_located(path, mnist.read_dataset, splits, search)
+
+
+def locate_dataset(name: str, search: DataSearch) -> Path | None:
+    """Find a data set's files, or download them where that is allowed; nothing is read.
+
+    Args:
+        name: of one data set, not `auto`.
+        search: where to look, from `search_from_environment`.
+
+    Returns:
+        The file or folder; None for data sets that are built in.
+
+    Raises:
+        DataError: not found and not to be downloaded.
+        ResourceError: the download cannot be written.
+    """
+    match name:
+        case "mnist":
+            from mnistcli.datasets import mnist
+
+            return locate_files(mnist.SOURCE, search)
+        case "cifar10":
+            from mnistcli.datasets import cifar10
+
+            return locate_files(cifar10.SOURCE, search)
+    return None

@@ -1,0 +1,77 @@
+"""`mnistcli compare`: what tells checkpoints apart, and whether one is really better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.choices import SPLITS, join_choices
+from mnistcli.cli.completion import complete_checkpoint, offer
+from mnistcli.cli.options import Csv, DataDir, Dataset, Debug, Json, NormalizationOption, Quiet
+from mnistcli.errors import UsageError
+
+EXAMPLES = """
+mnistcli compare softmax.h5 mlp.h5
+mnistcli compare mlp-s*.h5 --split validation
+mnistcli compare a.h5 b.h5 --json | jq .pairs[].p_value
+mnistcli compare a.h5 b.h5 c.h5 --csv
+"""
+
+
+def compare(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL.h5",
+            help="Two or more checkpoints, ours or Keras'.",
+            autocompletion=complete_checkpoint,
+        ),
+    ],
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar=join_choices(SPLITS),
+            help="Which part of the data.",
+            rich_help_panel="Data",
+            autocompletion=offer(SPLITS),
+        ),
+    ] = "test",
+    dataset: Dataset = None,
+    normalization: NormalizationOption = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+    csv: Csv = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compare checkpoints: configs, accuracies with their 95 % intervals, and what is chance.
+
+    Pairs that saw the same images are compared image by image (McNemar's test, mid-p; of several
+    pairs Holm's correction). With --csv and -q there is a line for each pair.
+    """
+    del debug
+    if json and csv:
+        raise UsageError("--json, --csv", "they exclude each other", "give one of them")
+    if len(models) < 2:
+        hint = f"name another; of one alone: mnistcli evaluate {models[0]}"
+        raise UsageError("MODEL.h5", "one checkpoint is nothing to compare", hint)
+    from mnistcli.cli.comparison import Selection, compare_checkpoints
+    from mnistcli.console.streams import Output
+
+    console = Output(quiet=quiet or json or csv)
+    selection = Selection(split, dataset, normalization, data_dir)
+    answer = compare_checkpoints(models, selection, console)
+    if json:
+        console.print_json(answer)
+        return
+    from mnistcli.console.comparisons import format_pairs, list_verdicts, render_comparison
+
+    if csv:
+        console.print_line(format_pairs(answer))
+    elif quiet:
+        for line in list_verdicts(answer):
+            console.print_line(line)
+    else:
+        console.print_table(*render_comparison(answer))

@@ -1,0 +1,178 @@
+"""Joins what `compare` needs: every checkpoint on its images, then pairs on the same ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.checkpoint.process import ParsingChild
+from mnistcli.checkpoint.record import Record
+from mnistcli.cli.trained_model import TrainedModel, open_model
+from mnistcli.comparison_results import (
+    ComparedResult,
+    CompareResult,
+    DifferenceResult,
+    IntervalResult,
+    PairResult,
+    UnpairedResult,
+)
+from mnistcli.config.differences import list_config_differences
+from mnistcli.console.streams import Output
+from mnistcli.datasets.dataset import Split
+from mnistcli.evaluation import predict_classes
+from mnistcli.inference import compute_probabilities
+from mnistcli.results import DatasetResult
+from mnistcli.significance import (
+    CONFIDENCE,
+    adjust_p_values,
+    compute_mcnemar_p,
+    compute_wilson_interval,
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of which data, as the command line says; null leaves it to each file."""
+
+    split: str
+    dataset: str | None
+    normalization: str | None
+    data_dir: Path | None
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """One checkpoint on its images.
+
+    Attributes:
+        images_digest: tells whether two splits are the same images and labels.
+        is_right: bool [n], image by image.
+    """
+
+    result: ComparedResult
+    record: Record | None
+    images_digest: bytes
+    is_right: NDArray[np.bool_]
+
+
+def compare_checkpoints(
+    paths: Sequence[Path], selection: Selection, console: Output
+) -> CompareResult:
+    """Return how checkpoints did, what differs in their configs, and which pairs differ really.
+
+    Raises:
+        CheckpointError, DataError, UsageError: one of them cannot be evaluated.
+    """
+    chosen = (selection.dataset, selection.normalization, selection.data_dir)
+    models = [
+        open_model(path, ParsingChild(path, "weights"), *chosen, console) for path in paths
+    ]  # all of them first: a name that is wrong is said before anything is computed
+    examined = [_examine(model, selection.split) for model in models]
+    places = list(combinations(range(len(examined)), 2))
+    same = [p for p in places if examined[p[0]].images_digest == examined[p[1]].images_digest]
+    return CompareResult(
+        split=selection.split,
+        confidence=CONFIDENCE,
+        results=tuple(one.result for one in examined),
+        differences=tuple(_list_differences(examined)),
+        pairs=tuple(_test_pairs(examined, same)),
+        unpaired=tuple(
+            UnpairedResult(
+                first=i,
+                second=j,
+                reason=_explain(examined[i].result, examined[j].result, selection.split),
+            )
+            for i, j in places
+            if (i, j) not in same
+        ),
+    )
+
+
+def _examine(model: TrainedModel, split_name: str) -> _Examined:
+    """Evaluate one checkpoint, image by image."""
+    split, checkpoint = model.read_split(split_name), model.checkpoint
+    logits = model.run(split.images)
+    score = model.score(split, logits)
+    predicted = predict_classes(compute_probabilities(checkpoint.architecture, logits))
+    is_right = predicted == split.labels
+    correct, record = int(np.count_nonzero(is_right)), checkpoint.record
+    interval = compute_wilson_interval(correct, score.count)
+    result = ComparedResult(
+        checkpoint=str(checkpoint.path),
+        dataset=model.dataset_name or "",
+        trained_on=None
+        if record is None
+        else DatasetResult(name=record.dataset.name, sha256=record.dataset.sha256),
+        epochs=None if record is None else record.progress.epoch,
+        count=score.count,
+        correct=correct,
+        accuracy=score.accuracy,
+        interval=IntervalResult(low=interval.low, high=interval.high),
+        loss=score.loss,
+    )
+    return _Examined(result, record, _hash_split(split), is_right)
+
+
+def _hash_split(split: Split) -> bytes:
+    """Two files may hold the same images, and two seeds hold out others of the same file."""
+    digest = hashlib.sha256(np.ascontiguousarray(split.images).data)
+    digest.update(np.ascontiguousarray(split.labels).data)
+    return digest.digest()
+
+
+def _list_differences(examined: Sequence[_Examined]) -> Iterator[DifferenceResult]:
+    """Compare the configs of the files that have one; the others' values are null."""
+    records = [one.record for one in examined]
+    known = [record for record in records if record is not None]
+    hashes = [None if record is None else record.dataset.sha256 for record in records]
+    if len({record.dataset.sha256 for record in known}) > 1:
+        yield DifferenceResult(key="dataset.sha256", values=tuple(hashes))
+    if len(known) < 2:
+        return
+    for difference in list_config_differences([record.config for record in known]):
+        values = iter(difference.values)
+        yield DifferenceResult(
+            key=difference.key,
+            values=tuple(None if record is None else next(values) for record in records),
+        )
+
+
+def _test_pairs(
+    examined: Sequence[_Examined], places: Sequence[tuple[int, int]]
+) -> Iterator[PairResult]:
+    """Test each pair, allowing for their number."""
+    counts = [
+        (
+            int(np.count_nonzero(examined[i].is_right & ~examined[j].is_right)),
+            int(np.count_nonzero(~examined[i].is_right & examined[j].is_right)),
+        )
+        for i, j in places
+    ]
+    p_values = [compute_mcnemar_p(first, second) for first, second in counts]
+    adjusted = adjust_p_values(p_values)
+    for (i, j), (first, second), p, fair_p in zip(places, counts, p_values, adjusted, strict=True):
+        count = examined[i].result.count
+        yield PairResult(
+            first=i,
+            second=j,
+            count=count,
+            only_first=first,
+            only_second=second,
+            difference=(second - first) / count,
+            p_value=p,
+            adjusted_p_value=fair_p,
+            distinguishable=fair_p < 1 - CONFIDENCE,
+        )
+
+
+def _explain(first: ComparedResult, second: ComparedResult, split: str) -> str:
+    """Say why two checkpoints are no pair."""
+    if first.dataset != second.dataset:
+        return f"different data ({first.dataset} and {second.dataset})"
+    return f"other images of {first.dataset} {split}"

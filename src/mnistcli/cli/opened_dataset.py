@@ -1,0 +1,89 @@
+"""Finds and opens the data that a command needs, and cuts them as a config says."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from mnistcli.config.models import Config, DatasetName
+from mnistcli.console.progress import DownloadDisplay
+from mnistcli.console.streams import Output
+from mnistcli.datasets.dataset import Dataset, Split, SplitName
+from mnistcli.datasets.files import search_from_environment
+from mnistcli.datasets.registry import load_dataset, locate_dataset
+from mnistcli.datasets.validation import split_validation
+from mnistcli.errors import DataError
+
+_LOG = logging.getLogger(__name__)
+
+
+def open_dataset(
+    name: DatasetName, splits: frozenset[SplitName], data_dir: Path | None, console: Output
+) -> Dataset:
+    """Find (or download) a data set and pass on what it has to say.
+
+    Raises:
+        DataError: it is missing, unreachable or invalid.
+    """
+    display = DownloadDisplay(console.progress)
+    try:
+        search = replace(search_from_environment(data_dir), on_download=display.show)
+        dataset = load_dataset(name, splits, search)
+    finally:
+        display.close()
+    _log_identity(dataset)
+    for warning in dataset.warnings:
+        console.warn(warning)
+    return dataset
+
+
+def fetch_dataset(
+    name: DatasetName, data_dir: Path | None, console: Output
+) -> tuple[Path | None, bool]:
+    """Find a data set's files or download them; nothing is read.
+
+    Returns:
+        The file or folder, null for what is built in; and whether it was downloaded just now.
+
+    Raises:
+        DataError: it is missing and cannot be downloaded.
+        ResourceError: the download cannot be written.
+    """
+    display, heard = DownloadDisplay(console.progress), False
+
+    def listen(file: str, received_bytes: int, total_bytes: int | None) -> None:
+        nonlocal heard
+        heard = True
+        display.show(file, received_bytes, total_bytes)
+
+    try:
+        search = replace(search_from_environment(data_dir), on_download=listen)
+        return locate_dataset(name, search), heard
+    finally:
+        display.close()
+
+
+def _log_identity(dataset: Dataset) -> None:
+    """Write down which data these are, and where they were found."""
+    identity = dataset.identity
+    named = identity.known_as or f"{dataset.info.title}, unknown contents"
+    counts = " and ".join(f"{len(dataset.splits[n])} {n}" for n in sorted(dataset.splits)[::-1])
+    sha256 = identity.sha256 or "of parts only"
+    _LOG.info("data: %s, %s, from %s, sha256 %s", named, counts, identity.location, sha256)
+    for array, digest in identity.arrays.items():
+        _LOG.debug("data: %s has sha256 %s", array, digest)
+
+
+def choose_splits(config: Config, dataset: Dataset) -> tuple[Split, Split | None]:
+    """Return what a config trains on and what it monitors."""
+    held_out = config.dataset.validation
+    if held_out == "test":
+        return dataset.train, dataset.test
+    if held_out == 0:
+        return dataset.train, None
+    train, validation = split_validation(dataset.train, held_out, config.training.seed)
+    if len(train) == 0 or len(validation) == 0:
+        what = f"validation {held_out:g} of {len(dataset.train)} images leaves one part empty"
+        raise DataError(dataset.info.name, what, "choose another fraction with --validation")
+    return train, validation

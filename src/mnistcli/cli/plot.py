@@ -1,0 +1,137 @@
+"""`mnistcli plot`: pictures of a run, of its network, and of what it gets right and wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.choices import SPLITS, check_choice, join_choices
+from mnistcli.cli.completion import complete_checkpoint, offer
+from mnistcli.cli.options import (
+    DataDir,
+    Dataset,
+    Debug,
+    Json,
+    NormalizationOption,
+    Overwrite,
+    PictureFile,
+    ProgressOption,
+    Quiet,
+    Show,
+    count_from,
+)
+from mnistcli.errors import UsageError
+
+EXAMPLES = """
+mnistcli plot curves mlp.h5
+mnistcli plot weights mlp.h5 --show
+mnistcli plot mistakes mlp.h5 --first 24 -o worst.svg
+mnistcli plot calibration mlp.h5 --split train --json
+"""
+
+# Each kind, and which flags mean something to it.
+_DATA = ("--dataset", "--normalization", "--data-dir")
+_KINDS: dict[str, tuple[str, ...]] = {
+    "curves": (),
+    "confusion": ("--split", *_DATA),
+    "weights": ("--first", "--dataset"),
+    "predictions": ("--split", "--first", *_DATA),
+    "mistakes": ("--split", "--first", *_DATA),
+    "calibration": ("--split", *_DATA),
+}
+
+
+def plot(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help=f"One of {', '.join(_KINDS)}.",
+            autocompletion=offer(tuple(_KINDS)),
+        ),
+    ],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL.h5", help="A checkpoint.", autocompletion=complete_checkpoint
+        ),
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar=join_choices(SPLITS),
+            help="Which part of the data; test where none is given.",
+            rich_help_panel="Data",
+            autocompletion=offer(SPLITS),
+        ),
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=count_from(1, "--first"),
+            help="The first N images, mistakes or filters.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    dataset: Dataset = None,
+    normalization: NormalizationOption = None,
+    data_dir: DataDir = None,
+    output: PictureFile = None,
+    overwrite: Overwrite = False,
+    show: Show = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    progress: ProgressOption = "auto",
+    debug: Debug = False,
+) -> None:
+    """Draw a picture: a PNG or SVG file, or in the terminal.
+
+    curves: cost and accuracy over the epochs. confusion: what was taken for what. weights: what
+    the first layer's units look for. predictions: images with their predicted and true classes.
+    mistakes: the most confident wrong ones. calibration: confidence against accuracy.
+
+    curves and weights need nothing but the checkpoint. Without -o and --show the file is
+    MODEL-KIND.png in the working directory.
+    """
+    del debug
+    given = {
+        "--split": split,
+        "--first": first,
+        "--dataset": dataset,
+        "--normalization": normalization,
+        "--data-dir": data_dir,
+    }
+    _check_flags(kind, [flag for flag, value in given.items() if value is not None])
+    from mnistcli.cli.picture_output import choose_output
+    from mnistcli.console.streams import Output
+
+    console = Output(quiet=quiet or json, progress=progress)
+    path = output or (None if show else Path(f"{model.stem}-{kind}.png"))
+    target = choose_output(path, overwrite=overwrite, shows=show, json=json, console=console)
+    from mnistcli.checkpoint.process import ParsingChild
+
+    child = ParsingChild(model, "none" if kind == "curves" else "weights")
+    from mnistcli.cli.plotting import compose_picture, describe_picture
+    from mnistcli.cli.trained_model import open_model
+
+    trained = open_model(model, child, dataset, normalization, data_dir, console)
+    picture = compose_picture(trained, kind, split or "test", first)
+    written = target.deliver(picture)
+    if written is None:
+        return
+    if json:
+        split_read = (split or "test") if "--split" in _KINDS[kind] else None
+        console.print_json(describe_picture(picture, written, model, kind, split_read))
+    else:
+        (console.note if show else console.print_line)(written.path)
+
+
+def _check_flags(kind: str, given: list[str]) -> None:
+    """Refuse an unknown kind, and flags that would be dropped; UsageError."""
+    check_choice(kind, tuple(_KINDS), "KIND")
+    useless = next((flag for flag in given if flag not in _KINDS[kind]), None)
+    if useless is not None:
+        raise UsageError(useless, f"it means nothing to {kind}", "leave it out")

@@ -1,0 +1,91 @@
+"""`mnistcli report`: a checkpoint and its results as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.choices import SPLITS, join_choices
+from mnistcli.cli.completion import complete_checkpoint, offer
+from mnistcli.cli.options import (
+    DataDir,
+    Dataset,
+    Debug,
+    Json,
+    NormalizationOption,
+    Overwrite,
+    Quiet,
+)
+
+EXAMPLES = """
+mnistcli report mlp.h5
+mnistcli report mlp.h5 --split validation -o held-out.html
+mnistcli report theirs.h5 --dataset mnist --overwrite --json
+"""
+
+
+def report(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL.h5",
+            help="A checkpoint, ours or Keras'.",
+            autocompletion=complete_checkpoint,
+        ),
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar=join_choices(SPLITS),
+            help="Which part of the data; test where none is given.",
+            rich_help_panel="Data",
+            autocompletion=offer(SPLITS),
+        ),
+    ] = None,
+    dataset: Dataset = None,
+    normalization: NormalizationOption = None,
+    data_dir: DataDir = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.html",
+            help="The page; MODEL-report.html in the working directory where none is named.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a page that shows what a checkpoint is and how good it is.
+
+    Curves, classes, confusion, calibration, the worst mistakes as pictures, config, data, versions,
+    and the commands that make it again: one HTML file that needs no network and no script.
+
+    Of other people's files it shows what is known; with --dataset their results too.
+    """
+    del debug
+    from mnistcli.checkpoint.process import ParsingChild
+    from mnistcli.cli.page_output import check_page, write_page
+
+    path = output or Path(f"{model.stem}-report.html")
+    check_page(path, overwrite=overwrite)
+    child = ParsingChild(model, "weights")  # at work while the imports below run
+    from mnistcli.cli.reporting import ListeningOutput, compose_report, describe_report
+    from mnistcli.cli.trained_model import open_model
+    from mnistcli.report.page import render_page
+
+    console = ListeningOutput(quiet=quiet or json)
+    trained = open_model(model, child, dataset, normalization, data_dir, console)
+    facts = compose_report(trained, split, console)
+    page = render_page(facts).encode("utf-8")
+    write_page(path, page, overwrite=overwrite)
+    if json:
+        console.print_json(describe_report(facts, trained, split, path, len(page)))
+    else:
+        console.print_line(str(path))
