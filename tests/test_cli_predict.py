@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from conftest import Run, Train, make_digits
 from mnistcli.checkpoint.reading import read_checkpoint
 from mnistcli.datasets.dataset import Split
+from paper import SCENES, photograph
 
 GOOD = ("--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01)
 KEYS = {"source", "row", "class", "label", "probability", "probabilities", "truth", "preparation"}
@@ -155,8 +157,13 @@ def test_files_and_folders_are_predicted_like_the_rows_they_hold(
 ) -> None:
     model = train_once(*GOOD)
     rows = run("predict", model, "--first", 3, "--json").json["predictions"]
+    as_it_is = {
+        "prepare": "auto", "picture": {"width": 28, "height": 28}, "ink": "light",
+        "contrast": None, "page": None, "ground": None, "lines": None, "specks": None,
+        "crop": None, "centre": None,
+    }  # fmt: skip
     expected = [
-        {**row, "source": f"pictures/{name}", "row": None, "truth": None}
+        {**row, "source": f"pictures/{name}", "row": None, "truth": None, "preparation": as_it_is}
         for row, name in zip(rows, ("1.png", "2.png", "10.png"), strict=True)
     ]
     from_folder = run("predict", model, pictures, "--json")
@@ -333,6 +340,81 @@ def test_dark_ink_on_paper_is_inverted_and_said(
     assert paper["probabilities"] == screen["probabilities"]
 
 
+def save_photograph(digit: NDArray[np.uint8], kind: str, name: str, seed: int = 0) -> Path:
+    Path(name).write_bytes(photograph(digit, SCENES[kind], np.random.default_rng(seed)))
+    return Path(name)
+
+
+def test_photographs_are_read_like_the_digits_that_were_photographed(
+    spawn: Run, run: Run, train_once: Train, test_split: Split
+) -> None:
+    model = train_once(*GOOD)
+    rows = run("predict", model, "--first", 3, "--json").json["predictions"]
+    for number, kind in enumerate(("coloured ink", "squared paper", "chalk on a board")):
+        save_photograph(test_split.images[number], kind, f"{number + 9}.jpg")
+    ended = run("predict", model, "*.jpg")
+    assert [line.split()[:2] for line in ended.out.splitlines() if ".jpg" in line] == [
+        ["9.jpg", rows[0]["label"]], ["10.jpg", rows[1]["label"]], ["11.jpg", rows[2]["label"]],
+    ]  # fmt: skip
+    notes = ended.err.splitlines()
+    assert notes[0].startswith("9.jpg: dark on light, inverted, digit found: ")
+    assert re.match(r"10.jpg: dark on light, inverted, \d+ ruled lines removed, digit", notes[1])
+    assert notes[2].startswith("11.jpg: digit found: ")
+    with Path("9.jpg").open("rb") as image:
+        [piped] = spawn("predict", model, "-", "--json", stdin=image).json["predictions"]
+    assert piped["class"] == rows[0]["class"]
+    assert piped["preparation"]["ink"] == "dark"
+
+
+def test_how_a_picture_is_prepared_can_be_chosen(
+    run: Run, train_once: Train, test_split: Split
+) -> None:
+    model = train_once(*GOOD)
+    save_photograph(test_split.images[0], "squared paper", "x.jpg")
+
+    def prepare(*flags: str) -> Any:
+        answer = run("predict", model, "x.jpg", "--json", *flags).json
+        return answer["predictions"][0]["preparation"]
+
+    every = prepare()
+    assert [key for key in every if every[key] is None] == ["page"]
+    some = prepare("--skip", "lines,specks", "--skip", "centre")
+    assert [key for key in some if some[key] is None] == ["page", "lines", "specks", "centre"]
+    assert prepare("--ink", "dark") == every
+    whole = prepare("--prepare", "resize")
+    assert (whole["prepare"], whole["ink"], whole["crop"]) == ("resize", "dark", None)
+
+
+def test_an_empty_page_is_no_digit(run: Run, train_once: Train, tmp_path: Path) -> None:
+    model = train_once(*GOOD)
+    blank = np.zeros((28, 28), np.uint8)
+    save_photograph(blank, "ruled paper", "blank.jpg")
+    ended = run("predict", model, "blank.jpg")
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err == (
+        "mnistcli: error: blank.jpg: there is no digit on it."
+        " --prepare resize shows the network the whole picture\n"
+    )
+    assert run("predict", model, "blank.jpg", "--prepare", "resize").code == 0
+
+
+def test_what_the_network_saw_is_drawn(run: Run, train_once: Train) -> None:
+    model = train_once(*GOOD)
+    page = np.full((300, 200), 230, np.uint8)
+    page[50:250, 80:120] = 30  # a bar, four by twenty pixels of what the network sees
+    Image.fromarray(page).save("bar.png")
+    ended = run("predict", model, "bar.png", "--show")
+    caption, *drawing = ended.out.splitlines()[:15]
+    [row] = run("predict", model, "bar.png", "--json").json["predictions"]
+    assert caption == f"bar.png: {row['label']} ({row['probability']:.4f})"
+    assert drawing == [""] * 2 + [" " * 12 + "\u2588" * 4] * 10 + [""] * 2
+    assert ended.out.splitlines()[-1].split()[0] == "bar.png"
+    rows = run("predict", model, "--first", 2, "--show").out.splitlines()
+    assert [line[:13] for line in rows if line.startswith("mnist/test[")] == [
+        "mnist/test[0]", "mnist/test[1]"
+    ]  # fmt: skip
+
+
 def test_a_single_sigmoid_unit_decides_at_one_half(run: Run) -> None:
     assert run("train", "xor", "--epochs", 30, "-q", "-o", "xor.h5").code == 0
     hidden_kernel, hidden_bias, kernel, bias = read_checkpoint(Path("xor.h5")).weights
@@ -397,6 +479,24 @@ def test_ten_sigmoid_outputs_give_their_raw_sigmoids(
             "--input 0,1", 2,
             "--input: the network takes 784 whole numbers from 0 to 255, received 0,1."
             " Separate them by commas",
+        ),
+        ("no.png --prepare scale", 2,
+            "--prepare: unknown name 'scale'. Choose one of auto, resize, none"),
+        ("no.png --ink grey", 2, "--ink: unknown name 'grey'. Choose one of auto, dark, light"),
+        ("no.png --skip ground,line", 2, "--skip: unknown name 'line'. Did you mean lines?"),
+        (
+            "no.png --prepare none --skip lines", 2,
+            "--skip: --prepare none takes no steps that could be left out."
+            " Leave one of the two out",
+        ),
+        (
+            "--first 1 --ink dark", 2,
+            "--prepare, --skip, --ink: they prepare image files, there are none. Leave them out",
+        ),
+        (
+            "--first 1 --show --csv", 2,
+            "--show and --json, --jsonl, --csv: drawings are for people, not for scripts."
+            " Give one of them",
         ),
         (
             "no.png", 4,

@@ -13,8 +13,10 @@ from PIL import Image, ImageDraw
 
 from mnistcli.errors import DataError
 from mnistcli.images import DecodedImage, expand_paths, read_image
+from mnistcli.photographs.report import Crop, Treatment
 
 DIGIT, COLOUR = (28, 28), (32, 32, 3)
+WHOLE = Treatment("resize")
 
 
 def read(path: Path, shape: tuple[int, ...] = DIGIT) -> DecodedImage:
@@ -43,7 +45,8 @@ def test_a_picture_of_28_by_28_is_kept_as_it_is(tmp_path: Path) -> None:
 
     dark, light = read(tmp_path / "x.png"), read(tmp_path / "light.png")
 
-    assert (dark.inverted, light.inverted) == (False, True)
+    assert (dark.preparation.ink, light.preparation.ink) == ("light", "dark")
+    assert dark.preparation.crop is None
     assert dark.pixels.dtype == np.uint8
     np.testing.assert_array_equal(dark.pixels, pixels)
     np.testing.assert_array_equal(light.pixels, pixels)
@@ -96,21 +99,60 @@ def test_where_the_digit_stands_and_how_wide_it_is_do_not_matter() -> None:
     moved = read_image(encode(page, "PNG"), "page", DIGIT)
 
     reference = read_image(encode(draw_seven(200), "PNG"), "reference", DIGIT)
-    np.testing.assert_array_equal(moved.pixels, reference.pixels)
+    assert np.abs(moved.pixels.astype(int) - reference.pixels).mean() < 4
+
+
+NO_DIGIT = "there is no digit on it. --prepare resize shows the network the whole picture"
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_blank_page_is_black(level: int) -> None:
-    blank = read_image(encode(Image.new("L", (50, 40), level), "PNG"), "blank", DIGIT)
-    assert not blank.pixels.any()
+@pytest.mark.parametrize("size", [(50, 40), DIGIT])
+def test_a_blank_page_has_no_digit_on_it(size: tuple[int, int], level: int) -> None:
+    with pytest.raises(DataError) as caught:
+        read_image(encode(Image.new("L", size, level), "PNG"), "blank.png", DIGIT)
+    assert str(caught.value) == f"blank.png: {NO_DIGIT}"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 2)])
 def test_the_smallest_and_thinnest_pictures_are_read(size: tuple[int, int]) -> None:
     image = Image.new("L", size, 0)
     image.putpixel((0, 0), 255)
-    assert read_image(encode(image, "PNG"), "thin", DIGIT).pixels.shape == DIGIT
-    assert read_image(encode(image, "PNG"), "thin", COLOUR).pixels.shape == COLOUR
+    content = encode(image, "PNG")
+    with pytest.raises(DataError, match="there is no digit on it"):
+        read_image(content, "thin", DIGIT)
+    assert read_image(content, "thin", DIGIT, WHOLE).pixels.shape == DIGIT
+    assert read_image(content, "thin", COLOUR).pixels.shape == COLOUR
+
+
+def test_the_whole_picture_is_scaled_on_request(tmp_path: Path) -> None:
+    """Its proportions stay; what is beside it is as light as its border."""
+    image = Image.new("L", (280, 140), 255)
+    image.paste(0, (0, 20, 140, 120))
+    whole = read_image(encode(image, "PNG"), "x", DIGIT, Treatment("resize", ink="light"))
+    assert whole.pixels[10:18, :13].max() <= 2
+    assert whole.pixels[10:18, 15:].min() >= 253
+    assert set(whole.pixels[[0, 6, 21, 27]].ravel()) == {255}
+    flag = read_image(encode(draw_flag(), "PNG"), "flag", COLOUR, WHOLE)
+    assert [tuple(flag.pixels[16, x]) for x in (4, 16, 28)] == [
+        (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    ]  # fmt: skip
+
+
+def test_a_picture_is_taken_as_it_is_on_request() -> None:
+    light = np.full(DIGIT, 250, np.uint8)
+    light[5:20, 12] = 10
+    content = encode(Image.fromarray(light), "PNG")
+    as_it_is = Treatment("none")
+    np.testing.assert_array_equal(read_image(content, "x", DIGIT, as_it_is).pixels, light)
+    dark = read_image(content, "x", DIGIT, Treatment("none", ink="dark"))
+    np.testing.assert_array_equal(dark.pixels, 255 - light)
+    for shape, size in ((DIGIT, "28 x 28"), (COLOUR, "32 x 32")):
+        with pytest.raises(DataError) as caught:
+            read_image(encode(Image.new("RGB", (30, 40)), "PNG"), "x.png", shape, as_it_is)
+        assert str(caught.value) == (
+            f"x.png: the picture has 30 x 40 pixels, the network takes {size}."
+            " Leave --prepare none out"
+        )
 
 
 def draw_flag() -> Image.Image:
@@ -123,7 +165,8 @@ def draw_flag() -> Image.Image:
 
 def test_a_colour_picture_is_cut_to_its_middle_square() -> None:
     result = read_image(encode(draw_flag(), "PNG"), "flag", COLOUR)
-    assert not result.inverted
+    assert result.preparation.ink is None
+    assert result.preparation.crop == Crop(left=64, top=0, width=64, height=64)
     assert result.pixels.shape == COLOUR
     assert (result.pixels == (0, 255, 0)).all()
 
@@ -158,6 +201,14 @@ def test_transparent_palette_entries_are_white() -> None:
     assert (read_image(content, "x", COLOUR).pixels == 255).all()
 
 
+def test_white_ink_on_nothing_stands_on_black() -> None:
+    image = draw_seven(ink=(255, 255, 255, 255), ground=(255, 255, 255, 0), mode="RGBA")
+    digit = read_image(encode(image, "PNG"), "x", DIGIT)
+    assert digit.preparation.ink == "light"
+    reference = read_image(encode(draw_seven(), "PNG"), "reference", DIGIT)
+    np.testing.assert_array_equal(digit.pixels, reference.pixels)
+
+
 def test_exif_orientation_is_applied() -> None:
     image = Image.new("RGB", (64, 64), "black")
     image.paste("white", (0, 0, 64, 32))
@@ -183,6 +234,22 @@ def test_directories_become_their_images_in_natural_order(tmp_path: Path) -> Non
     assert [path.name for path in expand_paths([single, tmp_path])] == [
         "notes.txt", "1.jpg", "2.PNG", "10.png", "a2.gif", "a10.gif",
     ]  # fmt: skip
+
+
+def test_patterns_become_what_fits_them_in_natural_order(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("10.png", "9.png", "9.txt", "a/3.png", "[9].png"):
+        (tmp_path / name).touch()
+
+    def list_names(pattern: str) -> list[str]:
+        return [str(path.relative_to(tmp_path)) for path in expand_paths([tmp_path / pattern])]
+
+    assert list_names("*.png") == ["9.png", "10.png", "[9].png"]
+    assert list_names("9.*") == ["9.png"]
+    assert list_names("**/?.png") == ["9.png", "a/3.png"]
+    assert list_names("[9].png") == ["[9].png"]
+    with pytest.raises(DataError, match=r"no image fits the pattern\. Correct the path"):
+        expand_paths([tmp_path / "*.gif"])
 
 
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:

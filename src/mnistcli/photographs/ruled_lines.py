@@ -151,13 +151,15 @@ def _erase(ink: Floats, lines: Lines) -> Floats:
 def _measure_level(band: Floats) -> Floats:
     """What a line adds to the ink, along its length: medians of medians of pieces of it.
 
-    A stroke that goes along a line is darker than most of the line is.
+    A stroke that goes along a line is darker than most of the line is; and a line may be followed
+    a row too high or too low.
     """
     pieces = np.array_split(band, min(STRIPS, band.shape[2]), axis=2)
     medians = np.stack([np.median(piece, axis=2) for piece in pieces], axis=2)
     padded = np.pad(medians, ((0, 0), (0, 0), (2, 2)), mode="edge")
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5, axis=2), axis=3)
-    usual = np.median(medians, axis=2, keepdims=True).max(axis=1, keepdims=True)
+    usual = np.pad(np.median(medians, axis=2, keepdims=True), ((0, 0), (1, 1), (0, 0)))
+    usual = np.maximum(np.maximum(usual[:, :-2], usual[:, 1:-1]), usual[:, 2:])
     smooth = np.minimum(smooth, usual * DARKER + DARKER_LEAST)
     widths = [piece.shape[2] for piece in pieces]
     return np.asarray(np.maximum(np.repeat(smooth, widths, axis=2), 0), np.float32)
