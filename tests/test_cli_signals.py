@@ -98,11 +98,12 @@ def test_nobody_waits_for_the_compiler(environment: dict[str, str]) -> None:
 
 
 INTERRUPTED_SCORING = """
-score = experiment.run_network
+from mnistcli.cli import run_keeper
+score = run_keeper.run_network
 def interrupt(*arguments):
     os.kill(os.getpid(), signal.SIGTERM)
     return score(*arguments)
-experiment.run_network = interrupt
+run_keeper.run_network = interrupt
 """
 
 
