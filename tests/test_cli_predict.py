@@ -404,15 +404,21 @@ def test_what_the_network_saw_is_drawn(run: Run, train_once: Train) -> None:
     page[50:250, 80:120] = 30  # a bar, four by twenty pixels of what the network sees
     Image.fromarray(page).save("bar.png")
     ended = run("predict", model, "bar.png", "--show")
-    caption, *drawing = ended.out.splitlines()[:15]
     [row] = run("predict", model, "bar.png", "--json").json["predictions"]
-    assert caption == f"bar.png: {row['label']} ({row['probability']:.4f})"
-    assert drawing == [""] * 2 + [" " * 12 + "\u2588" * 4] * 10 + [""] * 2
-    assert ended.out.splitlines()[-1].split()[0] == "bar.png"
+    assert ended.err.splitlines() == [
+        "bar.png: dark on light, inverted, digit found: 40 x 200 at (80, 50)",
+        "drawn in plain characters: stdout is no terminal",
+    ]
+    heading, _, *drawing = ended.out.splitlines()[:18]
+    assert heading == "what the network saw"
+    assert drawing[:14] == [""] * 2 + [" " * 12 + "@" * 4] * 10 + [""] * 2
+    caption = f"{row['label']} {row['probability']:.4f}"
+    assert [line.strip() for line in drawing[14:]] == ["bar.png", caption]
+    assert "class" in ended.out.splitlines()[20]
     rows = run("predict", model, "--first", 2, "--show").out.splitlines()
-    assert [line[:13] for line in rows if line.startswith("mnist/test[")] == [
-        "mnist/test[0]", "mnist/test[1]"
-    ]  # fmt: skip
+    assert [line.split() for line in rows if line.strip().startswith("test[")] == [
+        ["test[0]", "test[1]"]
+    ]
 
 
 def test_a_single_sigmoid_unit_decides_at_one_half(run: Run) -> None:

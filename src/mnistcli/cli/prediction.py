@@ -50,12 +50,12 @@ def predict_images(model: TrainedModel, choice: Choice, form: Format, console: O
 
 def _draw(answer: PredictResult, images: NDArray[np.uint8], console: Output) -> None:
     """Draw what the network saw of each image."""
-    from mnistcli.console.half_blocks import inspect_stdout, render_image
-    from mnistcli.console.tables import render_caption
+    from mnistcli.cli.picture_output import PictureOutput
+    from mnistcli.plots.composition import compose_seen
+    from mnistcli.plots.pictures import Heading
 
-    canvas = inspect_stdout()
-    for prediction, image in zip(answer.predictions, images, strict=True):
-        console.print_table(render_caption(prediction), render_image(image, canvas))
+    picture = compose_seen(Heading("what the network saw"), images, answer.predictions)
+    PictureOutput(path=None, may_replace=False, shows=True, console=console).deliver(picture)
 
 
 def _predict_batch(model: TrainedModel, batch: Batch, top: int | None) -> Iterator[Prediction]:

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from mnistcli.config_results import RecipesResult
-from mnistcli.errors import make_printable
 from mnistcli.results import (
     EvaluationResult,
     LayerResult,
@@ -93,12 +92,6 @@ def _name_source(prediction: Prediction) -> str:
     """Name an image: a file, or its row in a data set."""
     row = prediction.row
     return prediction.source if row is None else f"{prediction.source}[{row}]"
-
-
-def render_caption(prediction: Prediction) -> Text:
-    """Name an image and its class, above a drawing of it."""
-    source = make_printable(_name_source(prediction))
-    return Text(f"{source}: {prediction.label} ({prediction.probability:.4f})")
 
 
 def render_predictions(result: PredictResult) -> Iterator[RenderableType]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.architecture import Architecture
-from mnistcli.errors import UsageError
+from mnistcli.errors import UsageError, make_printable
 from mnistcli.layers import Conv2D, Dense, Flatten, Shape
 from mnistcli.plots.colors import Pixels, color_grey, color_signed
 from mnistcli.plots.pictures import (
@@ -24,9 +24,11 @@ from mnistcli.plots.pictures import (
     Panel,
     Tiles,
 )
+from mnistcli.results import Prediction
 from mnistcli.state import History
 
 OUTLIER_QUANTILE = 0.999  # of the weights' sizes: few pixels must not make all others pale
+MAX_NAME = 28  # characters: as wide as a digit is drawn
 _METRICS = (("loss", "cost"), ("accuracy", "accuracy"))
 
 
@@ -64,6 +66,26 @@ def compose_confusion(
 def compose_images(heading: Heading, images: Pixels, captions: Sequence[str]) -> Tiles:
     """Return images [n, height, width] or [n, height, width, 3] under their labels."""
     return Tiles(heading, make_rgb(images), tuple(Caption((text,)) for text in captions))
+
+
+def compose_seen(heading: Heading, images: Pixels, predictions: Sequence[Prediction]) -> Tiles:
+    """Return what a network saw of image files or rows, with their names and its answers."""
+    captions = tuple(
+        Caption(
+            (_name_source(one), f"{one.label} {one.probability:.4f}"),
+            one.truth is not None and one.truth != one.class_index,
+        )
+        for one in predictions
+    )
+    return Tiles(heading, make_rgb(images), captions)
+
+
+def _name_source(prediction: Prediction) -> str:
+    """A file's own name, or its end where it is longer than an image is wide; a row's number."""
+    name = make_printable(prediction.source.rpartition("/")[2])
+    row = "" if prediction.row is None else f"[{prediction.row}]"
+    longest = MAX_NAME - len(row)
+    return f"{name if len(name) <= longest else '...' + name[3 - longest :]}{row}"
 
 
 @dataclass(frozen=True)
