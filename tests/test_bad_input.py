@@ -136,7 +136,7 @@ FLAGS: list[Row] = [
     (
         "xyz", 2,
         "xyz: no such command. Choose one of train, evaluate, predict, summary, ls, compare, plot,"
-        " data, reproduce, doctor, recipes",
+        " data, report, reproduce, doctor, recipes",
     ),
     ("--verson", 2, "--verson: no such flag. Did you mean --version?"),
     ("train --bogus", 2, "--bogus: no such flag. See mnistcli train --help"),

@@ -91,7 +91,7 @@ def test_a_recipes_values_come_from_its_lines_and_a_list_flag_brings_no_more_tha
     origins = {key.strip(): origin.strip() for key, origin in lines}
     assert origins["- units: 4"] == "--hidden"
     assert origins["activation: null"] == "default"
-    assert origins["epochs: 100"] == "recipe xor:22"
+    assert origins["epochs: 100"] == "recipe xor:26"
 
 
 def test_short_forms_say_what_they_stand_for_and_no_more(run: Run) -> None:
@@ -109,7 +109,7 @@ def test_a_script_gets_the_config_and_the_places_by_key(run: Run) -> None:
     assert list(answer) == ["version", "config", "origins"]
     assert answer["config"]["training"]["seed"] == 3
     assert answer["origins"]["training.seed"] == "--seed"
-    assert answer["origins"]["model.hidden.0.units"] == "recipe xor:14"
+    assert answer["origins"]["model.hidden.0.units"] == "recipe xor:18"
 
 
 @pytest.mark.parametrize("name", [recipe.name for recipe in list_recipes()])

@@ -22,9 +22,9 @@ def test_a_row_says_what_is_trained_what_was_published_and_what_it_gives_here(ru
     assert (ended.code, ended.err) == (0, "")
     rows = {line.split()[0]: line.split() for line in ended.out.splitlines() if line.strip()}
     assert rows["cifar10-mlp"] == [
-        "cifar10-mlp", "cifar10", "mlp", "512-120-512", "10", "2.258", "0.5295", "0.5187-0.5232"
+        "cifar10-mlp", "cifar10", "mlp", "512-120-512", "10", "2.258", "0.5295", "0.5187-0.5338"
     ]  # fmt: skip
-    assert rows["mnist-mlp"][-2:] == ["-", "0.9750-0.9768"]
+    assert rows["mnist-mlp"][-2:] == ["-", "0.9733-0.9768"]
     assert set(NAMES) <= set(rows)
 
 
@@ -44,6 +44,8 @@ def test_the_list_is_an_object_for_scripts(run: Run) -> None:
             {"seed": 0, "test_accuracy": 0.9013},
             {"seed": 1, "test_accuracy": 0.9015},
             {"seed": 2, "test_accuracy": 0.9033},
+            {"seed": 3, "test_accuracy": 0.9030},
+            {"seed": 4, "test_accuracy": 0.9036},
         ],
         "seconds_per_epoch": 0.031,
     }

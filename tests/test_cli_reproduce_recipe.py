@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from conftest import Ended, Run
+from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoint.run_lock import RunLock
+from mnistcli.cli.recipe_story import Told, tell_story
+from mnistcli.cli.run_plan import Request
 from mnistcli.config import find_recipe, list_recipes
+from mnistcli.console.streams import Output
+from mnistcli.run_comparison import hash_weights
 
 NOT_CANONICAL = "is not canonical MNIST"
 
@@ -29,35 +35,45 @@ def test_each_figure_is_shown_as_published_as_measured_and_now(run: Run) -> None
     assert list(Path().iterdir()) == []  # its checkpoints were nobody's
 
 
-def test_a_story_is_what_the_single_commands_give_and_exit_3_where_figures_differ(run: Run) -> None:
-    ended = run("reproduce", "mnist-softmax-adam", "--json")  # MNIST is drawn digits here
+def test_a_story_is_told_by_its_checkpoints(run: Run) -> None:
+    names = [row.name for row in find_recipe("mnist-softmax-adam").read_figures().rows]
+    request = Request(source="mnist-softmax-adam", quiet=True)  # MNIST is drawn digits here
+    with RunLock() as lock:
+        told = tell_story(request, names, Path(), Output(quiet=True), lock)
+    assert isinstance(told, Told)
+    now = told.figures
+    for path, prefix in (("first.h5", ""), ("again.h5", "then ")):
+        [score] = run("evaluate", path, "--json").json["results"]
+        assert now[f"{prefix}test loss"] == score["loss"]
+        assert now[f"{prefix}test accuracy"] == score["accuracy"]
+        assert run("summary", path, "--json").json["training"]["epochs"] == 15
+    assert now["then test loss"] < now["test loss"]
+    first, again = (read_checkpoint(Path(path), "all") for path in ("first.h5", "again.h5"))
+    assert again.record is not None
+    assert again.record.init_weights_sha256 == hash_weights(first.weights)
+    rows = run("predict", "again.h5", "--split", "test", "--first", 20, "--json").json
+    wrong = [row["class"] != row["truth"] for row in rows["predictions"]]
+    assert now["first 20 wrong"] == sum(wrong)
+    assert now["image 8 as 6"] == pytest.approx(rows["predictions"][8]["probabilities"][6])
+
+
+def test_figures_that_differ_are_exit_3(run: Run) -> None:
+    ended = run("reproduce", "mnist-softmax-sgd5", "--json")  # MNIST is drawn digits here
     answer = ended.json
     assert (ended.code, answer["holds"], answer["error"]["code"]) == (3, False, 3)
     [recipe] = answer["recipes"]
     assert set(recipe) == {
         "recipe", "dataset", "measured_on", "seeds", "figures", "holds", "seconds",
     }  # fmt: skip
-    now = {figure["name"]: figure["now"] for figure in recipe["figures"]}
-    assert list(now) == [row.name for row in find_recipe("mnist-softmax-adam").read_figures().rows]
-
-    first = run("train", "mnist-softmax-adam", "-o", "a.h5", "--json").json
-    words = ("mnist-softmax-adam", "--init-from", "a.h5", "-o", "b.h5")
-    then = run("train", *words, "--json").json
-    assert now["test loss"] == first["test"]["loss"]
-    assert now["test accuracy"] == first["test"]["accuracy"]
-    assert now["then test loss"] == then["test"]["loss"]
-    rows = run("predict", "b.h5", "--split", "test", "--first", 20, "--json").json["predictions"]
-    assert now["first 20 wrong"] == sum(row["class"] != row["truth"] for row in rows)
-    assert now["image 8 as 6"] == pytest.approx(rows[8]["probabilities"][6])
-
-    figure = recipe["figures"][0]
+    figure = recipe["figures"][1]
     assert set(figure) == {"name", "published", "measured", "tolerance", "now", "verdict"}
-    assert (figure["published"], figure["verdict"]) == (0.2647, "differs")
-    assert figure["measured"] == [0.2630, 0.2660, 0.2636, 0.2648, 0.2640]
-    assert figure["tolerance"] == pytest.approx({"low": 0.2599, "high": 0.2691}, abs=1e-4)
+    assert (figure["name"], figure["published"]) == ("train loss", 0.3527)
+    assert figure["measured"] == [0.3525, 0.3529, 0.3523, 0.3528, 0.3520]
+    assert figure["tolerance"] == pytest.approx({"low": 0.3511, "high": 0.3538}, abs=1e-4)
+    assert figure["verdict"] == "differs"
     [error] = [x for x in drop_warnings(ended).splitlines() if x.startswith("mnistcli: error")]
     assert re.fullmatch(
-        r"mnistcli: error: mnist-softmax-adam: \d of 6 figures differ from those measured before\."
+        r"mnistcli: error: mnist-softmax-sgd5: \d of 5 figures differ from those measured before\."
         r" Look for other data or versions: mnistcli doctor",
         error,
     )

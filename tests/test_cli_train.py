@@ -221,6 +221,7 @@ def test_a_dry_run_shows_the_network_and_writes_nothing(run: Run) -> None:
     assert list_files() == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_resumed_run_counts_what_is_left(run: Run, train_once: Train) -> None:
     model = train_once(*HARD, "--epochs", 2)
     before = model.read_bytes()
@@ -615,7 +616,11 @@ def wait_for_epoch(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "epochs"), [(signal.SIGINT, 200), (signal.SIGTERM, 200)], ids=["INT", "TERM"]
+    ("number", "epochs"),
+    [
+        pytest.param(signal.SIGINT, 200, id="INT"),
+        pytest.param(signal.SIGTERM, 200, id="TERM", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_the_run_which_then_goes_on_to_the_same_bits(
     run: Run, environment: dict[str, str], digits_directory: Path, train_once: Train,

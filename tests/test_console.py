@@ -287,7 +287,7 @@ def test_several_problems_stand_in_one_error() -> None:
 def test_csv_quotes_what_needs_it() -> None:
     row = Prediction(
         source='a,"b".png', row=None, class_index=1, label="1", probability=0.75,
-        probabilities=(0.25, 0.75), truth=None,
+        probabilities=(0.25, 0.75), truth=None, preparation=None,
     )  # fmt: skip
     assert format_predictions([row], ["0", "1"]) == (
         'source,row,class,label,probability,truth,p_0,p_1\n"a,""b"".png",,1,1,0.75,,0.25,0.75'
@@ -318,6 +318,7 @@ def test_csv_gives_back_what_went_in(
             probability=values[0],
             probabilities=tuple(values),
             truth=row,
+            preparation=None,
         )
         for source in sources
         for values in [data.draw(st.lists(numbers, min_size=count, max_size=count))]

@@ -14,6 +14,7 @@ import yaml
 from conftest import Run, save_with_keras
 from mnistcli.cli.app import app
 from mnistcli.config import list_recipes
+from mnistcli.config.figures import Figure
 from mnistcli.config.models import Config
 from mnistcli.errors import ExitCode
 
@@ -77,7 +78,7 @@ def test_every_command_does_what_is_shown_below_it(
     for command, shown in STEPS:
         if "theirs.h5" in command:
             write_foreign_checkpoint(tmp_path / "theirs.h5")
-        ended = run(*shlex.split(command.split("|")[0])[1:])
+        ended = run(*shlex.split(re.split("[|>]", command)[0])[1:])
         assert ended.code == 0, (command, ended.err)
         said = set(re.findall(r"[a-zA-Z]{3,}", ended.out + ended.err))
         assert set(re.findall(r"[a-zA-Z]{3,}", shown)) - said == set(), command
@@ -91,16 +92,32 @@ def write_foreign_checkpoint(path: Path) -> None:
     save_with_keras(keras.Sequential(layers), path)
 
 
+def write_range(figure: Figure) -> str:
+    low, high = (f"{f(figure.measured):.{figure.digits}f}" for f in (min, max))
+    return low if low == high else f"{low}-{high}"
+
+
+def write_published(figure: Figure) -> str:
+    return "" if figure.published is None else f"{figure.published:.{figure.digits}f}"
+
+
 def test_the_recipes_figures_are_those_of_their_headers() -> None:
-    rows = re.findall(r"^\| `(.+)` \| (.+) \| (.*) \| (.+) \|$", README, re.MULTILINE)
-    cells = {
-        name: (about, published.strip(), measured) for name, about, published, measured in rows
-    }
+    _, _, table = README.partition("| recipe | what | published accuracy |")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (.+) \|$", table.partition("\n\n")[0], re.MULTILINE))
     for recipe in list_recipes():
-        about, published, measured = cells[recipe.name]
-        figures = recipe.read_figures()
-        assert about == recipe.about
-        assert (float(published) if published else None) == figures.published
-        assert [float(accuracy) for accuracy in measured.split(", ")] == list(
-            figures.measured.values()
-        )
+        figure = recipe.read_figures().test_accuracy
+        cells = [cell.strip() for cell in rows[recipe.name].split(" | ")]
+        assert cells == [recipe.about, write_published(figure), write_range(figure)]
+
+
+def test_the_reproduced_figures_are_those_of_the_headers_and_hold() -> None:
+    _, _, table = README.partition("| recipe | figure | published | seeds 0 to 4 | now | verdict |")
+    lines = [line for line in table.partition("\n\n")[0].splitlines()[2:] if line]
+    rows = iter([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    for recipe in list_recipes():
+        for number, figure in enumerate(recipe.read_figures().rows):
+            name, *cells, now, verdict = next(rows)
+            assert name == (recipe.name if number == 0 else "")
+            assert cells == [figure.name, write_published(figure), write_range(figure)]
+            assert verdict == figure.judge(float(now))
+    assert list(rows) == []

@@ -41,6 +41,7 @@ def shell(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return {**environment, "PATH": path, "MNISTCLI_DATA_DIR": str(data), "TERM": "xterm"}
 
 
+@pytest.mark.slow  # more than a dozen trainings
 @pytest.mark.skipif(
     any(shutil.which(tool) is None for tool in TOOLS), reason=f"needs {', '.join(TOOLS)}"
 )

@@ -71,6 +71,9 @@ class RunLock:
             self._held[lock_path] = _lock(lock_path, _PATIENCE_S)
             lock_path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
         except Timeout:
+            if not lock_path.exists():  # filelock waits where nothing can be made, as in /proc
+                what, hint = "its folder takes no files", "choose another place with -o"
+                raise ResourceError(str(path), what, hint) from None
             what = f"another run is writing it{_describe_owner(lock_path)}"
             hint = "wait for its end, or write to another file"
             raise LockedError(str(path), what, hint) from None

@@ -27,16 +27,17 @@ class Difference:
 
 
 def list_config_differences(configs: Sequence[Config]) -> tuple[Difference, ...]:
-    """Return the keys in which configs differ, in the order of the models.
+    """Return the keys in which configs differ, block by block.
 
     A key that only some configs have, as each optimizer has its own, counts where its value is
     not the default. A part that can be left out, a schedule for example, is one value.
     """
     found = [{key: (value, usual) for key, value, usual in _walk(c, "")} for c in configs]
+    blocks = list(Config.model_fields)
     keys = dict.fromkeys(key for values in found for key in values)
     return tuple(
         Difference(key, tuple(values.get(key, (None, True))[0] for values in found))
-        for key in keys
+        for key in sorted(keys, key=lambda key: blocks.index(key.partition(".")[0]))
         if _differs([values.get(key) for values in found])
     )
 

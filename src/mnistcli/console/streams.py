@@ -129,7 +129,7 @@ class Output:
             self._warned.add(line)
             if _LOG.isEnabledFor(logging.WARNING):  # not under --log-level error
                 write_error_line(f"{PROGRAM}: warning: {make_printable(line)}")
-            _LOG.warning(line, extra=SHOWN)
+            _LOG.warning(make_printable(line), extra=SHOWN)
 
 
 def open_missing_streams() -> None:
@@ -169,4 +169,4 @@ def report_error(error: MnistcliError) -> None:
 def report_problem(problem: Problem) -> None:
     """Write `mnistcli: error: <where>: <what>. <way out>`."""
     write_error_line(f"{PROGRAM}: error: {problem}")
-    _LOG.error(str(problem), extra=SHOWN)
+    _LOG.error(make_printable(str(problem)), extra=SHOWN)
