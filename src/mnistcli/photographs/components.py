@@ -11,6 +11,8 @@ Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 
 EDGE_WEIGHT = 0.05  # what touches the picture's edge is seldom the digit
+SLIVER_SHARE = 0.12  # of its longer side: what is narrower, at an edge, is a line
+CUT_SHARE = 0.8  # of both sides that a digit takes of a picture which was cut to its size
 NEAR_SHARE = 0.4  # of the digit's longer side: no part of it is farther from the others
 PART_SHARE = 0.03  # of the digit's area: smaller parts are specks
 
@@ -95,12 +97,17 @@ def choose_digit(components: Components) -> Ints:
     if not len(areas):
         return np.arange(0)
     height, width = components.labels.shape
-    is_first, is_last = boxes[:, :2] == 0, boxes[:, 2:] == (height, width)
-    at_edge = (is_first | is_last).any(axis=1)
-    crosses = (is_first & is_last).any(axis=1)  # from edge to edge: a line, a shadow
-    if crosses.all():
+    touched = (boxes[:, :2] == 0).sum(axis=1) + (boxes[:, 2:] == (height, width)).sum(axis=1)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    # From edge to edge goes a line or a shadow, along an edge the rest of a line; a digit only
+    # where the picture was cut to its size.
+    is_long = (touched > 1) | (sides.min(axis=1) < SLIVER_SHARE * sides.max(axis=1))
+    is_cut = (sides >= CUT_SHARE * np.array([height, width])).all(axis=1)
+    is_other = (touched > 0) & is_long & ~is_cut
+    if is_other.all():
         return np.arange(0)
-    weights = np.where(crosses, 0, np.where(at_edge, EDGE_WEIGHT, 1))
+    at_edge = touched > 0
+    weights = np.where(is_other, 0, np.where(at_edge, EDGE_WEIGHT, 1))
     main = int((areas * weights).argmax())
     kept = np.arange(len(areas)) == main
     while True:

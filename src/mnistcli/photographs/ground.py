@@ -7,6 +7,8 @@ paper beside them, while shadows and vignettes, which are wide, keep their edges
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ from mnistcli.photographs.scaling import Floats, average_down, interpolate
 
 CLOSING_SIDE = 64  # pixels: light changes slowly, and averages have little noise
 STROKE_SHARE = 0.3  # of the picture's longer side: no stroke is wider
+CLOSE_UP_INK = 0.1  # of the picture: the digit fills it
 DARKEST = 8  # of 255: a ratio to a darker ground means nothing
 
 MEDIAN_SIDE, MEDIAN_STEP = 48, 4  # pixels of a coarse picture, and between its windows
@@ -64,8 +67,37 @@ def take_border_level(picture: NDArray[np.uint8]) -> Floats:
 
 def measure_border(picture: NDArray[np.uint8]) -> Floats:
     """The median level of a picture's outermost pixels: float32 [channels]."""
-    sides = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
-    return np.asarray(np.median(np.concatenate(sides), axis=0), np.float32)
+    return np.asarray(np.median(take_border(picture), axis=0), np.float32)
+
+
+def take_border(picture: NDArray[Any]) -> NDArray[Any]:
+    """A picture's outermost pixels in a row: [n], or [n, channels]."""
+    return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+
+
+def detect_close_up(picture: NDArray[np.uint8]) -> InkSide | None:
+    """Say on which side the ink is, if there is so much that the picture must be all digit.
+
+    Then local medians may be the ink's; but the ground still has most of the border.
+    """
+    coarse = average_down(picture, CLOSING_SIDE).mean(axis=2)
+    is_light = coarse > split_levels(coarse)
+    side: InkSide = "dark" if take_border(is_light).mean() >= 0.5 else "light"
+    ink_share = float((is_light if side == "light" else ~is_light).mean())
+    return side if ink_share >= CLOSE_UP_INK else None
+
+
+def split_levels(levels: NDArray[np.floating]) -> float:
+    """Return the level that parts dark from light best, between 0 and 255.
+
+    N. Otsu, "A threshold selection method from gray-level histograms", 1979.
+    """
+    counts = np.bincount(levels.astype(np.intp).ravel(), minlength=256).astype(np.float64)
+    below = np.cumsum(counts)
+    sums = np.cumsum(counts * np.arange(256))
+    above = below[-1] - below
+    difference = sums / np.maximum(below, 1) - (sums[-1] - sums) / np.maximum(above, 1)
+    return float((below * above * difference**2).argmax()) + 0.5
 
 
 def _close(levels: Floats, size: int) -> Floats:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.photographs.components import Ints, Mask, find_components
+from mnistcli.photographs.components import Mask, find_components
+from mnistcli.photographs.ground import split_levels, take_border
 from mnistcli.photographs.scaling import average_down, interpolate
 
 COARSE_SIDE = 128  # pixels
@@ -15,7 +16,7 @@ LEAST_SHARE, MOST_BORDER = 0.25, 0.6  # of the picture that a page is; of its bo
 CERTAIN_BORDER = 0.1  # that it may touch: what touches more may be a lit part of a page
 LEAST_BLANK = 0.6  # of a page that bears no ink
 LEAST_CONTRAST = 0.2  # of the page's level, to what it lies on
-SQUARENESS = (0.85, 1.15)  # its area by that of the corners' quadrilateral; 1.57 for an ellipse
+LEAST_SQUARENESS = 0.85  # its overlap with the quadrilateral of its corners
 RING, MOST_LIGHT = (2, 6), 0.1  # coarse pixels around a page, and what share may be light
 MARGIN = 2  # coarse pixels inside its edge that are left out
 
@@ -56,23 +57,10 @@ def find_page(picture: NDArray[np.uint8]) -> Page | None:
     if not inner.any():
         return None
     (top, bottom), (left, right) = (_find_extent(inner, axis) for axis in (1, 0))
-    is_certain = _measure_border(mask) <= CERTAIN_BORDER
+    is_certain = float(take_border(mask).mean()) <= CERTAIN_BORDER
     colour = np.median(picture[inner], axis=0)
     cut = np.where(inner[..., np.newaxis], picture, np.rint(colour).astype(np.uint8))
     return Page(np.ascontiguousarray(cut[top:bottom, left:right]), top, left, is_certain)
-
-
-def split_levels(levels: NDArray[np.floating]) -> float:
-    """Return the level that parts dark from light best, between 0 and 255.
-
-    N. Otsu, "A threshold selection method from gray-level histograms", 1979.
-    """
-    counts = np.bincount(levels.astype(np.intp).ravel(), minlength=256).astype(np.float64)
-    below = np.cumsum(counts)
-    sums = np.cumsum(counts * np.arange(256))
-    above = below[-1] - below
-    difference = sums / np.maximum(below, 1) - (sums[-1] - sums) / np.maximum(above, 1)
-    return float((below * above * difference**2).argmax()) + 0.5
 
 
 def _find_extent(mask: Mask, axis: int) -> tuple[int, int]:
@@ -89,34 +77,31 @@ def _fill_holes(mask: Mask) -> Mask:
 
 def _is_page(mask: Mask, bright: Mask, coarse: NDArray[np.floating]) -> bool:
     """Tell a page from a digit in chalk, a lit half of the picture, or paper all over it."""
-    if mask.mean() < LEAST_SHARE or _measure_border(mask) > MOST_BORDER or mask.all():
+    if mask.mean() < LEAST_SHARE or float(take_border(mask).mean()) > MOST_BORDER or mask.all():
         return False
     if bright.sum() < LEAST_BLANK * mask.sum():
         return False
     level = float(np.median(coarse[bright]))
     if level - float(np.median(coarse[~mask])) < LEAST_CONTRAST * level:
         return False
-    squareness = mask.sum() / max(1.0, _measure_quadrilateral(mask))
-    return bool(SQUARENESS[0] <= squareness <= SQUARENESS[1])
+    return _measure_squareness(mask) >= LEAST_SQUARENESS
 
 
-def _measure_border(mask: Mask) -> float:
-    """The share of the picture's outermost pixels that is set."""
-    sides = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
-    return float(np.concatenate(sides).mean())
+def _measure_squareness(mask: Mask) -> float:
+    """The overlap, intersection by union, with the quadrilateral of the four corners.
 
-
-def _measure_quadrilateral(mask: Mask) -> float:
-    """The area between the four pixels that lie farthest along the diagonals."""
+    A corner is the pixel that lies farthest along a diagonal.
+    """
     rows, columns = np.nonzero(mask)
     sums, differences = rows + columns, columns - rows
-    corners: Ints = np.array(
-        [sums.argmin(), differences.argmax(), sums.argmax(), differences.argmin()]
-    )
-    # A pixel has a width: its outer corner is meant.
-    x = columns[corners] + np.array([0, 1, 1, 0])
-    y = rows[corners] + np.array([0, 0, 1, 1])
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    corners = [sums.argmin(), differences.argmax(), sums.argmax(), differences.argmin()]
+    points = np.stack([rows, columns], axis=1)[corners]
+    y, x = np.indices(mask.shape)
+    inside = np.ones_like(mask)
+    for (row, column), (next_row, next_column) in zip(points, np.roll(points, -1, 0), strict=True):
+        turn = (next_column - column) * (y - row) - (next_row - row) * (x - column)
+        inside &= turn >= 0
+    return float((mask & inside).sum() / (mask | inside).sum())
 
 
 def _grow(mask: Mask, count: int) -> Mask:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.photographs.components import (
+    CUT_SHARE,
     Components,
     Ints,
     Mask,
@@ -16,7 +17,12 @@ from mnistcli.photographs.components import (
     join_boxes,
 )
 from mnistcli.photographs.framing import DIGIT_SIZE, FRAME_SIZE, frame_digit
-from mnistcli.photographs.ground import detect_ink_side, estimate_ground, take_border_level
+from mnistcli.photographs.ground import (
+    detect_close_up,
+    detect_ink_side,
+    estimate_ground,
+    take_border_level,
+)
 from mnistcli.photographs.ink import Ink, find_strongest, measure_ink, measure_sharpness
 from mnistcli.photographs.page import Page, find_page
 from mnistcli.photographs.report import (
@@ -35,14 +41,15 @@ from mnistcli.photographs.scaling import Floats, average_down
 WORKING_SIDE = 640  # pixels of the longer side: enough for a digit of a twentieth of it
 INK_LEVEL = 0.5  # of the ink's density: what is fainter is paper
 EDGE_LEVELS = (0.2, 0.8)  # densities that count as none and as full ink: MNIST was black and white
-WEAKEST_AFTER_LINES = 0.4  # a digit's density beside darker lines
+WEAKEST_AFTER_LINES = 0.6  # a digit's density beside darker lines
 
 # What is no digit: in shares of the ground's light, deviations of noise, pixels, shares of all.
 LEAST_CONTRAST, LEAST_DEVIATIONS, MOST_NOISE = 0.15, 5.0, 0.15
 LEAST_SIDE, LEAST_SIDE_SHARE = 6, 0.02
 LEAST_INK_SHARE, MOST_REGIONS = 0.3, 100
 LEAST_FILL = 0.06  # of its box that a digit's ink covers
-LEAST_SHARPNESS = 0.7
+SHARPNESS = (0.7, 2.0)  # density across a stroke's outline; shadows below, halos of lines above
+CLOSE_UP_SHARE = 0.6  # of the picture's height or width, where the digit fills it
 OTHER_SIDE: dict[InkSide, InkSide] = {"dark": "light", "light": "dark"}
 
 
@@ -123,7 +130,16 @@ class _Finding:
             return False
         if area < max(LEAST_INK_SHARE * int(areas.sum()), LEAST_FILL * height * width):
             return False
-        return measure_sharpness(ink.density, self.make_mask()) >= LEAST_SHARPNESS
+        sharpness = measure_sharpness(ink.density, self.make_mask())
+        return SHARPNESS[0] <= sharpness <= SHARPNESS[1]
+
+    def fills_picture(self) -> bool:
+        """Tell whether the picture was cut to the digit's size, or a little more."""
+        top, left, bottom, right = join_boxes(self.components.boxes[self.kept])
+        height, width = self.ink.density.shape
+        sides = ((bottom - top) / height, (right - left) / width)
+        touches = top == 0 or left == 0 or bottom == height or right == width
+        return min(sides) >= CUT_SHARE or (max(sides) >= CLOSE_UP_SHARE and not touches)
 
 
 def _find_page_and_digit(
@@ -148,12 +164,24 @@ def _find_digit(picture: NDArray[np.uint8], treatment: Treatment) -> _Finding | 
     if treatment.ink != "auto":
         finding = _look_for(picture, treatment.ink, treatment)
         return finding if finding.is_digit() else None
+    close_up = _look_closely(picture, treatment)
+    if close_up is not None:
+        return close_up
     likely = detect_ink_side(picture)
     for side in (likely, OTHER_SIDE[likely]):
         finding = _look_for(picture, side, treatment)
         if finding.is_digit():
             return finding
     return None
+
+
+def _look_closely(picture: NDArray[np.uint8], treatment: Treatment) -> _Finding | None:
+    """Look for a digit that fills the picture: so little ground has one level."""
+    side = detect_close_up(picture)
+    if side is None:
+        return None
+    finding = _look_for(picture, side, replace(treatment, skipped=treatment.skipped | {"ground"}))
+    return finding if finding.is_digit() and finding.fills_picture() else None
 
 
 def _look_for(picture: NDArray[np.uint8], side: InkSide, treatment: Treatment) -> _Finding:

@@ -24,7 +24,7 @@ THICKEST_SHARE, THICKEST_LEAST = 0.03, 3  # of the longer side; pixels
 STEEPEST = 0.14  # rows a column: 8 degrees
 SLOPE_SPREAD = 0.03  # around the page's slope: perspective
 LEAST_COVER = 0.45  # of its way that a line has to be seen on; strokes hide the rest
-LEAST_WAY = 0.3  # of the picture's width that it has to go, before it leaves at another side
+LEAST_WAY = 0.12  # of the picture's width that it has to go, before it leaves at another side
 COLUMN_STEP = 3  # columns between those that are looked at
 END_SHARE = 1 / 40  # of the picture's width: a line is seen so close to both edges
 STRIPS = 12  # pieces of a line whose levels are found on their own
@@ -99,17 +99,17 @@ def _choose_lines(cover: NDArray[np.float64], slopes: NDArray[np.float64], thin:
     best = cover.max(axis=0)
     edges = np.diff(best >= LEAST_COVER, prepend=False, append=False)
     groups = np.flatnonzero(edges).reshape(-1, 2)
-    rows = np.array([_find_middle(best, first, end) for first, end in groups], np.intp)
+    rows = np.array([first + _find_middle(best[first:end]) for first, end in groups], np.intp)
+    steepness = np.array([_find_middle(cover[:, row]) for row in rows], np.intp)
     reach = int(np.diff(groups, axis=1).max(initial=1)) // 2 + 2
-    lines = Lines(rows.astype(np.float64), slopes[cover[:, rows].argmax(axis=0)], reach)
+    lines = Lines(rows.astype(np.float64), slopes[steepness], reach)
     ends = _reach_ends(thin, lines)
     return Lines(lines.rows[ends], lines.slopes[ends], reach)
 
 
-def _find_middle(cover: NDArray[np.float64], first: int, end: int) -> int:
-    """A thick line is seen about as well in several rows."""
-    values = cover[first:end]
-    return first + round(float(np.flatnonzero(values >= 0.95 * values.max()).mean()))
+def _find_middle(cover: NDArray[np.float64]) -> int:
+    """A thick line is seen about as well in several rows, and at several slopes."""
+    return round(float(np.flatnonzero(cover >= 0.97 * cover.max()).mean()))
 
 
 def _reach_ends(thin: Mask, lines: Lines) -> Mask:
@@ -158,11 +158,16 @@ def _measure_level(band: Floats) -> Floats:
     medians = np.stack([np.median(piece, axis=2) for piece in pieces], axis=2)
     padded = np.pad(medians, ((0, 0), (0, 0), (2, 2)), mode="edge")
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5, axis=2), axis=3)
-    usual = np.pad(np.median(medians, axis=2, keepdims=True), ((0, 0), (1, 1), (0, 0)))
-    usual = np.maximum(np.maximum(usual[:, :-2], usual[:, 1:-1]), usual[:, 2:])
-    smooth = np.minimum(smooth, usual * DARKER + DARKER_LEAST)
+    usual = np.median(medians, axis=2, keepdims=True)
+    level = np.minimum(_widen(smooth), _widen(usual) * DARKER + DARKER_LEAST)
     widths = [piece.shape[2] for piece in pieces]
-    return np.asarray(np.maximum(np.repeat(smooth, widths, axis=2), 0), np.float32)
+    return np.asarray(np.maximum(np.repeat(level, widths, axis=2), 0), np.float32)
+
+
+def _widen(levels: Floats) -> Floats:
+    """Of each row of a band and its two neighbours the darkest."""
+    padded = np.pad(levels, ((0, 0), (1, 1), (0, 0)), mode="edge")
+    return np.asarray(np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:]))
 
 
 def _thickest(shape: tuple[int, ...]) -> int:
