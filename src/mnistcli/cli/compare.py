@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.choices import SPLITS, join_choices
-from mnistcli.cli.completion import complete_checkpoint, offer
-from mnistcli.cli.options import Csv, DataDir, Dataset, Debug, Json, NormalizationOption, Quiet
+from mnistcli.cli.completion import complete_checkpoint
+from mnistcli.cli.options import (
+    Csv,
+    DataDir,
+    Dataset,
+    Debug,
+    Json,
+    NormalizationOption,
+    Quiet,
+    SplitOption,
+)
 from mnistcli.errors import UsageError
 
 EXAMPLES = """
@@ -29,15 +37,7 @@ def compare(
             autocompletion=complete_checkpoint,
         ),
     ],
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar=join_choices(SPLITS),
-            help="Which part of the data.",
-            rich_help_panel="Data",
-            autocompletion=offer(SPLITS),
-        ),
-    ] = "test",
+    split: SplitOption = "test",
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
     data_dir: DataDir = None,

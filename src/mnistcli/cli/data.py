@@ -10,7 +10,6 @@ import typer
 from mnistcli.cli.choices import (
     check_choice,
     get_choices,
-    join_choices,
     list_choices,
     list_data_sets,
 )
@@ -24,7 +23,8 @@ from mnistcli.cli.options import (
     ProgressOption,
     Quiet,
     Show,
-    count_from,
+    choice_option,
+    count_option,
 )
 from mnistcli.config.models import DatasetConfig
 from mnistcli.errors import UsageError
@@ -55,39 +55,27 @@ def data(
     ],
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar=join_choices(_SPLITS),
-            help="Which part of it; both where none is given, images from test.",
-            rich_help_panel="Data",
-            autocompletion=offer(_SPLITS),
+        choice_option(
+            _SPLITS, "Which part of it; both where none is given, images from test.", "Data"
         ),
     ] = None,
     first: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            parser=count_from(1, "--first"),
-            help="Draw the first N images, with -o or --show.",
-            rich_help_panel="Data",
-        ),
+        count_option("--first", "N", 1, "Draw the first N images, with -o or --show.", "Data"),
     ] = None,
     index: Annotated[
         int | None,
-        typer.Option(
-            metavar="I",
-            parser=count_from(0, "--index"),
-            help="Show the image in row I, counted from 0: its label, its one-hot vector.",
-            rich_help_panel="Data",
+        count_option(
+            "--index",
+            "I",
+            0,
+            "Show the image in row I, counted from 0: its label, its one-hot vector.",
+            "Data",
         ),
     ] = None,
     matrix: Annotated[
         str | None,
-        typer.Option(
-            metavar=join_choices(_MATRICES),
-            help="With --index: its numbers too.",
-            rich_help_panel="Data",
-            autocompletion=offer(_MATRICES),
-        ),
+        choice_option(_MATRICES, "With --index: its numbers too.", "Data"),
     ] = None,
     normalization: Annotated[
         str | None,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.cli.choices import SPLITS, join_choices
-from mnistcli.cli.completion import complete_checkpoint, complete_gate, offer
+from mnistcli.cli.completion import complete_checkpoint, complete_gate
 from mnistcli.cli.options import (
     Csv,
     DataDir,
@@ -18,6 +17,7 @@ from mnistcli.cli.options import (
     NormalizationOption,
     ProgressOption,
     Quiet,
+    SplitOption,
 )
 
 if TYPE_CHECKING:
@@ -43,15 +43,7 @@ def evaluate(
             autocompletion=complete_checkpoint,
         ),
     ],
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar=join_choices(SPLITS),
-            help="Which part of the data.",
-            rich_help_panel="Data",
-            autocompletion=offer(SPLITS),
-        ),
-    ] = "test",
+    split: SplitOption = "test",
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
     data_dir: DataDir = None,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
 from mnistcli.backend import DEBUG_VARIABLE
 from mnistcli.cli.choices import (
+    SPLITS,
     check_choice,
     get_choices,
     join_choices,
@@ -45,12 +46,38 @@ def count_from(lowest: int, flag: str) -> Callable[[str], int]:
     return parse
 
 
+def count_option(flag: str, letter: str, lowest: int, meaning: str, panel: str) -> Any:
+    """Declare a flag that takes a whole number.
+
+    Args:
+        flag: with its dashes.
+        letter: what stands for the number in the help.
+        lowest: the least that is taken.
+        meaning: the help.
+        panel: the group in which the help shows it.
+    """
+    return typer.Option(
+        flag, metavar=letter, parser=count_from(lowest, flag), help=meaning, rich_help_panel=panel
+    )
+
+
+def choice_option(words: Sequence[str], meaning: str, panel: str) -> Any:
+    """Declare a flag, named after its parameter, of which help and TAB show the choices."""
+    return typer.Option(
+        metavar=join_choices(words),
+        help=meaning,
+        rich_help_panel=panel,
+        autocompletion=offer(words),
+    )
+
+
 def _parse_progress(text: str) -> Progress:
     """Read the name of a way to show progress."""
     check_choice(text, get_args(Progress), "--progress")
     return cast("Progress", text)
 
 
+SplitOption = Annotated[str, choice_option(SPLITS, "Which part of the data.", "Data")]
 DataDir = Annotated[
     Path | None,
     typer.Option(

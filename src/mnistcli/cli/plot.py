@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.choices import SPLITS, check_choice, join_choices
+from mnistcli.cli.choices import SPLITS, check_choice
 from mnistcli.cli.completion import complete_checkpoint, offer
 from mnistcli.cli.options import (
     DataDir,
@@ -20,7 +20,8 @@ from mnistcli.cli.options import (
     ProgressOption,
     Quiet,
     Show,
-    count_from,
+    choice_option,
+    count_option,
 )
 from mnistcli.errors import UsageError
 
@@ -60,21 +61,11 @@ def plot(
     ],
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar=join_choices(SPLITS),
-            help="Which part of the data; test where none is given.",
-            rich_help_panel="Data",
-            autocompletion=offer(SPLITS),
-        ),
+        choice_option(SPLITS, "Which part of the data; test where none is given.", "Data"),
     ] = None,
     first: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            parser=count_from(1, "--first"),
-            help="The first N images, mistakes or filters.",
-            rich_help_panel="Data",
-        ),
+        count_option("--first", "N", 1, "The first N images, mistakes or filters.", "Data"),
     ] = None,
     dataset: Dataset = None,
     normalization: NormalizationOption = None,

@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from mnistcli.cli.choices import SPLITS, join_choices
+from mnistcli.cli.choices import SPLITS
 from mnistcli.cli.completion import complete_checkpoint, complete_image, offer
 from mnistcli.cli.options import (
     Csv,
@@ -18,7 +18,8 @@ from mnistcli.cli.options import (
     Jsonl,
     NormalizationOption,
     ProgressOption,
-    count_from,
+    choice_option,
+    count_option,
 )
 from mnistcli.photographs.report import AUTO, InkChoice, Prepare, Step
 
@@ -49,29 +50,16 @@ def predict(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar=join_choices(SPLITS),
-            help="Predict images of the data set instead of files.",
-            rich_help_panel="Data",
-            autocompletion=offer(SPLITS),
-        ),
+        choice_option(SPLITS, "Predict images of the data set instead of files.", "Data"),
     ] = None,
     first: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            parser=count_from(1, "--first"),
-            help="With --split: the first N images.",
-            rich_help_panel="Data",
-        ),
+        count_option("--first", "N", 1, "With --split: the first N images.", "Data"),
     ] = None,
     index: Annotated[
         int | None,
-        typer.Option(
-            metavar="I",
-            parser=count_from(0, "--index"),
-            help="With --split: the image in row I, counted from 0.",
-            rich_help_panel="Data",
+        count_option(
+            "--index", "I", 0, "With --split: the image in row I, counted from 0.", "Data"
         ),
     ] = None,
     row: Annotated[
@@ -82,12 +70,11 @@ def predict(
     ] = None,
     prepare: Annotated[
         str,
-        typer.Option(
-            metavar=join_choices(get_args(Prepare)),
-            help="auto finds the digit and frames it as MNIST's are (CIFAR-10: the middle"
+        choice_option(
+            get_args(Prepare),
+            "auto finds the digit and frames it as MNIST's are (CIFAR-10: the middle"
             " square); resize scales the whole picture; none takes it as it is.",
-            rich_help_panel="Pictures",
-            autocompletion=offer(get_args(Prepare)),
+            "Pictures",
         ),
     ] = AUTO.prepare,
     skip: Annotated[
@@ -101,11 +88,8 @@ def predict(
     ] = None,
     ink: Annotated[
         str,
-        typer.Option(
-            metavar=join_choices(get_args(InkChoice)),
-            help="Whether ink is darker or lighter than its ground.",
-            rich_help_panel="Pictures",
-            autocompletion=offer(get_args(InkChoice)),
+        choice_option(
+            get_args(InkChoice), "Whether ink is darker or lighter than its ground.", "Pictures"
         ),
     ] = AUTO.ink,
     dataset: Dataset = None,
@@ -113,12 +97,7 @@ def predict(
     data_dir: DataDir = None,
     top: Annotated[
         int | None,
-        typer.Option(
-            metavar="K",
-            parser=count_from(1, "--top"),
-            help="Show the K likeliest classes.",
-            rich_help_panel="Output",
-        ),
+        count_option("--top", "K", 1, "Show the K likeliest classes.", "Output"),
     ] = None,
     show: Annotated[
         bool,

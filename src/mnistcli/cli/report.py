@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.choices import SPLITS, join_choices
-from mnistcli.cli.completion import complete_checkpoint, offer
+from mnistcli.cli.choices import SPLITS
+from mnistcli.cli.completion import complete_checkpoint
 from mnistcli.cli.options import (
     DataDir,
     Dataset,
@@ -17,6 +17,7 @@ from mnistcli.cli.options import (
     NormalizationOption,
     Overwrite,
     Quiet,
+    choice_option,
 )
 
 EXAMPLES = """
@@ -37,12 +38,7 @@ def report(
     ],
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar=join_choices(SPLITS),
-            help="Which part of the data; test where none is given.",
-            rich_help_panel="Data",
-            autocompletion=offer(SPLITS),
-        ),
+        choice_option(SPLITS, "Which part of the data; test where none is given.", "Data"),
     ] = None,
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
