@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from mnistcli.calibration import measure_calibration
+from mnistcli.cli.scored_predictions import predict_examples
 from mnistcli.cli.trained_model import TrainedModel
 from mnistcli.datasets.dataset import DatasetInfo, Split
 from mnistcli.errors import UsageError, make_printable
-from mnistcli.evaluation import (
-    Score,
-    class_probabilities,
-    predict_classes,
-)
 from mnistcli.images import COLOUR_SHAPE, DIGIT_SHAPE
-from mnistcli.inference import compute_probabilities, is_same_layout
+from mnistcli.inference import is_same_layout
 from mnistcli.layers import Shape
 from mnistcli.mistakes import find_mistakes
 from mnistcli.plot_results import BinResult, CalibrationPlotResult, PictureResult, PlotResult
 from mnistcli.plots.composition import (
-    Predictions,
     compose_confusion,
     compose_curves,
     compose_mistakes,
@@ -81,7 +74,7 @@ def _compose_results(
     name = _name_model(model)
     if kind == "predictions":
         examples = Split(examples.images[:first], examples.labels[:first])
-    shown, score = _predict(model, examples)
+    shown, score = predict_examples(model, examples)
     note = f"{where}, {score.count:,} examples: accuracy {score.accuracy:.4f}"
     if kind == "confusion":
         return compose_confusion(
@@ -100,23 +93,6 @@ def _compose_results(
     worst = shown.take([mistake.row for mistake in surest])
     note = f"{note}; {len(surest)} of {(~shown.is_right).sum():,} mistakes"
     return compose_mistakes(Heading(f"{name}: most confident mistakes", note), worst)
-
-
-def _predict(model: TrainedModel, examples: Split) -> tuple[Predictions, Score]:
-    """Run the network on examples, and score it."""
-    architecture = model.checkpoint.architecture
-    logits = model.run(examples.images)
-    score = model.score(examples, logits)
-    outputs = compute_probabilities(architecture, logits)
-    predictions = Predictions(
-        images=examples.images,
-        rows=np.arange(len(examples)),
-        probabilities=class_probabilities(outputs),
-        classes=predict_classes(outputs),
-        truth=examples.labels,
-        labels=model.class_names,
-    )
-    return predictions, score
 
 
 def _compose_curves(model: TrainedModel) -> Curves:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import numpy as np
-
 from mnistcli import __version__
 from mnistcli.calibration import measure_calibration
 from mnistcli.checkpoint.reading import Checkpoint
 from mnistcli.cli.model_facts import describe_training, summarize_plan
+from mnistcli.cli.scored_predictions import predict_examples
 from mnistcli.cli.trained_model import TrainedModel
 from mnistcli.console.streams import PROGRAM, Output
-from mnistcli.evaluation import class_probabilities, predict_classes
-from mnistcli.inference import compute_probabilities
 from mnistcli.mistakes import find_mistakes
-from mnistcli.plots.composition import Predictions, compose_curves
+from mnistcli.plots.composition import compose_curves
 from mnistcli.plots.pictures import Curves, Heading
 from mnistcli.report.commands import write_recipe
 from mnistcli.report.facts import Outcome, Report
@@ -82,17 +79,7 @@ def _needs_data(model: TrainedModel, split: str | None) -> bool:
 def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
     """Run the network once, and look at its answers from all sides."""
     split = model.read_split(split_name)
-    logits = model.run(split.images)
-    score = model.score(split, logits)
-    outputs = compute_probabilities(model.checkpoint.architecture, logits)
-    predictions = Predictions(
-        images=split.images,
-        rows=np.arange(len(split)),
-        probabilities=class_probabilities(outputs),
-        classes=predict_classes(outputs),
-        truth=split.labels,
-        labels=model.class_names,
-    )
+    predictions, score = predict_examples(model, split)
     surest = find_mistakes(predictions.probabilities, split.labels, SHOWN_MISTAKES)
     confidences = predictions.confidences
     is_probable = bool(((confidences >= 0) & (confidences <= 1)).all())
