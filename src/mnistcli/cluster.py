@@ -92,10 +92,14 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
 def _parse(text: str) -> _TFConfig:
     """Read the variable; UsageError where it is no such JSON."""
     try:
-        return _TFConfig.model_validate(json.loads(text))
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise UsageError(VARIABLE, "it is not a JSON object", _EXAMPLE)
+    try:
+        return _TFConfig.model_validate(parsed)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
+        place = ".".join(map(str, first["loc"]))
         raise UsageError(VARIABLE, f"{place}: {first['msg'].lower()}", _EXAMPLE) from None
-    except (ValueError, RecursionError):
-        raise UsageError(VARIABLE, "it is not JSON", _EXAMPLE) from None

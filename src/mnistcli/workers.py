@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy
+from tensorflow.python.eager import context
 
 from mnistcli.cluster import Cluster
 from mnistcli.devices import SeveralDevices, check_gpu_count
 from mnistcli.errors import ResourceError, UsageError
 
 _LOG = logging.getLogger(__name__)
-_POLL_S = 0.2
+CHECK_INTERVAL_S = 5.0
 _LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -48,16 +49,13 @@ class SeveralWorkers(SeveralDevices):
         return tuple(int(value) for value in total.numpy())
 
 
-def join_workers(
-    cluster: Cluster, devices: int, patience_s: float, between: Callable[[], None]
-) -> SeveralWorkers:
+def join_workers(cluster: Cluster, devices: int, patience_s: float) -> SeveralWorkers:
     """Return the engine of all workers together, once all are there.
 
     Args:
         cluster: they, and which of them this one is; TensorFlow reads it from `TF_CONFIG` again.
         devices: GPUs that each worker uses; without any it is its processor.
         patience_s: how long to wait for the others.
-        between: called again and again meanwhile; what it raises ends the waiting.
 
     Raises:
         ResourceError: somebody did not come, or this worker's own address cannot be used.
@@ -70,27 +68,37 @@ def join_workers(
     elif devices > 1:
         what = "a worker without GPUs trains on its processor, which is one device"
         raise UsageError("--devices", what, "leave it out, or start more workers")
-    begin_s = time.monotonic()
+    _choose_watch(patience_s)
+    # Elsewhere, so that signals are heard here meanwhile.
     joining = ThreadPoolExecutor(1, "join").submit(_join, has_gpus=bool(gpus))
-    while wait([joining], _POLL_S).not_done:
-        between()
-        if time.monotonic() - begin_s > patience_s:
-            what = f"not all of {cluster.others} were there after {patience_s:g} s"
-            hint = "start the same command on every worker, with addresses that reach each other"
-            raise ResourceError("workers", what, hint)
     try:
         strategy = joining.result()
-    except (tf.errors.OpError, RuntimeError) as error:
-        own = cluster.addresses[cluster.number]
-        what = f"cannot begin at {own}: {_shorten(error)}"
+    except RuntimeError as error:
+        what = f"not all of {cluster.others} were there after {patience_s:g} s"
+        hint = "start the same command on every worker, with addresses that reach each other"
+        raise ResourceError("workers", what, hint) from error
+    except tf.errors.OpError as error:
+        what = f"cannot begin at {cluster.addresses[cluster.number]}: {error.message[:200]}"
         hint = "see whether the port is in use, and the address this machine's"
         raise ResourceError("workers", what, hint) from error
     _LOG.info("joined %d workers as number %d", len(cluster.addresses), cluster.number)
     return SeveralWorkers(strategy, cluster)
 
 
+def _choose_watch(patience_s: float) -> None:
+    """Let TensorFlow watch over workers by its own checks of their health.
+
+    By default a service of its coordinator does: that waits for the others for ever, holding
+    Python's lock, and takes SIGTERM for itself. These have no public settings.
+    """
+    context.context().configure_coordination_service("")
+    extended = collective_all_reduce_strategy.CollectiveAllReduceExtended
+    extended._check_health_initial_timeout = patience_s
+    extended._check_health_interval = CHECK_INTERVAL_S
+
+
 def _join(*, has_gpus: bool) -> tf.distribute.Strategy:
-    """Wait for the others; nothing can interrupt that."""
+    """Wait for the others."""
     kinds = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=kinds.AUTO if has_gpus else kinds.RING
@@ -117,8 +125,3 @@ def explain_loss(cluster: Cluster | None) -> Iterator[None]:
 def _is_loss(error: tf.errors.OpError) -> bool:
     """Tell the loss of a worker from other failures."""
     return isinstance(error, _LOST) or "Collective ops is aborted" in error.message
-
-
-def _shorten(error: Exception) -> str:
-    """Keep the first line."""
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mnistcli.cli.run_plan import Plan
-from mnistcli.cli.signals import keep_heeding_signals
 from mnistcli.cluster import Cluster
 from mnistcli.environment import describe_environment
 from mnistcli.errors import UsageError
@@ -31,8 +30,7 @@ def join_others(plan: Plan, cluster: Cluster) -> Engine:
     from mnistcli.workers import explain_loss, join_workers
 
     patience_s = read_patience(os.environ.get(PATIENCE_VARIABLE, ""))
-    engine = join_workers(cluster, plan.devices, patience_s, keep_heeding_signals)
-    keep_heeding_signals()
+    engine = join_workers(cluster, plan.devices, patience_s)
     with explain_loss(cluster):
         _compare_runs(plan, cluster, engine)
     return engine

@@ -44,12 +44,6 @@ def _restore_defaults() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def keep_heeding_signals() -> None:
-    """Take signals back from TensorFlow, which handles SIGTERM itself from when workers join."""
-    for number in _STOPPING:
-        signal.signal(number, signal.getsignal(number))  # Python's, which it knows nothing of
-
-
 def _keep_to_oneself(number: int) -> tuple[int, ...]:
     """A run of one process has nobody to tell."""
     return (number,)
