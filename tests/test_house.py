@@ -21,14 +21,14 @@ LAYERS = [
     "layers", "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
     "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
     "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
-    "calibration", "regularization", "fast_layers", "optimizer", "network", "resident_data",
+    "calibration", "regularization", "fast_layers", "optimizer", "network", "batches", "rows",
     "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
     "check_results", "config_results", "list_results", "significance", "comparison_results",
     "csv_rows", "plot_results", "report_results", "answer_schemas", "plots", "report",
     "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
-    "fast_layers", "optimizer", "network", "resident_data", "epoch", "callbacks", "pace",
+    "fast_layers", "optimizer", "network", "batches", "rows", "epoch", "callbacks", "pace",
     "training",
 }  # fmt: skip
 # inference hands what NumPy does not do to Keras, from inside one function.

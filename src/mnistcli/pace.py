@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mnistcli.architecture import Architecture
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
-from mnistcli.epoch import TrainingEpoch, ValidationEpoch
+from mnistcli.epoch import TrainingEpoch, ValidationEpoch, make_epoch
 from mnistcli.network import compile_network, initialize_network
 from mnistcli.preprocessing import Preprocessing
 
@@ -49,7 +49,7 @@ def measure_pace(
     training = config.training
     network = initialize_network(architecture, config.model, training.seed)
     compile_network(network, training)
-    epoch = TrainingEpoch(network, train, preprocessing, training)
+    epoch = make_epoch(network, train, preprocessing, training)
     epoch.compile()
     validation_s = 0.0
     if validation is not None:

@@ -20,7 +20,7 @@ from mnistcli.architecture import Architecture
 from mnistcli.callbacks import Callbacks
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
-from mnistcli.epoch import TrainingEpoch, ValidationEpoch
+from mnistcli.epoch import ValidationEpoch, make_epoch
 from mnistcli.errors import DivergenceError
 from mnistcli.network import (
     assign_weights,
@@ -73,7 +73,7 @@ class Training:
         step_count = math.ceil(len(train) / config.training.batch_size)
         compile_network(self._network, config.training, step_count)
         self._callbacks = Callbacks(self._network, config.training)
-        self._epoch = TrainingEpoch(self._network, train, preprocessing, config.training)
+        self._epoch = make_epoch(self._network, train, preprocessing, config.training)
         self._validation: ValidationEpoch | None = None
         if validation is not None:
             self._validation = ValidationEpoch(
