@@ -144,7 +144,7 @@ FLAGS: list[Row] = [
     ("summary", 2, "MODEL.h5|CONFIG: missing. See mnistcli summary --help"),
     ("tran", 2, "tran: no such command. Did you mean train?"),
     ("compare", 2, "MODEL.h5: missing. See mnistcli compare --help"),
-    ("compare model.h5", 2, "MODEL.h5: one checkpoint is nothing to compare. Name another; of one alone: mnistcli evaluate model.h5"),
+    ("compare model.h5", 2, "MODEL.h5: one checkpoint is nothing to compare. Name another, or a --baseline; of one alone: mnistcli evaluate model.h5"),
     ("compare model.h5 model.h5 --split tset", 2, "--split: unknown name 'tset'. Did you mean test?"),
     ("compare model.h5 no.h5", 5, f"no.h5: no such checkpoint. {GIVE_H5}"),
     ("train --repeat 2 --overfit-one-batch", 2, f"--repeat and --overfit-one-batch: {EXCLUDE}"),

@@ -21,6 +21,7 @@ LAYERS = [
     "layers", "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
     "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
     "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
+    "baselines",
     "calibration", "regularization", "fast_layers", "optimizer", "network", "batches", "rows",
     "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
     "check_results", "config_results", "list_results", "significance", "comparison_results",
