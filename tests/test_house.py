@@ -17,8 +17,8 @@ PACKAGE = SOURCE / "mnistcli"
 
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
-    "errors", "folders", "backend", "program_cache", "atomic_file", "config", "layers",
-    "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
+    "errors", "folders", "backend", "scikit_learn", "program_cache", "atomic_file", "config",
+    "layers", "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
     "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
     "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
     "calibration", "regularization", "fast_layers", "optimizer", "network", "batches", "rows",

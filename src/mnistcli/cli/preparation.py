@@ -109,13 +109,12 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
     dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
     config = _resolve_dataset(config, dataset)
     train, validation = choose_splits(config, dataset)
+    normalization, info = config.dataset.normalization, dataset.info
     return Plan(
         config=config,
         dataset=dataset,
-        architecture=plan_architecture(
-            config.model, dataset.info.image_shape, len(dataset.info.class_names)
-        ),
-        preprocessing=fit_preprocessing(config.dataset.normalization, dataset.train.images),
+        architecture=plan_architecture(config.model, info.image_shape, len(info.class_names)),
+        preprocessing=fit_preprocessing(normalization, dataset.train.images, info.max_value),
         train=train,
         validation=validation,
         output=output or name_output(config),

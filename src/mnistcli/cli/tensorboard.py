@@ -169,7 +169,9 @@ class Board:
         probabilities = class_probabilities(compute_probabilities(plan.architecture, logits))
         mistakes = find_mistakes(probabilities, split.labels, SHEET_COLUMNS * SHEET_ROWS)
         if mistakes:
-            sheet = draw_sheet(split, mistakes, plan.dataset.info.class_names)
+            info = plan.dataset.info
+            bright = Split(info.brighten(split.images), split.labels)
+            sheet = draw_sheet(bright, mistakes, info.class_names)
             self._open_file(name).write_picture(step, "misclassified", sheet)
 
 

@@ -23,7 +23,7 @@ from mnistcli.config.optimization import (
 )
 from mnistcli.config.strict import StrictModel, name_to_mapping
 
-DatasetName = Literal["mnist", "cifar10", "synthetic", "xor", "auto"]
+DatasetName = Literal["mnist", "cifar10", "digits", "synthetic", "xor", "auto"]
 Normalization = Literal["unit", "standard", "none"]
 Activation = Literal[
     "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
@@ -61,8 +61,8 @@ class DatasetConfig(StrictModel):
     )
     normalization: Normalization = Field(
         "unit",
-        description="unit: divide by 255; standard: z-score with the training set's one mean and"
-        " deviation; none: as stored.",
+        description="unit: divide by the largest value, 255 (of digits 16); standard: z-score with"
+        " the training set's one mean and deviation; none: as stored.",
     )
     validation: Annotated[float, Field(ge=0, lt=1)] | Literal["test"] = Field(
         0.0,
