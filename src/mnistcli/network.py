@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from mnistcli import layers as plan
 from mnistcli.architecture import Architecture
-from mnistcli.config.models import Initializer, Model, TrainingConfig
+from mnistcli.config.models import Initializer, Model, Precision, TrainingConfig
 from mnistcli.fast_layers import MAX_NARROW_UNITS, Dense, Dropout
 from mnistcli.optimizer import make_loss, make_optimizer, make_regularizer
 from mnistcli.state import Array, LayerState, NamedArray, NetworkState
@@ -37,7 +37,10 @@ def _make_initializer(config: Initializer, seed: int) -> keras.initializers.Init
 
 
 def _make_layer(
-    layer: plan.Layer, seeds: Sequence[int], initialization: Initialization | None
+    layer: plan.Layer,
+    seeds: Sequence[int],
+    initialization: Initialization | None,
+    precision: Precision,
 ) -> keras.layers.Layer:
     """Build the Keras layer that a planned layer stands for."""
     match layer:
@@ -50,13 +53,13 @@ def _make_layer(
                 }
             kind = Dense if layer.units <= MAX_NARROW_UNITS else keras.layers.Dense
             return kind(
-                layer.units, layer.activation, layer.use_bias, name=layer.name,
+                layer.units, layer.activation, layer.use_bias, name=layer.name, dtype=precision,
                 kernel_regularizer=make_regularizer(layer.l1, layer.l2), **drawn,
             )  # fmt: skip
         case plan.Flatten():
-            return keras.layers.Flatten(name=layer.name)
+            return keras.layers.Flatten(name=layer.name, dtype=precision)
         case plan.Dropout():
-            return Dropout(layer.rate, seed=seeds[0], name=layer.name)
+            return Dropout(layer.rate, seed=seeds[0], name=layer.name, dtype=precision)
         case plan.ActivationLayer():
             return keras.layers.Activation(layer.activation, name=layer.name)
         case plan.Reshape():
@@ -90,7 +93,9 @@ def _make_image_layer(layer: plan.Layer) -> keras.layers.Layer:
 
 
 def build_network(
-    architecture: Architecture, initialization: Initialization | None = None
+    architecture: Architecture,
+    initialization: Initialization | None = None,
+    precision: Precision = "float32",
 ) -> keras.Sequential:
     """Return the planned network with fresh weights.
 
@@ -98,21 +103,25 @@ def build_network(
         architecture: the plan.
         initialization: how weights are drawn and from which seed; without it they are Keras'
             defaults, to be overwritten by a checkpoint's.
+        precision: the dtype policy of all layers but the last, whose logits are float32 as Keras'
+            guide to mixed precision advises: a loss of rounded ones is coarse.
     """
     seed = 0 if initialization is None else initialization.seed
     children = np.random.SeedSequence(seed).spawn(len(architecture.layers))
     network = keras.Sequential([keras.Input(architecture.input_shape)], name="sequential")
     for layer, child in zip(architecture.layers, children, strict=True):
         seeds = [int(number) & 0x7FFFFFFF for number in child.generate_state(2)]
-        network.add(_make_layer(layer, seeds, initialization))
+        dtype = "float32" if layer is architecture.layers[-1] else precision
+        network.add(_make_layer(layer, seeds, initialization, dtype))
     return network
 
 
-def initialize_network(architecture: Architecture, model: Model, seed: int) -> keras.Sequential:
+def initialize_network(
+    architecture: Architecture, model: Model, seed: int, precision: Precision = "float32"
+) -> keras.Sequential:
     """Return the planned network with weights drawn as a config's model block says."""
-    return build_network(
-        architecture, Initialization(model.kernel_initializer, model.bias_initializer, seed)
-    )
+    drawn = Initialization(model.kernel_initializer, model.bias_initializer, seed)
+    return build_network(architecture, drawn, precision)
 
 
 def compile_network(

@@ -47,7 +47,7 @@ def measure_pace(
         preprocessing: raw pixels to network input.
     """
     training = config.training
-    network = initialize_network(architecture, config.model, training.seed)
+    network = initialize_network(architecture, config.model, training.seed, training.precision)
     compile_network(network, training)
     epoch = make_epoch(network, train, preprocessing, training)
     epoch.compile()

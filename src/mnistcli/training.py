@@ -69,9 +69,12 @@ class Training:
         preprocessing: Preprocessing,
     ) -> None:
         self._config = config
-        self._network = initialize_network(architecture, config.model, config.training.seed)
-        step_count = math.ceil(len(train) / config.training.batch_size)
-        compile_network(self._network, config.training, step_count)
+        settings = config.training
+        self._network = initialize_network(
+            architecture, config.model, settings.seed, settings.precision
+        )
+        step_count = math.ceil(len(train) / settings.batch_size)
+        compile_network(self._network, settings, step_count)
         self._callbacks = Callbacks(self._network, config.training)
         self._epoch = make_epoch(self._network, train, preprocessing, config.training)
         self._validation: ValidationEpoch | None = None

@@ -35,6 +35,7 @@ Loss = Literal[
     "mean_squared_error",
     "binary_crossentropy",
 ]
+Precision = Literal["float32", "mixed_bfloat16"]
 
 MAX_UNITS = 65_536
 MAX_HIDDEN_LAYERS = 64
@@ -174,6 +175,11 @@ class TrainingConfig(StrictModel):
     shuffle: bool = Field(True, description="A new order in every epoch; false: file order.")
     seed: int = Field(
         0, ge=0, le=MAX_SEED, description="Decides initial weights, orders, splits and dropout."
+    )
+    precision: Precision = Field(
+        "float32",
+        description="Number format in which hidden layers compute; weights, the output layer and"
+        " the loss are float32 in both.",
     )
     checkpoint_every: int = Field(
         1, ge=1, le=1_000_000, description="Epochs between checkpoints, seconds apart at least."
