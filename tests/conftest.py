@@ -26,7 +26,9 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 # Compiling is most of the suite's time, and programs that are optimised less compute the same.
 # `make test-all` runs them as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 
 @pytest.fixture(scope="session")
