@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
 RANDOM_STATE = 0
-MAX_ITERATIONS = 100  # of logistic regression: scikit-learn's default, as yet not converged on MNIST
+MAX_ITERATIONS = 100  # of logistic regression, as in scikit-learn; too few for MNIST to converge
 
 
 @dataclass(frozen=True)

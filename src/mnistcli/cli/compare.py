@@ -27,7 +27,7 @@ mnistcli compare softmax.h5 mlp.h5
 mnistcli compare mlp-s*.h5 --split validation
 mnistcli compare a.h5 b.h5 --json | jq .pairs[].p_value
 mnistcli compare a.h5 b.h5 c.h5 --csv
-mnistcli compare mlp.h5 --baseline logistic-regression --baseline random-forest
+mnistcli compare mlp.h5 --baseline random-forest
 """
 
 
