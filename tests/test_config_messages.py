@@ -90,7 +90,7 @@ ONE_PROBLEM = {
     "training:\n": (
         "c.yaml:1:10: training: expected a mapping with keys among epochs, batch_size, optimizer,"
         " loss, shuffle, seed, precision, checkpoint_every, schedule, reduce_on_plateau,"
-        " clip, label_smoothing, class_weight, received null."
+        " early_stopping, clip, label_smoothing, class_weight, received null."
         " Give it a key, or remove it for the defaults"
     ),
     "model: mlp": (
