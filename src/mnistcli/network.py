@@ -139,10 +139,11 @@ def compile_network(
     optimizer.build(network.trainable_variables)
     inputs = tf.zeros((1, *network.input_shape[1:]))
     labels = encode_labels(tf.zeros((1,), tf.int32), training.loss, network.output_shape[-1])
-    outputs = network(inputs)
-    network.compute_loss(inputs, labels, outputs)
-    network.compute_metrics(inputs, labels, outputs)
-    network.reset_metrics()
+    weights = [(variable, variable.value) for variable in network.variables]
+    with keras.StatelessScope(weights):  # in it variables are made, and not written
+        outputs = network(inputs)
+        network.compute_loss(inputs, labels, outputs)
+        network.compute_metrics(inputs, labels, outputs)
 
 
 def encode_labels(labels: tf.Tensor, loss: str, units: int) -> tf.Tensor:
@@ -224,6 +225,16 @@ def _assign(variables: Sequence[keras.Variable], arrays: Sequence[Array]) -> Non
         variable.assign(array)
 
 
+def _assign_sums(network: keras.Sequential, arrays: Sequence[Array]) -> None:
+    """Give metrics their sums: where replicas share them, all to the first, the rest nothing."""
+
+    def assign() -> None:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        _assign(network.metrics_variables, [np.where(number == 0, a, 0 * a) for a in arrays])
+
+    network.distribute_strategy.run(assign)
+
+
 def assign_weights(network: keras.Sequential, weights: Sequence[Array]) -> None:
     """Give a network its weights, in `Architecture.walk` order; ValueError where they differ."""
     _assign(network_weights(network), weights)
@@ -239,4 +250,4 @@ def restore_state(network: keras.Sequential, state: NetworkState) -> None:
     assign_weights(network, state.weights)
     _assign(network.optimizer.variables, [array.values for array in state.optimizer])
     _assign(_list_generators(network), [array.values for array in state.generators])
-    _assign(network.metrics_variables, [array.values for array in state.metrics])
+    _assign_sums(network, [array.values for array in state.metrics])
