@@ -22,13 +22,8 @@ from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.engine import Engine, OneDevice, Validation
 from mnistcli.errors import DivergenceError
-from mnistcli.network import (
-    assign_weights,
-    capture_state,
-    compile_network,
-    initialize_network,
-    restore_state,
-)
+from mnistcli.network import compile_network, initialize_network
+from mnistcli.network_state import assign_weights, capture_state, restore_state
 from mnistcli.observer import Live, Observer
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import Array, History, Progress, RunState
