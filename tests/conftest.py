@@ -41,12 +41,17 @@ def mnist_directory() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _tensorflow_threads() -> None:
-    """Give TensorFlow the commands' number of threads before a test starts it with another."""
+def _start_tensorflow() -> None:
+    """Give TensorFlow the commands' number of threads before a test starts it with another.
+
+    And the processor as three devices: how many there are can be said only before it starts.
+    """
     if "tensorflow" in sys.modules:
+        from mnistcli.engine import open_devices
         from mnistcli.training import set_thread_count
 
         set_thread_count(count_processors())
+        open_devices(3)
 
 
 @pytest.fixture(scope="session", autouse=True)

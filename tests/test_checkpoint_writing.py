@@ -47,12 +47,8 @@ load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.network import (  # noqa: E402
-    capture_state,
-    compile_network,
-    initialize_network,
-    restore_state,
-)
+from mnistcli.network import compile_network, initialize_network  # noqa: E402
+from mnistcli.network_state import capture_state, restore_state  # noqa: E402
 
 OPTIMIZERS = [
     ({"name": "sgd", "momentum": 0.9, "nesterov": True}, "SGD"),

@@ -26,12 +26,8 @@ load_backend()
 import keras  # noqa: E402
 
 from mnistcli.epoch import make_epoch  # noqa: E402
-from mnistcli.network import (  # noqa: E402
-    build_network,
-    compile_network,
-    initialize_network,
-    network_weights,
-)
+from mnistcli.network import build_network, compile_network, initialize_network  # noqa: E402
+from mnistcli.network_state import network_weights  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 MODEL = MlpModel(type="mlp", hidden=[64, 16], dropout=0.3)

@@ -195,7 +195,7 @@ def _describe_checkpoint(checkpoint: Checkpoint) -> CheckpointResult:
     record = checkpoint.record
     differences: tuple[str, ...] = ()
     if record is not None and all(map(find_version, _LIBRARIES)):
-        here = describe_environment(record.environment.threads)
+        here = describe_environment(record.environment.threads, record.environment.devices)
         differences = list_differences(record.environment, here)
     unsealed = "gone" if checkpoint.is_changed else "none"
     return CheckpointResult(

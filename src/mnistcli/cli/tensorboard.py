@@ -181,6 +181,6 @@ def open_board(
     """Return what writes for TensorBoard, where that was asked for."""
     if request.tensorboard is None:
         return None
-    from mnistcli.network import copy_layers
+    from mnistcli.network_state import copy_layers
 
     return Board(request.tensorboard, plan, keeper, lambda: copy_layers(training.network), console)
