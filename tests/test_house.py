@@ -22,8 +22,8 @@ LAYERS = [
     "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
     "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
     "calibration", "regularization", "fast_layers", "optimizer", "network", "resident_data",
-    "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
-    "check_results", "config_results", "list_results", "significance", "comparison_results",
+    "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "sweeps", "answers", "results",
+    "check_results", "config_results", "list_results", "sweep_results", "significance", "comparison_results",
     "csv_rows", "plot_results", "report_results", "answer_schemas", "plots", "report",
     "console", "cli", "__main__",
 ]  # fmt: skip

@@ -104,7 +104,7 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
 
 def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
     """Read the data, and plan what follows from them; nothing large is held before it fits."""
-    memory = _plan_memory(config)
+    memory = plan_memory(config)
     programs = None if request.dry_run else begin_loading()
     dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
     config = _resolve_dataset(config, dataset)
@@ -125,8 +125,8 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
     )
 
 
-def _plan_memory(config: Config) -> MemoryEstimate:
-    """Say what a run will need; ResourceError where it fits neither memory nor a file."""
+def plan_memory(config: Config) -> MemoryEstimate:
+    """Return what a run will need; ResourceError where it fits neither memory nor a file."""
     info = get_info(config.dataset.name)
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))
     estimate = estimate_memory(config, network, info)
