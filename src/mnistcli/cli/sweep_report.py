@@ -59,6 +59,10 @@ class Report:
         """Leave the terminal as it was."""
         self._display.close()
 
+    def count_ended(self) -> int:
+        """Return how many trials have come to an end."""
+        return sum(trial.state in _ENDED for trial in self._list_trials())
+
     def conclude(self) -> SweepResult:
         """Return what the sweep has come to so far."""
         from mnistcli.sweeps.importances import compute_importances

@@ -135,14 +135,13 @@ def _run(request: SweepRequest, order: Order, console: Output) -> int | None:
             report.update()
         finally:
             report.close()
-    answer = report.conclude()
     if stop.received is not None:
-        ended = answer.complete + answer.pruned + answer.failed
         Output().note(
-            f"interrupted after {ended} of {order.sweep.trials} trials; none of them is lost\n"
-            f"next  {_write_again(request)}"
+            f"interrupted after {report.count_ended()} of {order.sweep.trials} trials;"
+            f" none of them is lost\nnext  {_write_again(request)}"
         )
         return stop.received
+    answer = report.conclude()
     if answer.complete == 0 and answer.pruned == 0:
         reason = next((trial.reason for trial in answer.ranking if trial.reason), "")
         what = f"all {answer.failed} trials failed, the first at: {reason}"

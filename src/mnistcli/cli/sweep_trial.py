@@ -29,7 +29,6 @@ from mnistcli.errors import (
     ResourceError,
     UsageError,
 )
-from mnistcli.program_cache import ProgramCache
 from mnistcli.state import Progress, RunState
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from mnistcli.sweeps.claims import Claim, Desk
 
 
-@dataclass
+@dataclass(frozen=True)
 class Workplace:
     """What the trials of one worker share.
 
@@ -48,7 +47,6 @@ class Workplace:
         threads: for TensorFlow.
         stop: tells when to end.
         on_change: is called where a trial has got further.
-        programs: where TensorFlow keeps what it compiles; known once it is loaded.
     """
 
     desk: Desk
@@ -57,7 +55,6 @@ class Workplace:
     threads: int
     stop: StopRequest
     on_change: Callable[[], None]
-    programs: ProgramCache | None = None
 
     @property
     def sweep(self) -> Sweep:
@@ -107,8 +104,7 @@ def _plan_trial(config: Config, claim: Claim, place: Workplace) -> Plan:
 
     output = choose_output(claim.path, claim.lock, overwrite=True, writes_best=False)
     plan = load_data(config, place.request, place.console, output)
-    place.programs = place.programs or plan.programs
-    plan = replace(plan, threads=place.threads, programs=place.programs)
+    plan = replace(plan, threads=place.threads)
     identity = plan.dataset.identity
     check_data(place.desk.study, identity.location, identity.sha256)
     return replace(plan, start=_find_start(plan, claim, place))

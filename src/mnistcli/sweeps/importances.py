@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from mnistcli.backend import hide_modules
 from mnistcli.sweeps.storages import hush
 
 MIN_TRIALS = 10  # complete ones; below it chance decides
@@ -19,5 +19,7 @@ def compute_importances(study: Study) -> dict[str, float]:
     """
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < MIN_TRIALS:
         return {}
+    with hush(), hide_modules():  # scikit-learn takes seconds, for other evaluators
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     with hush():
         return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

@@ -81,7 +81,10 @@ def open_database(url: str) -> BaseStorage:
 
 def name_storage(url: str) -> str:
     """Write a database's URL without its password; UsageError where it is none."""
-    return _parse_url(url).render_as_string(hide_password=True)
+    address = _parse_url(url)
+    if address.drivername == _DRIVER:
+        address = address.set(drivername=address.get_backend_name())  # as one writes it
+    return address.render_as_string(hide_password=True)
 
 
 def _parse_url(url: str) -> sqlalchemy.URL:
@@ -109,7 +112,7 @@ def explain_storage(where: str) -> Iterator[None]:
         hint = "see that it runs and takes this user; the same command goes on with the sweep"
         raise ResourceError(where, what, hint) from error
     except ImportError as error:
-        what = f"there is no driver for it: {error}"
+        what = "there is no driver for it"
         raise ResourceError(where, what, "use PostgreSQL, or install the driver") from error
 
 
