@@ -228,10 +228,12 @@ class Desk:
 
     def _begin(self, trial: Trial) -> Claim | None:
         """Lock a trial that was asked for; null where somebody else was faster with it."""
-        number = int(trial.user_attrs[TRIAL])
-        attempts = group_trials(self.study)[number]
+        number = int(trial.user_attrs.get(TRIAL, -1))
+        attempts = group_trials(self.study).get(number)
         path, lock = name_checkpoint(self.directory, number), RunLock()
-        is_ours = not any(is_settled(a) and a.number < trial.number for a in attempts)
+        is_ours = attempts is not None and not any(
+            is_settled(attempt) and attempt.number < trial.number for attempt in attempts
+        )
         with contextlib.suppress(LockedError):
             if is_ours:
                 lock.take(path)

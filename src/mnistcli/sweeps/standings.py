@@ -66,21 +66,21 @@ def name_checkpoint(directory: Path, number: int) -> Path:
     return directory / f"trial-{number:04d}.h5"
 
 
-def get_number(trial: FrozenTrial) -> int:
-    """Return a trial's place in the sweep."""
-    return int(trial.user_attrs.get(TRIAL, trial.number))
-
-
 def is_settled(trial: FrozenTrial) -> bool:
     """Tell whether nobody needs to take the trial's number up again."""
     return trial.state != TrialState.FAIL or REASON in trial.user_attrs
 
 
 def group_trials(study: Study) -> dict[int, list[FrozenTrial]]:
-    """Return every attempt at each number, in Optuna's order."""
+    """Return every attempt at each number, in Optuna's order.
+
+    A trial without a number is none of ours: where another machine takes what was meant for this
+    one, Optuna makes a new one, which is dropped at once.
+    """
     groups: dict[int, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False):
-        groups.setdefault(get_number(trial), []).append(trial)
+        if TRIAL in trial.user_attrs:
+            groups.setdefault(int(trial.user_attrs[TRIAL]), []).append(trial)
     return groups
 
 
