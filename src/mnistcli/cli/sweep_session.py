@@ -124,23 +124,26 @@ def _make_order(request: SweepRequest, sweep: Sweep) -> Order:
 
 def _run(request: SweepRequest, order: Order, console: Output) -> int | None:
     """Try what is left to try, show what came of it; return the signal that ended it early."""
-    desk = _open_desk(order)
-    with StopRequest() as stop:
+    with contextlib.closing(_open_desk(order)) as desk:
         report = Report(desk, request.directory, console, streams=request.jsonl)
-        try:
+        with StopRequest() as stop, contextlib.closing(report):
             if request.jobs == 1:
                 work(Workplace(desk, request.run, console, order.threads, stop, report.update))
             else:
                 Pool(order, request.jobs, console).run(stop, report.update, desk.is_finished)
             report.update()
-        finally:
-            report.close()
-    if stop.received is not None:
-        Output().note(
-            f"interrupted after {report.count_ended()} of {order.sweep.trials} trials;"
-            f" none of them is lost\nnext  {_write_again(request)}"
-        )
-        return stop.received
+        if stop.received is not None:
+            Output().note(
+                f"interrupted after {report.count_ended()} of {order.sweep.trials} trials;"
+                f" none of them is lost\nnext  {_write_again(request)}"
+            )
+            return stop.received
+        _conclude(request, order, report, console)
+    return None
+
+
+def _conclude(request: SweepRequest, order: Order, report: Report, console: Output) -> None:
+    """Print the answer, and on stderr what to do with it; DivergenceError where there is none."""
     answer = report.conclude()
     if answer.complete == 0 and answer.pruned == 0:
         reason = next((trial.reason for trial in answer.ranking if trial.reason), "")
@@ -148,11 +151,11 @@ def _run(request: SweepRequest, order: Order, console: Output) -> int | None:
         hint = "search other values, lower learning rates for example"
         raise DivergenceError(order.source, what, hint)
     report.show(answer, as_json=request.json or request.jsonl, quiet=request.quiet)
-    if answer.best is not None and answer.best.host is None and answer.best.checkpoint:
-        console.note(f"next  {write_command(request.run, 'evaluate', answer.best.checkpoint)}")
+    best = answer.best
+    if best is not None and best.host is None and best.checkpoint:
+        console.note(f"next  {write_command(request.run, 'evaluate', best.checkpoint)}")
     if console.is_closed:
         raise BrokenPipeError
-    return None
 
 
 def _open_desk(order: Order) -> Desk:
@@ -162,16 +165,13 @@ def _open_desk(order: Order) -> Desk:
         UsageError: the folder holds those of another sweep.
     """
     from mnistcli.sweeps.storages import JOURNAL
-    from mnistcli.sweeps.studies import has_study
 
     is_journal = order.storage is None
     is_new = is_journal and not (order.directory / JOURNAL).exists()
     if is_new and next(order.directory.glob("trial-*.h5"), None) is not None:
         what = f"{order.directory} holds trials of another sweep"
         raise UsageError("--output", what, "choose another folder")
-    desk = open_desk(order)
-    assert has_study(desk.storage, order.study)
-    return desk
+    return open_desk(order)
 
 
 def _write_again(request: SweepRequest) -> str:

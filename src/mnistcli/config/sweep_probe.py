@@ -45,7 +45,8 @@ class Probe:
                         self._tell(fault, path)
                 if dimension.key == VALIDATION and value in (0, "test"):
                     what = "the objective needs a validation set of its own"
-                    self.problems.add(path, what, "give fractions above 0")
+                    hint, name = "give fractions above 0", split_key(VALIDATION)
+                    self.problems.add_about(path, name, what, hint, is_key=False)
 
     def _tell(self, fault: Fault, path: KeyPath) -> None:
         """Name the config's key, and the way out as for a dotted one."""

@@ -59,7 +59,8 @@ def _read_choice(
     for index, label in enumerate(labels):
         if label in labels[:index]:
             what = f"{label} equals an earlier choice"
-            problems.add((*path, index), what, "remove one of them")
+            hint = "remove one of them"
+            problems.add_about((*path, index), split_key(key), what, hint, is_key=False)
             return None
     return dimension
 

@@ -147,6 +147,12 @@ class Desk:
         if isinstance(self.storage, RDBStorage):
             self.storage.record_heartbeat(claim.trial._trial_id)
 
+    def close(self) -> None:
+        """Let go of the storage."""
+        if isinstance(self.storage, RDBStorage):
+            self.storage.remove_session()
+            self.storage.engine.dispose()
+
     def is_here(self, host: str, directory: Path) -> bool:
         """Tell whether checkpoints of a machine and a folder are this desk's."""
         return (host, str(directory)) == self._address

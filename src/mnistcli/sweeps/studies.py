@@ -18,11 +18,6 @@ _IDENTITY = "mnistcli:sweep"
 _DATA = "mnistcli:data"
 
 
-def has_study(storage: BaseStorage, name: str) -> bool:
-    """Tell whether a sweep of a name has begun."""
-    return name in optuna.get_all_study_names(storage)
-
-
 def open_study(storage: BaseStorage, name: str, sweep: Sweep, where: str, way_out: str) -> Study:
     """Return the study of a sweep, a new one where there is none of that name.
 
