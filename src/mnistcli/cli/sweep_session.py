@@ -15,7 +15,7 @@ from mnistcli.cli.run_plan import Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.cli.sweep_pool import Pool
 from mnistcli.cli.sweep_report import Report, describe_plan
-from mnistcli.cli.sweep_trial import Workplace
+from mnistcli.cli.sweep_watcher import Workplace
 from mnistcli.cli.sweep_worker import Order, open_desk, work
 from mnistcli.config.sweep_file import load_sweep
 from mnistcli.config.sweeps import Sweep

@@ -21,7 +21,8 @@ from mnistcli.cli.launch import forget_training
 from mnistcli.cli.opened_dataset import keep_dataset
 from mnistcli.cli.run_plan import Request
 from mnistcli.cli.signals import StopRequest
-from mnistcli.cli.sweep_trial import Workplace, run_trial
+from mnistcli.cli.sweep_trial import run_trial
+from mnistcli.cli.sweep_watcher import Workplace
 from mnistcli.config.sweeps import Sweep
 from mnistcli.console.streams import Output
 from mnistcli.errors import ExitCode, MnistcliError

@@ -36,13 +36,13 @@ from mnistcli.sweeps.standings import (
     REASON,
     STOPPED,
     TEST,
+    find_reason,
     group_trials,
     is_settled,
     name_checkpoint,
 )
-from mnistcli.sweeps.storages import hush
+from mnistcli.sweeps.storages import close_storage, hush
 
-MAX_LOSSES = 3  # of a trial's workers, one after the other without getting any further
 _UNSEEN = timedelta(hours=1)  # after which a trial without a worker's name was never begun
 
 
@@ -68,8 +68,7 @@ class Desk:
     """Where a worker gets trials and hands them back.
 
     Attributes:
-        study: the sweep's.
-        storage: the study's.
+        study: the sweep's, in `storage`.
         sweep: says how many trials there are, and of what.
         directory: of this machine's checkpoints.
     """
@@ -149,9 +148,7 @@ class Desk:
 
     def close(self) -> None:
         """Let go of the storage."""
-        if isinstance(self.storage, RDBStorage):
-            self.storage.remove_session()
-            self.storage.engine.dispose()
+        close_storage(self.storage)
 
     def is_here(self, host: str, directory: Path) -> bool:
         """Tell whether checkpoints of a machine and a folder are this desk's."""
@@ -165,9 +162,8 @@ class Desk:
             lock.acquire(poll_interval=0.02)
         except (OSError, NotImplementedError) as error:
             what = f"workers cannot lock files here: {getattr(error, 'strerror', '') or error}"
-            raise ResourceError(
-                str(self.directory), what, "choose another folder with -o"
-            ) from error
+            hint = "choose another folder with -o"
+            raise ResourceError(str(self.directory), what, hint) from error
         try:
             yield
         finally:
@@ -180,8 +176,12 @@ class Desk:
         groups = group_trials(self.study)
         for number, attempts in groups.items():
             for trial in attempts:
-                if trial.state == TrialState.RUNNING and self._is_lost(trial, number):
-                    self._write_off(trial, attempts)
+                if trial.state != TrialState.RUNNING or not self._is_lost(trial, number):
+                    continue
+                if reason := find_reason(trial, attempts):
+                    with contextlib.suppress(UpdateFinishedTrialError):
+                        self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+                self._tell(trial.number, TrialState.FAIL)
 
     def _is_lost(self, trial: FrozenTrial, number: int) -> bool:
         """Tell whether the worker of a running trial is known to be dead."""
@@ -196,19 +196,6 @@ class Desk:
     def _address(self) -> tuple[str, str]:
         """Where this machine's checkpoints are, as trials remember it."""
         return self.host, str(self.directory.resolve())
-
-    def _write_off(self, trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> None:
-        """Fail a lost trial; for good where its workers die of it again and again."""
-        losses = 1
-        for earlier in reversed([a for a in attempts if a.number < trial.number]):
-            if STOPPED in earlier.user_attrs or earlier.last_step != trial.last_step:
-                break
-            losses += 1
-        if losses >= MAX_LOSSES:
-            reason = f"its worker died {losses} times after epoch {trial.last_step or 0}"
-            with contextlib.suppress(UpdateFinishedTrialError):
-                self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-        self._tell(trial.number, TrialState.FAIL)
 
     def _enqueue(self) -> bool:
         """See that there is a trial to ask for; false where there is none to be had."""

@@ -17,6 +17,7 @@ from mnistcli.sweeps.sampling import TRIAL
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 FINISHED: frozenset[State] = frozenset({"complete", "pruned", "failed"})
 
+MAX_LOSSES = 3  # of a trial's workers, one after the other without getting any further
 HOST = "host"
 DIRECTORY = "directory"
 REASON = "reason"  # of a failure that trying again would repeat
@@ -82,6 +83,23 @@ def group_trials(study: Study) -> dict[int, list[FrozenTrial]]:
         if TRIAL in trial.user_attrs:
             groups.setdefault(int(trial.user_attrs[TRIAL]), []).append(trial)
     return groups
+
+
+def find_reason(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> str:
+    """Say why a trial whose worker has died is not tried again; nothing where it is.
+
+    Args:
+        trial: the one that was lost.
+        attempts: all at its number.
+    """
+    losses = 1
+    for earlier in reversed([attempt for attempt in attempts if attempt.number < trial.number]):
+        if STOPPED in earlier.user_attrs or earlier.last_step != trial.last_step:
+            break
+        losses += 1
+    if losses < MAX_LOSSES:
+        return ""
+    return f"its worker died {losses} times after epoch {trial.last_step or 0}"
 
 
 def list_standings(study: Study, sweep: Sweep, directory: Path) -> list[Standing]:

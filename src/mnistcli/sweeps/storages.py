@@ -79,6 +79,13 @@ def open_database(url: str) -> BaseStorage:
     raise AssertionError
 
 
+def close_storage(storage: BaseStorage) -> None:
+    """Let a database's connections go; a journal has none."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def name_storage(url: str) -> str:
     """Write a database's URL without its password; UsageError where it is none."""
     address = _parse_url(url)
