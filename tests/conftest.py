@@ -30,7 +30,9 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 # Compiling is most of the suite's time, and programs that are optimised less compute the same.
 # `make test-all` runs them as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +45,17 @@ def mnist_directory() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _tensorflow_threads() -> None:
-    """Give TensorFlow the commands' number of threads before a test starts it with another."""
+def _start_tensorflow() -> None:
+    """Give TensorFlow the commands' number of threads before a test starts it with another.
+
+    And the processor as three devices: how many there are can be said only before it starts.
+    """
     if "tensorflow" in sys.modules:
+        from mnistcli.engine import open_devices
         from mnistcli.training import set_thread_count
 
         set_thread_count(count_processors())
+        open_devices(3)
 
 
 @pytest.fixture(scope="session", autouse=True)

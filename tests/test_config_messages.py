@@ -120,7 +120,7 @@ ONE_PROBLEM = {
     ),
     # choices
     "dataset: {name: mnits}": (
-        "c.yaml:1:17: dataset.name: expected one of mnist, cifar10, synthetic, xor, auto,"
+        "c.yaml:1:17: dataset.name: expected one of mnist, cifar10, digits, synthetic, xor, auto,"
         " received 'mnits'. Did you mean mnist?"
     ),
     "training: {optimizer: adm}": (

@@ -51,7 +51,7 @@ def test_synthetic_digits_fit_where_mnist_does() -> None:
 
 
 def test_an_unknown_name_is_an_error_with_the_right_ones() -> None:
-    with pytest.raises(DataError, match=r"no data set 'minst'\. Choose mnist, cifar10, synthetic"):
+    with pytest.raises(DataError, match=r"no data set 'minst'\. Choose mnist, cifar10, digits"):
         get_info("minst")
 
 

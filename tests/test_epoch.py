@@ -14,13 +14,9 @@ import keras  # noqa: E402
 from mnistcli.architecture import plan_architecture  # noqa: E402
 from mnistcli.config.models import MlpModel, Model, SoftmaxModel, TrainingConfig  # noqa: E402
 from mnistcli.datasets.dataset import Split  # noqa: E402
-from mnistcli.epoch import TrainingEpoch, ValidationEpoch  # noqa: E402
-from mnistcli.network import (  # noqa: E402
-    capture_state,
-    compile_network,
-    initialize_network,
-    restore_state,
-)
+from mnistcli.epoch import ValidationEpoch, make_epoch  # noqa: E402
+from mnistcli.network import compile_network, initialize_network  # noqa: E402
+from mnistcli.network_state import capture_state, restore_state  # noqa: E402
 from mnistcli.preprocessing import Preprocessing  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
@@ -32,10 +28,6 @@ def make_network(model: Model, training: TrainingConfig) -> keras.Sequential:
     network = initialize_network(plan_architecture(model, (28, 28), 10), model, seed=3)
     compile_network(network, training)
     return network
-
-
-def make_epoch(network: keras.Sequential, split: Split, training: TrainingConfig) -> TrainingEpoch:
-    return TrainingEpoch(network, split, UNIT, training)
 
 
 def encode(split: Split, loss: str) -> np.ndarray:
@@ -91,7 +83,7 @@ def test_gives_the_losses_of_model_fit_fed_the_same_batches(
 ) -> None:
     training = TrainingConfig(batch_size=100, optimizer=optimizer, loss=loss)
     network = make_network(model, training)
-    epoch = make_epoch(network, digits, training)
+    epoch = make_epoch(network, digits, UNIT, training)
     losses, accuracies = [], []
     for number in range(3):
         network.reset_metrics()
@@ -112,7 +104,7 @@ def test_gives_the_losses_of_model_fit_fed_the_same_batches(
 def test_counts_the_partial_last_batch_as_a_step_and_trains_on_it(digits: Split) -> None:
     training = TrainingConfig(batch_size=100)
     network = make_network(SoftmaxModel(), training)
-    epoch = make_epoch(network, digits, training)
+    epoch = make_epoch(network, digits, UNIT, training)
     assert epoch.step_count == 11
     epoch.run(10, 11)
 
@@ -128,8 +120,8 @@ def test_counts_the_partial_last_batch_as_a_step_and_trains_on_it(digits: Split)
 def test_pieces_of_an_epoch_give_the_bits_of_the_whole_without_a_retrace(digits: Split) -> None:
     training = TrainingConfig(batch_size=100, optimizer="adam")
     whole_network, pieces_network = (make_network(DROPOUT, training) for _ in range(2))
-    whole = make_epoch(whole_network, digits, training)
-    pieces = make_epoch(pieces_network, digits, training)
+    whole = make_epoch(whole_network, digits, UNIT, training)
+    pieces = make_epoch(pieces_network, digits, UNIT, training)
     whole.arrange(5)
     pieces.arrange(5)
     pieces.compile()
@@ -145,8 +137,8 @@ def test_pieces_of_an_epoch_give_the_bits_of_the_whole_without_a_retrace(digits:
 def test_a_captured_state_restored_elsewhere_goes_on_to_the_same_bits(digits: Split) -> None:
     training = TrainingConfig(batch_size=100, optimizer="nadam")
     first_network, second_network = (make_network(DROPOUT, training) for _ in range(2))
-    first = make_epoch(first_network, digits, training)
-    second = make_epoch(second_network, digits, training)
+    first = make_epoch(first_network, digits, UNIT, training)
+    second = make_epoch(second_network, digits, UNIT, training)
     first.run(0, 5)
     restore_state(second_network, capture_state(first_network))
 
@@ -159,7 +151,7 @@ def test_a_captured_state_restored_elsewhere_goes_on_to_the_same_bits(digits: Sp
 def test_changes_of_the_learning_rate_need_no_retrace(digits: Split) -> None:
     training = TrainingConfig(batch_size=100)
     network = make_network(SoftmaxModel(), training)
-    epoch = make_epoch(network, digits, training)
+    epoch = make_epoch(network, digits, UNIT, training)
     epoch.run(0, 10)
     before = [weight.numpy() for weight in network.weights]
     network.optimizer.learning_rate = 0.0

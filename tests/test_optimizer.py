@@ -11,12 +11,12 @@ import pytest
 
 from mnistcli.architecture import plan_architecture
 from mnistcli.backend import load_backend
+from mnistcli.batches import weigh_classes
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
-from mnistcli.epoch import draw_order
+from mnistcli.datasets.order import draw_order
 from mnistcli.observer import Live
 from mnistcli.preprocessing import Preprocessing
-from mnistcli.resident_data import weigh_classes
 from mnistcli.state import RunState
 
 load_backend()

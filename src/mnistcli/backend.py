@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from io import TextIOWrapper
 
 DEBUG_VARIABLE = "MNISTCLI_DEBUG"
@@ -50,6 +50,11 @@ def load_backend() -> None:
         _loading[0].result()
     elif "keras" not in sys.modules:
         _import_backend()
+
+
+def wait_for_loading() -> None:
+    """Return once no import is under way that `start_loading` began; how it ended is not told."""
+    wait(_loading)
 
 
 _loading: list[Future[None]] = []

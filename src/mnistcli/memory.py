@@ -64,7 +64,7 @@ def count_slots(optimizer: Optimizer) -> int:
 
 
 def estimate_memory(
-    config: Config, architecture: Architecture, info: DatasetInfo
+    config: Config, architecture: Architecture, info: DatasetInfo, devices: int = 1
 ) -> MemoryEstimate:
     """Return what a run will need.
 
@@ -72,6 +72,7 @@ def estimate_memory(
         config: the experiment.
         architecture: the network that it trains.
         info: its data set, as published; another copy may be smaller.
+        devices: that share each batch, in this machine's memory; each has a copy of the network.
     """
     weights = architecture.parameter_count * FLOAT_BYTES
     slots = count_slots(config.training.optimizer)
@@ -79,10 +80,11 @@ def estimate_memory(
     return MemoryEstimate(
         libraries=LIBRARIES_BYTES,
         data=_estimate_data(config, info),
-        weights=weights,
-        optimizer=weights * slots,
+        weights=weights * devices,
+        optimizer=weights * slots * devices,
         working=max(
             _estimate_step(config.training.batch_size, architecture, info.train_count, slots)
+            + (devices - 1) * architecture.trainable_count * FLOAT_BYTES * (2 + slots)
             + _estimate_saving(state)
             + _estimate_kept(config, weights, state),
             _estimate_evaluation(architecture),

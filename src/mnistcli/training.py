@@ -20,15 +20,10 @@ from mnistcli.architecture import Architecture
 from mnistcli.callbacks import Callbacks
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
-from mnistcli.epoch import TrainingEpoch, ValidationEpoch
+from mnistcli.engine import Engine, OneDevice, Validation
 from mnistcli.errors import DivergenceError
-from mnistcli.network import (
-    assign_weights,
-    capture_state,
-    compile_network,
-    initialize_network,
-    restore_state,
-)
+from mnistcli.network import compile_network, initialize_network
+from mnistcli.network_state import assign_weights, capture_state, restore_state
 from mnistcli.observer import Live, Observer
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import Array, History, Progress, RunState
@@ -58,6 +53,7 @@ class Training:
         train: the training set without what is held out for validation, uint8.
         validation: a split to monitor after each epoch.
         preprocessing: raw pixels to network input.
+        engine: where it runs; null for one device.
     """
 
     def __init__(
@@ -67,16 +63,22 @@ class Training:
         train: Split,
         validation: Split | None,
         preprocessing: Preprocessing,
+        engine: Engine | None = None,
     ) -> None:
         self._config = config
-        self._network = initialize_network(architecture, config.model, config.training.seed)
-        step_count = math.ceil(len(train) / config.training.batch_size)
-        compile_network(self._network, config.training, step_count)
+        self._engine = engine or OneDevice()
+        settings = config.training
+        step_count = math.ceil(len(train) / settings.batch_size)
+        with self._engine.open():
+            self._network = initialize_network(
+                architecture, config.model, settings.seed, settings.precision
+            )
+            compile_network(self._network, settings, step_count)
         self._callbacks = Callbacks(self._network, config.training)
-        self._epoch = TrainingEpoch(self._network, train, preprocessing, config.training)
-        self._validation: ValidationEpoch | None = None
+        self._epoch = self._engine.make_epoch(self._network, train, preprocessing, config.training)
+        self._validation: Validation | None = None
         if validation is not None:
-            self._validation = ValidationEpoch(
+            self._validation = self._engine.make_validation(
                 self._network, validation, preprocessing, config.training.loss
             )
         self._progress = Progress()
@@ -163,7 +165,8 @@ class Training:
             metrics |= {f"val_{name}": value for name, value in validated.items()}
         training = self._config.training
         if training.schedule is not None or training.reduce_on_plateau is not None:
-            metrics["learning_rate"] = float(self._network.optimizer.learning_rate)
+            rate = self._network.optimizer.learning_rate
+            metrics["learning_rate"] = float(tf.convert_to_tensor(rate))
         self._complete_epoch(metrics, time.perf_counter() - begin_s)
         return True
 

@@ -38,13 +38,25 @@ class _Part(BaseModel):
 
 
 class Environment(_Part):
-    """What the bits of a result depend on besides config, data and seed."""
+    """What the bits of a result depend on besides config, data and seed.
+
+    Attributes:
+        versions: of Python and of the libraries that compute.
+        processor: its architecture.
+        processor_features: its vector instructions.
+        threads: TensorFlow's.
+        onednn: whether TensorFlow may use oneDNN.
+        devices: on which each worker trained; more than one is another program than one.
+        workers: processes that trained together.
+    """
 
     versions: dict[str, str]
     processor: str
     processor_features: tuple[str, ...]
     threads: int = Field(ge=1, le=4096)
     onednn: bool
+    devices: int = Field(1, ge=1, le=4096)
+    workers: int = Field(1, ge=1, le=4096)
 
 
 class ProgressRecord(_Part):
@@ -131,7 +143,7 @@ class Record(RecordExcerpt):
         running: random generators and metric sums.
         early_stopping: what it remembers; null where the run has none.
         reduce_on_plateau: likewise.
-        environment: versions, processor, threads.
+        environment: versions, processor, threads, devices.
         init_from: the checkpoint that gave the first weights; null for none.
         init_weights_sha256: of those weights' bytes; null for none.
     """

@@ -38,11 +38,17 @@ def build_training(plan: Plan) -> Training:
     """
     _log_plan(plan)
     load_backend()
+    from mnistcli.engine import open_devices
     from mnistcli.training import Training, set_thread_count
 
     set_thread_count(plan.threads)
     training = Training(
-        plan.config, plan.architecture, plan.train, plan.validation, plan.preprocessing
+        plan.config,
+        plan.architecture,
+        plan.train,
+        plan.validation,
+        plan.preprocessing,
+        open_devices(plan.devices),
     )
     if plan.initial_weights is not None:
         training.assign_weights(plan.initial_weights)
@@ -70,12 +76,18 @@ def measure_run(plan: Plan) -> Pace:
     """Take some steps of a planned run, from weights of their own, to see how long they take."""
     _log_plan(plan)
     load_backend()
+    from mnistcli.engine import open_devices
     from mnistcli.pace import measure_pace
     from mnistcli.training import set_thread_count
 
     set_thread_count(plan.threads)
     return measure_pace(
-        plan.config, plan.architecture, plan.train, plan.validation, plan.preprocessing
+        plan.config,
+        plan.architecture,
+        plan.train,
+        plan.validation,
+        plan.preprocessing,
+        open_devices(plan.devices),
     )
 
 
@@ -85,7 +97,7 @@ def _log_plan(plan: Plan) -> None:
     available = read_available_memory()
     known = "unknown" if available is None else format_bytes(available)
     _LOG.info("memory: needs %s; available: %s", plan.memory.describe(), known)
-    environment = describe_environment(plan.threads)
+    environment = describe_environment(plan.threads, plan.devices)
     _LOG.info("environment: %s", environment.model_dump_json())
     if plan.init_from is not None and plan.start is None:
         _LOG.info("first weights: %s, sha256 %s", plan.init_from, plan.init_weights_sha256)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnistcli.architecture import plan_architecture
-from mnistcli.backend import load_backend
 from mnistcli.check_results import FailedOverfitResult, FirstAndLastResult, OverfitResult
 from mnistcli.checkpoint.reading import read_checkpoint
 from mnistcli.cli.launch import build_training
@@ -20,6 +19,7 @@ from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.console.reports import render_overfitting
 from mnistcli.console.streams import Output
+from mnistcli.datasets.order import draw_order
 from mnistcli.errors import DivergenceError, GateError, UsageError
 from mnistcli.overfitting import MAX_STEPS, Verdict, has_learned, plan_overfitting, take_batch
 from mnistcli.results import describe_error
@@ -105,9 +105,6 @@ def _plan_batch(request: Request, console: Output) -> Plan:
     initial = None if request.init_from is None else read_checkpoint(request.init_from)
     nowhere = OutputFile(iter([Path()]), may_replace=False)  # nothing is written
     plan = load_data(config, request, console, nowhere)
-    load_backend()
-    from mnistcli.epoch import draw_order
-
     training, info = plan.config.training, plan.dataset.info
     count = len(plan.train)
     order = draw_order(training.seed, 0, count) if training.shuffle else np.arange(count)

@@ -13,6 +13,7 @@ from mnistcli.checkpoint.limits import check_run_size
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.run_lock import RunLock
+from mnistcli.cli.extension import extend_run
 from mnistcli.cli.launch import begin_loading
 from mnistcli.cli.opened_dataset import choose_splits, open_dataset
 from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
@@ -104,32 +105,33 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
 
 def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
     """Read the data, and plan what follows from them; nothing large is held before it fits."""
-    memory = plan_memory(config)
+    devices = request.devices or 1
+    memory = plan_memory(config, devices)
     programs = None if request.dry_run else begin_loading()
     dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
     config = _resolve_dataset(config, dataset)
     train, validation = choose_splits(config, dataset)
+    normalization, info = config.dataset.normalization, dataset.info
     return Plan(
         config=config,
         dataset=dataset,
-        architecture=plan_architecture(
-            config.model, dataset.info.image_shape, len(dataset.info.class_names)
-        ),
-        preprocessing=fit_preprocessing(config.dataset.normalization, dataset.train.images),
+        architecture=plan_architecture(config.model, info.image_shape, len(info.class_names)),
+        preprocessing=fit_preprocessing(normalization, dataset.train.images, info.max_value),
         train=train,
         validation=validation,
         output=output or name_output(config),
         threads=count_processors(),
         memory=memory,
         programs=programs,
+        devices=devices,
     )
 
 
-def plan_memory(config: Config) -> MemoryEstimate:
+def plan_memory(config: Config, devices: int) -> MemoryEstimate:
     """Return what a run will need; ResourceError where it fits neither memory nor a file."""
     info = get_info(config.dataset.name)
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))
-    estimate = estimate_memory(config, network, info)
+    estimate = estimate_memory(config, network, info, devices)
     check_run_size(network, config.training)
     check_memory(estimate, read_available_memory())
     return estimate
@@ -179,9 +181,11 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
         raise _refuse_resuming(checkpoint)
     for warning in checkpoint.warnings:
         console.warn(warning)
-    config = _extend(record.config, request, record.progress.epoch)
+    config = extend_run(record.config, request, record.progress.epoch)
     if rest := describe_rest(config, record.config):
         console.warn(f"{path}: {rest}")
+    before = record.environment
+    request = replace(request, devices=request.devices or before.devices)
     plan = load_data(config, request, console, output)
     if lock is not None:
         output.reserve(lock, with_best=plan.chooses)
@@ -192,15 +196,15 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
             hint = f"{error.hint}, or go on with these by --force"
             raise DataError(error.where, error.what, hint) from None
         console.warn(f"{error.where}: {error.what}: going on with it by --force")
-    environment = describe_environment(record.environment.threads)
-    if differences := list_differences(record.environment, environment):
+    environment = describe_environment(before.threads, plan.devices)
+    if differences := list_differences(before, environment):
         console.warn(f"cannot promise the same bits: {', '.join(differences)}")
     if request.more is not None or request.flags.get("--epochs", ("", None))[1] is not None:
         checkpoint = replace(checkpoint, state=checkpoint.state.without_stop())
     return replace(
         plan,
         start=checkpoint,
-        threads=record.environment.threads,
+        threads=before.threads,
         init_from=record.init_from,
         init_weights_sha256=record.init_weights_sha256,
     )
@@ -223,27 +227,3 @@ def check_same_data(plan: Plan, record: Record, path: Path) -> None:
     if identity.sha256 != record.dataset.sha256:
         what = f"not the {plan.dataset.info.title} that {path} was trained on"
         raise DataError(identity.location, what, "point --data-dir to the data of that run")
-
-
-def _extend(config: Config, request: Request, completed: int) -> Config:
-    """Set the total number of epochs of a resumed run."""
-    text = request.flags.get("--epochs", ("", None))[1]
-    if text is not None and request.more is not None:
-        raise UsageError(
-            "--more", "--epochs says the total already", "give one of --epochs and --more"
-        )
-    epochs = config.training.epochs
-    if request.more is not None:
-        epochs = _check_epochs(completed + request.more, "--more")
-    elif text is not None:
-        epochs = _check_epochs(parse_assignment(f"epochs={text}").value, "--epochs")
-        if epochs < completed:
-            what = f"{epochs} is less than the {completed} epochs that are done"
-            raise UsageError("--epochs", what, "give a larger total, or --more N")
-    training = config.training.model_copy(update={"epochs": epochs})
-    return config.model_copy(update={"training": training})
-
-
-def _check_epochs(value: object, flag: str) -> int:
-    """A total has the bounds that it has in a config; ConfigError where it breaks them."""
-    return load_config(None, [Override("training.epochs", value, flag)]).config.training.epochs

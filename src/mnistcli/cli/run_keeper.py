@@ -34,7 +34,7 @@ class RunKeeper:
         self._plan = plan
         self._console = console
         self._streams = request.jsonl
-        self._environment = describe_environment(plan.threads)
+        self._environment = describe_environment(plan.threads, plan.devices)
         self._begin_s = time.monotonic()
         record = plan.start.record if plan.start else None
         self._elapsed_before_s = record.progress.elapsed_s if record else 0.0

@@ -45,6 +45,7 @@ class Request:
     quiet: bool = False
     progress: Progress = "auto"
     tensorboard: Path | None = None
+    devices: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Plan:
         validation: what is monitored after each epoch.
         output: where the checkpoint goes.
         threads: for TensorFlow.
+        devices: that share each batch.
         memory: what the run will need at its peak.
         start: the checkpoint to go on from, with `--resume`.
         initial_weights: with `--init-from`.
@@ -80,6 +82,7 @@ class Plan:
     init_from: str | None = None
     init_weights_sha256: str | None = None
     programs: ProgramCache | None = None
+    devices: int = 1
 
     @property
     def chooses(self) -> bool:

@@ -43,7 +43,7 @@ def run_trial(claim: Claim, place: Workplace) -> None:
     try:
         values = sweep.read_values(claim.trial.params)
         config = sweep.make_config(values).with_lengths()
-        plan_memory(config)
+        plan_memory(config, place.request.devices or 1)
     except (ConfigError, ResourceError) as error:
         desk.fail(claim, _tell_reason(error))
         return

@@ -31,7 +31,7 @@ from mnistcli.cli.options import (
     Quiet,
     count_from,
 )
-from mnistcli.cli.train_options import OverfitOneBatch, TensorBoardDirectory
+from mnistcli.cli.train_options import Devices, OverfitOneBatch, TensorBoardDirectory
 from mnistcli.errors import UsageError
 
 EXAMPLES = """
@@ -147,6 +147,7 @@ def train(
     ] = False,
     overfit_one_batch: OverfitOneBatch = False,
     tensorboard: TensorBoardDirectory = None,
+    devices: Devices = None,
     data_dir: DataDir = None,
     json: Json = False,
     jsonl: Jsonl = False,
@@ -191,6 +192,7 @@ def train(
         quiet=quiet,
         progress=progress,
         tensorboard=tensorboard,
+        devices=devices,
     )
     if print_config:
         from mnistcli.cli.config_printing import print_resolved

@@ -12,6 +12,7 @@ from mnistcli.config.models import Config
 from mnistcli.config.origins import Origins
 from mnistcli.config.overrides import Assignment, Override, apply_overrides, find_flag
 from mnistcli.config.recipes import DEFAULT_RECIPE
+from mnistcli.config.rules import list_idle_settings
 from mnistcli.config.schema import write_out
 from mnistcli.config.sources import ConfigSource, read_source
 from mnistcli.config.validation import Validated, validate, validate_rules
@@ -29,7 +30,8 @@ class LoadedConfig:
 
     Attributes:
         config: complete and valid.
-        notices: what the overrides changed beyond the keys they name; one line each.
+        notices: what the overrides changed beyond the keys they name, and what changes nothing;
+            one line each.
         source: the file's path as it was given, or the recipe's name.
         origins: tells where each value comes from.
     """
@@ -80,7 +82,8 @@ def resolve_document(
     if problems:
         raise ConfigError(problems)
     origins = Origins(label, document, tuple(overridden.assignments), tuple(overridden.replaced))
-    return LoadedConfig(final.config, tuple(overridden.notices), name, origins)
+    notices = (*overridden.notices, *list_idle_settings(final.config))
+    return LoadedConfig(final.config, notices, name, origins)
 
 
 def vary_config(base: Config, overrides: Sequence[Override]) -> Config:

@@ -39,6 +39,14 @@ def check_rules(config: Config) -> list[Fault]:
     return [fault for rule in rules for fault in rule(config)]
 
 
+def list_idle_settings(config: Config) -> Iterator[str]:
+    """Yield a line for each setting that is legal and, beside the others, changes nothing."""
+    is_softmax = not isinstance(config.model, MlpModel)
+    if config.training.precision != "float32" and is_softmax:
+        why = "a softmax regression has only an output layer, which computes in float32"
+        yield f"training.precision {config.training.precision} changes nothing: {why}"
+
+
 def _check_xor(config: Config) -> Iterator[Fault]:
     """Four rows of two bits and one output unit leave little choice."""
     if config.dataset.name != "xor":

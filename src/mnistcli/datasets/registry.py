@@ -14,6 +14,7 @@ from mnistcli.config.models import DatasetName
 from mnistcli.datasets.dataset import Dataset, DatasetInfo, SplitName
 from mnistcli.datasets.files import DataSearch, Source, locate_files, missing_directories
 from mnistcli.errors import DataError, ResourceError
+from mnistcli.scikit_learn import check_scikit_learn
 
 _Reader = Callable[[Path, frozenset[SplitName]], Dataset]
 
@@ -36,6 +37,10 @@ def get_info(name: str) -> DatasetInfo:
             from mnistcli.datasets import cifar10
 
             return cifar10.INFO
+        case "digits":
+            from mnistcli.datasets import digits
+
+            return digits.INFO
         case "synthetic":
             from mnistcli.datasets import synthetic
 
@@ -67,7 +72,8 @@ def load_dataset(name: DatasetName, splits: frozenset[SplitName], search: DataSe
 
     Raises:
         DataError: not found and not to be downloaded, or damaged.
-        ResourceError: a download or the cache cannot be written.
+        ResourceError: a download or the cache cannot be written; or the package that brings the
+            data set is not installed.
     """
     match name:
         case "mnist":
@@ -78,6 +84,10 @@ def load_dataset(name: DatasetName, splits: frozenset[SplitName], search: DataSe
             from mnistcli.datasets import cifar10
 
             return _load_files(cifar10.SOURCE, cifar10.read_dataset, splits, search)
+        case "digits":
+            from mnistcli.datasets import digits
+
+            return digits.read_dataset(splits)
         case "synthetic":
             from mnistcli.datasets import synthetic
 
@@ -135,7 +145,8 @@ def locate_dataset(name: str, search: DataSearch) -> Path | None:
 
     Raises:
         DataError: not found and not to be downloaded.
-        ResourceError: the download cannot be written.
+        ResourceError: the download cannot be written, or the package that brings the data set is
+            not installed.
     """
     match name:
         case "mnist":
@@ -146,4 +157,6 @@ def locate_dataset(name: str, search: DataSearch) -> Path | None:
             from mnistcli.datasets import cifar10
 
             return locate_files(cifar10.SOURCE, search)
+        case "digits":
+            check_scikit_learn()
     return None

@@ -53,7 +53,6 @@ class Claim:
     Attributes:
         number: its place in the sweep.
         path: of its checkpoint.
-        trial: Optuna's.
         lock: of the checkpoint; to be opened by whoever has the claim.
     """
 

@@ -1,4 +1,4 @@
-"""A split on the device, as bytes, and how a compiled program takes its batches from it."""
+"""How a batch is made of raw rows, inside the compiled program."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from mnistcli.network import encode_labels
 from mnistcli.preprocessing import Preprocessing
 
 
-class ResidentData:
-    """A split on the device, cut into batches inside the compiled program."""
+class BatchMaker:
+    """Turns raw rows into what a network's train_step and test_step take.
+
+    Args:
+        network: built; its inputs' shape and its number of output units count.
+        preprocessing: raw pixels to network input.
+        loss: decides the form of the labels.
+        class_weights: float32 [classes], what an example of each class counts; null: all alike.
+    """
 
     def __init__(
         self,
         network: keras.Sequential,
-        split: Split,
         preprocessing: Preprocessing,
         loss: str,
-        batch_size: int,
         class_weights: NDArray[np.float32] | None = None,
     ) -> None:
-        shape = (len(split), *network.input_shape[1:])
-        self.images = tf.constant(split.images.reshape(shape))
-        self.labels = tf.constant(split.labels)
-        self.batch_size = batch_size
-        self.full_batch_count, self.remainder = divmod(len(split), batch_size)
         self._preprocessing = preprocessing
         self._loss = loss
         self._units = int(network.output_shape[-1])
         self._class_weights = None if class_weights is None else tf.constant(class_weights)
 
     def cut(
-        self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: int
+        self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: int | tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         """Return `size` rows from `start` on: network input, encoded labels, weights if any."""
         rest = [0] * (len(images.shape) - 1)
