@@ -118,7 +118,8 @@ def format_table(rows: list[Row]) -> str:
     known = ("mnistcli", "mixed_bfloat16", "fit", "fit, best steps", "torch", "numpy")
     names = [n for n in known if n in rows[0].seconds]
     titles = {
-        "mixed_bfloat16": "mixed_bfloat16", "mnistcli": "mnistcli", "fit": "model.fit", "fit, best steps": "model.fit, best steps",
+        "mnistcli": "mnistcli", "mixed_bfloat16": "mixed_bfloat16",
+        "fit": "model.fit", "fit, best steps": "model.fit, best steps",
         "torch": "PyTorch eager", "numpy": "matrix products alone (NumPy)",
     }  # fmt: skip
     lines = [

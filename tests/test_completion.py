@@ -73,6 +73,7 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli train --progress ", ["auto", "bar", "lines", "none"]),
     ("mnistcli reproduce m", [*(r for r in RECIPES if r[0] == "m"), "mlp.h5"]),
     ("mnistcli compare mlp.h5 ", ["mlp.h5", "runs/"]),
+    ("mnistcli compare mlp.h5 --baseline ", ["logistic-regression", "random-forest"]),
     ("mnistcli doctor m", ["mlp.h5"]),
     ("mnistcli train --resume m", ["mlp.h5"]),
     ("mnistcli train --init-from m", ["mlp.h5"]),

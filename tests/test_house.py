@@ -21,12 +21,12 @@ LAYERS = [
     "layers", "datasets", "preprocessing", "architecture", "memory", "available_memory",
     "state", "observer", "run_comparison", "event_files", "mistakes", "overfitting",
     "activations", "image_decoding", "image_arrays", "photographs", "images", "inference",
-    "evaluation", "calibration", "regularization", "fast_layers", "optimizer", "network",
-    "network_state", "batches", "rows", "epoch", "sharded_epoch", "engine", "callbacks", "pace",
-    "training", "checkpoint", "environment", "sweeps", "answers", "results", "check_results",
-    "config_results", "list_results", "sweep_results", "significance", "comparison_results",
-    "csv_rows", "plot_results", "report_results", "answer_schemas", "plots", "report", "console",
-    "cli", "__main__",
+    "evaluation", "baselines", "calibration", "regularization", "fast_layers", "optimizer",
+    "network", "network_state", "batches", "rows", "epoch", "sharded_epoch", "engine",
+    "callbacks", "pace", "training", "checkpoint", "environment", "sweeps", "answers",
+    "results", "check_results", "config_results", "list_results", "sweep_results",
+    "significance", "comparison_results", "csv_rows", "plot_results", "report_results",
+    "answer_schemas", "plots", "report", "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
     "fast_layers", "optimizer", "network", "network_state", "batches", "rows", "epoch",

@@ -9,9 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import Literal
 
 from mnistcli.backend import wait_for_loading
 from mnistcli.errors import ResourceError
+
+BaselineName = Literal["logistic-regression", "random-forest"]
+"""Its classifiers that are used here, by `mnistcli.baselines`."""
 
 TITLE = "scikit-learn"
 INSTALL_HINT = 'install it: python -m pip install "mnistcli[sklearn]"'
