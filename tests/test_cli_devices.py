@@ -62,7 +62,7 @@ def test_more_devices_than_there_are_gpus_are_refused(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{n}", "GPU") for n in range(2)]
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _kind: gpus)
     ended = run("train", *SMALL, "--devices", 3, "-o", "m.h5")
     assert (ended.code, ended.out, list(Path().iterdir())) == (7, "", [])
     assert ended.err.splitlines()[-1] == (

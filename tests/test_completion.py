@@ -45,12 +45,13 @@ def complete(line: str) -> list[str]:
 
 
 COMMANDS = [
-    "train", "evaluate", "predict", "summary", "ls", "compare", "plot", "data", "report",
+    "train", "evaluate", "predict", "summary", "ls", "compare", "sweep", "plot", "data", "report",
     "reproduce", "doctor", "recipes",
 ]  # fmt: skip
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
     ("mnistcli re", ["report", "reproduce", "recipes"]),
+    ("mnistcli sweep m", ["my.yaml"]),
     ("mnistcli recipes ", ["list", "show", "copy", "schema"]),
     ("mnistcli recipes show mnist-m", ["mnist-mlp"]),
     ("mnistcli recipes copy xor ", ["my.yaml", "runs/"]),

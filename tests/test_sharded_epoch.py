@@ -17,7 +17,7 @@ load_backend()
 import tensorflow as tf  # noqa: E402
 
 from mnistcli import training as loop  # noqa: E402
-from mnistcli.engine import open_devices  # noqa: E402
+from mnistcli.devices import open_devices  # noqa: E402
 from mnistcli.fast_layers import Dropout  # noqa: E402
 from mnistcli.state import RunState  # noqa: E402
 

@@ -86,7 +86,7 @@ def _import_quietly() -> None:
     """Import both; what they print is for the log only, where that is asked for."""
     is_logged = _LOG.isEnabledFor(logging.DEBUG)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if is_logged else "3")
-    with contextlib.nullcontext() if is_logged else _drop_stderr(), _hide_modules():
+    with contextlib.nullcontext() if is_logged else _drop_stderr(), hide_modules():
         importlib.import_module("tensorflow")
         importlib.import_module("keras")
     for name in ("tensorflow", "absl"):
@@ -117,8 +117,8 @@ def _drop_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hide_modules() -> Iterator[None]:
-    """Let imports of needless libraries fail while Keras is imported."""
+def hide_modules() -> Iterator[None]:
+    """Let imports of needless libraries fail, while Keras is imported for example."""
     hidden = [name for name in _NEEDLESS if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:

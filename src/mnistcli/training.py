@@ -129,7 +129,7 @@ class Training:
             observer.on_epoch(self._progress)
             due = self._progress.epoch % self._config.training.checkpoint_every == 0
             late = time.monotonic() - saved_at_s >= CHECKPOINT_INTERVAL_S
-            if due and late and self._is_going_on:
+            if due and self._is_going_on and self._decide(late):
                 observer.on_state(self.capture(), self._best)
                 saved_at_s = time.monotonic()
         else:
@@ -174,13 +174,21 @@ class Training:
         """Run about a second's worth of steps, so that bars move and interrupts are prompt."""
         lo, count = self._progress.step, self._epoch.step_count
         wanted = PIECE_DURATION_S / self._step_duration_s
-        hi = min(count, lo + max(1, min(count, int(wanted))))
+        hi = min(count, lo + max(1, self._decide(min(count, int(wanted)))))
         begin_s = time.perf_counter()
         self._wait_for(lambda: self._epoch.run(lo, hi))
         self._progress = replace(self._progress, step=hi)
         metrics = _read_metrics(self._network)
         self._step_duration_s = (time.perf_counter() - begin_s) / (hi - lo)
         observer.on_piece(Live(self._progress.epoch + 1, hi, count, metrics))
+
+    def exchange(self, number: int) -> tuple[int, ...]:
+        """Return the numbers of all who train this run; each has to ask as often as any other."""
+        return self._wait_for(lambda: self._engine.exchange(number))
+
+    def _decide(self, number: int) -> int:
+        """Return the first worker's number, of whatever a clock tells: it holds for all."""
+        return self.exchange(number)[0]
 
     def _wait_for(self, call: Callable[[], _T]) -> _T:
         """Run a call elsewhere, so that signals are heard here before it is through."""

@@ -90,6 +90,23 @@ class TestScore(_Part):
     accuracy: float = Field(ge=0, le=1)
 
 
+TrialState = Literal["running", "complete", "pruned", "failed"]
+
+
+class TrialMark(_Part):
+    """Which trial of which sweep a run is.
+
+    Attributes:
+        study: the sweep's name.
+        number: the trial's, from 0.
+        state: what came of it; one that was stopped or killed is still `running`.
+    """
+
+    study: PrintableText
+    number: int = Field(ge=0)
+    state: TrialState
+
+
 class RecordExcerpt(_Part):
     """What a list of runs shows of each: `contents.EXCERPT_PARTS`.
 
@@ -99,6 +116,7 @@ class RecordExcerpt(_Part):
         dataset: which data it was trained on.
         progress: how far it has come.
         test: the score on the test set, once there is one.
+        trial: of a sweep; null for other runs.
     """
 
     format_version: Literal[1] = 1
@@ -106,6 +124,7 @@ class RecordExcerpt(_Part):
     dataset: Identity
     progress: ProgressRecord
     test: TestScore | None = None
+    trial: TrialMark | None = None
 
     @model_validator(mode="after")
     def _check_dataset(self) -> Self:

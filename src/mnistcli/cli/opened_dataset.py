@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,20 @@ from mnistcli.errors import DataError
 _LOG = logging.getLogger(__name__)
 
 
+_Key = tuple[DatasetName, frozenset[SplitName], Path | None]
+_shelf: ContextVar[dict[_Key, Dataset] | None] = ContextVar("_shelf", default=None)
+
+
+@contextlib.contextmanager
+def keep_dataset() -> Iterator[None]:
+    """Let runs that follow each other in one process share the data set opened last."""
+    token = _shelf.set({})
+    try:
+        yield
+    finally:
+        _shelf.reset(token)
+
+
 def open_dataset(
     name: DatasetName, splits: frozenset[SplitName], data_dir: Path | None, console: Output
 ) -> Dataset:
@@ -26,6 +43,21 @@ def open_dataset(
     Raises:
         DataError: it is missing, unreachable or invalid.
     """
+    key, shelf = (name, splits, data_dir), _shelf.get()
+    if shelf is not None and key in shelf:
+        return shelf[key]
+    if shelf is not None:
+        shelf.clear()  # before the next one is read: two may be too much
+    dataset = _read_dataset(name, splits, data_dir, console)
+    if shelf is not None:
+        shelf[key] = dataset
+    return dataset
+
+
+def _read_dataset(
+    name: DatasetName, splits: frozenset[SplitName], data_dir: Path | None, console: Output
+) -> Dataset:
+    """Find and read it, wherever it lies."""
     display = DownloadDisplay(console.progress)
     try:
         search = replace(search_from_environment(data_dir), on_download=display.show)

@@ -23,7 +23,7 @@ from mnistcli.config.models import Config
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, SplitName
 from mnistcli.datasets.registry import get_info
-from mnistcli.environment import count_processors, describe_environment, list_differences
+from mnistcli.environment import count_processors, list_differences
 from mnistcli.errors import (
     CheckpointError,
     ConfigError,
@@ -50,7 +50,7 @@ def prepare_run(request: Request, console: Output, lock: RunLock) -> Plan:
     Raises:
         UsageError, ConfigError, DataError, CheckpointError, ResourceError: it cannot begin.
     """
-    writing = None if request.dry_run else lock
+    writing = None if request.dry_run or request.follows else lock
     if request.resume is not None:
         return _prepare_resumed(request, request.resume, console, writing)
     if request.more is not None:
@@ -89,8 +89,8 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
     """Plan a run from a config."""
     config = load_request(request, console).config.with_lengths()
     chooses = config.dataset.validation not in (0.0, "test")
-    output = None
-    if request.output is not None:
+    output = OutputFile.nowhere() if request.follows else None
+    if request.output is not None and output is None:
         output = choose_output(
             request.output, lock, overwrite=request.overwrite, writes_best=chooses
         )
@@ -106,7 +106,7 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
 def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
     """Read the data, and plan what follows from them; nothing large is held before it fits."""
     devices = request.devices or 1
-    memory = _plan_memory(config, devices)
+    memory = plan_memory(config, devices)
     programs = None if request.dry_run else begin_loading()
     dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
     config = _resolve_dataset(config, dataset)
@@ -124,11 +124,12 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
         memory=memory,
         programs=programs,
         devices=devices,
+        cluster=request.cluster,
     )
 
 
-def _plan_memory(config: Config, devices: int) -> MemoryEstimate:
-    """Say what a run will need; ResourceError where it fits neither memory nor a file."""
+def plan_memory(config: Config, devices: int) -> MemoryEstimate:
+    """Return what a run will need; ResourceError where it fits neither memory nor a file."""
     info = get_info(config.dataset.name)
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))
     estimate = estimate_memory(config, network, info, devices)
@@ -163,18 +164,10 @@ def with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
 
 def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLock | None) -> Plan:
     """Plan to go on with a run: its own config rules."""
-    given = [flag for flag, (_, text) in request.flags.items() if text is not None]
-    given += ["--set"] * bool(request.assignments) + ["CONFIG"] * (request.source is not None)
-    given += ["--output"] * (request.output is not None)
-    given += ["--init-from"] * (request.init_from is not None)
-    given += ["--overwrite"] * request.overwrite
-    if foreign := [flag for flag in given if flag != "--epochs"]:
-        raise UsageError(
-            foreign[0],
-            "a resumed run goes on in its own file with its own config",
-            "give only --epochs or --more with --resume",
-        )
-    output = continue_output(path, lock)  # first: another run may be about to replace the file
+    _refuse_other_flags(request)
+    output = OutputFile.nowhere()
+    if not request.follows:  # first: another run may be about to replace the file
+        output = continue_output(path, lock)
     checkpoint = read_checkpoint(path, "all", "ours" if request.force else "foreign")
     record = checkpoint.record
     if record is None or checkpoint.state is None:
@@ -196,18 +189,32 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
             hint = f"{error.hint}, or go on with these by --force"
             raise DataError(error.where, error.what, hint) from None
         console.warn(f"{error.where}: {error.what}: going on with it by --force")
-    environment = describe_environment(before.threads, plan.devices)
-    if differences := list_differences(before, environment):
+    plan = replace(plan, threads=before.threads)
+    if differences := list_differences(before, plan.describe_environment()):
         console.warn(f"cannot promise the same bits: {', '.join(differences)}")
     if request.more is not None or request.flags.get("--epochs", ("", None))[1] is not None:
         checkpoint = replace(checkpoint, state=checkpoint.state.without_stop())
     return replace(
         plan,
         start=checkpoint,
-        threads=before.threads,
         init_from=record.init_from,
         init_weights_sha256=record.init_weights_sha256,
     )
+
+
+def _refuse_other_flags(request: Request) -> None:
+    """A run that is resumed is what it was; UsageError."""
+    given = [flag for flag, (_, text) in request.flags.items() if text is not None]
+    given += ["--set"] * bool(request.assignments) + ["CONFIG"] * (request.source is not None)
+    given += ["--output"] * (request.output is not None)
+    given += ["--init-from"] * (request.init_from is not None)
+    given += ["--overwrite"] * request.overwrite
+    if foreign := [flag for flag in given if flag != "--epochs"]:
+        raise UsageError(
+            foreign[0],
+            "a resumed run goes on in its own file with its own config",
+            "give only --epochs or --more with --resume",
+        )
 
 
 def _refuse_resuming(checkpoint: Checkpoint) -> CheckpointError:

@@ -112,9 +112,8 @@ def _prepare(
     """Plan the run again as its record says, up to the epoch where the file stands."""
     training = record.config.training.model_copy(update={"epochs": record.progress.epoch})
     config = record.config.model_copy(update={"training": training})
-    nowhere = OutputFile(iter([checkpoint.path]), may_replace=False)  # nothing is written
     request = Request(data_dir=data_dir, devices=record.environment.devices)
-    plan = load_data(config, request, console, nowhere)
+    plan = load_data(config, request, console, OutputFile.nowhere())
     check_same_data(plan, record, checkpoint.path)
     plan = replace(plan, threads=record.environment.threads)
     return plan if record.init_from is None else _begin_elsewhere(plan, record, checkpoint.path)

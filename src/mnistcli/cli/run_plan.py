@@ -8,11 +8,14 @@ from pathlib import Path
 
 from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.reading import Checkpoint
+from mnistcli.checkpoint.record import Environment
 from mnistcli.cli.output_file import OutputFile
+from mnistcli.cluster import Cluster
 from mnistcli.config.models import Config
 from mnistcli.config.optimization import Cosine
 from mnistcli.console.streams import Progress
 from mnistcli.datasets.dataset import Dataset, Split
+from mnistcli.environment import describe_environment
 from mnistcli.memory import MemoryEstimate
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.program_cache import ProgramCache
@@ -27,6 +30,7 @@ class Request:
         source: YAML file or recipe; null for the default recipe or with `resume`.
         flags: flag to (dotted config key, text as typed; null where it was not given).
         assignments: the texts after `--set`.
+        cluster: the workers that train it together; null for this process alone.
     """
 
     source: str | None = None
@@ -46,6 +50,12 @@ class Request:
     progress: Progress = "auto"
     tensorboard: Path | None = None
     devices: int | None = None
+    cluster: Cluster | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Tell whether another worker keeps this run."""
+        return self.cluster is not None and not self.cluster.is_chief
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class Plan:
         validation: what is monitored after each epoch.
         output: where the checkpoint goes.
         threads: for TensorFlow.
-        devices: that share each batch.
+        devices: of each worker, that share each batch.
+        cluster: the workers that share each batch; null for this process alone.
         memory: what the run will need at its peak.
         start: the checkpoint to go on from, with `--resume`.
         initial_weights: with `--init-from`.
@@ -83,6 +94,12 @@ class Plan:
     init_weights_sha256: str | None = None
     programs: ProgramCache | None = None
     devices: int = 1
+    cluster: Cluster | None = None
+
+    def describe_environment(self) -> Environment:
+        """Return what a checkpoint records of where it was made."""
+        workers = 1 if self.cluster is None else len(self.cluster.addresses)
+        return describe_environment(self.threads, self.devices, workers)
 
     @property
     def chooses(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -162,6 +163,7 @@ def train(
     """
     del debug  # acted on when it was parsed
     from mnistcli.cli.run_plan import Request
+    from mnistcli.cluster import read_cluster
 
     request = Request(
         source=config,
@@ -193,6 +195,7 @@ def train(
         progress=progress,
         tensorboard=tensorboard,
         devices=devices,
+        cluster=read_cluster(os.environ),
     )
     if print_config:
         from mnistcli.cli.config_printing import print_resolved
