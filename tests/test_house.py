@@ -18,9 +18,10 @@ PACKAGE = SOURCE / "mnistcli"
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
     "errors", "folders", "backend", "program_cache", "atomic_file", "config", "layers",
+    "image_decoding",
     "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
     "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
-    "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
+    "image_arrays", "photographs", "images", "inference", "evaluation",
     "calibration", "regularization", "fast_layers", "optimizer", "network", "batches", "rows",
     "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
     "check_results", "config_results", "list_results", "significance", "comparison_results",
