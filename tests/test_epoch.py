@@ -168,7 +168,7 @@ def test_changes_of_the_learning_rate_need_no_retrace(digits: Split) -> None:
 def test_validation_gives_the_metrics_of_model_evaluate(digits: Split) -> None:
     training = TrainingConfig(batch_size=100, loss="sparse_categorical_crossentropy")
     network = make_network(DROPOUT, training)
-    metrics = ValidationEpoch(network, digits, UNIT, training.loss).evaluate()
+    metrics = ValidationEpoch(network, digits, UNIT, training).evaluate()
     inputs = UNIT.apply(digits.images)
     loss, accuracy = network.evaluate(inputs, encode(digits, training.loss), verbose=0)
     assert metrics["loss"] == pytest.approx(loss, rel=1e-5)

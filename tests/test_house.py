@@ -23,14 +23,15 @@ LAYERS = [
     "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
     "image_arrays", "photographs", "images", "inference", "evaluation",
     "calibration", "regularization", "fast_layers", "optimizer", "network", "batches", "rows",
-    "epoch", "callbacks", "pace", "training", "checkpoint", "environment", "answers", "results",
+    "streamed_rows", "epoch", "callbacks", "pace", "training", "checkpoint", "environment",
+    "answers", "results",
     "check_results", "config_results", "list_results", "significance", "comparison_results",
     "csv_rows", "plot_results", "report_results", "answer_schemas", "plots", "report",
     "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
-    "fast_layers", "optimizer", "network", "batches", "rows", "epoch", "callbacks", "pace",
-    "training",
+    "fast_layers", "optimizer", "network", "batches", "rows", "streamed_rows", "epoch",
+    "callbacks", "pace", "training",
 }  # fmt: skip
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network")}

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
-from mnistcli.image_decoding import CHECK_HINT, FORMATS_HINT, IMAGE_NAME, decode_image, to_mode
+from mnistcli.image_decoding import (
+    CHECK_HINT,
+    FORMATS_HINT,
+    IMAGE_NAME,
+    decode_image,
+    fit_image,
+    to_mode,
+)
 from mnistcli.layers import Shape
 from mnistcli.photographs.ground import measure_border
 from mnistcli.photographs.preparation import prepare_digit
@@ -104,6 +111,27 @@ def read_image(
     if image_shape == COLOUR_SHAPE:
         return _fit_colour_image(decode_image(source, where), where, treatment)
     raise DataError(where, f"the network takes {image_shape}, not images", "give it numbers")
+
+
+def read_own_image(
+    source: Path | bytes, where: str, image_shape: Shape, treatment: Treatment
+) -> DecodedImage:
+    """Return an image file as a folder of one's own images has them: the whole of it, resized.
+
+    Args:
+        source: the file, or its contents.
+        where: what messages call it.
+        image_shape: (height, width) for grey, (height, width, 3) for colour.
+        treatment: `none` refuses pictures of another size.
+
+    Raises:
+        DataError: no such file, no image, damaged, too large, or not to be resized.
+    """
+    pixels = decode_image(source, where)
+    if treatment.prepare == "none":
+        _check_size(pixels, image_shape, where)
+    size = Size(pixels.shape[1], pixels.shape[0])
+    return DecodedImage(fit_image(pixels, image_shape), Preparation(treatment.prepare, size))
 
 
 def _fit_colour_image(pixels: NDArray[np.uint8], where: str, treatment: Treatment) -> DecodedImage:

@@ -9,6 +9,7 @@ from mnistcli.architecture import Architecture
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.epoch import TrainingEpoch, ValidationEpoch, make_epoch
+from mnistcli.memory import Placement
 from mnistcli.network import compile_network, initialize_network
 from mnistcli.preprocessing import Preprocessing
 
@@ -36,6 +37,7 @@ def measure_pace(
     train: Split,
     validation: Split | None,
     preprocessing: Preprocessing,
+    placement: Placement = "resident",
 ) -> Pace:
     """Take steps with throwaway weights until the clock can be read; nothing outlives the call.
 
@@ -45,15 +47,16 @@ def measure_pace(
         train: the training set without what is held out for validation.
         validation: a split to monitor after each epoch.
         preprocessing: raw pixels to network input.
+        placement: where the rows of both lie.
     """
     training = config.training
     network = initialize_network(architecture, config.model, training.seed)
     compile_network(network, training)
-    epoch = make_epoch(network, train, preprocessing, training)
+    epoch = make_epoch(network, train, preprocessing, training, placement)
     epoch.compile()
     validation_s = 0.0
     if validation is not None:
-        evaluation = ValidationEpoch(network, validation, preprocessing, training.loss)
+        evaluation = ValidationEpoch(network, validation, preprocessing, training, placement)
         evaluation.evaluate()  # compiles it
         begin_s = time.perf_counter()
         evaluation.evaluate()

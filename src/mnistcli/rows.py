@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mnistcli.config.models import TrainingConfig
 from mnistcli.datasets.dataset import Split
+from mnistcli.datasets.mapped import release
 from mnistcli.datasets.order import draw_order
 
 _Tensors = tuple[tf.Tensor, tf.Tensor]
@@ -67,7 +68,9 @@ class ResidentRows:
     """
 
     def __init__(self, network: keras.Sequential, split: Split, training: TrainingConfig) -> None:
-        self._rows = place_rows(network, split)
+        images = split.images.reshape(len(split), *network.input_shape[1:])
+        self._rows = tf.constant(images), tf.constant(split.labels)
+        release(split.images)
         self._training = training
         self._arranged = self._rows
         self._background = ThreadPoolExecutor(1, "gather")
@@ -99,9 +102,3 @@ class ResidentRows:
         images, labels = self._rows
         order = draw_order(self._training.seed, number, len(self))
         return tf.gather(images, order), tf.gather(labels, order)
-
-
-def place_rows(network: keras.Sequential, split: Split) -> _Tensors:
-    """Copy a split to the device: images uint8 [count, *the network's input], labels [count]."""
-    images = split.images.reshape(len(split), *network.input_shape[1:])
-    return tf.constant(images), tf.constant(split.labels)

@@ -22,6 +22,7 @@ from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.epoch import ValidationEpoch, make_epoch
 from mnistcli.errors import DivergenceError
+from mnistcli.memory import Placement
 from mnistcli.network import (
     assign_weights,
     capture_state,
@@ -58,6 +59,7 @@ class Training:
         train: the training set without what is held out for validation, uint8.
         validation: a split to monitor after each epoch.
         preprocessing: raw pixels to network input.
+        placement: where the rows of both lie; the bits are the same.
     """
 
     def __init__(
@@ -67,17 +69,18 @@ class Training:
         train: Split,
         validation: Split | None,
         preprocessing: Preprocessing,
+        placement: Placement = "resident",
     ) -> None:
         self._config = config
         self._network = initialize_network(architecture, config.model, config.training.seed)
         step_count = math.ceil(len(train) / config.training.batch_size)
         compile_network(self._network, config.training, step_count)
         self._callbacks = Callbacks(self._network, config.training)
-        self._epoch = make_epoch(self._network, train, preprocessing, config.training)
+        self._epoch = make_epoch(self._network, train, preprocessing, config.training, placement)
         self._validation: ValidationEpoch | None = None
         if validation is not None:
             self._validation = ValidationEpoch(
-                self._network, validation, preprocessing, config.training.loss
+                self._network, validation, preprocessing, config.training, placement
             )
         self._progress = Progress()
         self._best: RunState | None = None

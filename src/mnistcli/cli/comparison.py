@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mnistcli.checkpoint.process import ParsingChild
 from mnistcli.checkpoint.record import Record
+from mnistcli.cli.data_places import Places
 from mnistcli.cli.trained_model import TrainedModel, open_model
 from mnistcli.comparison_results import (
     ComparedResult,
@@ -43,7 +44,7 @@ class Selection:
     split: str
     dataset: str | None
     normalization: str | None
-    data_dir: Path | None
+    places: Places
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def compare_checkpoints(
     Raises:
         CheckpointError, DataError, UsageError: one of them cannot be evaluated.
     """
-    chosen = (selection.dataset, selection.normalization, selection.data_dir)
+    chosen = (selection.dataset, selection.normalization, selection.places)
     models = [
         open_model(path, ParsingChild(path, "weights"), *chosen, console) for path in paths
     ]  # all of them first: a name that is wrong is said before anything is computed

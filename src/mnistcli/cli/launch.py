@@ -42,7 +42,12 @@ def build_training(plan: Plan) -> Training:
 
     set_thread_count(plan.threads)
     training = Training(
-        plan.config, plan.architecture, plan.train, plan.validation, plan.preprocessing
+        plan.config,
+        plan.architecture,
+        plan.train,
+        plan.validation,
+        plan.preprocessing,
+        plan.placement,
     )
     if plan.initial_weights is not None:
         training.assign_weights(plan.initial_weights)
@@ -75,7 +80,12 @@ def measure_run(plan: Plan) -> Pace:
 
     set_thread_count(plan.threads)
     return measure_pace(
-        plan.config, plan.architecture, plan.train, plan.validation, plan.preprocessing
+        plan.config,
+        plan.architecture,
+        plan.train,
+        plan.validation,
+        plan.preprocessing,
+        plan.placement,
     )
 
 
@@ -84,7 +94,8 @@ def _log_plan(plan: Plan) -> None:
     _LOG.info("config: %s", plan.config.model_dump_json())
     available = read_available_memory()
     known = "unknown" if available is None else format_bytes(available)
-    _LOG.info("memory: needs %s; available: %s", plan.memory.describe(), known)
+    needs = plan.memory.describe()
+    _LOG.info("memory: needs %s, rows %s; available: %s", needs, plan.placement, known)
     environment = describe_environment(plan.threads)
     _LOG.info("environment: %s", environment.model_dump_json())
     if plan.init_from is not None and plan.start is None:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from mnistcli.config.models import Config, DatasetName
+from mnistcli.config.models import AnyDataset, Config
 from mnistcli.console.progress import DownloadDisplay
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, Split, SplitName
@@ -19,27 +19,36 @@ _LOG = logging.getLogger(__name__)
 
 
 def open_dataset(
-    name: DatasetName, splits: frozenset[SplitName], data_dir: Path | None, console: Output
+    config: AnyDataset, splits: frozenset[SplitName], data_dir: Path | None, console: Output
 ) -> Dataset:
     """Find (or download) a data set and pass on what it has to say.
 
     Raises:
         DataError: it is missing, unreachable or invalid.
+        ResourceError: what is decoded or unpacked of it cannot be kept.
     """
-    display = DownloadDisplay(console.progress)
+    downloads = DownloadDisplay(console.progress)
+    preparations = DownloadDisplay(console.progress, "preparing")
     try:
-        search = replace(search_from_environment(data_dir), on_download=display.show)
-        dataset = load_dataset(name, splits, search)
+        search = replace(
+            search_from_environment(data_dir),
+            on_download=downloads.show,
+            on_preparation=preparations.show,
+        )
+        dataset = load_dataset(config, splits, search)
     finally:
-        display.close()
+        downloads.close()
+        preparations.close()
     _log_identity(dataset)
+    for note in dataset.notes:
+        console.note(note)
     for warning in dataset.warnings:
         console.warn(warning)
     return dataset
 
 
 def fetch_dataset(
-    name: DatasetName, data_dir: Path | None, console: Output
+    config: AnyDataset, data_dir: Path | None, console: Output
 ) -> tuple[Path | None, bool]:
     """Find a data set's files or download them; nothing is read.
 
@@ -59,7 +68,7 @@ def fetch_dataset(
 
     try:
         search = replace(search_from_environment(data_dir), on_download=listen)
-        return locate_dataset(name, search), heard
+        return locate_dataset(config, search), heard
     finally:
         display.close()
 

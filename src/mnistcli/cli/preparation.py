@@ -18,10 +18,12 @@ from mnistcli.cli.opened_dataset import choose_splits, open_dataset
 from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
 from mnistcli.cli.run_plan import Plan, Request, describe_rest
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
-from mnistcli.config.models import Config
+from mnistcli.config.faults import to_problem
+from mnistcli.config.models import Config, FilesConfig
+from mnistcli.config.rules import check_class_count
 from mnistcli.console.streams import Output
-from mnistcli.datasets.dataset import Dataset, SplitName
-from mnistcli.datasets.registry import get_info
+from mnistcli.datasets.dataset import DatasetInfo, SplitName
+from mnistcli.datasets.registry import get_info, resolve_dataset
 from mnistcli.environment import count_processors, describe_environment, list_differences
 from mnistcli.errors import (
     CheckpointError,
@@ -31,7 +33,7 @@ from mnistcli.errors import (
     UsageError,
     escape_name,
 )
-from mnistcli.memory import MemoryEstimate, check_memory, estimate_memory
+from mnistcli.memory import MemoryEstimate, Placement, check_memory, estimate_memory
 from mnistcli.preprocessing import fit_preprocessing
 from mnistcli.run_comparison import hash_weights
 
@@ -72,6 +74,10 @@ def _list_overrides(request: Request) -> Iterator[Override]:
             problems.append(Problem(flag, error.what, error.hint))
     if problems:
         raise ConfigError(problems)
+    if request.own_data is not None:
+        if request.flags.get("--dataset", ("", None))[1] is None:
+            yield Override("dataset.name", "files", "--data")
+        yield Override("dataset.path", str(request.own_data), "--data")
     for text in request.assignments:
         yield parse_assignment(text)
 
@@ -104,10 +110,13 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
 
 def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
     """Read the data, and plan what follows from them; nothing large is held before it fits."""
-    memory = _plan_memory(config)
+    memory, placement = _plan_memory(config, request)
+    if placement == "streamed" and not request.streams:
+        console.note("the training set does not fit into memory: it is streamed, to the same bits")
     programs = None if request.dry_run else begin_loading()
-    dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
-    config = _resolve_dataset(config, dataset)
+    dataset = open_dataset(config.dataset, BOTH_SPLITS, request.data_dir, console)
+    resolved = resolve_dataset(config.dataset, dataset)
+    config = config.model_copy(update={"dataset": resolved})
     train, validation = choose_splits(config, dataset)
     return Plan(
         config=config,
@@ -121,24 +130,55 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
         output=output or name_output(config),
         threads=count_processors(),
         memory=memory,
+        placement=placement,
         programs=programs,
     )
 
 
-def _plan_memory(config: Config) -> MemoryEstimate:
-    """Say what a run will need; ResourceError where it fits neither memory nor a file."""
-    info = get_info(config.dataset.name)
+def load_recorded_data(
+    config: Config, request: Request, console: Output, output: OutputFile
+) -> Plan:
+    """Read the data that a run recorded, where they lie now; else as `load_data`."""
+    return load_data(_move_data(config, request), request, console, output)
+
+
+def _plan_memory(config: Config, request: Request) -> tuple[MemoryEstimate, Placement]:
+    """Say what a run will need; rows that do not fit into memory are streamed.
+
+    Raises:
+        ResourceError: it fits neither memory nor a file.
+        ConfigError: it does not fit the number of classes.
+    """
+    info = get_info(config.dataset)
+    _check_classes(config, info)
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))
-    estimate = estimate_memory(config, network, info)
     check_run_size(network, config.training)
-    check_memory(estimate, read_available_memory())
-    return estimate
+    available = read_available_memory()
+    estimate = estimate_memory(config, network, info)
+    if not request.streams and (available is None or estimate.total <= available):
+        return estimate, "resident"
+    streamed = estimate_memory(config, network, info, "streamed")
+    check_memory(min(estimate, streamed, key=lambda e: e.total), available)
+    return streamed, "streamed"
 
 
-def _resolve_dataset(config: Config, dataset: Dataset) -> Config:
-    """Write down which data set `auto` turned out to be."""
-    named = config.dataset.model_copy(update={"name": dataset.info.name})
-    return config.model_copy(update={"dataset": named})
+def _check_classes(config: Config, info: DatasetInfo) -> None:
+    """Check what a config could not know before its data were looked at; ConfigError."""
+    faults = check_class_count(config, len(info.class_names))
+    if faults:
+        where = info.title
+        raise ConfigError([to_problem(f.what, f.hint, where, f.path) for f in faults])
+
+
+def _move_data(config: Config, request: Request) -> Config:
+    """Look for a recorded run's own images where the command line says; UsageError."""
+    if request.own_data is None:
+        return config
+    if not isinstance(config.dataset, FilesConfig):
+        what = f"the run was trained on {config.dataset.name}"
+        raise UsageError("--data", what, "name a folder of its files with --data-dir")
+    moved = config.dataset.model_copy(update={"path": str(request.own_data)})
+    return config.model_copy(update={"dataset": moved})
 
 
 def with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
@@ -182,7 +222,7 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
     config = _extend(record.config, request, record.progress.epoch)
     if rest := describe_rest(config, record.config):
         console.warn(f"{path}: {rest}")
-    plan = load_data(config, request, console, output)
+    plan = load_recorded_data(config, request, console, output)
     if lock is not None:
         output.reserve(lock, with_best=plan.chooses)
     try:
@@ -222,7 +262,8 @@ def check_same_data(plan: Plan, record: Record, path: Path) -> None:
     identity = plan.dataset.identity
     if identity.sha256 != record.dataset.sha256:
         what = f"not the {plan.dataset.info.title} that {path} was trained on"
-        raise DataError(identity.location, what, "point --data-dir to the data of that run")
+        flag = "--data" if isinstance(plan.config.dataset, FilesConfig) else "--data-dir"
+        raise DataError(identity.location, what, f"point {flag} to the data of that run")
 
 
 def _extend(config: Config, request: Request, completed: int) -> Config:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.reading import Checkpoint
+from mnistcli.cli.data_places import Places
 from mnistcli.cli.output_file import OutputFile
 from mnistcli.config.models import Config
 from mnistcli.config.optimization import Cosine
 from mnistcli.console.streams import Progress
 from mnistcli.datasets.dataset import Dataset, Split
-from mnistcli.memory import MemoryEstimate
+from mnistcli.memory import MemoryEstimate, Placement
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.program_cache import ProgramCache
 from mnistcli.state import Array
@@ -27,6 +28,7 @@ class Request:
         source: YAML file or recipe; null for the default recipe or with `resume`.
         flags: flag to (dotted config key, text as typed; null where it was not given).
         assignments: the texts after `--set`.
+        streams: rows are streamed although they would fit into memory.
     """
 
     source: str | None = None
@@ -40,11 +42,18 @@ class Request:
     init_from: Path | None = None
     dry_run: bool = False
     data_dir: Path | None = None
+    own_data: Path | None = None
+    streams: bool = False
     json: bool = False
     jsonl: bool = False
     quiet: bool = False
     progress: Progress = "auto"
     tensorboard: Path | None = None
+
+    @property
+    def places(self) -> Places:
+        """Where data lie."""
+        return Places(self.data_dir, self.own_data)
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class Plan:
         output: where the checkpoint goes.
         threads: for TensorFlow.
         memory: what the run will need at its peak.
+        placement: where the rows of the training set lie meanwhile.
         start: the checkpoint to go on from, with `--resume`.
         initial_weights: with `--init-from`.
         init_from: the path that they came from.
@@ -75,6 +85,7 @@ class Plan:
     output: OutputFile
     threads: int
     memory: MemoryEstimate
+    placement: Placement = "resident"
     start: Checkpoint | None = None
     initial_weights: tuple[Array, ...] | None = None
     init_from: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from mnistcli.config.initializers import Initializer, NamedInitializer
 from mnistcli.config.optimization import (
@@ -216,6 +216,15 @@ class Config(StrictModel):
     dataset: AnyDataset = DatasetConfig()
     model: Model = SoftmaxModel()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_dataset(cls, values: Any) -> Any:
+        """Take a data set without a name for the default's, as it was when all had the same keys."""
+        given = values.get("dataset") if isinstance(values, dict) else None
+        if not isinstance(given, dict) or "name" in given:
+            return values
+        return {**values, "dataset": {"name": DatasetConfig().name, **given}}
 
     def with_lengths(self) -> Config:
         """Write down the length of a schedule that is as long as the run, which may grow."""

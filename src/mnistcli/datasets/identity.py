@@ -26,9 +26,7 @@ def hash_splits(splits: dict[SplitName, Split]) -> dict[str, str]:
         arrays |= {f"x_{name}": split.images, f"y_{name}": split.labels}
     names = [name for name in ARRAY_NAMES if name in arrays]
     with ThreadPoolExecutor(max_workers=len(ARRAY_NAMES)) as pool:
-        return dict(
-            zip(names, pool.map(hash_array, (arrays[name] for name in names)), strict=True)
-        )
+        return dict(zip(names, pool.map(hash_array, (arrays[name] for name in names)), strict=True))
 
 
 def join_hashes(arrays: dict[str, str]) -> str | None:

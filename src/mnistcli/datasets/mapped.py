@@ -1,4 +1,4 @@
-"""Arrays of bytes that stay in their file: the system reads what is looked at, and may forget it."""
+"""Arrays of bytes that stay in their file: the system reads what is looked at, and forgets it."""
 
 from __future__ import annotations
 
@@ -51,6 +51,13 @@ def release(array: NDArray[np.uint8]) -> None:
     contents = find_map(array)
     if contents is not None and hasattr(mmap, "MADV_DONTNEED"):
         contents.madvise(mmap.MADV_DONTNEED)
+
+
+def expect_random_reads(array: NDArray[np.uint8]) -> None:
+    """Tell the system not to read ahead in a mapped file, whose rows will be taken in any order."""
+    contents = find_map(array)
+    if contents is not None and hasattr(mmap, "MADV_RANDOM"):
+        contents.madvise(mmap.MADV_RANDOM)
 
 
 def walk_pieces(array: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -52,9 +52,14 @@ def get_info(dataset: AnyDataset) -> DatasetInfo:
             return xor.INFO
 
 
-def load_dataset(
-    dataset: AnyDataset, splits: frozenset[SplitName], search: DataSearch
-) -> Dataset:
+def recall_info(config: FilesConfig) -> DatasetInfo:
+    """What a run's record tells of images of one's own, which may be gone; nothing is counted."""
+    from mnistcli.datasets.own import opening
+
+    return opening.recall_info(config)
+
+
+def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: DataSearch) -> Dataset:
     """Bring a data set into memory.
 
     Only the splits that are asked for are read and hashed. No data set is swapped for another,
@@ -75,9 +80,7 @@ def load_dataset(
     if isinstance(dataset, FilesConfig):
         from mnistcli.datasets.own import opening
 
-        return opening.read_dataset(
-            dataset, splits, search.cache_directory, search.on_preparation
-        )
+        return opening.read_dataset(dataset, splits, search.cache_directory, search.on_preparation)
     match dataset.name:
         case "mnist":
             from mnistcli.datasets import mnist
@@ -130,6 +133,20 @@ def _load_mnist_or_synthetic(splits: frozenset[SplitName], search: DataSearch) -
         stand_in = synthetic.read_dataset(splits, search.cache_directory)
         return replace(stand_in, warnings=(warning, *stand_in.warnings))
     return _read_located(path, mnist.read_dataset, splits, search)
+
+
+def resolve_dataset(config: AnyDataset, dataset: Dataset) -> AnyDataset:
+    """Write down which data set `auto` turned out to be, and what was found of one's own.
+
+    Args:
+        config: as loaded.
+        dataset: what it led to.
+    """
+    if isinstance(config, FilesConfig):
+        from mnistcli.datasets.own import opening
+
+        return opening.resolve(config, dataset)
+    return config.model_copy(update={"name": dataset.info.name})
 
 
 def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:

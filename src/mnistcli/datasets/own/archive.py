@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from mnistcli.config.models import FilesConfig
 from mnistcli.datasets.dataset import SplitName
 from mnistcli.datasets.mapped import PIECE_BYTES, map_rows, walk_pieces
-from mnistcli.datasets.own.members import Member, damaged, find_member, read_labels, reporting_damage
+from mnistcli.datasets.own.members import (
+    Member,
+    damaged,
+    find_member,
+    read_labels,
+    reporting_damage,
+)
 from mnistcli.datasets.own.row_cache import OnProgress, RowSource, load_rows
 from mnistcli.errors import DataError
 
@@ -73,7 +79,9 @@ class ImageArchive:
         with reporting_damage(self.path):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 return *self._map_member(member, name, shape), None
-        source = RowSource((self._make_key(name, member),), shape, lambda: self._unpack(member, name))
+        source = RowSource(
+            (self._make_key(name, member),), shape, lambda: self._unpack(member, name)
+        )
         return load_rows(source, cache, on_progress)
 
     def _map_member(

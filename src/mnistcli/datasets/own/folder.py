@@ -114,9 +114,7 @@ class PictureFolder:
                 yield np.stack(list(pool.map(read, pictures[start : start + _CHUNK])))
 
 
-def open_folder(
-    config: FilesConfig, path: Path, splits: frozenset[SplitName]
-) -> PictureFolder:
+def open_folder(config: FilesConfig, path: Path, splits: frozenset[SplitName]) -> PictureFolder:
     """List a folder, and look at one picture where no size is given.
 
     Raises:

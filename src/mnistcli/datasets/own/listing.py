@@ -195,13 +195,13 @@ def _choose_classes(
     if not folders:
         raise DataError(str(root), "it holds no folders", LAYOUT_HINT)
     names = tuple(sorted(folders)) if classes is None else tuple(classes)
-    for name in folders:
+    for name, folder in folders.items():
         if not name.isprintable() or name != escape_name(name) or len(name) > _MAX_NAME_LENGTH:
             what = "the name is too long for a class, or cannot be printed"
-            raise DataError(str(folders[name]), what, "rename the folder")
+            raise DataError(str(folder), what, "rename the folder")
         if name not in names:
             hint = "add it there, or move it away"
-            raise DataError(str(folders[name]), "dataset.classes does not name it", hint)
+            raise DataError(str(folder), "dataset.classes does not name it", hint)
     absent = next((name for name in names if name not in folders), None)
     if absent is not None:
         what = f"it has no folder for the class {absent}"

@@ -59,9 +59,7 @@ def find_member(path: Path, archive: zipfile.ZipFile, name: str, hint: str) -> M
     return Member(info, header)
 
 
-def read_labels(
-    path: Path, archive: zipfile.ZipFile, split: str, count: int
-) -> NDArray[np.uint8]:
+def read_labels(path: Path, archive: zipfile.ZipFile, split: str, count: int) -> NDArray[np.uint8]:
     """Read labels of any whole numbers' dtype, as many as there are images: uint8 [count].
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 from mnistcli.config.models import FilesConfig
@@ -49,17 +50,12 @@ def get_info(config: FilesConfig) -> DatasetInfo:
     return _describe(_open(config, locate(config), _BOTH))
 
 
-def recall_info(config: FilesConfig, image_shape: tuple[int, ...]) -> DatasetInfo:
-    """Return what a run's own record says of its data, which may be gone; nothing is counted.
-
-    Args:
-        config: as recorded, with its classes.
-        image_shape: where the config has no size.
-    """
+def recall_info(config: FilesConfig) -> DatasetInfo:
+    """Return what a complete config says of its data, which may be gone; nothing is counted."""
     return DatasetInfo(
         name=config.name,
         title=_name(Path(config.path)),
-        image_shape=config.size or image_shape,
+        image_shape=config.size or (),
         class_names=config.classes or (),
         train_count=0,
         test_count=0,
@@ -94,7 +90,7 @@ def read_dataset(
         rows, sha256, made = source.read_rows(
             name,
             cache_directory / ROWS_FOLDER,
-            lambda done, total, name=name: on_preparation(f"{info.title} {name}", done, total),
+            partial(on_preparation, f"{info.title} {name}"),
         )
         if made is not None:
             size = f"{rows.nbytes / 1e6:,.0f} MB"

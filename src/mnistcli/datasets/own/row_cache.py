@@ -83,7 +83,9 @@ def load_rows(
         kept = _read(made, source.shape)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ResourceError(str(directory), f"rows cannot be kept there: {reason}", _HINT) from error
+        raise ResourceError(
+            str(directory), f"rows cannot be kept there: {reason}", _HINT
+        ) from error
     if kept is None:
         what = f"{made.name} does not hold what was written"
         raise ResourceError(str(directory), what, "check the disk")
