@@ -19,7 +19,7 @@ from mnistcli.check_results import (
 from mnistcli.checkpoint.reading import Checkpoint, read_checkpoint
 from mnistcli.cli.data_places import Places
 from mnistcli.cli.model_facts import describe_training
-from mnistcli.cli.preparation import BOTH_SPLITS
+from mnistcli.cli.run_data import BOTH_SPLITS
 from mnistcli.config.models import FilesConfig
 from mnistcli.datasets import cifar10, mnist, synthetic, xor
 from mnistcli.datasets.files import DataSearch, Source, locate_files, search_from_environment

@@ -13,7 +13,8 @@ from mnistcli.checkpoint.record import Record
 from mnistcli.cli.data_places import Places
 from mnistcli.cli.launch import build_training
 from mnistcli.cli.output_file import OutputFile
-from mnistcli.cli.preparation import check_same_data, load_recorded_data, with_initial_weights
+from mnistcli.cli.preparation import with_initial_weights
+from mnistcli.cli.run_data import check_same_data, load_recorded_data
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display

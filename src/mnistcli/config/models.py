@@ -220,7 +220,7 @@ class Config(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _name_dataset(cls, values: Any) -> Any:
-        """Take a data set without a name for the default's, as it was when all had the same keys."""
+        """Take a data set without a name for the default's, as when all had the same keys."""
         given = values.get("dataset") if isinstance(values, dict) else None
         if not isinstance(given, dict) or "name" in given:
             return values

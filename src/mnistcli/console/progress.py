@@ -120,7 +120,7 @@ class DownloadDisplay:
             return
         if self._progress == "lines":
             if file not in self._announced:
-                size = f" ({total_bytes / 1e6:.0f} MB)" if total_bytes else ""
+                size = f" ({total_bytes / 1e6:.0f} MB)" if total_bytes and total_bytes > 1e6 else ""
                 write_error_line(f"{self._verb} {make_printable(file)}{size}")
             self._announced.add(file)
             return

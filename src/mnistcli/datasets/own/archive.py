@@ -27,7 +27,7 @@ from mnistcli.datasets.own.members import (
     read_labels,
     reporting_damage,
 )
-from mnistcli.datasets.own.row_cache import OnProgress, RowSource, load_rows
+from mnistcli.datasets.own.row_cache import FoundRows, OnProgress, RowSource, load_rows
 from mnistcli.errors import DataError
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -65,9 +65,7 @@ class ImageArchive:
         """Return the classes of the images, uint8 [count]."""
         return self.labels[split]
 
-    def read_rows(
-        self, split: SplitName, cache: Path, on_progress: OnProgress
-    ) -> tuple[NDArray[np.uint8], str, Path | None]:
+    def read_rows(self, split: SplitName, cache: Path, on_progress: OnProgress) -> FoundRows:
         """Return the images as rows, in the archive itself or unpacked; see `load_rows`.
 
         Raises:
@@ -78,15 +76,13 @@ class ImageArchive:
         shape = (self.count(split), *self.image_shape)
         with reporting_damage(self.path):
             if member.info.compress_type == zipfile.ZIP_STORED:
-                return *self._map_member(member, name, shape), None
+                return self._map_member(member, name, shape)
         source = RowSource(
             (self._make_key(name, member),), shape, lambda: self._unpack(member, name)
         )
         return load_rows(source, cache, on_progress)
 
-    def _map_member(
-        self, member: Member, name: str, shape: tuple[int, ...]
-    ) -> tuple[NDArray[np.uint8], str]:
+    def _map_member(self, member: Member, name: str, shape: tuple[int, ...]) -> FoundRows:
         """Find an array that is stored as it is, and compare it with the archive's check sum."""
         with self.path.open("rb") as file:
             file.seek(member.info.header_offset)
@@ -103,7 +99,7 @@ class ImageArchive:
             crc = zlib.crc32(piece.data, crc)
         if crc != member.info.CRC:
             raise damaged(self.path, f"{name} is damaged: its check sum is another")
-        return rows, digest.hexdigest()
+        return FoundRows(rows, digest.hexdigest())
 
     def _make_key(self, name: str, member: Member) -> str:
         """Sum up what the rows depend on."""

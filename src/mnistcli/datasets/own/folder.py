@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mnistcli.config.models import FilesConfig
 from mnistcli.datasets.dataset import SplitName
 from mnistcli.datasets.own.listing import Listing, Picture, list_pictures
-from mnistcli.datasets.own.row_cache import OnProgress, RowSource, load_rows
+from mnistcli.datasets.own.row_cache import FoundRows, OnProgress, RowSource, load_rows
 from mnistcli.errors import DataError
 from mnistcli.image_decoding import decode_image, fit_image
 
@@ -64,9 +64,7 @@ class PictureFolder:
         """Return the classes of the pictures, uint8 [count]."""
         return np.array([p.label for p in self.listing.pictures[split]], np.uint8)
 
-    def read_rows(
-        self, split: SplitName, cache: Path, on_progress: OnProgress
-    ) -> tuple[NDArray[np.uint8], str, Path | None]:
+    def read_rows(self, split: SplitName, cache: Path, on_progress: OnProgress) -> FoundRows:
         """Return the pictures as rows, decoded now or another time; see `load_rows`.
 
         Raises:

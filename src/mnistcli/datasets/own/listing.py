@@ -106,12 +106,12 @@ def _list_undivided(
         found["test"] += [p for p in pictures if p.path.name in chosen]
         notes += left_out
         _check_count(root, len(found["train"]) + len(found["test"]))
-    count = len(found["test"])
-    notes += (
-        f"{make_printable(str(root))} has no folders train and test: a fifth of each class, chosen"
-        f" by file name, is held out for testing ({count:,} images)",
-        *_note_untested(names, found["test"]),
-    )
+    if "train" in splits:
+        notes += (
+            f"{make_printable(str(root))} has no folders train and test: a fifth of each class,"
+            f" chosen by file name, is held out for testing ({len(found['test']):,} images)",
+        )
+    notes += _note_untested(names, found["test"])
     pictures_of = {split: tuple(found[split]) for split in _SPLITS if split in splits}
     return Listing(names, pictures_of, HELD_OUT, notes)
 

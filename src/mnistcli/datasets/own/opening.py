@@ -85,18 +85,16 @@ def read_dataset(
     info, notes = _describe(source), list(source.notes)
     read: dict[SplitName, Split] = {}
     arrays: dict[str, str] = {}
-    for name in sorted(splits):
+    made_bytes, cache = 0, cache_directory / ROWS_FOLDER
+    for name in sorted(splits, reverse=True):
         labels = source.read_labels(name)
-        rows, sha256, made = source.read_rows(
-            name,
-            cache_directory / ROWS_FOLDER,
-            partial(on_preparation, f"{info.title} {name}"),
-        )
-        if made is not None:
-            size = f"{rows.nbytes / 1e6:,.0f} MB"
-            notes.append(f"keeps {len(labels):,} {name} images of {info.title} ({size}) in {made}")
-        read[name] = Split(rows, labels)
-        arrays |= {f"x_{name}": sha256, f"y_{name}": hash_array(labels)}
+        rows = source.read_rows(name, cache, partial(on_preparation, f"{info.title} {name}"))
+        made_bytes += rows.images.nbytes if rows.is_new else 0
+        read[name] = Split(rows.images, labels)
+        arrays |= {f"x_{name}": rows.sha256, f"y_{name}": hash_array(labels)}
+    if made_bytes:
+        size = f"{made_bytes / 1e6:,.1f} MB"
+        notes.append(f"what was decoded of {info.title} is kept ({size}) in {cache}")
     identity = Identity(
         name=info.name,
         sha256=join_hashes(arrays),

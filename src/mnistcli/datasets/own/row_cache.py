@@ -14,7 +14,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,21 @@ _HINT = "name a folder with room in XDG_CACHE_HOME"
 
 OnProgress = Callable[[int, int], None]
 """Hears of bytes made so far, and in all."""
+
+
+@dataclass(frozen=True)
+class FoundRows:
+    """Rows in a file.
+
+    Attributes:
+        images: uint8 [count, *image_shape], mapped.
+        sha256: of their bytes.
+        is_new: they were made just now.
+    """
+
+    images: NDArray[np.uint8]
+    sha256: str
+    is_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,18 +67,13 @@ class RowSource:
         return int(np.prod(self.shape))
 
 
-def load_rows(
-    source: RowSource, directory: Path, on_progress: OnProgress
-) -> tuple[NDArray[np.uint8], str, Path | None]:
+def load_rows(source: RowSource, directory: Path, on_progress: OnProgress) -> FoundRows:
     """Return rows from the cache, or make them and keep them there.
 
     Args:
         source: how they are made.
         directory: of the cache; made where it does not exist.
         on_progress: hears of the making.
-
-    Returns:
-        The rows, in their file; the sha256 of their bytes; the file where it was made just now.
 
     Raises:
         ResourceError: the file cannot be written, or has no room.
@@ -72,7 +82,7 @@ def load_rows(
     for path in [path for key in source.keys for path in directory.glob(f"{key}-*.npy")]:
         kept = _read(path, source.shape)
         if kept is not None:
-            return *kept, None
+            return kept
         with contextlib.suppress(OSError):
             path.unlink()
     try:
@@ -89,10 +99,10 @@ def load_rows(
     if kept is None:
         what = f"{made.name} does not hold what was written"
         raise ResourceError(str(directory), what, "check the disk")
-    return *kept, made
+    return replace(kept, is_new=True)
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], str] | None:
+def _read(path: Path, shape: tuple[int, ...]) -> FoundRows | None:
     """Map a file, and compare it with its name; null where it is damaged."""
     try:
         with path.open("rb") as file:
@@ -107,7 +117,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], str] |
     for piece in walk_pieces(rows):
         digest.update(piece.data)
     sha256 = digest.hexdigest()
-    return (rows, sha256) if path.stem.endswith(f"-{sha256}") else None
+    return FoundRows(rows, sha256) if path.stem.endswith(f"-{sha256}") else None
 
 
 def _write(source: RowSource, directory: Path, on_progress: OnProgress) -> Path:
