@@ -20,6 +20,7 @@ from mnistcli.rows import Window
 _Tensors = tuple[tf.Tensor, tf.Tensor]
 _PARALLEL = 2  # windows being gathered
 _READY = 1  # windows waiting
+_ROWS_AT_ONCE = 512  # the system maps up to megabytes of a file around each row that is read
 
 
 class StreamedRows:
@@ -108,14 +109,17 @@ class StreamedRows:
         return iter(windows.prefetch(_READY))
 
     def _gather(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Copy a window's rows together, in the order of its epoch."""
+        """Copy a window's rows together: read in the file's order, put into the epoch's."""
         number, index = divmod(int(position), self._window_count)
         chosen = self._draw_order(number)[index * self._rows : (index + 1) * self._rows]
         images = np.zeros((self._rows, *self._images.shape[1:]), np.uint8)
         labels = np.zeros(self._rows, np.uint8)
-        np.take(self._images, chosen, axis=0, out=images[: len(chosen)], mode="clip")
-        np.take(self._labels, chosen, out=labels[: len(chosen)], mode="clip")
-        release(self._images)
+        labels[: len(chosen)] = self._labels[chosen]
+        by_place = np.argsort(chosen)
+        for start in range(0, len(chosen), _ROWS_AT_ONCE):
+            part = by_place[start : start + _ROWS_AT_ONCE]
+            images[part] = self._images[chosen[part]]
+            release(self._images)
         return images, labels
 
     def _draw_order_anew(self, number: int) -> NDArray[np.int32]:

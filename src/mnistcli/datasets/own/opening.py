@@ -33,11 +33,11 @@ def locate(config: FilesConfig) -> Path:
         mode = path.stat().st_mode
     except FileNotFoundError:
         what = "there is no such folder or file"
-        raise DataError(where, what, "name the place of the data with --data") from None
+        raise DataError(where, what, "say where the data lie with --data PATH") from None
     except (OSError, ValueError) as error:
         raise DataError(where, f"cannot be read: {error}", "check its permissions") from error
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-        raise DataError(where, "neither a folder nor a file", "name another with --data")
+        raise DataError(where, "neither a folder nor a file", "name another with --data PATH")
     return path
 
 
