@@ -52,7 +52,7 @@ class StreamedRows:
         self._number = 0
         self._held: tuple[int, _Tensors] | None = None
         self._stream: Iterator[_Tensors] = iter(())
-        self._following = -1
+        self._following = self._end = -1
         self._draw_order = lru_cache(2)(self._draw_order_anew)
         if training.shuffle:
             expect_random_reads(split.images)
@@ -87,7 +87,7 @@ class StreamedRows:
     def _fetch(self, position: int) -> _Tensors:
         """Return a window, counted through all epochs; the stream begins anew where it jumps."""
         if self._held is None or self._held[0] != position:
-            if position != self._following:
+            if position != self._following or position == self._end:
                 self._stream = self._open_stream(position)
             self._held = None  # its memory is for the next one
             self._held = position, next(self._stream)
@@ -96,7 +96,8 @@ class StreamedRows:
 
     def _open_stream(self, position: int) -> Iterator[_Tensors]:
         """Gather windows from a position on, some ahead, to the end of the run."""
-        end = max(self._training.epochs * self._window_count, position + self._window_count)
+        planned = self._training.epochs * self._window_count
+        self._end = max(planned, position + self._window_count)
 
         def gather(place: tf.Tensor) -> _Tensors:
             images, labels = tf.numpy_function(self._gather, [place], (tf.uint8, tf.uint8))
@@ -104,7 +105,7 @@ class StreamedRows:
             labels.set_shape((self._rows,))
             return images, labels
 
-        places = tf.data.Dataset.range(position, end)
+        places = tf.data.Dataset.range(position, self._end)
         windows = places.map(gather, num_parallel_calls=_PARALLEL, deterministic=True)
         return iter(windows.prefetch(_READY))
 
