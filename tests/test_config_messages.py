@@ -138,7 +138,7 @@ ONE_PROBLEM = {
         "c.yaml:1:55: dataset.classes.1: rose is there twice. Name each class once"
     ),
     "{dataset: {name: files, path: f, classes: [a, b]}, model: {output_activation: sigmoid}}": (
-        "c.yaml:1:80: training.loss: categorical_crossentropy does not match the one sigmoid unit"
+        "c.yaml:1:79: training.loss: categorical_crossentropy does not match the one sigmoid unit"
         " that tells two classes apart. Set training.loss: binary_crossentropy, or"
         " model.output_activation: softmax"
     ),
