@@ -89,8 +89,8 @@ ONE_PROBLEM = {
     "training: {shuffle: 0}": ("c.yaml:1:21: training.shuffle: expected true or false, received 0"),
     "training:\n": (
         "c.yaml:1:10: training: expected a mapping with keys among epochs, batch_size, optimizer,"
-        " loss, shuffle, seed, checkpoint_every, schedule, reduce_on_plateau, early_stopping,"
-        " clip, label_smoothing, class_weight, received null."
+        " loss, shuffle, seed, precision, checkpoint_every, schedule, reduce_on_plateau,"
+        " early_stopping, clip, label_smoothing, class_weight, received null."
         " Give it a key, or remove it for the defaults"
     ),
     "model: mlp": (
@@ -120,7 +120,7 @@ ONE_PROBLEM = {
     ),
     # choices
     "dataset: {name: mnits}": (
-        "c.yaml:1:17: dataset.name: expected one of mnist, cifar10, synthetic, xor, auto,"
+        "c.yaml:1:17: dataset.name: expected one of mnist, cifar10, digits, synthetic, xor, auto,"
         " files, received 'mnits'. Did you mean mnist?"
     ),
     "dataset: {name: files}": (

@@ -15,12 +15,8 @@ from mnistcli.architecture import plan_architecture  # noqa: E402
 from mnistcli.config.models import MlpModel, Model, SoftmaxModel, TrainingConfig  # noqa: E402
 from mnistcli.datasets.dataset import Split  # noqa: E402
 from mnistcli.epoch import ValidationEpoch, make_epoch  # noqa: E402
-from mnistcli.network import (  # noqa: E402
-    capture_state,
-    compile_network,
-    initialize_network,
-    restore_state,
-)
+from mnistcli.network import compile_network, initialize_network  # noqa: E402
+from mnistcli.network_state import capture_state, restore_state  # noqa: E402
 from mnistcli.preprocessing import Preprocessing  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
@@ -168,7 +164,7 @@ def test_changes_of_the_learning_rate_need_no_retrace(digits: Split) -> None:
 def test_validation_gives_the_metrics_of_model_evaluate(digits: Split) -> None:
     training = TrainingConfig(batch_size=100, loss="sparse_categorical_crossentropy")
     network = make_network(DROPOUT, training)
-    metrics = ValidationEpoch(network, digits, UNIT, training).evaluate()
+    metrics = ValidationEpoch(network, digits, UNIT, training.loss).evaluate()
     inputs = UNIT.apply(digits.images)
     loss, accuracy = network.evaluate(inputs, encode(digits, training.loss), verbose=0)
     assert metrics["loss"] == pytest.approx(loss, rel=1e-5)

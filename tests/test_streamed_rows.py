@@ -66,8 +66,8 @@ def test_windows_give_the_bits_of_a_resident_set_wherever_they_begin(digits: Spl
 def test_a_streamed_validation_set_has_the_same_metrics_each_time() -> None:
     split = make_digits(2100, seed=3)  # two batches of 1000 and a smaller one
     network = make_network()
-    resident = ValidationEpoch(network, split, UNIT, TRAINING)
-    streamed = ValidationEpoch(network, split, UNIT, TRAINING, "streamed")
+    resident = ValidationEpoch(network, split, UNIT, TRAINING.loss)
+    streamed = ValidationEpoch(network, split, UNIT, TRAINING.loss, "streamed")
     expected = resident.evaluate()
     assert [streamed.evaluate() for _ in range(3)] == [expected] * 3
     assert expected["loss"] > 0

@@ -36,7 +36,7 @@ class BatchMaker:
         self._class_weights = None if class_weights is None else tf.constant(class_weights)
 
     def cut(
-        self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: int
+        self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: int | tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         """Return `size` rows from `start` on: network input, encoded labels, weights if any."""
         rest = [0] * (len(images.shape) - 1)

@@ -29,8 +29,8 @@ def find_version(library: str) -> str | None:
         return None
 
 
-def describe_environment(threads: int) -> Environment:
-    """Return versions, processor and threads as a checkpoint records them."""
+def describe_environment(threads: int, devices: int = 1, workers: int = 1) -> Environment:
+    """Return versions, processor, threads and devices as a checkpoint records them."""
     versions = {name: version(name) for name in _LIBRARIES}
     return Environment(
         versions={"mnistcli": __version__, **versions, "python": platform.python_version()},
@@ -38,7 +38,17 @@ def describe_environment(threads: int) -> Environment:
         processor_features=read_processor_features(),
         threads=threads,
         onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+        devices=devices,
+        workers=workers,
     )
+
+
+def describe_devices(environment: Environment) -> str:
+    """Say on how many devices a run trained; nothing where that was one."""
+    devices, workers = environment.devices, environment.workers
+    if workers > 1:
+        return f"{workers} workers" + (f" with {devices} devices each" if devices > 1 else "")
+    return f"{devices} devices" if devices > 1 else ""
 
 
 def list_differences(recorded: Environment, present: Environment) -> tuple[str, ...]:
@@ -59,6 +69,8 @@ def list_differences(recorded: Environment, present: Environment) -> tuple[str, 
     features = [f"-{name}" for name in sorted(before - after)]
     features += [f"+{name}" for name in sorted(after - before)]
     pairs.append(("processor", recorded.processor, present.processor))
+    pairs.append(("devices", str(recorded.devices), str(present.devices)))
+    pairs.append(("workers", str(recorded.workers), str(present.workers)))
     pairs.append(("TF_ENABLE_ONEDNN_OPTS", str(int(recorded.onednn)), str(int(present.onednn))))
     differences = [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
     return (*differences, *([f"processor features {' '.join(features)}"] if features else []))

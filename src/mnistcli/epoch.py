@@ -176,7 +176,7 @@ class ValidationEpoch:
         network: compiled.
         split: uint8 images.
         preprocessing: applied to each batch inside the programs.
-        training: the loss, and the number of epochs.
+        loss: decides the form of the labels.
         placement: where the rows lie; the bits are the same.
     """
 
@@ -185,14 +185,13 @@ class ValidationEpoch:
         network: keras.Sequential,
         split: Split,
         preprocessing: Preprocessing,
-        training: TrainingConfig,
+        loss: str,
         placement: Placement = "resident",
     ) -> None:
         self._network = network
-        self._batches = BatchMaker(network, preprocessing, training.loss)
+        self._batches = BatchMaker(network, preprocessing, loss)
         self._batch_size = min(EVALUATION_BATCH_SIZE, len(split))
-        changes = {"shuffle": False, "batch_size": self._batch_size}
-        in_order = training.model_copy(update=changes)
+        in_order = TrainingConfig(shuffle=False, batch_size=self._batch_size, epochs=1)
         self._rows = make_rows(network, split, in_order, placement)
         self._full_batch_count, remainder = divmod(len(split), self._batch_size)
         sizes = [self._batch_size] + [remainder] * (remainder > 0)

@@ -25,7 +25,11 @@ class Dropout(keras.layers.Dropout):  # type: ignore[misc]
         """Drop a share of the inputs while training."""
         if not training or self.rate == 0:
             return inputs
-        state = tf.cast(tf.math.floormod(self.seed_generator.next(), tf.int32.max - 1), tf.int32)
+        state = self.seed_generator.next()
+        if tf.distribute.has_strategy():  # replicas share the state, and not their masks
+            number = tf.distribute.get_replica_context().replica_id_in_sync_group
+            state += tf.stack([tf.cast(number, state.dtype), 0])
+        state = tf.cast(tf.math.floormod(state, tf.int32.max - 1), tf.int32)
         return tf.nn.experimental.stateless_dropout(
             inputs, rate=self.rate, seed=state, rng_alg="philox"
         )
@@ -53,7 +57,9 @@ def _multiply(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
     """Return inputs [batch, n] · kernel [n, units], and how its gradient is computed."""
 
     def differentiate(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        (product,) = xla.optimization_barrier(tf.matmul(upstream, inputs, transpose_a=True))
+        product = tf.matmul(upstream, inputs, transpose_a=True)
+        if not tf.distribute.has_strategy():  # under one there is no XLA, and no kernel for this
+            (product,) = xla.optimization_barrier(product)
         return tf.matmul(upstream, kernel, transpose_b=True), tf.transpose(product)
 
     return tf.matmul(inputs, kernel), differentiate

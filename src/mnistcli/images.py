@@ -110,7 +110,9 @@ def read_image(
         return _fit_digit(decode_image(source, where), where, treatment)
     if image_shape == COLOUR_SHAPE:
         return _fit_colour_image(decode_image(source, where), where, treatment)
-    raise DataError(where, f"the network takes {image_shape}, not images", "give it numbers")
+    what = f"the network takes {image_shape}, not images"
+    hint = "give it numbers, as an array in an .npy file, say, or rows of its data with --split"
+    raise DataError(where, what, hint)
 
 
 def read_own_image(

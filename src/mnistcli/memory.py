@@ -73,7 +73,11 @@ def count_slots(optimizer: Optimizer) -> int:
 
 
 def estimate_memory(
-    config: Config, architecture: Architecture, info: DatasetInfo, placement: Placement = "resident"
+    config: Config,
+    architecture: Architecture,
+    info: DatasetInfo,
+    devices: int = 1,
+    placement: Placement = "resident",
 ) -> MemoryEstimate:
     """Return what a run will need.
 
@@ -81,6 +85,7 @@ def estimate_memory(
         config: the experiment.
         architecture: the network that it trains.
         info: its data set, as published; another copy may be smaller.
+        devices: that share each batch, in this machine's memory; each has a copy of the network.
         placement: where its rows are to lie.
     """
     weights = architecture.parameter_count * FLOAT_BYTES
@@ -89,10 +94,11 @@ def estimate_memory(
     return MemoryEstimate(
         libraries=LIBRARIES_BYTES,
         data=(_estimate_data if placement == "resident" else _estimate_windows)(config, info),
-        weights=weights,
-        optimizer=weights * slots,
+        weights=weights * devices,
+        optimizer=weights * slots * devices,
         working=max(
             _estimate_step(config.training.batch_size, architecture, info.train_count, slots)
+            + (devices - 1) * architecture.trainable_count * FLOAT_BYTES * (2 + slots)
             + _estimate_saving(state)
             + _estimate_kept(config, weights, state),
             _estimate_evaluation(architecture),

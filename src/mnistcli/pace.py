@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from mnistcli.architecture import Architecture
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
-from mnistcli.epoch import TrainingEpoch, ValidationEpoch, make_epoch
-from mnistcli.memory import Placement
+from mnistcli.engine import Engine, Epoch
 from mnistcli.network import compile_network, initialize_network
 from mnistcli.preprocessing import Preprocessing
 
@@ -37,7 +36,7 @@ def measure_pace(
     train: Split,
     validation: Split | None,
     preprocessing: Preprocessing,
-    placement: Placement = "resident",
+    engine: Engine,
 ) -> Pace:
     """Take steps with throwaway weights until the clock can be read; nothing outlives the call.
 
@@ -47,16 +46,17 @@ def measure_pace(
         train: the training set without what is held out for validation.
         validation: a split to monitor after each epoch.
         preprocessing: raw pixels to network input.
-        placement: where the rows of both lie.
+        engine: where it would run.
     """
     training = config.training
-    network = initialize_network(architecture, config.model, training.seed)
-    compile_network(network, training)
-    epoch = make_epoch(network, train, preprocessing, training, placement)
-    epoch.compile()
+    with engine.open():
+        network = initialize_network(architecture, config.model, training.seed, training.precision)
+        compile_network(network, training)
+    epoch = engine.make_epoch(network, train, preprocessing, training)
+    epoch.compile(lambda: False)
     validation_s = 0.0
     if validation is not None:
-        evaluation = ValidationEpoch(network, validation, preprocessing, training, placement)
+        evaluation = engine.make_validation(network, validation, preprocessing, training.loss)
         evaluation.evaluate()  # compiles it
         begin_s = time.perf_counter()
         evaluation.evaluate()
@@ -66,7 +66,7 @@ def measure_pace(
     return Pace(epoch_s, steps, steps_s + validation_s)
 
 
-def _time_steps(epoch: TrainingEpoch) -> tuple[int, float]:
+def _time_steps(epoch: Epoch) -> tuple[int, float]:
     """Run pieces of epochs, each twice as long as the last; return the steps and the seconds."""
     steps = number = lo = 0
     size = 1

@@ -34,17 +34,18 @@ class Preprocessing:
 
 
 def fit_preprocessing(
-    normalization: Normalization, train_images: NDArray[np.uint8]
+    normalization: Normalization, train_images: NDArray[np.uint8], max_value: int
 ) -> Preprocessing:
     """Return the pair that a normalization means for a training set.
 
     Args:
-        normalization: `unit` divides by 255; `standard` is the z-score with one mean and one
-            standard deviation over all pixels of all images; `none` changes nothing.
+        normalization: `unit` divides by `max_value`; `standard` is the z-score with one mean and
+            one standard deviation over all pixels of all images; `none` changes nothing.
         train_images: uint8 [count, …]; only `standard` reads them.
+        max_value: the largest value that the data set stores, 255 for MNIST.
     """
     if normalization == "unit":
-        return Preprocessing(0.0, 255.0)
+        return Preprocessing(0.0, float(max_value))
     if normalization == "none":
         return Preprocessing(0.0, 1.0)
     values = np.arange(256, dtype=np.float64)

@@ -68,9 +68,7 @@ class ResidentRows:
     """
 
     def __init__(self, network: keras.Sequential, split: Split, training: TrainingConfig) -> None:
-        images = split.images.reshape(len(split), *network.input_shape[1:])
-        self._rows = tf.constant(images), tf.constant(split.labels)
-        release(split.images)
+        self._rows = place_rows(network, split)
         self._training = training
         self._arranged = self._rows
         self._background = ThreadPoolExecutor(1, "gather")
@@ -102,3 +100,11 @@ class ResidentRows:
         images, labels = self._rows
         order = draw_order(self._training.seed, number, len(self))
         return tf.gather(images, order), tf.gather(labels, order)
+
+
+def place_rows(network: keras.Sequential, split: Split) -> _Tensors:
+    """Copy a split to the device: images uint8 [count, *the network's input], labels [count]."""
+    images = split.images.reshape(len(split), *network.input_shape[1:])
+    placed = tf.constant(images), tf.constant(split.labels)
+    release(split.images)
+    return placed

@@ -20,16 +20,10 @@ from mnistcli.architecture import Architecture
 from mnistcli.callbacks import Callbacks
 from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
-from mnistcli.epoch import ValidationEpoch, make_epoch
+from mnistcli.engine import Engine, OneDevice, Validation
 from mnistcli.errors import DivergenceError
-from mnistcli.memory import Placement
-from mnistcli.network import (
-    assign_weights,
-    capture_state,
-    compile_network,
-    initialize_network,
-    restore_state,
-)
+from mnistcli.network import compile_network, initialize_network
+from mnistcli.network_state import assign_weights, capture_state, restore_state
 from mnistcli.observer import Live, Observer
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import Array, History, Progress, RunState
@@ -59,7 +53,7 @@ class Training:
         train: the training set without what is held out for validation, uint8.
         validation: a split to monitor after each epoch.
         preprocessing: raw pixels to network input.
-        placement: where the rows of both lie; the bits are the same.
+        engine: where it runs; null for one device.
     """
 
     def __init__(
@@ -69,18 +63,23 @@ class Training:
         train: Split,
         validation: Split | None,
         preprocessing: Preprocessing,
-        placement: Placement = "resident",
+        engine: Engine | None = None,
     ) -> None:
         self._config = config
-        self._network = initialize_network(architecture, config.model, config.training.seed)
-        step_count = math.ceil(len(train) / config.training.batch_size)
-        compile_network(self._network, config.training, step_count)
+        self._engine = engine or OneDevice()
+        settings = config.training
+        step_count = math.ceil(len(train) / settings.batch_size)
+        with self._engine.open():
+            self._network = initialize_network(
+                architecture, config.model, settings.seed, settings.precision
+            )
+            compile_network(self._network, settings, step_count)
         self._callbacks = Callbacks(self._network, config.training)
-        self._epoch = make_epoch(self._network, train, preprocessing, config.training, placement)
-        self._validation: ValidationEpoch | None = None
+        self._epoch = self._engine.make_epoch(self._network, train, preprocessing, config.training)
+        self._validation: Validation | None = None
         if validation is not None:
-            self._validation = ValidationEpoch(
-                self._network, validation, preprocessing, config.training, placement
+            self._validation = self._engine.make_validation(
+                self._network, validation, preprocessing, config.training.loss
             )
         self._progress = Progress()
         self._best: RunState | None = None
@@ -130,7 +129,7 @@ class Training:
             observer.on_epoch(self._progress)
             due = self._progress.epoch % self._config.training.checkpoint_every == 0
             late = time.monotonic() - saved_at_s >= CHECKPOINT_INTERVAL_S
-            if due and late and self._is_going_on:
+            if due and self._is_going_on and self._decide(late):
                 observer.on_state(self.capture(), self._best)
                 saved_at_s = time.monotonic()
         else:
@@ -166,7 +165,8 @@ class Training:
             metrics |= {f"val_{name}": value for name, value in validated.items()}
         training = self._config.training
         if training.schedule is not None or training.reduce_on_plateau is not None:
-            metrics["learning_rate"] = float(self._network.optimizer.learning_rate)
+            rate = self._network.optimizer.learning_rate
+            metrics["learning_rate"] = float(tf.convert_to_tensor(rate))
         self._complete_epoch(metrics, time.perf_counter() - begin_s)
         return True
 
@@ -174,13 +174,21 @@ class Training:
         """Run about a second's worth of steps, so that bars move and interrupts are prompt."""
         lo, count = self._progress.step, self._epoch.step_count
         wanted = PIECE_DURATION_S / self._step_duration_s
-        hi = min(count, lo + max(1, min(count, int(wanted))))
+        hi = min(count, lo + max(1, self._decide(min(count, int(wanted)))))
         begin_s = time.perf_counter()
         self._wait_for(lambda: self._epoch.run(lo, hi))
         self._progress = replace(self._progress, step=hi)
         metrics = _read_metrics(self._network)
         self._step_duration_s = (time.perf_counter() - begin_s) / (hi - lo)
         observer.on_piece(Live(self._progress.epoch + 1, hi, count, metrics))
+
+    def exchange(self, number: int) -> tuple[int, ...]:
+        """Return the numbers of all who train this run; each has to ask as often as any other."""
+        return self._wait_for(lambda: self._engine.exchange(number))
+
+    def _decide(self, number: int) -> int:
+        """Return the first worker's number, of whatever a clock tells: it holds for all."""
+        return self.exchange(number)[0]
 
     def _wait_for(self, call: Callable[[], _T]) -> _T:
         """Run a call elsewhere, so that signals are heard here before it is through."""

@@ -38,13 +38,25 @@ class _Part(BaseModel):
 
 
 class Environment(_Part):
-    """What the bits of a result depend on besides config, data and seed."""
+    """What the bits of a result depend on besides config, data and seed.
+
+    Attributes:
+        versions: of Python and of the libraries that compute.
+        processor: its architecture.
+        processor_features: its vector instructions.
+        threads: TensorFlow's.
+        onednn: whether TensorFlow may use oneDNN.
+        devices: on which each worker trained; more than one is another program than one.
+        workers: processes that trained together.
+    """
 
     versions: dict[str, str]
     processor: str
     processor_features: tuple[str, ...]
     threads: int = Field(ge=1, le=4096)
     onednn: bool
+    devices: int = Field(1, ge=1, le=4096)
+    workers: int = Field(1, ge=1, le=4096)
 
 
 class ProgressRecord(_Part):
@@ -78,6 +90,23 @@ class TestScore(_Part):
     accuracy: float = Field(ge=0, le=1)
 
 
+TrialState = Literal["running", "complete", "pruned", "failed"]
+
+
+class TrialMark(_Part):
+    """Which trial of which sweep a run is.
+
+    Attributes:
+        study: the sweep's name.
+        number: the trial's, from 0.
+        state: what came of it; one that was stopped or killed is still `running`.
+    """
+
+    study: PrintableText
+    number: int = Field(ge=0)
+    state: TrialState
+
+
 class RecordExcerpt(_Part):
     """What a list of runs shows of each: `contents.EXCERPT_PARTS`.
 
@@ -87,6 +116,7 @@ class RecordExcerpt(_Part):
         dataset: which data it was trained on.
         progress: how far it has come.
         test: the score on the test set, once there is one.
+        trial: of a sweep; null for other runs.
     """
 
     format_version: Literal[1] = 1
@@ -94,6 +124,7 @@ class RecordExcerpt(_Part):
     dataset: Identity
     progress: ProgressRecord
     test: TestScore | None = None
+    trial: TrialMark | None = None
 
     @model_validator(mode="after")
     def _check_dataset(self) -> Self:
@@ -112,7 +143,7 @@ class Record(RecordExcerpt):
         running: random generators and metric sums.
         early_stopping: what it remembers; null where the run has none.
         reduce_on_plateau: likewise.
-        environment: versions, processor, threads.
+        environment: versions, processor, threads, devices.
         init_from: the checkpoint that gave the first weights; null for none.
         init_weights_sha256: of those weights' bytes; null for none.
     """

@@ -10,9 +10,12 @@ from pydantic import BaseModel
 
 from mnistcli.config.models import AnyDatasetName
 from mnistcli.errors import UsageError
+from mnistcli.scikit_learn import BaselineName
 
 AUTO = "auto"
 SPLITS = ("train", "validation", "test")
+BASELINES: tuple[str, ...] = get_args(BaselineName)
+BASELINE_FLAG = "--baseline"
 
 
 def get_choices(model: type[BaseModel], field: str) -> tuple[str, ...]:

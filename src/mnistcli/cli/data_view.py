@@ -90,7 +90,7 @@ def _compose_images(dataset: Dataset, view: View) -> Tiles:
     split, names = dataset.splits[view.image_split], dataset.info.class_names
     start = view.index or 0
     rows = slice(start, start + (1 if view.first is None else view.first))
-    images, labels = split.images[rows], split.labels[rows]
+    images, labels = dataset.info.brighten(split.images[rows]), split.labels[rows]
     title = f"{dataset.info.title} {view.image_split}"
     span = f"first {len(labels)}" if view.index is None else f"row {view.index}"
     heading = Heading(f"{title}: {span}", dataset.identity.known_as or "unknown contents")
@@ -124,7 +124,7 @@ def _fit(dataset: Dataset, view: View) -> Preprocessing:
     normalization = cast("Normalization", view.normalization)
     needs_train = normalization == "standard"
     images = dataset.train.images if needs_train else np.empty(0, np.uint8)
-    return fit_preprocessing(normalization, images)
+    return fit_preprocessing(normalization, images, dataset.info.max_value)
 
 
 def describe_dataset(

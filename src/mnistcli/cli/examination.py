@@ -21,7 +21,7 @@ from mnistcli.cli.data_places import Places
 from mnistcli.cli.model_facts import describe_training
 from mnistcli.cli.run_data import BOTH_SPLITS
 from mnistcli.config.models import FilesConfig
-from mnistcli.datasets import cifar10, mnist, synthetic, xor
+from mnistcli.datasets import cifar10, digits, mnist, synthetic, xor
 from mnistcli.datasets.files import DataSearch, Source, locate_files, search_from_environment
 from mnistcli.datasets.registry import get_info
 from mnistcli.environment import (
@@ -33,6 +33,7 @@ from mnistcli.environment import (
 )
 from mnistcli.errors import CheckpointError, DataError, MnistcliError, ResourceError
 from mnistcli.results import describe_error
+from mnistcli.scikit_learn import TITLE, check_scikit_learn
 
 _LIBRARIES = ("keras", "tensorflow", "numpy", "h5py")
 _IN_FILES = {"mnist": mnist, "cifar10": cifar10}
@@ -145,6 +146,7 @@ def _list_datasets(
             known_as=identity.known_as,
             note="unknown contents" if identity.known_as is None else "",
         )
+    yield _describe_digits(digits.INFO.name in needed, findings)
     for name, built_in in _BUILT_IN.items():
         yield _describe_missing(name, f"built in: {built_in.INFO.train_count:,} examples")
 
@@ -173,6 +175,18 @@ def _list_own(config: FilesConfig | None, findings: _Findings) -> Iterator[Locat
     yield LocatedDatasetResult(
         name=config.name, location=config.path, sha256=None, known_as=None, note=note
     )
+
+
+def _describe_digits(is_needed: bool, findings: _Findings) -> LocatedDatasetResult:
+    """Ask for the package that brings them, which takes a second to import."""
+    note = f"comes with {TITLE}: {digits.INFO.train_count:,} examples"
+    try:
+        check_scikit_learn()
+    except ResourceError as error:
+        note = f"not found: {TITLE} is not installed"
+        if is_needed:
+            findings.add(error)
+    return _describe_missing(digits.INFO.name, note)
 
 
 def _locate(
@@ -211,7 +225,7 @@ def _describe_checkpoint(checkpoint: Checkpoint) -> CheckpointResult:
     record = checkpoint.record
     differences: tuple[str, ...] = ()
     if record is not None and all(map(find_version, _LIBRARIES)):
-        here = describe_environment(record.environment.threads)
+        here = describe_environment(record.environment.threads, record.environment.devices)
         differences = list_differences(record.environment, here)
     unsealed = "gone" if checkpoint.is_changed else "none"
     return CheckpointResult(

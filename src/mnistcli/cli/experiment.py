@@ -14,6 +14,14 @@ from mnistcli.cli.preparation import prepare_run
 from mnistcli.cli.run_keeper import RunKeeper
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import Stopped, StopRequest, end_by_signal
+from mnistcli.cli.teamwork import (
+    explain_loss,
+    follow_plan,
+    log_weights,
+    open_follower_output,
+    refuse_together,
+    take_leave,
+)
 from mnistcli.cli.tensorboard import check_directory, open_board
 from mnistcli.console.progress import open_epoch_display
 from mnistcli.console.streams import Output, choose_progress, report_error
@@ -35,14 +43,19 @@ def run_experiment(request: Request) -> None:
 
 def _run_locked(request: Request, lock: RunLock) -> int | None:
     """Train, and return the signal that ended it early."""
-    console = open_output(request)
-    if request.tensorboard is not None:
+    console = open_follower_output(request) if request.follows else open_output(request)
+    if request.tensorboard is not None and not request.follows:
         check_directory(request.tensorboard)
+    if request.dry_run:
+        refuse_together("--dry-run", request)
     plan = prepare_run(request, console, lock)
+    if request.follows:
+        return follow_plan(plan)
     if request.dry_run:
         show_plan(plan, request, console)
         return None
-    result = train_plan(plan, request, console)
+    with explain_loss(plan):
+        result = train_plan(plan, request, console)
     if isinstance(result, Interruption):
         note_interruption(plan, request, result.state)
         return result.signal
@@ -83,7 +96,7 @@ def train_plan(plan: Plan, request: Request, console: Output) -> TrainResult | I
     keeper = RunKeeper(plan, request, console)
     training = build_training(plan)
     board = open_board(request, plan, keeper, training, console)
-    with StopRequest() as stop:
+    with StopRequest(training.exchange) as stop:
         keeper.display = open_epoch_display(
             plan.config.training.epochs,
             plan.start.state.progress.epoch if plan.start and plan.start.state else 0,
@@ -94,22 +107,25 @@ def train_plan(plan: Plan, request: Request, console: Output) -> TrainResult | I
             state = training.fit(board or keeper)
         except DivergenceError as error:
             diverged = _with_way_back(error, keeper)
-            if stop.received is None:
+            if (number := stop.hear()) is None:
                 raise diverged from error
             report_error(diverged)
-            return Interruption(stop.received, None)
+            return Interruption(number, None)
         finally:
             keeper.display.close()
-    if stop.received is not None:
-        return Interruption(stop.received, state)
+    log_weights(state)
+    if (number := stop.hear()) is not None:
+        return Interruption(number, state)
     if state.callbacks.early_stopping is not None:
         console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
     try:
         result = keeper.finish(state)
     except Stopped as stopped:  # the run itself is saved; its score is what is missing
+        take_leave(training, plan, stopped.number)
         return Interruption(stopped.number, state)
     if board is not None:
         board.show_score(state, result.test)
+    take_leave(training, plan)
     return result
 
 

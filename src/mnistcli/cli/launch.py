@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 from mnistcli.available_memory import read_available_memory
 from mnistcli.backend import load_backend, start_loading
 from mnistcli.checkpoint.seal import COPY_HINT
+from mnistcli.cli.joining import join_others
 from mnistcli.cli.run_plan import Plan
-from mnistcli.environment import describe_environment, list_differences
+from mnistcli.environment import list_differences
 from mnistcli.errors import CheckpointError
 from mnistcli.folders import find_cache
 from mnistcli.memory import format_bytes
 from mnistcli.program_cache import ProgramCache, use_program_cache
 
 if TYPE_CHECKING:
+    from mnistcli.engine import Engine
     from mnistcli.pace import Pace
     from mnistcli.training import Training
 
@@ -35,6 +37,8 @@ def build_training(plan: Plan) -> Training:
 
     Raises:
         CheckpointError: that checkpoint's arrays are another network's.
+        ResourceError: there are not so many devices, or other workers did not come.
+        UsageError: another worker was started with another run.
     """
     _log_plan(plan)
     load_backend()
@@ -47,7 +51,7 @@ def build_training(plan: Plan) -> Training:
         plan.train,
         plan.validation,
         plan.preprocessing,
-        plan.placement,
+        _open_engine(plan),
     )
     if plan.initial_weights is not None:
         training.assign_weights(plan.initial_weights)
@@ -58,6 +62,19 @@ def build_training(plan: Plan) -> Training:
             what = "its arrays are not those of the network that its config describes"
             raise CheckpointError(str(plan.start.path), what, COPY_HINT) from error
     return training
+
+
+def _open_engine(plan: Plan) -> Engine:
+    """Return where the run is trained."""
+    if plan.cluster is not None:
+        return join_others(plan, plan.cluster)
+    if plan.placement == "streamed":
+        from mnistcli.engine import OneDevice
+
+        return OneDevice(plan.placement)
+    from mnistcli.devices import open_devices
+
+    return open_devices(plan.devices)
 
 
 def forget_training() -> None:
@@ -85,7 +102,7 @@ def measure_run(plan: Plan) -> Pace:
         plan.train,
         plan.validation,
         plan.preprocessing,
-        plan.placement,
+        _open_engine(plan),
     )
 
 
@@ -96,7 +113,7 @@ def _log_plan(plan: Plan) -> None:
     known = "unknown" if available is None else format_bytes(available)
     needs = plan.memory.describe()
     _LOG.info("memory: needs %s, rows %s; available: %s", needs, plan.placement, known)
-    environment = describe_environment(plan.threads)
+    environment = plan.describe_environment()
     _LOG.info("environment: %s", environment.model_dump_json())
     if plan.init_from is not None and plan.start is None:
         _LOG.info("first weights: %s, sha256 %s", plan.init_from, plan.init_weights_sha256)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
-from mnistcli.config.models import AnyDataset, Config
+from mnistcli.config.models import AnyDataset, Config, FilesConfig
 from mnistcli.console.progress import DownloadDisplay
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, Split, SplitName
@@ -18,6 +21,20 @@ from mnistcli.errors import DataError
 _LOG = logging.getLogger(__name__)
 
 
+_Key = tuple[tuple[object, ...], frozenset[SplitName], Path | None]
+_shelf: ContextVar[dict[_Key, Dataset] | None] = ContextVar("_shelf", default=None)
+
+
+@contextlib.contextmanager
+def keep_dataset() -> Iterator[None]:
+    """Let runs that follow each other in one process share the data set opened last."""
+    token = _shelf.set({})
+    try:
+        yield
+    finally:
+        _shelf.reset(token)
+
+
 def open_dataset(
     config: AnyDataset, splits: frozenset[SplitName], data_dir: Path | None, console: Output
 ) -> Dataset:
@@ -27,6 +44,28 @@ def open_dataset(
         DataError: it is missing, unreachable or invalid.
         ResourceError: what is decoded or unpacked of it cannot be kept.
     """
+    key, shelf = (_make_key(config), splits, data_dir), _shelf.get()
+    if shelf is not None and key in shelf:
+        return shelf[key]
+    if shelf is not None:
+        shelf.clear()  # before the next one is read: two may be too much
+    dataset = _read_dataset(config, splits, data_dir, console)
+    if shelf is not None:
+        shelf[key] = dataset
+    return dataset
+
+
+def _make_key(config: AnyDataset) -> tuple[object, ...]:
+    """Sum up what decides which data are read; what is made of them is another matter."""
+    if isinstance(config, FilesConfig):
+        return config.name, config.path, config.size, config.classes
+    return (config.name,)
+
+
+def _read_dataset(
+    config: AnyDataset, splits: frozenset[SplitName], data_dir: Path | None, console: Output
+) -> Dataset:
+    """Find and read it, wherever it lies."""
     downloads = DownloadDisplay(console.progress)
     preparations = DownloadDisplay(console.progress, "preparing")
     try:

@@ -34,6 +34,11 @@ class OutputFile:
         self._with_best = False
         self.path = next(candidates)
 
+    @classmethod
+    def nowhere(cls) -> OutputFile:
+        """Return what stands in a plan of which nothing is written."""
+        return cls(iter([Path()]), may_replace=False)
+
     @property
     def best_path(self) -> Path:
         """Where the best model goes, where a validation set chooses."""

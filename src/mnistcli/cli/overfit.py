@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from mnistcli.cli.preparation import load_request, with_initial_weights
 from mnistcli.cli.run_data import load_data
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
+from mnistcli.cli.teamwork import refuse_together
 from mnistcli.console.reports import render_overfitting
 from mnistcli.console.streams import Output
 from mnistcli.datasets.order import draw_order
@@ -40,6 +40,7 @@ def overfit_one_batch(request: Request) -> None:
         DivergenceError: the numbers are no longer finite.
         UsageError: a flag means a run that is kept.
     """
+    refuse_together(FLAG, request)
     _refuse_flags(request)
     console = Output(quiet=request.quiet or request.json or request.jsonl)
     plan = _plan_batch(request, console)
@@ -104,8 +105,7 @@ def _plan_batch(request: Request, console: Output) -> Plan:
     """Plan the run that was asked for, then put one batch in the place of its training set."""
     config = load_request(request, console).config
     initial = None if request.init_from is None else read_checkpoint(request.init_from)
-    nowhere = OutputFile(iter([Path()]), may_replace=False)  # nothing is written
-    plan = load_data(config, request, console, nowhere)
+    plan = load_data(config, request, console, OutputFile.nowhere())
     training, info = plan.config.training, plan.dataset.info
     count = len(plan.train)
     order = draw_order(training.seed, 0, count) if training.shuffle else np.arange(count)

@@ -168,6 +168,10 @@ def _read_rows(
 ) -> tuple[NDArray[np.uint8], Sequence[int | None]]:
     """Read an array: a batch, whose rows are counted, or one image."""
     array, wanted = read_array(content, source), model.checkpoint.architecture.input_shape
+    if array.max() > model.max_value:
+        what = f"the array holds numbers up to {array.max()}, those of {model.dataset_name} end"
+        hint = "divide them as the data set's makers did"
+        raise DataError(source, f"{what} at {model.max_value}", hint)
     if is_same_layout(array.shape[1:], wanted):
         return array, range(len(array))
     if is_same_layout(array.shape, wanted):

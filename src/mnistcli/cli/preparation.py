@@ -9,13 +9,13 @@ from shlex import quote
 
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoint.run_lock import RunLock
-from mnistcli.cli.output_file import choose_output, continue_output
+from mnistcli.cli.extension import extend_run
+from mnistcli.cli.output_file import OutputFile, choose_output, continue_output
 from mnistcli.cli.run_data import check_same_data, load_data, load_recorded_data
 from mnistcli.cli.run_plan import Plan, Request, describe_rest
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
-from mnistcli.config.models import Config
 from mnistcli.console.streams import Output
-from mnistcli.environment import describe_environment, list_differences
+from mnistcli.environment import list_differences
 from mnistcli.errors import (
     CheckpointError,
     ConfigError,
@@ -38,7 +38,7 @@ def prepare_run(request: Request, console: Output, lock: RunLock) -> Plan:
     Raises:
         UsageError, ConfigError, DataError, CheckpointError, ResourceError: it cannot begin.
     """
-    writing = None if request.dry_run else lock
+    writing = None if request.dry_run or request.follows else lock
     if request.resume is not None:
         return _prepare_resumed(request, request.resume, console, writing)
     if request.more is not None:
@@ -81,8 +81,8 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
     """Plan a run from a config."""
     config = load_request(request, console).config.with_lengths()
     chooses = config.dataset.validation not in (0.0, "test")
-    output = None
-    if request.output is not None:
+    output = OutputFile.nowhere() if request.follows else None
+    if request.output is not None and output is None:
         output = choose_output(
             request.output, lock, overwrite=request.overwrite, writes_best=chooses
         )
@@ -115,6 +115,46 @@ def with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
 
 def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLock | None) -> Plan:
     """Plan to go on with a run: its own config rules."""
+    _refuse_other_flags(request)
+    output = OutputFile.nowhere()
+    if not request.follows:  # first: another run may be about to replace the file
+        output = continue_output(path, lock)
+    checkpoint = read_checkpoint(path, "all", "ours" if request.force else "foreign")
+    record = checkpoint.record
+    if record is None or checkpoint.state is None:
+        raise _refuse_resuming(checkpoint)
+    for warning in checkpoint.warnings:
+        console.warn(warning)
+    config = extend_run(record.config, request, record.progress.epoch)
+    if rest := describe_rest(config, record.config):
+        console.warn(f"{path}: {rest}")
+    before = record.environment
+    request = replace(request, devices=request.devices or before.devices)
+    plan = load_recorded_data(config, request, console, output)
+    if lock is not None:
+        output.reserve(lock, with_best=plan.chooses)
+    try:
+        check_same_data(plan, record, path)
+    except DataError as error:
+        if not request.force:
+            hint = f"{error.hint}, or go on with these by --force"
+            raise DataError(error.where, error.what, hint) from None
+        console.warn(f"{error.where}: {error.what}: going on with it by --force")
+    plan = replace(plan, threads=before.threads)
+    if differences := list_differences(before, plan.describe_environment()):
+        console.warn(f"cannot promise the same bits: {', '.join(differences)}")
+    if request.more is not None or request.flags.get("--epochs", ("", None))[1] is not None:
+        checkpoint = replace(checkpoint, state=checkpoint.state.without_stop())
+    return replace(
+        plan,
+        start=checkpoint,
+        init_from=record.init_from,
+        init_weights_sha256=record.init_weights_sha256,
+    )
+
+
+def _refuse_other_flags(request: Request) -> None:
+    """A run that is resumed is what it was; UsageError."""
     given = [flag for flag, (_, text) in request.flags.items() if text is not None]
     given += ["--set"] * bool(request.assignments) + ["CONFIG"] * (request.source is not None)
     given += ["--output"] * (request.output is not None)
@@ -126,38 +166,6 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
             "a resumed run goes on in its own file with its own config",
             "give only --epochs or --more with --resume",
         )
-    output = continue_output(path, lock)  # first: another run may be about to replace the file
-    checkpoint = read_checkpoint(path, "all", "ours" if request.force else "foreign")
-    record = checkpoint.record
-    if record is None or checkpoint.state is None:
-        raise _refuse_resuming(checkpoint)
-    for warning in checkpoint.warnings:
-        console.warn(warning)
-    config = _extend(record.config, request, record.progress.epoch)
-    if rest := describe_rest(config, record.config):
-        console.warn(f"{path}: {rest}")
-    plan = load_recorded_data(config, request, console, output)
-    if lock is not None:
-        output.reserve(lock, with_best=plan.chooses)
-    try:
-        check_same_data(plan, record, path)
-    except DataError as error:
-        if not request.force:
-            hint = f"{error.hint}, or go on with these by --force"
-            raise DataError(error.where, error.what, hint) from None
-        console.warn(f"{error.where}: {error.what}: going on with it by --force")
-    environment = describe_environment(record.environment.threads)
-    if differences := list_differences(record.environment, environment):
-        console.warn(f"cannot promise the same bits: {', '.join(differences)}")
-    if request.more is not None or request.flags.get("--epochs", ("", None))[1] is not None:
-        checkpoint = replace(checkpoint, state=checkpoint.state.without_stop())
-    return replace(
-        plan,
-        start=checkpoint,
-        threads=record.environment.threads,
-        init_from=record.init_from,
-        init_weights_sha256=record.init_weights_sha256,
-    )
 
 
 def _refuse_resuming(checkpoint: Checkpoint) -> CheckpointError:
@@ -169,27 +177,3 @@ def _refuse_resuming(checkpoint: Checkpoint) -> CheckpointError:
         return CheckpointError(path, CHANGED, hint)
     what = "no run of mnistcli's to go on with"
     return CheckpointError(path, what, f"start a new one {weights}")
-
-
-def _extend(config: Config, request: Request, completed: int) -> Config:
-    """Set the total number of epochs of a resumed run."""
-    text = request.flags.get("--epochs", ("", None))[1]
-    if text is not None and request.more is not None:
-        raise UsageError(
-            "--more", "--epochs says the total already", "give one of --epochs and --more"
-        )
-    epochs = config.training.epochs
-    if request.more is not None:
-        epochs = _check_epochs(completed + request.more, "--more")
-    elif text is not None:
-        epochs = _check_epochs(parse_assignment(f"epochs={text}").value, "--epochs")
-        if epochs < completed:
-            what = f"{epochs} is less than the {completed} epochs that are done"
-            raise UsageError("--epochs", what, "give a larger total, or --more N")
-    training = config.training.model_copy(update={"epochs": epochs})
-    return config.model_copy(update={"training": training})
-
-
-def _check_epochs(value: object, flag: str) -> int:
-    """A total has the bounds that it has in a config; ConfigError where it breaks them."""
-    return load_config(None, [Override("training.epochs", value, flag)]).config.training.epochs

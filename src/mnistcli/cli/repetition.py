@@ -21,6 +21,7 @@ from mnistcli.cli.output_file import OutputFile, check_name, choose_output, name
 from mnistcli.cli.preparation import load_request, prepare_run
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import end_by_signal
+from mnistcli.cli.teamwork import refuse_together
 from mnistcli.cli.tensorboard import check_directory
 from mnistcli.comparison_results import RepeatResult
 from mnistcli.config.models import MAX_SEED, Config
@@ -36,6 +37,7 @@ FLAG = "--repeat"
 
 def run_repeated(request: Request, count: int) -> None:
     """Carry out `mnistcli train --repeat`; every way in which it can fail is a MnistcliError."""
+    refuse_together(FLAG, request)
     if request.resume is not None:
         what = "a resumed run has one seed and one file"
         raise UsageError(FLAG, what, f"leave out --resume, or {FLAG}")

@@ -101,7 +101,7 @@ def _read_run(path: Path) -> tuple[Checkpoint, Record, RunState]:
 
 def _check_environment(path: Path, record: Record) -> None:
     """Refuse to compare where other bits would prove nothing; ResourceError."""
-    present = describe_environment(record.environment.threads)
+    present = describe_environment(record.environment.threads, record.environment.devices)
     if differences := list_differences(record.environment, present):
         what = f"its bits cannot be compared here: {', '.join(differences)}"
         hint = "reproduce it with the versions, processor and settings that it was made with"
@@ -112,9 +112,9 @@ def _prepare(checkpoint: Checkpoint, record: Record, places: Places, console: Ou
     """Plan the run again as its record says, up to the epoch where the file stands."""
     training = record.config.training.model_copy(update={"epochs": record.progress.epoch})
     config = record.config.model_copy(update={"training": training})
-    nowhere = OutputFile(iter([checkpoint.path]), may_replace=False)  # nothing is written
-    request = Request(data_dir=places.directory, own_data=places.own)
-    plan = load_recorded_data(config, request, console, nowhere)
+    devices = record.environment.devices
+    request = Request(data_dir=places.directory, own_data=places.own, devices=devices)
+    plan = load_recorded_data(config, request, console, OutputFile.nowhere())
     check_same_data(plan, record, checkpoint.path)
     plan = replace(plan, threads=record.environment.threads)
     return plan if record.init_from is None else _begin_elsewhere(plan, record, checkpoint.path)

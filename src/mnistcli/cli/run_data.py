@@ -12,9 +12,9 @@ from mnistcli.cli.launch import begin_loading
 from mnistcli.cli.opened_dataset import choose_splits, open_dataset
 from mnistcli.cli.output_file import OutputFile, name_output
 from mnistcli.cli.run_plan import Plan, Request
+from mnistcli.config.data_rules import check_class_count
 from mnistcli.config.faults import to_problem
 from mnistcli.config.models import Config, FilesConfig
-from mnistcli.config.rules import check_class_count
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import DatasetInfo, SplitName
 from mnistcli.datasets.registry import get_info, resolve_dataset
@@ -28,7 +28,7 @@ BOTH_SPLITS: frozenset[SplitName] = frozenset({"train", "test"})
 
 def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
     """Read the data, and plan what follows from them; nothing large is held before it fits."""
-    memory, placement = _plan_memory(config, request)
+    memory, placement = plan_memory(config, request)
     if placement == "streamed" and not request.streams:
         console.note("the training set does not fit into memory: it is streamed, to the same bits")
     programs = None if request.dry_run else begin_loading()
@@ -36,13 +36,12 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
     resolved = resolve_dataset(config.dataset, dataset)
     config = config.model_copy(update={"dataset": resolved})
     train, validation = choose_splits(config, dataset)
+    normalization, info = config.dataset.normalization, dataset.info
     return Plan(
         config=config,
         dataset=dataset,
-        architecture=plan_architecture(
-            config.model, dataset.info.image_shape, len(dataset.info.class_names)
-        ),
-        preprocessing=fit_preprocessing(config.dataset.normalization, dataset.train.images),
+        architecture=plan_architecture(config.model, info.image_shape, len(info.class_names)),
+        preprocessing=fit_preprocessing(normalization, dataset.train.images, info.max_value),
         train=train,
         validation=validation,
         output=output or name_output(config),
@@ -50,6 +49,8 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
         memory=memory,
         placement=placement,
         programs=programs,
+        devices=request.devices or 1,
+        cluster=request.cluster,
     )
 
 
@@ -60,22 +61,29 @@ def load_recorded_data(
     return load_data(_move_data(config, request), request, console, output)
 
 
-def _plan_memory(config: Config, request: Request) -> tuple[MemoryEstimate, Placement]:
-    """Say what a run will need; rows that do not fit into memory are streamed.
+def plan_memory(config: Config, request: Request) -> tuple[MemoryEstimate, Placement]:
+    """Say what a run will need; rows that do not fit into memory are streamed, to one device.
 
     Raises:
         ResourceError: it fits neither memory nor a file.
         ConfigError: it does not fit the number of classes.
+        UsageError: `--stream` for several devices.
     """
-    info = get_info(config.dataset)
+    info, devices = get_info(config.dataset), request.devices or 1
     _check_classes(config, info)
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))
     check_run_size(network, config.training)
     available = read_available_memory()
-    estimate = estimate_memory(config, network, info)
-    if not request.streams and (available is None or estimate.total <= available):
+    estimate = estimate_memory(config, network, info, devices)
+    is_shared = devices > 1 or request.cluster is not None
+    if is_shared and request.streams:
+        what = "rows are streamed to one device"
+        raise UsageError("--stream", what, "leave it out, or train with one device")
+    fits = available is None or estimate.total <= available
+    if is_shared or (fits and not request.streams):
+        check_memory(estimate, available)
         return estimate, "resident"
-    streamed = estimate_memory(config, network, info, "streamed")
+    streamed = estimate_memory(config, network, info, placement="streamed")
     check_memory(min(estimate, streamed, key=lambda e: e.total), available)
     return streamed, "streamed"
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import time
 
-from mnistcli.checkpoint.record import ProgressRecord, Record, RunningState, TestScore
+from mnistcli.checkpoint.record import (
+    ProgressRecord,
+    Record,
+    RunningState,
+    TestScore,
+    TrialMark,
+)
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest
 from mnistcli.console.progress import EpochDisplay, format_metrics
 from mnistcli.console.streams import SHOWN, Output
-from mnistcli.environment import describe_environment
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
 from mnistcli.inference import run_network
 from mnistcli.observer import Live
@@ -28,13 +33,14 @@ class RunKeeper:
         self._plan = plan
         self._console = console
         self._streams = request.jsonl
-        self._environment = describe_environment(plan.threads)
+        self._environment = plan.describe_environment()
         self._begin_s = time.monotonic()
         record = plan.start.record if plan.start else None
         self._elapsed_before_s = record.progress.elapsed_s if record else 0.0
         self._saved_best_epoch = 0
         self._unsealed = plan.programs
         self.saved_epoch = 0
+        self.trial: TrialMark | None = None
         self.display: EpochDisplay
         self.stop: StopRequest
 
@@ -44,8 +50,8 @@ class RunKeeper:
         return str(self._plan.output.path)
 
     def is_stopping(self) -> bool:
-        """Stop once a signal has come."""
-        return self.stop.received is not None
+        """Stop once a signal has come, to whichever worker of the run."""
+        return self.stop.hear() is not None
 
     def on_piece(self, live: Live) -> None:
         """Show how far the epoch has come."""
@@ -142,4 +148,5 @@ class RunKeeper:
             init_from=plan.init_from,
             init_weights_sha256=plan.init_weights_sha256,
             test=test,
+            trial=self.trial,
         )

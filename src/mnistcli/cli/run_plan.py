@@ -8,12 +8,15 @@ from pathlib import Path
 
 from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.reading import Checkpoint
+from mnistcli.checkpoint.record import Environment
 from mnistcli.cli.data_places import Places
 from mnistcli.cli.output_file import OutputFile
+from mnistcli.cluster import Cluster
 from mnistcli.config.models import Config
 from mnistcli.config.optimization import Cosine
 from mnistcli.console.streams import Progress
 from mnistcli.datasets.dataset import Dataset, Split
+from mnistcli.environment import describe_environment
 from mnistcli.memory import MemoryEstimate, Placement
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.program_cache import ProgramCache
@@ -29,6 +32,7 @@ class Request:
         flags: flag to (dotted config key, text as typed; null where it was not given).
         assignments: the texts after `--set`.
         streams: rows are streamed although they would fit into memory.
+        cluster: the workers that train it together; null for this process alone.
     """
 
     source: str | None = None
@@ -49,6 +53,13 @@ class Request:
     quiet: bool = False
     progress: Progress = "auto"
     tensorboard: Path | None = None
+    devices: int | None = None
+    cluster: Cluster | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Tell whether another worker keeps this run."""
+        return self.cluster is not None and not self.cluster.is_chief
 
     @property
     def places(self) -> Places:
@@ -67,6 +78,8 @@ class Plan:
         validation: what is monitored after each epoch.
         output: where the checkpoint goes.
         threads: for TensorFlow.
+        devices: of each worker, that share each batch.
+        cluster: the workers that share each batch; null for this process alone.
         memory: what the run will need at its peak.
         placement: where the rows of the training set lie meanwhile.
         start: the checkpoint to go on from, with `--resume`.
@@ -91,6 +104,13 @@ class Plan:
     init_from: str | None = None
     init_weights_sha256: str | None = None
     programs: ProgramCache | None = None
+    devices: int = 1
+    cluster: Cluster | None = None
+
+    def describe_environment(self) -> Environment:
+        """Return what a checkpoint records of where it was made."""
+        workers = 1 if self.cluster is None else len(self.cluster.addresses)
+        return describe_environment(self.threads, self.devices, workers)
 
     @property
     def chooses(self) -> bool:

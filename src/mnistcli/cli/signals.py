@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -43,11 +44,28 @@ def _restore_defaults() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-class StopRequest:
-    """While it is open, the first SIGINT or SIGTERM asks for a stop; a second one ends at once."""
+def keep_heeding_signals() -> None:
+    """Take signals back from TensorFlow, which handles SIGTERM itself from when workers join."""
+    for number in _STOPPING:
+        signal.signal(number, signal.getsignal(number))  # Python's, which it knows nothing of
 
-    def __init__(self) -> None:
+
+def _keep_to_oneself(number: int) -> tuple[int, ...]:
+    """A run of one process has nobody to tell."""
+    return (number,)
+
+
+class StopRequest:
+    """While it is open, the first SIGINT or SIGTERM asks for a stop; a second one ends at once.
+
+    Args:
+        exchange: takes a number, and returns those of all workers of the run.
+    """
+
+    def __init__(self, exchange: Callable[[int], tuple[int, ...]] = _keep_to_oneself) -> None:
         self.received: int | None = None
+        self._exchange = exchange
+        self._agreed: int | None = None
 
     def __enter__(self) -> StopRequest:
         self._before = {n: signal.signal(n, self._handle) for n in _list_heeded()}
@@ -57,6 +75,15 @@ class StopRequest:
         if self.received is None:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
+
+    def hear(self) -> int | None:
+        """Return the signal that has come to this worker or to another; the same for all.
+
+        Each worker of a run has to ask as often as any other.
+        """
+        if self._agreed is None:
+            self._agreed = next((n for n in self._exchange(self.received or 0) if n), None)
+        return self._agreed
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         """Remember the signal, and let the next one do what it does by default."""

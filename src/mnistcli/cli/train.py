@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,7 @@ from mnistcli.cli.options import (
     Quiet,
     count_from,
 )
-from mnistcli.cli.train_options import OverfitOneBatch, Stream, TensorBoardDirectory
+from mnistcli.cli.train_options import Devices, OverfitOneBatch, Stream, TensorBoardDirectory
 from mnistcli.errors import UsageError
 
 EXAMPLES = """
@@ -149,6 +150,7 @@ def train(
     ] = False,
     overfit_one_batch: OverfitOneBatch = False,
     tensorboard: TensorBoardDirectory = None,
+    devices: Devices = None,
     own_data: OwnData = None,
     data_dir: DataDir = None,
     stream: Stream = False,
@@ -165,6 +167,7 @@ def train(
     """
     del debug  # acted on when it was parsed
     from mnistcli.cli.run_plan import Request
+    from mnistcli.cluster import read_cluster
 
     request = Request(
         source=config,
@@ -197,6 +200,8 @@ def train(
         quiet=quiet,
         progress=progress,
         tensorboard=tensorboard,
+        devices=devices,
+        cluster=read_cluster(os.environ),
     )
     if print_config:
         from mnistcli.cli.config_printing import print_resolved

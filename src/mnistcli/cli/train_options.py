@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_directory
+from mnistcli.cli.options import count_from
 
 TensorBoardDirectory = Annotated[
     Path | None,
@@ -17,6 +18,19 @@ TensorBoardDirectory = Annotated[
         help="Write metrics, histograms of the weights and misclassified images for TensorBoard"
         " here, under the checkpoint's name.",
         autocompletion=complete_directory,
+        rich_help_panel="Run",
+    ),
+]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        metavar="N",
+        parser=count_from(1, "--devices"),
+        help="Cut each batch into N shards, and train on as many GPUs at a time; without a GPU, on"
+        " N parts of the processor. No key of the config: what is trained is the same, but for"
+        " the rounding of sums. The checkpoint records it, and --resume uses as many again.",
+        show_default="1",
         rich_help_panel="Run",
     ),
 ]

@@ -17,7 +17,7 @@ from mnistcli.cli.model_dataset import choose_dataset
 from mnistcli.cli.opened_dataset import choose_splits, open_dataset
 from mnistcli.config.models import AnyDataset, DatasetConfig, FilesConfig, Normalization
 from mnistcli.console.streams import Output
-from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName
+from mnistcli.datasets.dataset import WHITE, Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.registry import get_info, recall_info
 from mnistcli.errors import UsageError
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
@@ -60,6 +60,15 @@ class TrainedModel:
         return get_info(self.dataset) if self.dataset is not None else None
 
     @property
+    def max_value(self) -> int:
+        """The largest value of a pixel; an image file's where nothing names the data."""
+        return self.info.max_value if self.info is not None else WHITE
+
+    def brighten(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return images as they are drawn, from 0 (black) to 255 (white)."""
+        return self.info.brighten(images) if self.info is not None else images
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The labels in class order; numbers where nothing names the classes."""
         if self.checkpoint.record is not None:
@@ -82,11 +91,12 @@ class TrainedModel:
             return record.preprocessing
         normalization = self.normalization or self._guess_normalization()
         if normalization != "standard":
-            return fit_preprocessing(normalization, np.empty(0, np.uint8))
+            return fit_preprocessing(normalization, np.empty(0, np.uint8), self.max_value)
         if self.dataset is None:
             what = "standard needs the training set's mean and deviation"
             raise UsageError("--normalization", what, f"say which with {_DATASET}")
-        return fit_preprocessing("standard", self.open(frozenset({"train"})).train.images)
+        images = self.open(frozenset({"train"})).train.images
+        return fit_preprocessing("standard", images, self.max_value)
 
     def _guess_normalization(self) -> Normalization:
         """Say what is assumed of a file that does not tell."""
@@ -95,7 +105,8 @@ class TrainedModel:
             for layer in self.checkpoint.architecture.layers[:2]
         )
         normalization: Normalization = "none" if scales_itself else "unit"
-        assumed = "pixels are used as they are" if scales_itself else "pixels are divided by 255"
+        divided = f"pixels are divided by {self.max_value}"
+        assumed = "pixels are used as they are" if scales_itself else divided
         self.console.note(
             f"{self.checkpoint.path} does not say how pixels were scaled: {assumed}"
             f" (--normalization {normalization})"

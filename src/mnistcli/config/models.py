@@ -24,7 +24,7 @@ from mnistcli.config.optimization import (
 )
 from mnistcli.config.strict import StrictModel
 
-DatasetName = Literal["mnist", "cifar10", "synthetic", "xor", "auto"]
+DatasetName = Literal["mnist", "cifar10", "digits", "synthetic", "xor", "auto"]
 FilesName = Literal["files"]
 AnyDatasetName = Literal[DatasetName, FilesName]
 Normalization = Literal["unit", "standard", "none"]
@@ -38,6 +38,7 @@ Loss = Literal[
     "mean_squared_error",
     "binary_crossentropy",
 ]
+Precision = Literal["float32", "mixed_bfloat16"]
 
 MAX_UNITS = 65_536
 MAX_HIDDEN_LAYERS = 64
@@ -62,8 +63,8 @@ class _Dataset(StrictModel):
     name: str
     normalization: Normalization = Field(
         "unit",
-        description="unit: divide by 255; standard: z-score with the training set's one mean and"
-        " deviation; none: as stored.",
+        description="unit: divide by the largest value, 255 (of digits 16); standard: z-score with"
+        " the training set's one mean and deviation; none: as stored.",
     )
     validation: Annotated[float, Field(ge=0, lt=1)] | Literal["test"] = Field(
         0.0,
@@ -190,6 +191,11 @@ class TrainingConfig(StrictModel):
     shuffle: bool = Field(True, description="A new order in every epoch; false: file order.")
     seed: int = Field(
         0, ge=0, le=MAX_SEED, description="Decides initial weights, orders, splits and dropout."
+    )
+    precision: Precision = Field(
+        "float32",
+        description="Number format in which hidden layers compute; weights, the output layer and"
+        " the loss are float32 in both.",
     )
     checkpoint_every: int = Field(
         1, ge=1, le=1_000_000, description="Epochs between checkpoints, seconds apart at least."

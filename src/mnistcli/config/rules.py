@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mnistcli.config.data_rules import check_class_count, check_files, count_classes
 from mnistcli.config.faults import Fault, KeyPath, format_path
 from mnistcli.config.initializers import RandomUniform
-from mnistcli.config.models import Config, FilesConfig, MlpModel
+from mnistcli.config.models import Config, MlpModel
 from mnistcli.config.optimization import Clip, Cosine, Piecewise, Sgd
 
 _NAME: KeyPath = ("dataset", "name")
@@ -25,9 +26,6 @@ _PLATEAU: KeyPath = ("training", "reduce_on_plateau")
 _STOPPING: KeyPath = ("training", "early_stopping")
 _CLIP: KeyPath = ("training", "clip")
 _SMOOTHING: KeyPath = ("training", "label_smoothing")
-_CLASS_WEIGHT: KeyPath = ("training", "class_weight")
-_SIZE: KeyPath = ("dataset", "size")
-_CLASSES: KeyPath = ("dataset", "classes")
 
 _AUTOMATIC_NAME = re.compile(r"(flatten|dense|dropout|input_layer)(_\d+)?")
 _RESERVED_GROUP = "top_level_model_weights"  # where Keras' HDF5 format keeps layer-less weights
@@ -37,23 +35,19 @@ def check_rules(config: Config) -> list[Fault]:
     """Return what is wrong with keys that are each legal alone; nothing where all fit."""
     rules = (
         *(_check_xor, _check_head_and_loss, _check_layer_names, _check_nesterov, _check_uniform),
-        *(_check_monitors, _check_schedule, _check_clip, _check_smoothing, _check_files),
+        *(_check_monitors, _check_schedule, _check_clip, _check_smoothing, check_files),
     )
     faults = [fault for rule in rules for fault in rule(config)]
-    count = _count_classes(config)
+    count = count_classes(config)
     return faults if count is None else [*faults, *check_class_count(config, count)]
 
 
-def check_class_count(config: Config, count: int) -> list[Fault]:
-    """Return what is wrong with a config that learns so many classes."""
-    return [*_check_class_weight(config, count), *_check_two_classes(config, count)]
-
-
-def _count_classes(config: Config) -> int | None:
-    """Count the classes where they can be known without looking at any data."""
-    if isinstance(config.dataset, FilesConfig):
-        return len(config.dataset.classes) if config.dataset.classes is not None else None
-    return 2 if config.dataset.name == "xor" else 10
+def list_idle_settings(config: Config) -> Iterator[str]:
+    """Yield a line for each setting that is legal and, beside the others, changes nothing."""
+    is_softmax = not isinstance(config.model, MlpModel)
+    if config.training.precision != "float32" and is_softmax:
+        why = "a softmax regression has only an output layer, which computes in float32"
+        yield f"training.precision {config.training.precision} changes nothing: {why}"
 
 
 def _check_xor(config: Config) -> Iterator[Fault]:
@@ -197,40 +191,6 @@ def _check_smoothing(config: Config) -> Iterator[Fault]:
         choice = losses[config.dataset.name == "xor"]
         hint = f"set training.loss: {choice}"
         yield Fault(_SMOOTHING, what, hint, f"add --set training.loss={choice}", involves=(_LOSS,))
-
-
-def _check_class_weight(config: Config, count: int) -> Iterator[Fault]:
-    """Every class needs its weight."""
-    weights = config.training.class_weight
-    if isinstance(weights, tuple) and len(weights) != count:
-        what = f"{config.dataset.name} has {count} classes, received {len(weights)} weights"
-        yield Fault(_CLASS_WEIGHT, what, f"give {count}, or balanced", involves=(_NAME, _CLASSES))
-
-
-def _check_two_classes(config: Config, count: int) -> Iterator[Fault]:
-    """Sigmoid decides between two classes by one output unit; xor has rules of its own."""
-    if count != 2 or config.dataset.name == "xor" or config.model.output_activation == "softmax":
-        return
-    if config.training.loss in ("categorical_crossentropy", "sparse_categorical_crossentropy"):
-        what = f"{config.training.loss} does not match the one sigmoid unit that tells two classes"
-        hint = "set training.loss: binary_crossentropy, or model.output_activation: softmax"
-        flag_hint = "add --set training.loss=binary_crossentropy"
-        yield Fault(_LOSS, f"{what} apart", hint, flag_hint, involves=(_OUTPUT, _CLASSES))
-
-
-def _check_files(config: Config) -> Iterator[Fault]:
-    """A size is that of a grey or of a colour image; names tell classes apart."""
-    if not isinstance(config.dataset, FilesConfig):
-        return
-    size, classes = config.dataset.size or (), config.dataset.classes or ()
-    if len(size) == 3 and size[2] != 3:
-        what = f"an image has 3 colours, received {size[2]}"
-        yield Fault((*_SIZE, 2), what, "write [height, width, 3], or [height, width] for grey")
-    for index, name in enumerate(classes):
-        if name in classes[:index]:
-            yield Fault((*_CLASSES, index), f"{name} is there twice", "name each class once")
-        if not name.isprintable():
-            yield Fault((*_CLASSES, index), "not a printable text", "choose another name")
 
 
 def _fault(path: KeyPath, what: str, key: str, choice: str, involved: KeyPath) -> Fault:

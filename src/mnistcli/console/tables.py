@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnistcli.config_results import RecipesResult
+from mnistcli.environment import describe_devices
 from mnistcli.results import (
     EvaluationResult,
     LayerResult,
@@ -152,6 +153,8 @@ def _render_facts(facts: TrainingFacts) -> Table:
     )
     table.add_row("loss", training.loss)
     table.add_row("batch size", f"{training.batch_size}")
+    if training.precision != "float32":
+        table.add_row("precision", training.precision)
     part = f" and {facts.step} steps" if facts.step else ""
     table.add_row("epochs", f"{facts.epochs}{part} of {facts.planned_epochs}")
     table.add_row("seed", f"{training.seed}")
@@ -160,6 +163,8 @@ def _render_facts(facts: TrainingFacts) -> Table:
     if facts.test is not None:
         table.add_row("test", f"accuracy {facts.test.accuracy:.4f}, loss {facts.test.loss:.4f}")
     table.add_row("time", f"{facts.seconds.total:.1f} s")
+    if devices := describe_devices(facts.environment):
+        table.add_row("trained on", devices)
     versions = facts.environment.versions
     table.add_row("made with", ", ".join(f"{name} {v}" for name, v in versions.items()))
     return table

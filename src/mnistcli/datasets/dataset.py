@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 SplitName = Literal["train", "test"]
 
+WHITE = 255
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -22,6 +24,7 @@ class DatasetInfo:
         class_names: one label a class, in class order.
         train_count: number of training examples; 0 where none were counted.
         test_count: number of test examples, likewise.
+        max_value: the largest that is stored, white; `unit` divides by it.
     """
 
     name: str
@@ -30,11 +33,19 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     train_count: int
     test_count: int
+    max_value: int = WHITE
 
     @property
     def is_binary(self) -> bool:
         """True where one output unit decides between two classes."""
         return len(self.class_names) == 2
+
+    def brighten(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return stored images as they are drawn, from 0 (black) to 255 (white)."""
+        if self.max_value == WHITE:
+            return images
+        shares = np.minimum(images, self.max_value) / self.max_value
+        return np.rint(shares * WHITE).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Split:
     """Examples and their classes, in the order of the file.
 
     Attributes:
-        images: uint8 [count, *image_shape], values 0 to 255.
+        images: uint8 [count, *image_shape], values 0 to `DatasetInfo.max_value`.
         labels: uint8 [count], class indices.
     """
 

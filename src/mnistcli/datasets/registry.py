@@ -13,6 +13,7 @@ from mnistcli.config.models import AnyDataset, FilesConfig
 from mnistcli.datasets.dataset import Dataset, DatasetInfo, SplitName
 from mnistcli.datasets.files import DataSearch, Source, locate_files, missing_directories
 from mnistcli.errors import DataError, ResourceError
+from mnistcli.scikit_learn import check_scikit_learn
 
 _Reader = Callable[[Path, frozenset[SplitName]], Dataset]
 
@@ -42,6 +43,10 @@ def get_info(dataset: AnyDataset) -> DatasetInfo:
             from mnistcli.datasets import cifar10
 
             return cifar10.INFO
+        case "digits":
+            from mnistcli.datasets import digits
+
+            return digits.INFO
         case "synthetic":
             from mnistcli.datasets import synthetic
 
@@ -75,7 +80,8 @@ def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: Data
 
     Raises:
         DataError: not found and not to be downloaded, or damaged.
-        ResourceError: a download or the cache cannot be written.
+        ResourceError: a download or the cache cannot be written; or the package that brings the
+            data set is not installed.
     """
     if isinstance(dataset, FilesConfig):
         from mnistcli.datasets.own import opening
@@ -90,6 +96,10 @@ def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: Data
             from mnistcli.datasets import cifar10
 
             return _load_files(cifar10.SOURCE, cifar10.read_dataset, splits, search)
+        case "digits":
+            from mnistcli.datasets import digits
+
+            return digits.read_dataset(splits)
         case "synthetic":
             from mnistcli.datasets import synthetic
 
@@ -161,7 +171,8 @@ def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:
 
     Raises:
         DataError: not found and not to be downloaded.
-        ResourceError: the download cannot be written.
+        ResourceError: the download cannot be written, or the package that brings the data set is
+            not installed.
     """
     if isinstance(dataset, FilesConfig):
         from mnistcli.datasets.own import opening
@@ -176,4 +187,6 @@ def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:
             from mnistcli.datasets import cifar10
 
             return locate_files(cifar10.SOURCE, search)
+        case "digits":
+            check_scikit_learn()
     return None

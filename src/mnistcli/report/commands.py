@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mnistcli.checkpoint.record import Record
 from mnistcli.config.serialization import dump_config
+from mnistcli.environment import describe_devices
 from mnistcli.report.facts import Recipe
 
 _END = "END"  # of the config in the shell's text: no line of YAML that we write looks like it
@@ -27,10 +28,16 @@ def write_recipe(record: Record, path: Path) -> Recipe:
         begun = f" --init-from {shlex.quote(record.init_from)}"
     anew = (
         f"cat > {config} <<'{_END}'\n{dump_config(record.config)}{_END}\n"
-        f"mnistcli train {config}{begun} -o {target}"
+        f"mnistcli train {config}{begun}{_name_devices(record)} -o {target}"
     )
     again = f"mnistcli reproduce {shlex.quote(str(path))}" if record.progress.step == 0 else None
     return Recipe(again, anew, tuple(_list_notes(record)))
+
+
+def _name_devices(record: Record) -> str:
+    """Give the flag that a run on several devices was started with."""
+    count = record.environment.devices
+    return f" --devices {count}" if count > 1 else ""
 
 
 def _list_notes(record: Record) -> Iterator[str]:
@@ -40,6 +47,11 @@ def _list_notes(record: Record) -> Iterator[str]:
         "The bits are the same where the data, the versions, the processor's features and the"
         f" number of threads ({environment.threads}) are; elsewhere only the figures are close."
     )
+    if environment.workers > 1:
+        yield (
+            f"It was trained by {describe_devices(environment)}, each started with this command"
+            " and a TF_CONFIG of its own."
+        )
     planned = record.config.training.epochs
     if (progress.epoch, progress.step) != (planned, 0):
         part = f" and {progress.step} steps" if progress.step else ""

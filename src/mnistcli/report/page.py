@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from mnistcli.environment import describe_devices
 from mnistcli.plots.composition import Predictions
 from mnistcli.report.charts import draw_calibration, draw_panel
 from mnistcli.report.facts import Outcome, Recipe, Report
@@ -188,6 +189,7 @@ def _render_origin(run: TrainingFacts) -> Markup:
             ("processor", environment.processor),
             ("processor features", ", ".join(environment.processor_features)),
             ("threads", str(environment.threads)),
+            ("trained on", describe_devices(environment)),
             ("oneDNN", "on" if environment.onednn else "off"),
         ]
     )

@@ -1,0 +1,105 @@
+"""Several devices of one machine as the place where epochs run."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import keras
+import tensorflow as tf
+
+from mnistcli.batches import BatchMaker, weigh_classes
+from mnistcli.config.models import TrainingConfig
+from mnistcli.datasets.dataset import Split
+from mnistcli.engine import Engine, Epoch, OneDevice, Validation
+from mnistcli.epoch import EVALUATION_BATCH_SIZE
+from mnistcli.errors import ResourceError
+from mnistcli.preprocessing import Preprocessing
+from mnistcli.rows import ResidentRows, place_rows
+from mnistcli.sharded_epoch import ShardedEpoch, ShardedValidation
+
+
+class SeveralDevices:
+    """Several devices of this machine, each with a copy of the network and a shard of each batch.
+
+    Args:
+        strategy: joins them.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self.strategy = strategy
+
+    def open(self) -> AbstractContextManager[object]:
+        """Let variables be made on every device."""
+        scope: AbstractContextManager[object] = self.strategy.scope()
+        return scope
+
+    def make_epoch(
+        self,
+        network: keras.Sequential,
+        split: Split,
+        preprocessing: Preprocessing,
+        training: TrainingConfig,
+    ) -> Epoch:
+        """Return the program that takes each batch in shards."""
+        weights = weigh_classes(training.class_weight, split, int(network.output_shape[-1]))
+        batches = BatchMaker(network, preprocessing, training.loss, weights)
+        with tf.device("CPU:0"):
+            rows = ResidentRows(network, split, training)
+        return ShardedEpoch(self.strategy, network, rows, batches, training.batch_size)
+
+    def make_validation(
+        self, network: keras.Sequential, split: Split, preprocessing: Preprocessing, loss: str
+    ) -> Validation:
+        """Return the program that takes each batch in shards."""
+        batches = BatchMaker(network, preprocessing, loss)
+        with tf.device("CPU:0"):
+            rows = place_rows(network, split)
+        size = min(EVALUATION_BATCH_SIZE, len(split))
+        return ShardedValidation(self.strategy, network, rows, batches, size)
+
+    def exchange(self, number: int) -> tuple[int, ...]:
+        """Return the number: nobody else is there."""
+        return (number,)
+
+
+def open_devices(count: int) -> Engine:
+    """Return the engine that runs on the first `count` devices of this machine.
+
+    GPUs where there are any; else the processor is taken for so many devices, which share its
+    threads. One device is the compiled epoch of always.
+
+    Args:
+        count: at least 1; in one process always the same, or less than at first.
+
+    Raises:
+        ResourceError: there are GPUs, but not so many.
+    """
+    if count == 1:
+        return OneDevice()
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        check_gpu_count(count, len(gpus))
+        names = [f"GPU:{number}" for number in range(count)]
+        return SeveralDevices(tf.distribute.MirroredStrategy(names))
+    _divide_processor(count)
+    names = [f"CPU:{number}" for number in range(count)]
+    # Its default for several CPUs is meant for several machines, and knows one group a process.
+    adder = tf.distribute.ReductionToOneDevice()
+    return SeveralDevices(tf.distribute.MirroredStrategy(names, adder))
+
+
+def check_gpu_count(asked: int, present: int) -> None:
+    """Refuse more devices than there are GPUs; ResourceError."""
+    if asked > present:
+        what = f"{asked} devices were asked for, this machine has {present} GPUs"
+        hint = f"give --devices {present} or less, or hide them: CUDA_VISIBLE_DEVICES=-1"
+        raise ResourceError("--devices", what, hint)
+
+
+def _divide_processor(count: int) -> None:
+    """Make at least so many devices of the processor; RuntimeError once TensorFlow has started."""
+    (processor,) = tf.config.list_physical_devices("CPU")
+    existing = tf.config.get_logical_device_configuration(processor) or [None]
+    if len(existing) < count:
+        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+        tf.config.set_logical_device_configuration(processor, parts)

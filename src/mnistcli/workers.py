@@ -1,0 +1,124 @@
+"""Several processes, on one machine or on many, as the place where epochs run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import tensorflow as tf
+
+from mnistcli.cluster import Cluster
+from mnistcli.devices import SeveralDevices, check_gpu_count
+from mnistcli.errors import ResourceError, UsageError
+
+_LOG = logging.getLogger(__name__)
+_POLL_S = 0.2
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.DeadlineExceededError,
+)
+_LOST_HINT = "see its own messages; then go on with the last checkpoint: train --resume"
+
+
+class SeveralWorkers(SeveralDevices):
+    """Processes that each hold a copy of the network and take a shard of each batch.
+
+    Args:
+        strategy: joins them.
+        cluster: they, and which of them this one is.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster) -> None:
+        super().__init__(strategy)
+        self._cluster = cluster
+
+    def exchange(self, number: int) -> tuple[int, ...]:
+        """Return everybody's number: a sum of vectors in which each fills its own place."""
+        own = [0] * len(self._cluster.addresses)
+        own[self._cluster.number] = number
+        total = self.strategy.reduce(
+            tf.distribute.ReduceOp.SUM, tf.constant(own, tf.int64), axis=None
+        )
+        return tuple(int(value) for value in total.numpy())
+
+
+def join_workers(
+    cluster: Cluster, devices: int, patience_s: float, between: Callable[[], None]
+) -> SeveralWorkers:
+    """Return the engine of all workers together, once all are there.
+
+    Args:
+        cluster: they, and which of them this one is; TensorFlow reads it from `TF_CONFIG` again.
+        devices: GPUs that each worker uses; without any it is its processor.
+        patience_s: how long to wait for the others.
+        between: called again and again meanwhile; what it raises ends the waiting.
+
+    Raises:
+        ResourceError: somebody did not come, or this worker's own address cannot be used.
+        UsageError: more than one device is wanted of a worker without GPUs.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        check_gpu_count(devices, len(gpus))
+        tf.config.set_visible_devices(gpus[:devices], "GPU")
+    elif devices > 1:
+        what = "a worker without GPUs trains on its processor, which is one device"
+        raise UsageError("--devices", what, "leave it out, or start more workers")
+    begin_s = time.monotonic()
+    joining = ThreadPoolExecutor(1, "join").submit(_join, has_gpus=bool(gpus))
+    while wait([joining], _POLL_S).not_done:
+        between()
+        if time.monotonic() - begin_s > patience_s:
+            what = f"not all of {cluster.others} were there after {patience_s:g} s"
+            hint = "start the same command on every worker, with addresses that reach each other"
+            raise ResourceError("workers", what, hint)
+    try:
+        strategy = joining.result()
+    except (tf.errors.OpError, RuntimeError) as error:
+        own = cluster.addresses[cluster.number]
+        what = f"cannot begin at {own}: {_shorten(error)}"
+        hint = "see whether the port is in use, and the address this machine's"
+        raise ResourceError("workers", what, hint) from error
+    _LOG.info("joined %d workers as number %d", len(cluster.addresses), cluster.number)
+    return SeveralWorkers(strategy, cluster)
+
+
+def _join(*, has_gpus: bool) -> tf.distribute.Strategy:
+    """Wait for the others; nothing can interrupt that."""
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=kinds.AUTO if has_gpus else kinds.RING
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+
+
+@contextlib.contextmanager
+def explain_loss(cluster: Cluster | None) -> Iterator[None]:
+    """Say in our words what TensorFlow raises when a worker is gone; ResourceError.
+
+    Args:
+        cluster: null for a run of one process, whose errors are none of this.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if cluster is None or not _is_loss(error):
+            raise
+        what = f"one of {cluster.others} is gone, or out of reach"
+        raise ResourceError("workers", what, _LOST_HINT) from error
+
+
+def _is_loss(error: tf.errors.OpError) -> bool:
+    """Tell the loss of a worker from other failures."""
+    return isinstance(error, _LOST) or "Collective ops is aborted" in error.message
+
+
+def _shorten(error: Exception) -> str:
+    """Keep the first line."""
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
