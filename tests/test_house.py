@@ -18,20 +18,21 @@ PACKAGE = SOURCE / "mnistcli"
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
     "errors", "folders", "backend", "scikit_learn", "program_cache", "atomic_file", "config",
-    "layers", "datasets", "preprocessing", "architecture", "memory", "available_memory",
-    "state", "observer", "run_comparison", "event_files", "mistakes", "overfitting",
-    "activations", "image_decoding", "image_arrays", "photographs", "images", "inference",
+    "layers", "image_decoding", "datasets", "preprocessing", "architecture", "memory",
+    "available_memory", "state", "observer", "run_comparison", "event_files", "mistakes", "overfitting",
+    "activations", "image_arrays", "photographs", "images", "inference",
     "evaluation", "baselines", "calibration", "regularization", "fast_layers", "optimizer",
-    "network", "network_state", "batches", "rows", "epoch", "sharded_epoch", "engine",
-    "devices", "cluster", "workers", "callbacks", "pace", "training", "checkpoint",
+    "network", "network_state", "batches", "rows", "streamed_rows", "epoch", "sharded_epoch",
+    "engine", "devices", "cluster", "workers", "callbacks", "pace", "training", "checkpoint",
     "environment", "sweeps", "answers", "results", "check_results", "config_results",
     "list_results", "sweep_results", "significance", "comparison_results", "csv_rows",
     "plot_results", "report_results", "answer_schemas", "plots", "report", "console", "cli",
     "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
-    "fast_layers", "optimizer", "network", "network_state", "batches", "rows", "epoch",
-    "sharded_epoch", "engine", "devices", "workers", "callbacks", "pace", "training",
+    "fast_layers", "optimizer", "network", "network_state", "batches", "rows",
+    "streamed_rows", "epoch", "sharded_epoch", "engine", "devices", "workers", "callbacks",
+    "pace", "training",
 }  # fmt: skip
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network"), ("inference", "network_state")}

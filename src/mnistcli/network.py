@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from mnistcli import layers as plan
 from mnistcli.architecture import Architecture
-from mnistcli.config.models import Initializer, Model, Precision, TrainingConfig
+from mnistcli.config.initializers import Initializer
+from mnistcli.config.models import Model, Precision, TrainingConfig
 from mnistcli.fast_layers import MAX_NARROW_UNITS, Dense, Dropout
 from mnistcli.optimizer import make_loss, make_optimizer, make_regularizer
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.config.models import Normalization
+from mnistcli.datasets.mapped import walk_pieces
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def fit_preprocessing(
 
 def _count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count each pixel value, in pieces: bincount needs eight bytes for each byte it is given."""
-    flat, piece = images.reshape(-1), 1 << 20
+    piece = 1 << 20
     counts = np.zeros(256, np.int64)
-    for start in range(0, flat.size, piece):
-        counts += np.bincount(flat[start : start + piece], minlength=256)
+    for part in walk_pieces(images):
+        for start in range(0, part.size, piece):
+            counts += np.bincount(part[start : start + piece], minlength=256)
     return counts

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from mnistcli.checkpoint.seal import COPY_HINT
-from mnistcli.config.models import Config, DatasetName
+from mnistcli.config.models import AnyDatasetName, Config
 from mnistcli.datasets.dataset import Identity
 from mnistcli.errors import CheckpointError
 from mnistcli.preprocessing import Preprocessing
@@ -129,7 +129,7 @@ class RecordExcerpt(_Part):
     @model_validator(mode="after")
     def _check_dataset(self) -> Self:
         """Refuse an unknown data set."""
-        if self.dataset.name not in get_args(DatasetName):
+        if self.dataset.name not in get_args(AnyDatasetName):
             raise ValueError("no such data set")
         return self
 

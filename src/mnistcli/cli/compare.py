@@ -16,6 +16,7 @@ from mnistcli.cli.options import (
     Debug,
     Json,
     NormalizationOption,
+    OwnData,
     Quiet,
     SplitOption,
     choice_option,
@@ -52,6 +53,7 @@ def compare(
     ] = None,
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
+    own_data: OwnData = None,
     data_dir: DataDir = None,
     json: Json = False,
     csv: Csv = False,
@@ -70,10 +72,11 @@ def compare(
         hint = f"name another, or a {BASELINE_FLAG}; of one alone: mnistcli evaluate {models[0]}"
         raise UsageError("MODEL.h5", "one checkpoint is nothing to compare", hint)
     from mnistcli.cli.comparison import Selection, compare_checkpoints
+    from mnistcli.cli.data_places import Places
     from mnistcli.console.streams import Output
 
     console = Output(quiet=quiet or json or csv)
-    selection = Selection(split, dataset, normalization, data_dir)
+    selection = Selection(split, dataset, normalization, Places(data_dir, own_data))
     answer = compare_checkpoints(models, baseline or (), selection, console)
     if json:
         console.print_json(answer)

@@ -16,6 +16,7 @@ from mnistcli.baselines import MAX_ITERATIONS, run_baseline
 from mnistcli.checkpoint.process import ParsingChild
 from mnistcli.checkpoint.record import Record
 from mnistcli.cli.choices import BASELINE_FLAG, BASELINES, check_choice
+from mnistcli.cli.data_places import Places
 from mnistcli.cli.trained_model import TrainedModel, open_model
 from mnistcli.comparison_results import (
     ComparedResult,
@@ -49,7 +50,7 @@ class Selection:
     split: str
     dataset: str | None
     normalization: str | None
-    data_dir: Path | None
+    places: Places
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def compare_checkpoints(
         ResourceError: scikit-learn is missing, and a baseline takes it.
     """
     names = check_baselines(baselines, selection.split)
-    chosen = (selection.dataset, selection.normalization, selection.data_dir)
+    chosen = (selection.dataset, selection.normalization, selection.places)
     models = [
         open_model(path, ParsingChild(path, "weights"), *chosen, console) for path in paths
     ]  # all of them first: a name that is wrong is said before anything is computed

@@ -11,7 +11,7 @@ import numpy as np
 from mnistcli.cli.opened_dataset import open_dataset
 from mnistcli.cli.picture_output import PictureOutput
 from mnistcli.cli.plotting import check_tile_count, refuse_numbers
-from mnistcli.config.models import DatasetName, Normalization
+from mnistcli.config.models import AnyDataset, DatasetConfig, Normalization
 from mnistcli.datasets.dataset import Dataset, Split, SplitName
 from mnistcli.datasets.registry import get_info
 from mnistcli.errors import UsageError
@@ -53,7 +53,7 @@ class View:
 
 
 def view_dataset(
-    name: DatasetName, view: View, data_dir: Path | None, target: PictureOutput, *, json: bool
+    config: AnyDataset, view: View, data_dir: Path | None, target: PictureOutput, *, json: bool
 ) -> None:
     """Carry out `mnistcli data`.
 
@@ -61,11 +61,12 @@ def view_dataset(
         UsageError: the row does not exist, or there are no images to draw.
         DataError: the data are missing, unreachable or invalid.
     """
-    info, console = get_info(name), target.console
+    console = target.console
     check_tile_count(view.first)
-    if view.first is not None:
-        refuse_numbers(info, "--first")
-    dataset = open_dataset(name, view.list_splits(), data_dir, console)
+    if view.first is not None and isinstance(config, DatasetConfig):
+        refuse_numbers(get_info(config), "--first")
+    dataset = open_dataset(config, view.list_splits(), data_dir, console)
+    info = dataset.info
     example = None if view.index is None else _describe_example(dataset, view, view.index)
     written = None
     if view.draws and len(info.image_shape) > 1:

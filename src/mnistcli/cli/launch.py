@@ -68,6 +68,10 @@ def _open_engine(plan: Plan) -> Engine:
     """Return where the run is trained."""
     if plan.cluster is not None:
         return join_others(plan, plan.cluster)
+    if plan.placement == "streamed":
+        from mnistcli.engine import OneDevice
+
+        return OneDevice(plan.placement)
     from mnistcli.devices import open_devices
 
     return open_devices(plan.devices)
@@ -107,7 +111,8 @@ def _log_plan(plan: Plan) -> None:
     _LOG.info("config: %s", plan.config.model_dump_json())
     available = read_available_memory()
     known = "unknown" if available is None else format_bytes(available)
-    _LOG.info("memory: needs %s; available: %s", plan.memory.describe(), known)
+    needs = plan.memory.describe()
+    _LOG.info("memory: needs %s, rows %s; available: %s", needs, plan.placement, known)
     environment = plan.describe_environment()
     _LOG.info("environment: %s", environment.model_dump_json())
     if plan.init_from is not None and plan.start is None:

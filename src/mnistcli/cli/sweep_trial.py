@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mnistcli.checkpoint.reading import Checkpoint, read_checkpoint
 from mnistcli.cli.launch import build_training
 from mnistcli.cli.output_file import choose_output
-from mnistcli.cli.preparation import load_data, plan_memory
+from mnistcli.cli.run_data import load_data, plan_memory
 from mnistcli.cli.run_keeper import RunKeeper
 from mnistcli.cli.run_plan import Plan
 from mnistcli.cli.sweep_watcher import Watcher, Workplace
@@ -43,7 +43,7 @@ def run_trial(claim: Claim, place: Workplace) -> None:
     try:
         values = sweep.read_values(claim.trial.params)
         config = sweep.make_config(values).with_lengths()
-        plan_memory(config, place.request.devices or 1)
+        plan_memory(config, place.request)
     except (ConfigError, ResourceError) as error:
         desk.fail(claim, _tell_reason(error))
         return

@@ -55,11 +55,19 @@ def _explain(details: ErrorDetails, root: Slot) -> Fault:
     if at.slot is None:
         return _unknown_key(at, root)
     if kind == "missing":
-        hint = f"give it {expectation(at.slot)}"
-        return Fault(at.path, "missing", hint)
+        return _missing_key(at, at.slot)
     if kind.startswith("union_tag"):
         return _wrong_tag(at.path, at.slot, details["input"])
     return _wrong_value(at.path, at.slot, details["input"])
+
+
+def _missing_key(at: Located, slot: Slot) -> Fault:
+    """A key without a default, which the kind of its block may be to blame for."""
+    tag_key = at.parent.tag_key
+    involves = ((*at.path[:-1], tag_key),) if tag_key else ()
+    if slot.title == at.path[-1]:
+        return Fault(at.path, "missing", f"give it {expectation(slot)}", involves=involves)
+    return Fault(at.path, "missing", f"give the {slot.title}", involves=involves)
 
 
 def _wrong_value(path: KeyPath, slot: Slot, value: object) -> Fault:

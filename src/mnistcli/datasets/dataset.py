@@ -22,8 +22,8 @@ class DatasetInfo:
         title: as people write it, `MNIST` for example.
         image_shape: of one example: (28, 28), (32, 32, 3), or (2,) for `xor`.
         class_names: one label a class, in class order.
-        train_count: number of training examples.
-        test_count: number of test examples.
+        train_count: number of training examples; 0 where none were counted.
+        test_count: number of test examples, likewise.
         max_value: the largest that is stored, white; `unit` divides by it.
     """
 
@@ -75,6 +75,8 @@ class Identity:
             in C order; only those that were read.
         known_as: "canonical MNIST" for example; null for contents that nobody has named.
         location: the file or folder that was read, or how it was made.
+        held_out: the share of each class that was taken for testing where the files themselves
+            do not say what is for testing; 0 where they do.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Identity:
     arrays: dict[str, str]
     known_as: str | None
     location: str
+    held_out: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,14 @@ class Dataset:
         identity: what holds for this copy.
         splits: those that were asked for.
         warnings: what the user should hear about this copy; one line each.
+        notes: what is good to know and no reason to worry, likewise.
     """
 
     info: DatasetInfo
     identity: Identity
     splits: dict[SplitName, Split]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def train(self) -> Split:
