@@ -22,6 +22,8 @@ from pathlib import Path
 
 from warm_epochs import describe_machine
 
+from mnistcli.environment import count_processors
+
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 HIDDEN = (64, 128, 256)
 COUNT = len(RATES) * len(HIDDEN)
@@ -79,7 +81,12 @@ def main() -> None:
         rows.append({"contender": name, "trials_per_minute": per_minute, "times_as_many": ratio})
         print(f"{name:<22}{per_minute:6.1f} trials a minute  {ratio:5.2f} x")
     if arguments.json:
-        answer = {"machine": describe_machine(), "trials": COUNT, "rows": rows, "seconds": seconds}
+        answer = {
+            "machine": describe_machine(count_processors()),
+            "trials": COUNT,
+            "rows": rows,
+            "seconds": seconds,
+        }
         arguments.json.write_text(json.dumps(answer, indent=2))
 
 
