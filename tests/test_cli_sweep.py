@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from conftest import Run
+from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.cli.launch import forget_training
 from test_answer_schemas import check
 from test_cli_train import drop_data_warning, read_arrays
 
@@ -98,6 +100,31 @@ def test_trials_are_ranked_pruned_and_kept_as_checkpoints(run: Run) -> None:
     assert run("train", "--resume", pruned, "-q").out == f"{pruned}\n"
     (file,) = run("ls", pruned, "--json").json["checkpoints"]
     assert (file["epochs"], file["trial"]) == (2, None)
+
+
+MLP = """
+config:
+  model: {type: mlp, hidden: [16], dropout: 0.2}
+  training: {batch_size: 100, epochs: 2, optimizer: nadam}
+set: {dataset.validation: 0.2}
+search: {training.optimizer.learning_rate: [1.0e-2, 3.0e-3], training.epochs: [3, 2]}
+sampler: grid
+pruner: none
+"""
+
+
+def test_a_trial_on_another_ones_programs_has_the_bits_of_a_run_of_its_own(run: Run) -> None:
+    Path("s.yaml").write_text(MLP)
+    assert run("sweep", "s.yaml", "-q").code == 0
+    config, _ = MLP.split("set:")
+    Path("c.yaml").write_text(config.replace("config:", "").replace("\n  ", "\n"))
+    words = ("--validation", 0.2, "--learning-rate", 0.003, "--epochs", 3, "-o", "run.h5", "-q")
+    forget_training()  # Keras counts the optimizers of a process, and names them so
+    assert run("train", "c.yaml", *words).code == 0
+    trial = Path("s-sweep/trial-0002.h5")
+    assert read_arrays(trial) == read_arrays(Path("run.h5"))
+    configs = [read_checkpoint(path).record.config for path in (trial, Path("run.h5"))]  # type: ignore[union-attr]
+    assert configs[0] == configs[1]
 
 
 WILD = """

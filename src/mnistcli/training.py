@@ -5,6 +5,7 @@ It knows neither files nor screens: it is handed observers, and hands out states
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -101,6 +102,20 @@ class Training:
         restore_state(self._network, state.network)
         self._callbacks.restore(state.callbacks)
         self._progress, self._best, self._start = state.progress, best, state
+
+    def begin_again(self, config: Config, first: RunState) -> Training:
+        """Return another run with the network, the data and the programs of this one, now over.
+
+        Args:
+            config: differs in nothing that is compiled in or decides about data and first weights.
+            first: where it begins.
+        """
+        other = copy.copy(self)
+        other._config = config
+        other._callbacks = Callbacks(self._network, config.training)
+        other.restore(first)
+        other._start = None  # what Keras says of its optimizer is that of the run before
+        return other
 
     def capture(self) -> RunState:
         """Copy the run as it stands."""

@@ -55,6 +55,15 @@ def build_training(plan: Plan) -> Training:
     )
     if plan.initial_weights is not None:
         training.assign_weights(plan.initial_weights)
+    return resume_training(training, plan)
+
+
+def resume_training(training: Training, plan: Plan) -> Training:
+    """Bring a run to where its checkpoint left it, if there is one.
+
+    Raises:
+        CheckpointError: that checkpoint's arrays are another network's.
+    """
     if plan.start is not None and plan.start.state is not None:
         try:
             training.restore(plan.start.state)

@@ -127,6 +127,7 @@ def _run(request: SweepRequest, order: Order, console: Output) -> int | None:
     with contextlib.closing(_open_desk(order)) as desk:
         report = Report(desk, request.directory, console, streams=request.jsonl)
         with StopRequest() as stop, contextlib.closing(report):
+            report.update()
             if request.jobs == 1:
                 work(Workplace(desk, request.run, console, order.threads, stop, report.update))
             else:

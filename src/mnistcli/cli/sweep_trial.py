@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mnistcli.checkpoint.reading import Checkpoint, read_checkpoint
-from mnistcli.cli.launch import build_training
 from mnistcli.cli.output_file import choose_output
 from mnistcli.cli.run_data import load_data, plan_memory
 from mnistcli.cli.run_keeper import RunKeeper
@@ -113,7 +112,7 @@ def _refuse_file(claim: Claim, what: str) -> UsageError:
 
 def _train(plan: Plan, watcher: Watcher) -> None:
     """Train to the end, or to where the trial is pruned or its worker stopped."""
-    training = build_training(plan)
+    training = watcher.shelf.build(plan)
     if plan.start is not None and plan.start.state is not None:
         watcher.catch_up(plan.start.state)
     state = training.fit(watcher)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mnistcli.checkpoint.record import TrialMark, TrialState
+from mnistcli.cli.program_shelf import ProgramShelf
 from mnistcli.cli.run_keeper import RunKeeper
 from mnistcli.cli.run_plan import Request
 from mnistcli.cli.signals import StopRequest
@@ -30,6 +31,7 @@ class Workplace:
         threads: for TensorFlow.
         stop: tells when to end.
         on_change: is called where a trial has got further.
+        shelf: has the compiled programs of earlier trials.
     """
 
     desk: Desk
@@ -38,6 +40,7 @@ class Workplace:
     threads: int
     stop: StopRequest
     on_change: Callable[[], None]
+    shelf: ProgramShelf = field(default_factory=ProgramShelf)
 
     @property
     def sweep(self) -> Sweep:
@@ -51,6 +54,7 @@ class Watcher:
     def __init__(self, keeper: RunKeeper, claim: Claim, place: Workplace, epochs: int) -> None:
         self._keeper, self._claim, self._place = keeper, claim, place
         self._desk, self._epochs = place.desk, epochs
+        self.shelf = place.shelf
         self._objective = place.sweep.objective
         self._state: RunState | None = None
         self._is_pruned = self._is_taken = False

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from mnistcli.backend import is_debugging
-from mnistcli.cli.launch import forget_training
 from mnistcli.cli.opened_dataset import keep_dataset
 from mnistcli.cli.run_plan import Request
 from mnistcli.cli.signals import StopRequest
@@ -85,8 +84,6 @@ def work(place: Workplace) -> None:
             if claim is not None:
                 with claim.lock:
                     run_trial(claim, place)
-                if "keras" in sys.modules:
-                    forget_training()
                 place.on_change()
             elif place.desk.is_finished():
                 return

@@ -192,8 +192,12 @@ class Sweep(StrictModel):
             yield dict(zip(keys, values, strict=True))
 
     def describe_identity(self) -> dict[str, str]:
-        """Return what makes it this sweep, part by part; the number of trials may grow."""
-        dumped = self.model_dump(mode="json", exclude={"trials", "search"})
+        """Return what makes it this sweep, part by part; the number of trials may grow.
+
+        Of the config only what is not the default: later versions know more keys.
+        """
+        dumped = self.model_dump(mode="json", exclude={"base", "trials", "search"})
+        dumped["base"] = self.base.model_dump(mode="json", exclude_defaults=True)
         parts = {**dumped, **{f"search {d.key}": d.model_dump(mode="json") for d in self.search}}
         parts["search"] = [dimension.key for dimension in self.search]
         return {
