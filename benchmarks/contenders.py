@@ -52,8 +52,9 @@ def run_mnistcli(workload: Workload, threads: int, precision: str = "float32") -
 
     load_backend()
     from mnistcli.architecture import plan_architecture
+    from mnistcli.devices import set_thread_count
     from mnistcli.preprocessing import Preprocessing
-    from mnistcli.training import Training, set_thread_count
+    from mnistcli.training import Training
 
     set_thread_count(threads)
     split = load_training_set(workload.dataset)
@@ -76,8 +77,8 @@ def run_fit(workload: Workload, threads: int, steps_per_execution: int = 1) -> N
     import keras
 
     from mnistcli.architecture import plan_architecture
+    from mnistcli.devices import set_thread_count
     from mnistcli.network import initialize_network
-    from mnistcli.training import set_thread_count
 
     set_thread_count(threads)
     split = load_training_set(workload.dataset)

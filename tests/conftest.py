@@ -51,8 +51,7 @@ def _start_tensorflow() -> None:
     And the processor as three devices: how many there are can be said only before it starts.
     """
     if "tensorflow" in sys.modules:
-        from mnistcli.devices import open_devices
-        from mnistcli.training import set_thread_count
+        from mnistcli.devices import open_devices, set_thread_count
 
         set_thread_count(count_processors())
         open_devices(3)

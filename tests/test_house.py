@@ -19,8 +19,8 @@ PACKAGE = SOURCE / "mnistcli"
 LAYERS = [
     "errors", "folders", "backend", "scikit_learn", "program_cache", "atomic_file", "config",
     "layers", "image_decoding", "datasets", "preprocessing", "architecture", "memory",
-    "available_memory", "state", "observer", "run_comparison", "event_files", "mistakes", "overfitting",
-    "activations", "image_arrays", "photographs", "images", "inference",
+    "available_memory", "state", "observer", "run_comparison", "event_files", "mistakes",
+    "overfitting", "activations", "image_arrays", "photographs", "images", "inference",
     "evaluation", "baselines", "calibration", "regularization", "fast_layers", "optimizer",
     "network", "network_state", "batches", "rows", "streamed_rows", "epoch", "sharded_epoch",
     "engine", "devices", "cluster", "workers", "callbacks", "pace", "training", "checkpoint",
@@ -30,9 +30,8 @@ LAYERS = [
     "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
-    "fast_layers", "optimizer", "network", "network_state", "batches", "rows",
-    "streamed_rows", "epoch", "sharded_epoch", "engine", "devices", "workers", "callbacks",
-    "pace", "training",
+    "fast_layers", "optimizer", "network", "network_state", "batches", "rows", "streamed_rows",
+    "epoch", "sharded_epoch", "engine", "devices", "workers", "callbacks", "pace", "training",
 }  # fmt: skip
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network"), ("inference", "network_state")}

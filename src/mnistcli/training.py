@@ -35,16 +35,6 @@ CHECKPOINT_INTERVAL_S = 3.0
 _T = TypeVar("_T")
 
 
-def set_thread_count(count: int) -> None:
-    """Let TensorFlow use `count` threads; their number changes the last bits of results.
-
-    Raises:
-        RuntimeError: TensorFlow has started with another number.
-    """
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(count)
-
-
 class Training:
     """One run: a compiled network, its data on the device, and how far it has come.
 

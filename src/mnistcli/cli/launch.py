@@ -42,7 +42,8 @@ def build_training(plan: Plan) -> Training:
     """
     _log_plan(plan)
     load_backend()
-    from mnistcli.training import Training, set_thread_count
+    from mnistcli.devices import set_thread_count
+    from mnistcli.training import Training
 
     set_thread_count(plan.threads)
     training = Training(
@@ -101,8 +102,8 @@ def measure_run(plan: Plan) -> Pace:
     """Take some steps of a planned run, from weights of their own, to see how long they take."""
     _log_plan(plan)
     load_backend()
+    from mnistcli.devices import set_thread_count
     from mnistcli.pace import measure_pace
-    from mnistcli.training import set_thread_count
 
     set_thread_count(plan.threads)
     return measure_pace(
