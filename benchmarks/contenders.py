@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 from workloads import WORKLOADS, Workload, load_training_set
@@ -45,18 +46,21 @@ class Stopwatch:
     began_s = 0.0
 
 
-def run_mnistcli(workload: Workload, threads: int) -> None:
+def run_mnistcli(workload: Workload, threads: int, precision: str = "float32") -> None:
     """Our loop as `mnistcli train` runs it, without its checkpoint file."""
     from mnistcli.backend import load_backend
 
     load_backend()
     from mnistcli.architecture import plan_architecture
+    from mnistcli.devices import set_thread_count
     from mnistcli.preprocessing import Preprocessing
-    from mnistcli.training import Training, set_thread_count
+    from mnistcli.training import Training
 
     set_thread_count(threads)
     split = load_training_set(workload.dataset)
     config = workload.config
+    settings = config.training.model_copy(update={"precision": precision})
+    config = config.model_copy(update={"training": settings})
     architecture = plan_architecture(config.model, split.images.shape[1:], 10)
     training = Training(config, architecture, split, None, Preprocessing(0.0, 255.0))
     watch = Stopwatch()
@@ -73,8 +77,8 @@ def run_fit(workload: Workload, threads: int, steps_per_execution: int = 1) -> N
     import keras
 
     from mnistcli.architecture import plan_architecture
+    from mnistcli.devices import set_thread_count
     from mnistcli.network import initialize_network
-    from mnistcli.training import set_thread_count
 
     set_thread_count(threads)
     split = load_training_set(workload.dataset)
@@ -188,7 +192,8 @@ def main() -> None:
         run_fit(workload, threads, int(contender.removeprefix("fit-")))
     else:
         runs = {
-            "mnistcli": run_mnistcli, "fit": run_fit, "torch": run_torch, "numpy": run_numpy
+            "mnistcli": run_mnistcli, "fit": run_fit, "torch": run_torch, "numpy": run_numpy,
+            "mixed_bfloat16": partial(run_mnistcli, precision="mixed_bfloat16"),
         }  # fmt: skip
         runs[contender](workload, threads)
 

@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from mnistcli.checkpoint.reading import Checkpoint, read_checkpoint
+from mnistcli.config.models import DatasetConfig
 from mnistcli.datasets.dataset import Split
 from mnistcli.datasets.files import search_from_environment
 from mnistcli.datasets.registry import load_dataset
@@ -176,7 +177,9 @@ def main() -> None:
     arguments = parser.parse_args()
     model = read_checkpoint(arguments.model)
     search = search_from_environment(None)
-    split = load_dataset("mnist", frozenset({arguments.split}), search).splits[arguments.split]
+    split = load_dataset(DatasetConfig(name="mnist"), frozenset({arguments.split}), search).splits[
+        arguments.split
+    ]
     rows, mistakes = [], []
     for kind, scene in SCENES.items():
         if arguments.kind is None or arguments.kind in kind:

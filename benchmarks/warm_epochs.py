@@ -1,6 +1,6 @@
 """Warm epochs: our loop, `model.fit`, PyTorch and bare matrix products, interleaved.
 
-    python benchmarks/warm_epochs.py [--rounds 7] [--workload NAME …] [--json FILE]
+    python benchmarks/warm_epochs.py [--rounds 7] [--workload NAME …] [--precision] [--json FILE]
 
 Every contender is a process that has trained two epochs before the first one counts. Then they
 take turns, one epoch each, so that a machine that slows down slows all of them; ratios are taken
@@ -85,10 +85,14 @@ def find_best_fit(workload: str, threads: int) -> tuple[int, Contender]:
     return best[1], best[2]
 
 
-def measure(workload: str, rounds: int, threads: int) -> Row:
+def measure(workload: str, rounds: int, threads: int, *, precision: bool) -> Row:
     names = ["mnistcli", "fit", "numpy", *(["torch"] if find_spec("torch") else [])]
+    if precision:
+        names = ["mnistcli", "mixed_bfloat16"]
     contenders = {name: start(name, workload, threads) for name in names}
-    steps, contenders["fit, best steps"] = find_best_fit(workload, threads)
+    steps = 0
+    if not precision:
+        steps, contenders["fit, best steps"] = find_best_fit(workload, threads)
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
@@ -111,11 +115,11 @@ def measure(workload: str, rounds: int, threads: int) -> Row:
 
 def format_table(rows: list[Row]) -> str:
     """A Markdown table: seconds, and in brackets how many times our time that is."""
-    names = [
-        n for n in ("mnistcli", "fit", "fit, best steps", "torch", "numpy") if n in rows[0].seconds
-    ]
+    known = ("mnistcli", "mixed_bfloat16", "fit", "fit, best steps", "torch", "numpy")
+    names = [n for n in known if n in rows[0].seconds]
     titles = {
-        "mnistcli": "mnistcli", "fit": "model.fit", "fit, best steps": "model.fit, best steps",
+        "mnistcli": "mnistcli", "mixed_bfloat16": "mixed_bfloat16",
+        "fit": "model.fit", "fit, best steps": "model.fit, best steps",
         "torch": "PyTorch eager", "numpy": "matrix products alone (NumPy)",
     }  # fmt: skip
     lines = [
@@ -147,16 +151,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workload", nargs="*", choices=list(WORKLOADS), default=list(WORKLOADS))
+    parser.add_argument("--precision", action="store_true", help="ours in bfloat16 beside float32")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
     rows = []
     for workload in options.workload:
-        rows.append(measure(workload, options.rounds, threads))
+        rows.append(measure(workload, options.rounds, threads, precision=options.precision))
         print(format_table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     print(f"{describe_machine(threads)}; medians of {options.rounds} rounds\n")
     print(format_table(rows))
-    if find_spec("torch") is None:
+    if find_spec("torch") is None and not options.precision:
         print("\nPyTorch is not installed: left out.")
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnistcli.config.models import Config
+from mnistcli.config.models import Config, DatasetConfig
 from mnistcli.datasets.dataset import Split
 from mnistcli.datasets.files import search_from_environment
 from mnistcli.datasets.registry import load_dataset
@@ -66,7 +66,9 @@ def load_training_set(name: str) -> Split:
     from mnistcli.errors import DataError
 
     try:
-        return load_dataset(name, frozenset({"train"}), search_from_environment(None)).train
+        return load_dataset(
+            DatasetConfig(name=name), frozenset({"train"}), search_from_environment(None)
+        ).train
     except DataError:
         shape = (60000, 28, 28) if name == "mnist" else (50000, 32, 32, 3)
         generator = np.random.default_rng(0)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,9 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 # Compiling is most of the suite's time, and programs that are optimised less compute the same.
 # `make test-all` runs them as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +51,7 @@ def _start_tensorflow() -> None:
     And the processor as three devices: how many there are can be said only before it starts.
     """
     if "tensorflow" in sys.modules:
-        from mnistcli.devices import open_devices
-        from mnistcli.training import set_thread_count
+        from mnistcli.devices import open_devices, set_thread_count
 
         set_thread_count(count_processors())
         open_devices(3)
@@ -181,3 +186,47 @@ def spawn(environment: dict[str, str]) -> Run:
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return run_process
+
+
+@pytest.fixture(scope="session")
+def _postgresql_server() -> Iterator[str]:
+    """A PostgreSQL of our own on a free port; it refuses to be root's."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        pytest.skip("PostgreSQL is not installed: no /usr/lib/postgresql/*/bin")
+    user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    if user and shutil.which("runuser") is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
+    with (
+        tempfile.TemporaryDirectory(prefix="mnistcli-postgresql-") as name,
+        socket.socket() as free,
+    ):
+        if user:
+            shutil.chown(name, "postgres")
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        options = f"-p {port} -k {name} -c listen_addresses=127.0.0.1 -c fsync=off"
+        data = ["-D", f"{name}/data"]
+        call = functools.partial(
+            subprocess.run, cwd=name, stdout=subprocess.DEVNULL, check=True, timeout=60
+        )
+        made = [*user, f"{binaries[-1]}/initdb", *data, "-U", "me", "--auth=trust", "--no-sync"]
+        call(made)
+        control = [*user, f"{binaries[-1]}/pg_ctl", *data, "-l", f"{name}/log", "-w"]
+        call([*control, "-o", options, "start"])
+        try:
+            yield f"postgresql://me@127.0.0.1:{port}/"
+        finally:
+            call([*control, "-m", "immediate", "stop"])
+
+
+@pytest.fixture
+def postgresql(_postgresql_server: str, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database."""
+    import psycopg
+
+    name = f"t{zlib.crc32(request.node.nodeid.encode())}"
+    with psycopg.connect(f"{_postgresql_server}postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{_postgresql_server}{name}"

@@ -26,7 +26,7 @@ from mnistcli.network import build_network
 
 def plan_recipe(name: str) -> Architecture:
     config = load_config(name).config
-    info = get_info(config.dataset.name)
+    info = get_info(config.dataset)
     return plan_architecture(config.model, info.image_shape, len(info.class_names))
 
 

@@ -47,12 +47,8 @@ load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.network import (  # noqa: E402
-    capture_state,
-    compile_network,
-    initialize_network,
-    restore_state,
-)
+from mnistcli.network import compile_network, initialize_network  # noqa: E402
+from mnistcli.network_state import capture_state, restore_state  # noqa: E402
 
 OPTIMIZERS = [
     ({"name": "sgd", "momentum": 0.9, "nesterov": True}, "SGD"),
@@ -524,7 +520,7 @@ def test_a_reader_never_meets_anything_but_a_whole_file(saver: Saver, tmp_path: 
     replace_checkpoint(path, *make_run(1, inputs=4000))
     pid = saver.start(path)
     epochs = set()
-    for _ in range(15):
+    for _ in range(8):
         epochs.add(check_whole(path))
         with h5py.File(path) as file:  # locks the file as other people's readers do
             assert "model_config" in file.attrs
@@ -550,7 +546,7 @@ def kill_savers(saver: Saver, directory: Path, count: int) -> int:
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_file(saver: Saver, tmp_path: Path) -> None:
-    assert kill_savers(saver, tmp_path, 30) > 0
+    assert kill_savers(saver, tmp_path, 15) > 0
 
 
 @pytest.mark.slow

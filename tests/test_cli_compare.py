@@ -50,8 +50,8 @@ def test_pairs_are_compared_image_by_image(run: Run, models: tuple[Path, ...]) -
     right = [find_right(run, model) for model in models]
     for model, vector, result in zip(models, right, answer["results"], strict=True):
         assert set(result) == {
-            "checkpoint", "dataset", "trained_on", "epochs", "count", "correct", "accuracy",
-            "interval", "loss",
+            "kind", "checkpoint", "dataset", "trained_on", "epochs", "count", "correct", "accuracy",
+            "interval", "loss", "fit_seconds",
         }  # fmt: skip
         [evaluated] = run("evaluate", model, "--json").json["results"]
         assert {key: result[key] for key in ("checkpoint", "count", "accuracy", "loss")} == {

@@ -22,7 +22,7 @@ def test_everything_that_is_needed_is_there(run: Run, tmp_path: Path) -> None:
     rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in ended.out.splitlines()}
     assert list(rows) == [
         "mnistcli", "python", "keras", "tensorflow", "numpy", "h5py", "processor", "threads",
-        *(["memory"] if "memory" in rows else []), "mnist", "cifar10", "synthetic", "xor",
+        *(["memory"] if "memory" in rows else []), "mnist", "cifar10", "digits", "synthetic", "xor",
         "checkpoints", "downloads", "cache",
     ]  # fmt: skip
     assert rows["mnist"].startswith("unknown contents, sha256 ")

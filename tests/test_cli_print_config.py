@@ -58,6 +58,7 @@ training:
   loss: categorical_crossentropy  # default
   shuffle: true                   # default
   seed: 0                         # default
+  precision: float32              # default
   checkpoint_every: 1             # default
   schedule: null                  # default
   reduce_on_plateau: null         # default

@@ -61,7 +61,7 @@ def kill_at(environment: dict[str, str], victim: str, number: int, moment: str, 
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", ["before", pytest.param("after", marks=pytest.mark.slow)])
 def test_the_best_model_survives_a_kill_before_and_after_it_is_written(
     run: Run, environment: dict[str, str], moment: str
 ) -> None:

@@ -618,7 +618,7 @@ def wait_for_epoch(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     ("number", "epochs"),
     [
-        pytest.param(signal.SIGINT, 200, id="INT"),
+        pytest.param(signal.SIGINT, 60, id="INT"),
         pytest.param(signal.SIGTERM, 200, id="TERM", marks=pytest.mark.slow),
     ],
 )

@@ -45,12 +45,13 @@ def complete(line: str) -> list[str]:
 
 
 COMMANDS = [
-    "train", "evaluate", "predict", "summary", "ls", "compare", "plot", "data", "report",
+    "train", "evaluate", "predict", "summary", "ls", "compare", "sweep", "plot", "data", "report",
     "reproduce", "doctor", "recipes",
 ]  # fmt: skip
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
     ("mnistcli re", ["report", "reproduce", "recipes"]),
+    ("mnistcli sweep m", ["my.yaml"]),
     ("mnistcli recipes ", ["list", "show", "copy", "schema"]),
     ("mnistcli recipes show mnist-m", ["mnist-mlp"]),
     ("mnistcli recipes copy xor ", ["my.yaml", "runs/"]),
@@ -72,6 +73,7 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli train --progress ", ["auto", "bar", "lines", "none"]),
     ("mnistcli reproduce m", [*(r for r in RECIPES if r[0] == "m"), "mlp.h5"]),
     ("mnistcli compare mlp.h5 ", ["mlp.h5", "runs/"]),
+    ("mnistcli compare mlp.h5 --baseline ", ["logistic-regression", "random-forest"]),
     ("mnistcli doctor m", ["mlp.h5"]),
     ("mnistcli train --resume m", ["mlp.h5"]),
     ("mnistcli train --init-from m", ["mlp.h5"]),
@@ -93,8 +95,8 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli train --optimizer=ad", ["--optimizer=adam", "--optimizer=adamw"]),
     ("mnistcli train --model ", ["softmax", "mlp"]),
     ("mnistcli train --activation ", ACTIVATIONS),
-    ("mnistcli train --dataset ", ["mnist", "cifar10", "synthetic", "xor", "auto"]),
-    ("mnistcli evaluate --dataset ", ["mnist", "cifar10", "synthetic", "xor"]),
+    ("mnistcli train --dataset ", ["mnist", "cifar10", "digits", "synthetic", "xor", "auto"]),
+    ("mnistcli evaluate --dataset ", ["mnist", "cifar10", "digits", "synthetic", "xor"]),
     ("mnistcli train --validation ", ["test"]),
     ("mnistcli evaluate mlp.h5 --normalization ", ["unit", "standard", "none"]),
     ("mnistcli predict mlp.h5 --split ", ["train", "validation", "test"]),

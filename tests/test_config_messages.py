@@ -89,8 +89,8 @@ ONE_PROBLEM = {
     "training: {shuffle: 0}": ("c.yaml:1:21: training.shuffle: expected true or false, received 0"),
     "training:\n": (
         "c.yaml:1:10: training: expected a mapping with keys among epochs, batch_size, optimizer,"
-        " loss, shuffle, seed, checkpoint_every, schedule, reduce_on_plateau, early_stopping,"
-        " clip, label_smoothing, class_weight, received null."
+        " loss, shuffle, seed, precision, checkpoint_every, schedule, reduce_on_plateau,"
+        " early_stopping, clip, label_smoothing, class_weight, received null."
         " Give it a key, or remove it for the defaults"
     ),
     "model: mlp": (
@@ -120,8 +120,27 @@ ONE_PROBLEM = {
     ),
     # choices
     "dataset: {name: mnits}": (
-        "c.yaml:1:17: dataset.name: expected one of mnist, cifar10, synthetic, xor, auto,"
-        " received 'mnits'. Did you mean mnist?"
+        "c.yaml:1:17: dataset.name: expected one of mnist, cifar10, digits, synthetic, xor, auto,"
+        " files, received 'mnits'. Did you mean mnist?"
+    ),
+    "dataset: {name: files}": (
+        "c.yaml:1:17: dataset.path: missing. Give the path to a folder of images or to an .npz file"
+    ),
+    "dataset: {path: flowers}": (
+        "c.yaml:1:11: dataset.path: mnist has no path to a folder of images or to an .npz file."
+        " Set dataset.name: files, or remove it"
+    ),
+    "dataset: {name: files, path: flowers, size: [28, 28, 4]}": (
+        "c.yaml:1:54: dataset.size.2: an image has 3 colours, received 4. Write"
+        " [height, width, 3], or [height, width] for grey"
+    ),
+    "dataset: {name: files, path: flowers, classes: [rose, rose]}": (
+        "c.yaml:1:55: dataset.classes.1: rose is there twice. Name each class once"
+    ),
+    "{dataset: {name: files, path: f, classes: [a, b]}, model: {output_activation: sigmoid}}": (
+        "c.yaml:1:79: training.loss: categorical_crossentropy does not match the one sigmoid unit"
+        " that tells two classes apart. Set training.loss: binary_crossentropy, or"
+        " model.output_activation: softmax"
     ),
     "training: {optimizer: adm}": (
         "c.yaml:1:23: training.optimizer: expected one of sgd, rmsprop, adam, nadam, adamw,"

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from mnistcli.config import Config, find_recipe, list_recipes, load_config
+from mnistcli.config.initializers import NamedInitializer, RandomNormal
 from mnistcli.config.models import (
     DatasetConfig,
     HiddenLayer,
     MlpModel,
-    NamedInitializer,
-    RandomNormal,
     SoftmaxModel,
     TrainingConfig,
 )

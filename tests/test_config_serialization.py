@@ -40,6 +40,7 @@ training:
   loss: categorical_crossentropy
   shuffle: true
   seed: 0
+  precision: float32
   checkpoint_every: 1
   schedule: null
   reduce_on_plateau: null

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mnistcli.config.models import DatasetConfig, DatasetName
 from mnistcli.datasets import mnist
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.files import DataSearch
@@ -37,26 +38,25 @@ def write_mnist(path: Path) -> None:
     ],
 )
 def test_what_is_known_before_anything_is_read(
-    name: str, title: str, image_shape: tuple[int, ...], first_class: str, counts: tuple[int, int]
+    name: DatasetName,
+    title: str,
+    image_shape: tuple[int, ...],
+    first_class: str,
+    counts: tuple[int, int],
 ) -> None:
-    info = get_info(name)
+    info = get_info(DatasetConfig(name=name))
     assert (info.title, info.image_shape, info.class_names[0]) == (title, image_shape, first_class)
     assert (info.train_count, info.test_count) == counts
 
 
 def test_synthetic_digits_fit_where_mnist_does() -> None:
-    info = get_info("synthetic")
-    assert info.image_shape == get_info("mnist").image_shape
-    assert info.class_names == get_info("mnist").class_names
-
-
-def test_an_unknown_name_is_an_error_with_the_right_ones() -> None:
-    with pytest.raises(DataError, match=r"no data set 'minst'\. Choose mnist, cifar10, synthetic"):
-        get_info("minst")
+    info = get_info(DatasetConfig(name="synthetic"))
+    assert info.image_shape == get_info(DatasetConfig(name="mnist")).image_shape
+    assert info.class_names == get_info(DatasetConfig(name="mnist")).class_names
 
 
 def test_the_four_rows_of_xor_are_training_and_test_set(tmp_path: Path) -> None:
-    dataset = load_dataset("xor", BOTH, make_search(tmp_path))
+    dataset = load_dataset(DatasetConfig(name="xor"), BOTH, make_search(tmp_path))
     for split in (dataset.train, dataset.test):
         assert split.images.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
         assert split.labels.tolist() == [0, 1, 1, 0]
@@ -67,7 +67,7 @@ def test_the_four_rows_of_xor_are_training_and_test_set(tmp_path: Path) -> None:
 
 def test_mnist_is_mnist_or_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        load_dataset("mnist", BOTH, make_search(tmp_path))
+        load_dataset(DatasetConfig(name="mnist"), BOTH, make_search(tmp_path))
     assert str(caught.value) == (
         f"MNIST: not found in {tmp_path}, and MNISTCLI_OFFLINE forbids downloading. Name its folder"
         " with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic"
@@ -77,7 +77,7 @@ def test_mnist_is_mnist_or_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mnist", "auto"])
 def test_mnist_that_is_there_is_used(tmp_path: Path, name: str) -> None:
     write_mnist(tmp_path / "mnist.npz")
-    dataset = load_dataset(name, BOTH, make_search(tmp_path))
+    dataset = load_dataset(DatasetConfig(name=name), BOTH, make_search(tmp_path))
     assert dataset.info.name == dataset.identity.name == "mnist"
     assert dataset.identity.location == f"{tmp_path}/mnist.npz"
     assert dataset.train.labels.tolist() == [3, 4]
@@ -86,7 +86,7 @@ def test_mnist_that_is_there_is_used(tmp_path: Path, name: str) -> None:
 def test_a_folder_that_was_passed_over_is_mentioned_first(tmp_path: Path) -> None:
     write_mnist(tmp_path / "mnist.npz")
     search = replace(make_search(tmp_path), directories=(tmp_path / "misspelt", tmp_path))
-    warnings = load_dataset("mnist", BOTH, search).warnings
+    warnings = load_dataset(DatasetConfig(name="mnist"), BOTH, search).warnings
     assert warnings[0].startswith(f"{tmp_path}/misspelt is no folder")
     assert "is not canonical MNIST" in warnings[1]
 
@@ -95,11 +95,11 @@ def test_a_folder_that_was_passed_over_is_mentioned_first(tmp_path: Path) -> Non
 def test_a_damaged_mnist_is_an_error_under_auto_too(tmp_path: Path, name: str) -> None:
     (tmp_path / "mnist.npz").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"mnist\.npz: is damaged"):
-        load_dataset(name, BOTH, make_search(tmp_path))
+        load_dataset(DatasetConfig(name=name), BOTH, make_search(tmp_path))
 
 
 def test_auto_takes_synthetic_digits_and_says_why(tmp_path: Path) -> None:
-    dataset = load_dataset("auto", frozenset({"test"}), make_search(tmp_path))
+    dataset = load_dataset(DatasetConfig(name="auto"), frozenset({"test"}), make_search(tmp_path))
     assert dataset.info.name == dataset.identity.name == "synthetic"
     assert list(dataset.splits) == ["test"]
     assert dataset.warnings[0] == (
@@ -120,6 +120,6 @@ def test_auto_takes_synthetic_digits_where_a_download_fails(
     search = replace(
         make_search(tmp_path / directory, offline=False), cache_directory=tmp_path / "cache"
     )
-    dataset = load_dataset("auto", frozenset({"test"}), search)
+    dataset = load_dataset(DatasetConfig(name="auto"), frozenset({"test"}), search)
     assert dataset.identity.name == "synthetic"
     assert dataset.warnings[0].startswith("MNIST cannot be had, so synthetic digits are used")

@@ -15,12 +15,8 @@ from mnistcli.architecture import plan_architecture  # noqa: E402
 from mnistcli.config.models import MlpModel, Model, SoftmaxModel, TrainingConfig  # noqa: E402
 from mnistcli.datasets.dataset import Split  # noqa: E402
 from mnistcli.epoch import ValidationEpoch, make_epoch  # noqa: E402
-from mnistcli.network import (  # noqa: E402
-    capture_state,
-    compile_network,
-    initialize_network,
-    restore_state,
-)
+from mnistcli.network import compile_network, initialize_network  # noqa: E402
+from mnistcli.network_state import capture_state, restore_state  # noqa: E402
 from mnistcli.preprocessing import Preprocessing  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)

@@ -17,23 +17,24 @@ PACKAGE = SOURCE / "mnistcli"
 
 # Each layer imports only from those before it, and rooms of one layer in the order given.
 LAYERS = [
-    "errors", "folders", "backend", "program_cache", "atomic_file", "config", "layers",
-    "datasets", "preprocessing", "architecture", "memory", "available_memory", "state",
-    "observer", "run_comparison", "event_files", "mistakes", "overfitting", "activations",
-    "image_decoding", "image_arrays", "photographs", "images", "inference", "evaluation",
-    "calibration", "regularization", "fast_layers", "optimizer", "network", "batches", "rows",
-    "epoch", "sharded_epoch", "engine", "devices", "cluster", "workers", "callbacks", "pace",
-    "training", "checkpoint", "environment", "answers", "results", "check_results",
-    "config_results", "list_results", "significance", "comparison_results", "csv_rows",
+    "errors", "folders", "backend", "scikit_learn", "program_cache", "atomic_file", "config",
+    "layers", "image_decoding", "datasets", "preprocessing", "architecture", "memory",
+    "available_memory", "state", "observer", "run_comparison", "event_files", "mistakes",
+    "overfitting", "activations", "image_arrays", "photographs", "images", "inference",
+    "evaluation", "baselines", "calibration", "regularization", "fast_layers", "optimizer",
+    "network", "network_state", "batches", "rows", "streamed_rows", "epoch", "sharded_epoch",
+    "engine", "devices", "cluster", "workers", "callbacks", "pace", "training", "checkpoint",
+    "environment", "sweeps", "answers", "results", "check_results", "config_results",
+    "list_results", "sweep_results", "significance", "comparison_results", "csv_rows",
     "plot_results", "report_results", "answer_schemas", "plots", "report", "console", "cli",
     "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
-    "fast_layers", "optimizer", "network", "batches", "rows", "epoch", "sharded_epoch", "engine",
-    "devices", "workers", "callbacks", "pace", "training",
+    "fast_layers", "optimizer", "network", "network_state", "batches", "rows", "streamed_rows",
+    "epoch", "sharded_epoch", "engine", "devices", "workers", "callbacks", "pace", "training",
 }  # fmt: skip
 # inference hands what NumPy does not do to Keras, from inside one function.
-ALLOWED_UPWARDS = {("inference", "network")}
+ALLOWED_UPWARDS = {("inference", "network"), ("inference", "network_state")}
 
 
 def list_modules() -> list[Path]:
@@ -98,10 +99,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("model") / "model.h5"
 
 
-def test_cold_commands_never_import_tensorflow_or_matplotlib(
+def test_cold_commands_never_import_tensorflow_matplotlib_or_optuna(
     run: Run, environment: dict[str, str], tmp_path: Path
 ) -> None:
     assert run("train", "--epochs", 1, "-o", "model.h5", "-q").code == 0
+    space = "search: {training.batch_size: [32, 64]}"
+    Path("sweep.yaml").write_text(
+        f"config: mnist-mlp\nset: {{dataset.validation: 0.1}}\n{space}\nsampler: grid\n"
+    )
     for command in (
         ["--help"],
         ["--version"],
@@ -115,10 +120,11 @@ def test_cold_commands_never_import_tensorflow_or_matplotlib(
         ["plot", "weights", "model.h5", "--show"],
         ["data", "mnist", "--index", "0"],
         ["report", "model.h5"],
+        ["sweep", "sweep.yaml", "--dry-run"],
     ):
         program = (
             "import sys; from mnistcli.cli import app; code = app.run(sys.argv[1:]);"
-            "loaded = {'keras', 'tensorflow', 'matplotlib'} & set(sys.modules);"
+            "loaded = {'keras', 'tensorflow', 'matplotlib', 'optuna'} & set(sys.modules);"
             "sys.exit(f'{loaded} were imported' if loaded else code)"
         )
         ended = subprocess.run(

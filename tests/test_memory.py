@@ -20,7 +20,7 @@ MNIST_ROW = 785  # 28 x 28 pixels and a label
 
 
 def plan(config: Config) -> tuple[Config, Architecture, DatasetInfo]:
-    info = get_info(config.dataset.name)
+    info = get_info(config.dataset)
     return config, plan_architecture(config.model, info.image_shape, len(info.class_names)), info
 
 

@@ -190,6 +190,11 @@ def describe_layer(class_name: str, **config: Any) -> dict[str, Any]:
     return {"class_name": class_name, "config": {"name": "x", **config}}
 
 
+def describe_policy(name: Any, **entry: Any) -> dict[str, Any]:
+    policy = {"class_name": "DTypePolicy", "config": {"name": name}, **entry}
+    return describe_layer("Dense", units=9, dtype=policy)
+
+
 REFUSED_LAYERS = [
     (describe_layer("Dense"), "units must be an integer from 1 to 65,536, received null"),
     (describe_layer("Dense", units=True), "received true"),
@@ -204,7 +209,12 @@ REFUSED_LAYERS = [
     (describe_layer("Dense", units=9, lora_rank=4), "the setting 'lora_rank' is not supported"),
     (describe_layer("Dense", units=9, quantization_config={"a": 1}), "'quantization_config' is"),
     (describe_layer("Dense", units=9, dtype="int8_from_float32"), "dtype 'int8_from_float32'"),
-    (describe_layer("Dense", units=9, dtype={"config": {"name": ["x"]}}), "dtype a list is not"),
+    (describe_policy(["x"]), "dtype a list is not"),
+    (describe_policy("mixed_bfloat16", class_name="Mine"), "the dtype policy 'Mine' is not"),
+    (describe_policy("mixed_bfloat16", class_name=["Policy"]), "the dtype policy a list is not"),
+    (describe_policy("mixed_bfloat16", module="mine"), "the dtype policy 'DTypePolicy' is not"),
+    (describe_policy("mixed_bfloat16", registered_name="a>b"), "policy 'DTypePolicy' is not"),
+    (describe_policy("float32", class_name="QuantizedDTypePolicy"), "'QuantizedDTypePolicy' is"),
     (describe_layer("Dense", units=2000), "(28, 28, 2000) has more than 1,000,000 numbers"),
     (describe_layer("Flatten", data_format="channels_first"), "'channels_first' is not supported"),
     (describe_layer("Dropout", rate=float("nan")), "rate must be a number from 0 to 1"),

@@ -12,14 +12,14 @@ PIXELS = np.array([[0, 51], [102, 255]], np.uint8)
 
 
 def test_unit_divides_by_255() -> None:
-    pair = fit_preprocessing("unit", PIXELS)
+    pair = fit_preprocessing("unit", PIXELS, 255)
     assert pair == Preprocessing(0.0, 255.0)
     expected = np.array([[0.0, 0.2], [0.4, 1.0]], np.float32)
     np.testing.assert_array_equal(pair.apply(PIXELS), expected)
 
 
 def test_none_changes_the_type_alone() -> None:
-    pair = fit_preprocessing("none", PIXELS)
+    pair = fit_preprocessing("none", PIXELS, 255)
     assert pair == Preprocessing(0.0, 1.0)
     assert pair.apply(PIXELS).dtype == np.float32
     np.testing.assert_array_equal(pair.apply(PIXELS), PIXELS)
@@ -27,7 +27,7 @@ def test_none_changes_the_type_alone() -> None:
 
 def test_standard_is_the_z_score_with_one_mean_and_one_deviation() -> None:
     images = make_digits(300, seed=3).images
-    pair = fit_preprocessing("standard", images)
+    pair = fit_preprocessing("standard", images, 255)
     assert pair.offset == np.float32(images.mean(dtype=np.float64))
     assert pair.scale == pytest.approx(images.std(dtype=np.float64), rel=1e-7)
     inputs = pair.apply(images)
@@ -39,19 +39,19 @@ def test_standard_is_the_z_score_with_one_mean_and_one_deviation() -> None:
 def test_standard_counts_more_pixels_than_one_piece_holds() -> None:
     images = np.zeros((2, 1 << 20), np.uint8)
     images[1] = 10
-    assert fit_preprocessing("standard", images) == Preprocessing(5.0, 5.0)
+    assert fit_preprocessing("standard", images, 255) == Preprocessing(5.0, 5.0)
 
 
 def test_images_of_one_colour_are_not_divided_by_zero() -> None:
     images = np.full((3, 2, 2), 7, np.uint8)
-    pair = fit_preprocessing("standard", images)
+    pair = fit_preprocessing("standard", images, 255)
     assert pair == Preprocessing(7.0, 1.0)
     assert not pair.apply(images).any()
 
 
 @pytest.mark.parametrize("name", ["unit", "standard", "none"])
 def test_both_numbers_are_what_float32_holds(name: str) -> None:
-    pair = fit_preprocessing(name, make_digits(50, seed=4).images)  # type: ignore[arg-type]
+    pair = fit_preprocessing(name, make_digits(50, seed=4).images, 255)  # type: ignore[arg-type]
     assert (pair.offset, pair.scale) == (np.float32(pair.offset), np.float32(pair.scale))
 
 

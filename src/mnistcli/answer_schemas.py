@@ -55,6 +55,7 @@ from mnistcli.results import (
     TrainResult,
     WeightsSummaryResult,
 )
+from mnistcli.sweep_results import SweepPlanResult, SweepResult, TrialLine
 
 DIRECTORY = Path(__file__).parent / "schemas"
 VERSION = 1
@@ -75,6 +76,7 @@ _REPRODUCE = (
     | ReproduceRecipesResult
     | ErrorResult
 )
+_SWEEP = SweepResult | SweepPlanResult | ErrorResult
 _PREDICT = PredictResult | ErrorResult
 ANSWERS: dict[str, Any] = {
     "train": _TRAIN,
@@ -90,6 +92,8 @@ ANSWERS: dict[str, Any] = {
     "plot": CalibrationPlotResult | PlotResult | ErrorResult,
     "data": DataResult | FetchResult | ErrorResult,
     "report": ReportResult | ErrorResult,
+    "sweep": _SWEEP,
+    "sweep.jsonl": TrialLine | _SWEEP,
     "compare": CompareResult | ErrorResult,
     "compare.csv": PairRow,
     "reproduce": _REPRODUCE,

@@ -109,7 +109,7 @@ def plan_architecture(model: Model, image_shape: Shape, class_count: int) -> Arc
     Args:
         model: the config's model block.
         image_shape: of one example, (28, 28) for MNIST.
-        class_count: number of classes; two classes are decided by a single output unit.
+        class_count: number of classes; between two a single sigmoid unit decides.
     """
     names = _Names()
     layers: list[Layer] = []
@@ -117,7 +117,8 @@ def plan_architecture(model: Model, image_shape: Shape, class_count: int) -> Arc
         layers.append(Flatten(names.take("flatten")))
     if not isinstance(model, SoftmaxModel):
         layers.extend(_plan_hidden(model, names))
-    units = 1 if class_count == 2 else class_count
+    is_one_unit = class_count == 2 and model.output_activation == "sigmoid"
+    units = 1 if is_one_unit else class_count
     name = names.take("dense")
     layers.append(Dense(name, units, model.output_activation, l1=model.l1, l2=model.l2))
     input_shape = image_shape if model.flatten else (math.prod(image_shape),)

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from io import TextIOWrapper
 
 DEBUG_VARIABLE = "MNISTCLI_DEBUG"
@@ -52,6 +52,11 @@ def load_backend() -> None:
         _import_backend()
 
 
+def wait_for_loading() -> None:
+    """Return once no import is under way that `start_loading` began; how it ended is not told."""
+    wait(_loading)
+
+
 _loading: list[Future[None]] = []
 
 
@@ -81,7 +86,7 @@ def _import_quietly() -> None:
     """Import both; what they print is for the log only, where that is asked for."""
     is_logged = _LOG.isEnabledFor(logging.DEBUG)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if is_logged else "3")
-    with contextlib.nullcontext() if is_logged else _drop_stderr(), _hide_modules():
+    with contextlib.nullcontext() if is_logged else _drop_stderr(), hide_modules():
         importlib.import_module("tensorflow")
         importlib.import_module("keras")
     for name in ("tensorflow", "absl"):
@@ -112,8 +117,8 @@ def _drop_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hide_modules() -> Iterator[None]:
-    """Let imports of needless libraries fail while Keras is imported."""
+def hide_modules() -> Iterator[None]:
+    """Let imports of needless libraries fail, while Keras is imported for example."""
     hidden = [name for name in _NEEDLESS if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mnistcli.config.models import TrainingConfig
 from mnistcli.config.optimization import EarlyStopping, ReduceOnPlateau
-from mnistcli.network import assign_weights, network_weights
+from mnistcli.network_state import assign_weights, network_weights
 from mnistcli.state import Array, CallbackStates, NamedArray, PlateauState, StoppingState
 
 

@@ -5,7 +5,7 @@ As in `results`, keys are promises.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
@@ -24,12 +24,15 @@ class IntervalResult(AnswerPart):
 
 
 class ComparedResult(AnswerPart):
-    """How one checkpoint did on the split.
+    """How one checkpoint, or one baseline, did on the split.
 
-    `dataset` is the data it was evaluated on, `trained_on` those of its record, `epochs` the
-    completed ones; the last two are null for other people's files.
+    `checkpoint` is a baseline's name where `kind` says that it is one. `dataset` is the data it
+    was evaluated on, `trained_on` those of its record, `epochs` the completed ones, `fit_seconds`
+    what training or fitting took; the last three are null for other people's files, and a baseline
+    has no epochs.
     """
 
+    kind: Literal["checkpoint", "baseline"]
     checkpoint: Name
     dataset: str
     trained_on: DatasetResult | None
@@ -39,6 +42,7 @@ class ComparedResult(AnswerPart):
     accuracy: Accuracy
     interval: IntervalResult
     loss: float
+    fit_seconds: float | None
 
 
 class DifferenceResult(AnswerPart):

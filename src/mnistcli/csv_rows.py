@@ -10,6 +10,7 @@ from datetime import datetime
 from pydantic import ConfigDict, Field
 
 from mnistcli.answers import CsvRow
+from mnistcli.checkpoint.record import TrialState
 from mnistcli.list_results import Status
 from mnistcli.results import Accuracy
 
@@ -97,3 +98,6 @@ class ListRow(CsvRow):
     seconds_total: float | None = Field(alias="seconds.total")
     seconds_per_epoch: float | None = Field(alias="seconds.per_epoch")
     saved: datetime | None
+    trial_study: str | None = Field(alias="trial.study")
+    trial_number: int | None = Field(alias="trial.number")
+    trial_state: TrialState | None = Field(alias="trial.state")

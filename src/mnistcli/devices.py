@@ -1,4 +1,4 @@
-"""Several devices of one machine as the place where epochs run."""
+"""The machine's threads, and several of its devices as the place where epochs run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ from mnistcli.errors import ResourceError
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.rows import ResidentRows, place_rows
 from mnistcli.sharded_epoch import ShardedEpoch, ShardedValidation
+
+
+def set_thread_count(count: int) -> None:
+    """Let TensorFlow use `count` threads; their number changes the last bits of results.
+
+    Raises:
+        RuntimeError: TensorFlow has started with another number.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
 class SeveralDevices:

@@ -12,6 +12,7 @@ import keras
 from mnistcli.config.models import TrainingConfig
 from mnistcli.datasets.dataset import Split
 from mnistcli.epoch import ValidationEpoch, make_epoch
+from mnistcli.memory import Placement
 from mnistcli.preprocessing import Preprocessing
 
 
@@ -70,7 +71,14 @@ class Engine(Protocol):
 
 
 class OneDevice:
-    """One device, and whole epochs compiled by XLA."""
+    """One device, and whole epochs compiled by XLA.
+
+    Args:
+        placement: where rows lie; the bits are the same.
+    """
+
+    def __init__(self, placement: Placement = "resident") -> None:
+        self._placement = placement
 
     def open(self) -> AbstractContextManager[object]:
         """Change nothing."""
@@ -84,13 +92,13 @@ class OneDevice:
         training: TrainingConfig,
     ) -> Epoch:
         """Return the compiled programs."""
-        return make_epoch(network, split, preprocessing, training)
+        return make_epoch(network, split, preprocessing, training, self._placement)
 
     def make_validation(
         self, network: keras.Sequential, split: Split, preprocessing: Preprocessing, loss: str
     ) -> Validation:
-        """Return the compiled program."""
-        return ValidationEpoch(network, split, preprocessing, loss)
+        """Return the compiled programs."""
+        return ValidationEpoch(network, split, preprocessing, loss, self._placement)
 
     def exchange(self, number: int) -> tuple[int, ...]:
         """Return the number: nobody else is there."""

@@ -1,9 +1,9 @@
 """One epoch as one compiled function.
 
-The data set stays on the device as uint8. A permutation puts its rows in order (one
-multi-threaded gather); then one XLA program runs Keras' own `train_step` for the steps lo to hi
-and leaves weights, optimizer and metrics in the network's variables. lo and hi are tensors, so
-that a whole epoch and a piece of one are the same program, and give the same bits.
+The data set stays on the device as uint8, or comes to it in windows. A permutation puts its rows
+in order; then one XLA program runs Keras' own `train_step` for the steps lo to hi and leaves
+weights, optimizer and metrics in the network's variables. lo and hi are tensors, so that a whole
+epoch and a piece of one are the same program, and give the same bits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import tensorflow as tf
 from mnistcli.batches import BatchMaker, weigh_classes
 from mnistcli.config.models import TrainingConfig
 from mnistcli.datasets.dataset import Split
+from mnistcli.memory import Placement
 from mnistcli.preprocessing import Preprocessing
-from mnistcli.rows import ResidentRows, Rows, Window, place_rows
+from mnistcli.rows import ResidentRows, Rows, Window
+from mnistcli.streamed_rows import StreamedRows
 
 EVALUATION_BATCH_SIZE = 1000
 _LOG = logging.getLogger(__name__)
@@ -136,10 +138,22 @@ def _list_arguments(window: Window) -> tuple[tf.Tensor, ...]:
     return window.images, window.labels, tf.constant(window.lo), tf.constant(window.hi)
 
 
+def make_rows(
+    network: keras.Sequential, split: Split, training: TrainingConfig, placement: Placement
+) -> Rows:
+    """Put a training set where its rows are to lie."""
+    kind = ResidentRows if placement == "resident" else StreamedRows
+    return kind(network, split, training)
+
+
 def make_epoch(
-    network: keras.Sequential, split: Split, preprocessing: Preprocessing, training: TrainingConfig
+    network: keras.Sequential,
+    split: Split,
+    preprocessing: Preprocessing,
+    training: TrainingConfig,
+    placement: Placement = "resident",
 ) -> TrainingEpoch:
-    """Return the programs for a training set, which is put on the device.
+    """Return the programs for a training set.
 
     Args:
         network: compiled, its optimizer and metric variables built.
@@ -147,41 +161,69 @@ def make_epoch(
         preprocessing: applied to each batch inside the programs.
         training: batch size, loss (which decides the form of the labels), class weights,
             shuffling and seed.
+        placement: where the rows lie; the bits are the same.
     """
     weights = weigh_classes(training.class_weight, split, int(network.output_shape[-1]))
     batches = BatchMaker(network, preprocessing, training.loss, weights)
-    return TrainingEpoch(network, ResidentRows(network, split, training), batches, training)
+    rows = make_rows(network, split, training, placement)
+    return TrainingEpoch(network, rows, batches, training)
 
 
 class ValidationEpoch:
-    """A split to monitor, resident, and the compiled program that evaluates it with Keras."""
+    """A split to monitor, and the compiled programs that evaluate it with Keras' `test_step`.
+
+    Args:
+        network: compiled.
+        split: uint8 images.
+        preprocessing: applied to each batch inside the programs.
+        loss: decides the form of the labels.
+        placement: where the rows lie; the bits are the same.
+    """
 
     def __init__(
-        self, network: keras.Sequential, split: Split, preprocessing: Preprocessing, loss: str
+        self,
+        network: keras.Sequential,
+        split: Split,
+        preprocessing: Preprocessing,
+        loss: str,
+        placement: Placement = "resident",
     ) -> None:
         self._network = network
         self._batches = BatchMaker(network, preprocessing, loss)
         self._batch_size = min(EVALUATION_BATCH_SIZE, len(split))
-        self._full_batch_count, self._remainder = divmod(len(split), self._batch_size)
-        self._rows = place_rows(network, split)
-        self._run = tf.function(self._test_all, jit_compile=True, autograph=False)
-        self._run.get_concrete_function(*self._rows)  # as in `compile`
+        in_order = TrainingConfig(shuffle=False, batch_size=self._batch_size, epochs=1)
+        self._rows = make_rows(network, split, in_order, placement)
+        self._full_batch_count, remainder = divmod(len(split), self._batch_size)
+        sizes = [self._batch_size] + [remainder] * (remainder > 0)
+        self._programs = {size: self._make_program(size) for size in sizes}
+        (window,) = self._rows.take(0, 0)
+        for program in self._programs.values():
+            program.get_concrete_function(*_list_arguments(window))  # as in `compile`
+        self._number = 0
 
     def evaluate(self) -> dict[str, float]:
         """Return Keras' metrics over the whole split; the network's metric sums start at 0."""
         self._network.reset_metrics()
-        self._run(*self._rows)
+        self._rows.arrange(self._number)
+        self._number += 1
+        lo = 0
+        for size, program in self._programs.items():
+            hi = self._full_batch_count + (size != self._batch_size)
+            for window in self._rows.take(lo, hi):
+                program(*_list_arguments(window))
+            lo = hi
         return {name: float(value) for name, value in self._network.get_metrics_result().items()}
 
-    def _test_all(self, images: tf.Tensor, labels: tf.Tensor) -> None:
-        """Run test_step over the split as one program."""
-        size, full = self._batch_size, self._full_batch_count
+    def _make_program(self, size: int) -> tf.types.experimental.PolymorphicFunction:
+        """Return the program that evaluates batches of one size."""
 
-        def step(i: tf.Tensor) -> tf.Tensor:
-            self._network.test_step(self._batches.cut(images, labels, i * size, size))
-            return i + 1
+        @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+        def test(images: tf.Tensor, labels: tf.Tensor, lo: tf.Tensor, hi: tf.Tensor) -> None:
+            def step(i: tf.Tensor) -> tf.Tensor:
+                start = i * self._batch_size
+                self._network.test_step(self._batches.cut(images, labels, start, size))
+                return i + 1
 
-        tf.while_loop(lambda i: i < full, step, [tf.constant(0)], parallel_iterations=1)
-        if self._remainder:
-            start = tf.constant(full * size)
-            self._network.test_step(self._batches.cut(images, labels, start, self._remainder))
+            tf.while_loop(lambda i: i < hi, step, [lo], parallel_iterations=1)
+
+        return test

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 1 << 29
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # no EPS: it starts a program
+IMAGE_NAME = re.compile(r"^[^.].*\.(png|jpe?g|gif|bmp|tiff?|webp|p[bgpn]m)$", re.IGNORECASE)
 DAMAGED = "the image is damaged or cut short"
 TOO_LARGE = f"the image has more than {MAX_PIXELS:,} pixels or {MAX_FILE_BYTES >> 20} MiB"
 FORMATS_HINT = f"images are read from {', '.join(FORMATS)} files"
 CHECK_HINT = "check the file, or save it again"
 STDERR = 2
 OPAQUE, LIGHT_INK = 128, 128  # of 255
+
+_STDERR_IN_USE = threading.Lock()  # by one thread at a time: there is one
 
 # What Pillow's decoders raise for damaged files, besides its own OSErrors.
 DECODER_ERRORS = (
@@ -77,14 +82,15 @@ def _silence_libtiff(image: Image.Image) -> Iterator[None]:
     if image.format != "TIFF":
         yield
         return
-    kept = os.dup(STDERR)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), STDERR)
-        yield
-    finally:
-        os.dup2(kept, STDERR)
-        os.close(kept)
+    with _STDERR_IN_USE:
+        kept = os.dup(STDERR)
+        try:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), STDERR)
+            yield
+        finally:
+            os.dup2(kept, STDERR)
+            os.close(kept)
 
 
 def read_content(source: Path | bytes, where: str) -> bytes:
@@ -142,3 +148,28 @@ def _choose_ground(image: Image.Image) -> str:
     pixels = np.asarray(image)
     drawn = pixels[pixels[..., 3] >= OPAQUE, :3]
     return "black" if len(drawn) and drawn.mean(axis=1).min() >= LIGHT_INK else "white"
+
+
+def to_mode(pixels: NDArray[np.uint8], mode: str) -> NDArray[np.uint8]:
+    """Make grey (L) or RGB of either."""
+    from PIL import Image
+
+    if pixels.ndim == (2 if mode == "L" else 3):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).convert(mode))
+
+
+def fit_image(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Bring a whole picture to a shape, by Pillow's Lanczos filter; its proportions may change.
+
+    Args:
+        pixels: uint8 [height, width] or [height, width, 3], from `decode_image`.
+        shape: (height, width) for grey, (height, width, 3) for RGB.
+    """
+    from PIL import Image
+
+    pixels = to_mode(pixels, "L" if len(shape) == 2 else "RGB")
+    if pixels.shape == shape:
+        return pixels
+    height, width = shape[:2]
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))

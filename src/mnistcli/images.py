@@ -11,13 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
-from mnistcli.image_decoding import CHECK_HINT, FORMATS_HINT, decode_image
+from mnistcli.image_decoding import (
+    CHECK_HINT,
+    FORMATS_HINT,
+    IMAGE_NAME,
+    decode_image,
+    fit_image,
+    to_mode,
+)
 from mnistcli.layers import Shape
 from mnistcli.photographs.ground import measure_border
 from mnistcli.photographs.preparation import prepare_digit
 from mnistcli.photographs.report import AUTO, Crop, Preparation, Size, Treatment
-
-IMAGE_NAME = re.compile(r"^[^.].*\.(png|jpe?g|gif|bmp|tiff?|webp|p[bgpn]m)$", re.IGNORECASE)
 
 DIGIT_SHAPE = (28, 28)
 COLOUR_SHAPE = (32, 32, 3)
@@ -105,7 +110,30 @@ def read_image(
         return _fit_digit(decode_image(source, where), where, treatment)
     if image_shape == COLOUR_SHAPE:
         return _fit_colour_image(decode_image(source, where), where, treatment)
-    raise DataError(where, f"the network takes {image_shape}, not images", "give it numbers")
+    what = f"the network takes {image_shape}, not images"
+    hint = "give it numbers, as an array in an .npy file, say, or rows of its data with --split"
+    raise DataError(where, what, hint)
+
+
+def read_own_image(
+    source: Path | bytes, where: str, image_shape: Shape, treatment: Treatment
+) -> DecodedImage:
+    """Return an image file as a folder of one's own images has them: the whole of it, resized.
+
+    Args:
+        source: the file, or its contents.
+        where: what messages call it.
+        image_shape: (height, width) for grey, (height, width, 3) for colour.
+        treatment: `none` refuses pictures of another size.
+
+    Raises:
+        DataError: no such file, no image, damaged, too large, or not to be resized.
+    """
+    pixels = decode_image(source, where)
+    if treatment.prepare == "none":
+        _check_size(pixels, image_shape, where)
+    size = Size(pixels.shape[1], pixels.shape[0])
+    return DecodedImage(fit_image(pixels, image_shape), Preparation(treatment.prepare, size))
 
 
 def _fit_colour_image(pixels: NDArray[np.uint8], where: str, treatment: Treatment) -> DecodedImage:
@@ -118,7 +146,7 @@ def _fit_colour_image(pixels: NDArray[np.uint8], where: str, treatment: Treatmen
     elif treatment.prepare == "auto":
         crop = Crop((width - side) // 2, (height - side) // 2, side, side)
         pixels = pixels[crop.top : crop.top + side, crop.left : crop.left + side]
-    pixels = _scale_whole(_to_mode(pixels, "RGB"), COLOUR_SHAPE)
+    pixels = _scale_whole(to_mode(pixels, "RGB"), COLOUR_SHAPE)
     return DecodedImage(pixels, Preparation(treatment.prepare, size, crop=crop))
 
 
@@ -133,7 +161,7 @@ def _fit_digit(picture: NDArray[np.uint8], where: str, treatment: Treatment) -> 
         return DecodedImage(*prepared)
     if treatment.prepare == "none":
         _check_size(picture, DIGIT_SHAPE, where)
-    grey = _to_mode(picture, "L")
+    grey = to_mode(picture, "L")
     side = treatment.ink
     if side == "auto":
         is_paper = treatment.prepare != "none" and measure_border(grey) >= LIGHT
@@ -149,15 +177,6 @@ def _check_size(picture: NDArray[np.uint8], shape: Shape, where: str) -> None:
         (height, width), (rows, columns) = picture.shape[:2], shape[:2]
         what = f"the picture has {width} x {height} pixels, the network takes {columns} x {rows}"
         raise DataError(where, what, "leave --prepare none out")
-
-
-def _to_mode(pixels: NDArray[np.uint8], mode: str) -> NDArray[np.uint8]:
-    """Make grey (L) or RGB of either."""
-    from PIL import Image
-
-    if pixels.ndim == (2 if mode == "L" else 3):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).convert(mode))
 
 
 def _scale_whole(pixels: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:

@@ -115,7 +115,8 @@ def _build_keras_forward(architecture: Architecture, weights: Sequence[Floats]) 
     load_backend()
     import keras
 
-    from mnistcli.network import assign_weights, build_network
+    from mnistcli.network import build_network
+    from mnistcli.network_state import assign_weights
 
     network = build_network(architecture)
     assign_weights(network, weights)

@@ -9,10 +9,19 @@ from datetime import datetime
 from typing import Literal
 
 from mnistcli.answers import Answer, AnswerPart
+from mnistcli.checkpoint.record import TrialState
 from mnistcli.config.models import Config
 from mnistcli.results import DatasetResult, Name, SecondsResult, TestResult
 
 Status = Literal["run", "foreign", "changed", "refused"]
+
+
+class ListedTrial(AnswerPart):
+    """Which trial of a sweep a run is; one that was stopped or killed is still `running`."""
+
+    study: Name
+    number: int
+    state: TrialState
 
 
 class ListedCheckpoint(AnswerPart):
@@ -22,7 +31,7 @@ class ListedCheckpoint(AnswerPart):
     `changed` for one whose run was changed since, `refused` for one that is damaged or no
     checkpoint; `reason` says why it is no `run`. What only a run has is null for the others.
     `best` holds the highest accuracies and the lowest losses of all epochs, each on its own.
-    `saved` is when the file was last written.
+    `saved` is when the file was last written; `trial` says which of a sweep it is.
     """
 
     checkpoint: Name
@@ -39,6 +48,7 @@ class ListedCheckpoint(AnswerPart):
     seconds: SecondsResult | None = None
     saved: datetime | None = None
     config: Config | None = None
+    trial: ListedTrial | None = None
 
 
 class ListResult(Answer):

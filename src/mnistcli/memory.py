@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from mnistcli.architecture import Architecture
-from mnistcli.config.models import Config
+from mnistcli.config.models import Config, FilesConfig
 from mnistcli.config.optimization import Optimizer
 from mnistcli.datasets.dataset import DatasetInfo
 from mnistcli.errors import ResourceError
 
 FLOAT_BYTES = 4
 LIBRARIES_BYTES = 830_000_000  # Python, TensorFlow, Keras and the compiler at work; measured
+WINDOW_BYTES = 1 << 25
+"""About what a window of a streamed data set has; a batch is never divided."""
+WINDOWS_AT_ONCE = 5  # one is trained on, one is ready, two are gathered, one is handed over
+_ORDER_BYTES = 20  # of a row: its place in two epochs' orders, one of them being drawn
 _EVALUATION_ROWS = 1024
 _MAX_EVALUATION_VALUES = 1 << 25  # of the widest layer, as `inference` cuts its batches
+
+Placement = Literal["resident", "streamed"]
+"""Where a training set lies: on the device as a whole, or window by window as it is needed."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,8 @@ class MemoryEstimate:
 
     Attributes:
         libraries: TensorFlow and what comes with it.
-        data: the uint8 images and labels: as read, on the device, and in an epoch's order.
+        data: the uint8 images and labels: as read, on the device, and in an epoch's order; or
+            the windows of them that are there at a time.
         weights: the network's float32 arrays.
         optimizer: its slots.
         working: a step's gradients and activations, the best epoch's run, and the copies that a
@@ -64,7 +73,11 @@ def count_slots(optimizer: Optimizer) -> int:
 
 
 def estimate_memory(
-    config: Config, architecture: Architecture, info: DatasetInfo, devices: int = 1
+    config: Config,
+    architecture: Architecture,
+    info: DatasetInfo,
+    devices: int = 1,
+    placement: Placement = "resident",
 ) -> MemoryEstimate:
     """Return what a run will need.
 
@@ -73,13 +86,14 @@ def estimate_memory(
         architecture: the network that it trains.
         info: its data set, as published; another copy may be smaller.
         devices: that share each batch, in this machine's memory; each has a copy of the network.
+        placement: where its rows are to lie.
     """
     weights = architecture.parameter_count * FLOAT_BYTES
     slots = count_slots(config.training.optimizer)
     state = weights * (1 + slots)
     return MemoryEstimate(
         libraries=LIBRARIES_BYTES,
-        data=_estimate_data(config, info),
+        data=(_estimate_data if placement == "resident" else _estimate_windows)(config, info),
         weights=weights * devices,
         optimizer=weights * slots * devices,
         working=max(
@@ -92,16 +106,38 @@ def estimate_memory(
     )
 
 
+def count_window_rows(batch_size: int, row_bytes: int, count: int, window_bytes: int) -> int:
+    """Return how many rows a window of a data set has: whole batches, at least one of them."""
+    batches = max(1, window_bytes // (batch_size * row_bytes))
+    return min(batches, math.ceil(count / batch_size)) * batch_size
+
+
 def _estimate_data(config: Config, info: DatasetInfo) -> int:
-    """Count the training set as read, on the device and arranged for two epochs; the test set."""
+    """Count the training set on the device and arranged for two epochs, and all as read."""
     row = math.prod(info.image_shape) + 1
     train, test = info.train_count * row, info.test_count * row
-    copies = 4 if config.training.shuffle else 2
-    held_out = config.dataset.validation
-    if held_out == "test":
-        return copies * train + 2 * test
-    split = train if held_out > 0 else 0  # both parts of it are copies
-    return copies * train + split + test
+    placed = (3 if config.training.shuffle else 1) * train
+    if config.dataset.validation == "test":
+        placed += test
+    return placed + _estimate_read(config, info)
+
+
+def _estimate_read(config: Config, info: DatasetInfo) -> int:
+    """Count both splits, and the two parts of a divided training set; one's own stay in files."""
+    if isinstance(config.dataset, FilesConfig):
+        return 0
+    row = math.prod(info.image_shape) + 1
+    parts = info.train_count if config.dataset.validation not in (0.0, "test") else 0
+    return (info.train_count + info.test_count + parts) * row
+
+
+def _estimate_windows(config: Config, info: DatasetInfo) -> int:
+    """Count the windows that are there at a time, of what is learned and of what is monitored."""
+    row, training = math.prod(info.image_shape) + 1, config.training
+    rows = count_window_rows(training.batch_size, row, info.train_count, WINDOW_BYTES)
+    parts = 1 if config.dataset.validation == 0.0 else 2
+    windows = WINDOWS_AT_ONCE * parts * rows * row
+    return windows + info.train_count * _ORDER_BYTES + _estimate_read(config, info)
 
 
 def _estimate_step(

@@ -1,11 +1,9 @@
-"""A layer plan becomes a Keras Sequential, compiled for a config; and its state, out and in."""
+"""A layer plan becomes a Keras Sequential, compiled for a config."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,10 +11,10 @@ import tensorflow as tf
 
 from mnistcli import layers as plan
 from mnistcli.architecture import Architecture
-from mnistcli.config.models import Initializer, Model, TrainingConfig
+from mnistcli.config.initializers import Initializer
+from mnistcli.config.models import Model, Precision, TrainingConfig
 from mnistcli.fast_layers import MAX_NARROW_UNITS, Dense, Dropout
 from mnistcli.optimizer import make_loss, make_optimizer, make_regularizer
-from mnistcli.state import Array, LayerState, NamedArray, NetworkState
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,10 @@ def _make_initializer(config: Initializer, seed: int) -> keras.initializers.Init
 
 
 def _make_layer(
-    layer: plan.Layer, seeds: Sequence[int], initialization: Initialization | None
+    layer: plan.Layer,
+    seeds: Sequence[int],
+    initialization: Initialization | None,
+    precision: Precision,
 ) -> keras.layers.Layer:
     """Build the Keras layer that a planned layer stands for."""
     match layer:
@@ -50,13 +51,13 @@ def _make_layer(
                 }
             kind = Dense if layer.units <= MAX_NARROW_UNITS else keras.layers.Dense
             return kind(
-                layer.units, layer.activation, layer.use_bias, name=layer.name,
+                layer.units, layer.activation, layer.use_bias, name=layer.name, dtype=precision,
                 kernel_regularizer=make_regularizer(layer.l1, layer.l2), **drawn,
             )  # fmt: skip
         case plan.Flatten():
-            return keras.layers.Flatten(name=layer.name)
+            return keras.layers.Flatten(name=layer.name, dtype=precision)
         case plan.Dropout():
-            return Dropout(layer.rate, seed=seeds[0], name=layer.name)
+            return Dropout(layer.rate, seed=seeds[0], name=layer.name, dtype=precision)
         case plan.ActivationLayer():
             return keras.layers.Activation(layer.activation, name=layer.name)
         case plan.Reshape():
@@ -90,7 +91,9 @@ def _make_image_layer(layer: plan.Layer) -> keras.layers.Layer:
 
 
 def build_network(
-    architecture: Architecture, initialization: Initialization | None = None
+    architecture: Architecture,
+    initialization: Initialization | None = None,
+    precision: Precision = "float32",
 ) -> keras.Sequential:
     """Return the planned network with fresh weights.
 
@@ -98,21 +101,25 @@ def build_network(
         architecture: the plan.
         initialization: how weights are drawn and from which seed; without it they are Keras'
             defaults, to be overwritten by a checkpoint's.
+        precision: the dtype policy of all layers but the last, whose logits are float32 as Keras'
+            guide to mixed precision advises: a loss of rounded ones is coarse.
     """
     seed = 0 if initialization is None else initialization.seed
     children = np.random.SeedSequence(seed).spawn(len(architecture.layers))
     network = keras.Sequential([keras.Input(architecture.input_shape)], name="sequential")
     for layer, child in zip(architecture.layers, children, strict=True):
         seeds = [int(number) & 0x7FFFFFFF for number in child.generate_state(2)]
-        network.add(_make_layer(layer, seeds, initialization))
+        dtype = "float32" if layer is architecture.layers[-1] else precision
+        network.add(_make_layer(layer, seeds, initialization, dtype))
     return network
 
 
-def initialize_network(architecture: Architecture, model: Model, seed: int) -> keras.Sequential:
+def initialize_network(
+    architecture: Architecture, model: Model, seed: int, precision: Precision = "float32"
+) -> keras.Sequential:
     """Return the planned network with weights drawn as a config's model block says."""
-    return build_network(
-        architecture, Initialization(model.kernel_initializer, model.bias_initializer, seed)
-    )
+    drawn = Initialization(model.kernel_initializer, model.bias_initializer, seed)
+    return build_network(architecture, drawn, precision)
 
 
 def compile_network(
@@ -148,97 +155,3 @@ def encode_labels(labels: tf.Tensor, loss: str, units: int) -> tf.Tensor:
     if loss == "sparse_categorical_crossentropy":
         return tf.cast(labels, tf.int32)
     return tf.one_hot(tf.cast(labels, tf.int32), units)
-
-
-def _name_arrays(variables: Sequence[keras.Variable]) -> tuple[NamedArray, ...]:
-    """Copy variables out of the device under their Keras paths."""
-    return tuple(NamedArray(v.path, np.array(v.numpy())) for v in variables)
-
-
-def _list_generators(network: keras.Sequential) -> list[keras.Variable]:
-    """List the dropout generators' states, which no Keras format keeps."""
-    return [layer.seed_generator.state for layer in network.layers if _draws(layer)]
-
-
-def _draws(layer: keras.layers.Layer) -> bool:
-    """Tell whether a layer has a random generator of its own."""
-    return isinstance(layer, keras.layers.Dropout) and layer.rate > 0
-
-
-def _describe_network(network: keras.Sequential) -> str:
-    """Return Keras' JSON of the network, in which our layers are the plain ones."""
-    config: dict[str, Any] = network.get_config()
-    for layer in config["layers"]:
-        if layer["class_name"] in ("Dense", "Dropout"):
-            layer["module"], layer["registered_name"] = "keras.layers", None
-    return json.dumps({"class_name": "Sequential", "config": config})
-
-
-def _describe_training(network: keras.Sequential) -> str:
-    """Return Keras' JSON of the compile arguments, as its .h5 files hold them."""
-    optimizer, loss = network.optimizer, network.loss
-    return json.dumps(
-        {
-            "loss": loss if isinstance(loss, str) else keras.losses.serialize(loss),
-            "loss_weights": None,
-            "metrics": ["accuracy"],
-            "weighted_metrics": None,
-            "optimizer_config": {
-                "class_name": type(optimizer).__name__,
-                "config": optimizer.get_config(),
-            },
-        }
-    )
-
-
-def capture_state(network: keras.Sequential) -> NetworkState:
-    """Copy everything that training changes out of a compiled network."""
-    return NetworkState(
-        layers=copy_layers(network),
-        optimizer=_name_arrays(network.optimizer.variables),
-        generators=_name_arrays(_list_generators(network)),
-        metrics=_name_arrays(network.metrics_variables),
-        model_config=_describe_network(network),
-        training_config=_describe_training(network),
-    )
-
-
-def copy_layers(network: keras.Sequential) -> tuple[LayerState, ...]:
-    """Copy a network's weights out of the device."""
-    return tuple(LayerState(la.name, _name_arrays(la.weights)) for la in network.layers)
-
-
-def _assign(variables: Sequence[keras.Variable], arrays: Sequence[Array]) -> None:
-    """Write arrays into variables; ValueError where number or shapes differ."""
-    for variable, array in zip(variables, arrays, strict=True):
-        if tuple(variable.shape) != array.shape:
-            raise ValueError(f"{variable.path}: expected {variable.shape}, received {array.shape}")
-        variable.assign(array)
-
-
-def _assign_sums(network: keras.Sequential, arrays: Sequence[Array]) -> None:
-    """Give metrics their sums: where replicas share them, all to the first, the rest nothing."""
-
-    def assign() -> None:
-        number = tf.distribute.get_replica_context().replica_id_in_sync_group
-        _assign(network.metrics_variables, [np.where(number == 0, a, 0 * a) for a in arrays])
-
-    network.distribute_strategy.run(assign)
-
-
-def assign_weights(network: keras.Sequential, weights: Sequence[Array]) -> None:
-    """Give a network its weights, in `Architecture.walk` order; ValueError where they differ."""
-    _assign(network_weights(network), weights)
-
-
-def network_weights(network: keras.Sequential) -> list[keras.Variable]:
-    """List a network's weights layer by layer, without the dropout generators' states."""
-    return [weight for layer in network.layers for weight in layer.weights]
-
-
-def restore_state(network: keras.Sequential, state: NetworkState) -> None:
-    """Write a captured state into a compiled network; ValueError where anything differs."""
-    assign_weights(network, state.weights)
-    _assign(network.optimizer.variables, [array.values for array in state.optimizer])
-    _assign(_list_generators(network), [array.values for array in state.generators])
-    _assign_sums(network, [array.values for array in state.metrics])

@@ -50,7 +50,7 @@ def measure_pace(
     """
     training = config.training
     with engine.open():
-        network = initialize_network(architecture, config.model, training.seed)
+        network = initialize_network(architecture, config.model, training.seed, training.precision)
         compile_network(network, training)
     epoch = engine.make_epoch(network, train, preprocessing, training)
     epoch.compile(lambda: False)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.config.models import Normalization
+from mnistcli.datasets.mapped import walk_pieces
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,18 @@ class Preprocessing:
 
 
 def fit_preprocessing(
-    normalization: Normalization, train_images: NDArray[np.uint8]
+    normalization: Normalization, train_images: NDArray[np.uint8], max_value: int
 ) -> Preprocessing:
     """Return the pair that a normalization means for a training set.
 
     Args:
-        normalization: `unit` divides by 255; `standard` is the z-score with one mean and one
-            standard deviation over all pixels of all images; `none` changes nothing.
+        normalization: `unit` divides by `max_value`; `standard` is the z-score with one mean and
+            one standard deviation over all pixels of all images; `none` changes nothing.
         train_images: uint8 [count, …]; only `standard` reads them.
+        max_value: the largest value that the data set stores, 255 for MNIST.
     """
     if normalization == "unit":
-        return Preprocessing(0.0, 255.0)
+        return Preprocessing(0.0, float(max_value))
     if normalization == "none":
         return Preprocessing(0.0, 1.0)
     values = np.arange(256, dtype=np.float64)
@@ -56,8 +58,9 @@ def fit_preprocessing(
 
 def _count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count each pixel value, in pieces: bincount needs eight bytes for each byte it is given."""
-    flat, piece = images.reshape(-1), 1 << 20
+    piece = 1 << 20
     counts = np.zeros(256, np.int64)
-    for start in range(0, flat.size, piece):
-        counts += np.bincount(flat[start : start + piece], minlength=256)
+    for part in walk_pieces(images):
+        for start in range(0, part.size, piece):
+            counts += np.bincount(part[start : start + piece], minlength=256)
     return counts

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mnistcli.config.models import TrainingConfig
 from mnistcli.datasets.dataset import Split
+from mnistcli.datasets.mapped import release
 from mnistcli.datasets.order import draw_order
 
 _Tensors = tuple[tf.Tensor, tf.Tensor]
@@ -104,4 +105,6 @@ class ResidentRows:
 def place_rows(network: keras.Sequential, split: Split) -> _Tensors:
     """Copy a split to the device: images uint8 [count, *the network's input], labels [count]."""
     images = split.images.reshape(len(split), *network.input_shape[1:])
-    return tf.constant(images), tf.constant(split.labels)
+    placed = tf.constant(images), tf.constant(split.labels)
+    release(split.images)
+    return placed

@@ -5,6 +5,7 @@ It knows neither files nor screens: it is handed observers, and hands out states
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -22,13 +23,8 @@ from mnistcli.config.models import Config
 from mnistcli.datasets.dataset import Split
 from mnistcli.engine import Engine, OneDevice, Validation
 from mnistcli.errors import DivergenceError
-from mnistcli.network import (
-    assign_weights,
-    capture_state,
-    compile_network,
-    initialize_network,
-    restore_state,
-)
+from mnistcli.network import compile_network, initialize_network
+from mnistcli.network_state import assign_weights, capture_state, restore_state
 from mnistcli.observer import Live, Observer
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.state import Array, History, Progress, RunState
@@ -37,16 +33,6 @@ PIECE_DURATION_S = 1.0
 CHECKPOINT_INTERVAL_S = 3.0
 
 _T = TypeVar("_T")
-
-
-def set_thread_count(count: int) -> None:
-    """Let TensorFlow use `count` threads; their number changes the last bits of results.
-
-    Raises:
-        RuntimeError: TensorFlow has started with another number.
-    """
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
 class Training:
@@ -72,10 +58,13 @@ class Training:
     ) -> None:
         self._config = config
         self._engine = engine or OneDevice()
-        step_count = math.ceil(len(train) / config.training.batch_size)
+        settings = config.training
+        step_count = math.ceil(len(train) / settings.batch_size)
         with self._engine.open():
-            self._network = initialize_network(architecture, config.model, config.training.seed)
-            compile_network(self._network, config.training, step_count)
+            self._network = initialize_network(
+                architecture, config.model, settings.seed, settings.precision
+            )
+            compile_network(self._network, settings, step_count)
         self._callbacks = Callbacks(self._network, config.training)
         self._epoch = self._engine.make_epoch(self._network, train, preprocessing, config.training)
         self._validation: Validation | None = None
@@ -103,6 +92,20 @@ class Training:
         restore_state(self._network, state.network)
         self._callbacks.restore(state.callbacks)
         self._progress, self._best, self._start = state.progress, best, state
+
+    def begin_again(self, config: Config, first: RunState) -> Training:
+        """Return another run with the network, the data and the programs of this one, now over.
+
+        Args:
+            config: differs in nothing that is compiled in or decides about data and first weights.
+            first: where it begins.
+        """
+        other = copy.copy(self)
+        other._config = config
+        other._callbacks = Callbacks(self._network, config.training)
+        other.restore(first)
+        other._start = None  # what Keras says of its optimizer is that of the run before
+        return other
 
     def capture(self) -> RunState:
         """Copy the run as it stands."""

@@ -25,7 +25,14 @@ KEPT_GROUP = "/kept"  # the weights that callbacks keep
 MAX_FILE_BYTES = 2 << 30
 
 DURATIONS = "epoch_duration_s"  # stands among the histories: wall seconds of each epoch
-EXCERPT_PARTS = ("format_version", "config", "dataset", "progress", "test")  # of a `RecordExcerpt`
+EXCERPT_PARTS = (
+    "format_version",
+    "config",
+    "dataset",
+    "progress",
+    "test",
+    "trial",
+)  # of a `RecordExcerpt`
 
 _PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from mnistcli.checkpoint.json_values import Settings, is_from_keras, show
 from mnistcli.config.models import MAX_UNITS, Activation
@@ -31,6 +31,7 @@ ACTIVATION_ALIASES = {"swish": "silu"}  # Keras 2's name
 FLOAT_DTYPES = (
     "float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16",
 )  # fmt: skip
+_POLICIES = ("DTypePolicy", "FloatDTypePolicy", "Policy")  # Keras 3's, its first ones', Keras 2's
 TRAINING_ONLY = (
     "trainable", "seed", "noise_shape", "momentum", "synchronized", "renorm_momentum",
     "renorm_clipping",
@@ -56,7 +57,11 @@ class LayerEntry:
 def expect_float_dtype(settings: Settings) -> None:
     """Refuse number formats whose weights are not plain floats, quantised ones above all."""
     dtype = settings.take("dtype", "float32")
-    policy = dtype.get("config") if isinstance(dtype, dict) else {"name": dtype}
+    policy: Any = {"name": dtype}
+    if isinstance(dtype, dict):
+        kind, policy = dtype.get("class_name"), dtype.get("config")
+        if not is_from_keras(dtype) or type(kind) is not str or kind not in _POLICIES:
+            settings.refuse(f"the dtype policy {show(kind)} is not supported")
     name = policy.get("name") if isinstance(policy, dict) else None
     if type(name) is not str or name not in FLOAT_DTYPES:
         settings.refuse(f"the dtype {show(name)} is not supported")

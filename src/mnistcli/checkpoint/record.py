@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from mnistcli.checkpoint.seal import COPY_HINT
-from mnistcli.config.models import Config, DatasetName
+from mnistcli.config.models import AnyDatasetName, Config
 from mnistcli.datasets.dataset import Identity
 from mnistcli.errors import CheckpointError
 from mnistcli.preprocessing import Preprocessing
@@ -90,6 +90,23 @@ class TestScore(_Part):
     accuracy: float = Field(ge=0, le=1)
 
 
+TrialState = Literal["running", "complete", "pruned", "failed"]
+
+
+class TrialMark(_Part):
+    """Which trial of which sweep a run is.
+
+    Attributes:
+        study: the sweep's name.
+        number: the trial's, from 0.
+        state: what came of it; one that was stopped or killed is still `running`.
+    """
+
+    study: PrintableText
+    number: int = Field(ge=0)
+    state: TrialState
+
+
 class RecordExcerpt(_Part):
     """What a list of runs shows of each: `contents.EXCERPT_PARTS`.
 
@@ -99,6 +116,7 @@ class RecordExcerpt(_Part):
         dataset: which data it was trained on.
         progress: how far it has come.
         test: the score on the test set, once there is one.
+        trial: of a sweep; null for other runs.
     """
 
     format_version: Literal[1] = 1
@@ -106,11 +124,12 @@ class RecordExcerpt(_Part):
     dataset: Identity
     progress: ProgressRecord
     test: TestScore | None = None
+    trial: TrialMark | None = None
 
     @model_validator(mode="after")
     def _check_dataset(self) -> Self:
         """Refuse an unknown data set."""
-        if self.dataset.name not in get_args(DatasetName):
+        if self.dataset.name not in get_args(AnyDatasetName):
             raise ValueError("no such data set")
         return self
 

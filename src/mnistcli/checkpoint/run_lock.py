@@ -62,8 +62,7 @@ class RunLock:
             LockedError: another run is writing it.
             ResourceError: its folder takes no files.
         """
-        target = Path(os.path.realpath(path))
-        lock_path = target.with_name(_name_lock(target.name))
+        target, lock_path = _find_lock(path)
         if lock_path in self._held:
             return
         try:
@@ -80,6 +79,32 @@ class RunLock:
         except OSError as error:
             what = f"its folder takes no files: {error.strerror or error}"
             raise ResourceError(str(path), what, "choose another place with -o") from error
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether the checkpoint is ours to write."""
+        return _find_lock(path)[1] in self._held
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether another process, or another `RunLock` of this one, keeps runs off a checkpoint.
+
+    Args:
+        path: of the checkpoint, which need not exist.
+    """
+    _, lock_path = _find_lock(path)
+    if not lock_path.exists():
+        return False
+    try:
+        _lock(lock_path, 0).release()
+    except Timeout:
+        return True
+    return False
+
+
+def _find_lock(path: Path) -> tuple[Path, Path]:
+    """Return the file that a path leads to, and that of its lock."""
+    target = Path(os.path.realpath(path))
+    return target, target.with_name(_name_lock(target.name))
 
 
 def _name_lock(name: str) -> str:

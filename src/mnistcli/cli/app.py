@@ -29,6 +29,7 @@ from mnistcli.cli import (
     report,
     reproduce,
     summary,
+    sweep,
     train,
 )
 from mnistcli.cli.command import add_command, make_group
@@ -68,6 +69,7 @@ _add_command(predict.predict, predict.EXAMPLES)
 _add_command(summary.summary, summary.EXAMPLES)
 _add_command(ls.ls, ls.EXAMPLES)
 _add_command(compare.compare, compare.EXAMPLES)
+_add_command(sweep.sweep, sweep.EXAMPLES)
 _add_command(plot.plot, plot.EXAMPLES)
 _add_command(data.data, data.EXAMPLES)
 _add_command(report.report, report.EXAMPLES)

@@ -8,11 +8,14 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from mnistcli.config.models import DatasetConfig
+from mnistcli.config.models import AnyDatasetName
 from mnistcli.errors import UsageError
+from mnistcli.scikit_learn import BaselineName
 
 AUTO = "auto"
 SPLITS = ("train", "validation", "test")
+BASELINES: tuple[str, ...] = get_args(BaselineName)
+BASELINE_FLAG = "--baseline"
 
 
 def get_choices(model: type[BaseModel], field: str) -> tuple[str, ...]:
@@ -32,7 +35,7 @@ def join_choices(names: Sequence[str]) -> str:
 
 def list_data_sets() -> tuple[str, ...]:
     """Return the data sets that a checkpoint can be used on; `auto` is a way to choose one."""
-    return tuple(name for name in get_choices(DatasetConfig, "name") if name != AUTO)
+    return tuple(name for name in get_args(AnyDatasetName) if name != AUTO)
 
 
 def check_choice(value: str, choices: Sequence[str], flag: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mnistcli.cli.choices import BASELINE_FLAG, BASELINES
 from mnistcli.cli.completion import complete_checkpoint
 from mnistcli.cli.options import (
     Csv,
@@ -15,8 +16,10 @@ from mnistcli.cli.options import (
     Debug,
     Json,
     NormalizationOption,
+    OwnData,
     Quiet,
     SplitOption,
+    choice_option,
 )
 from mnistcli.errors import UsageError
 
@@ -25,6 +28,7 @@ mnistcli compare softmax.h5 mlp.h5
 mnistcli compare mlp-s*.h5 --split validation
 mnistcli compare a.h5 b.h5 --json | jq .pairs[].p_value
 mnistcli compare a.h5 b.h5 c.h5 --csv
+mnistcli compare mlp.h5 --baseline random-forest
 """
 
 
@@ -33,13 +37,23 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="MODEL.h5",
-            help="Two or more checkpoints, ours or Keras'.",
+            help="Checkpoints, ours or Keras': two or more, or one beside a baseline.",
             autocompletion=complete_checkpoint,
         ),
     ],
     split: SplitOption = "test",
+    baseline: Annotated[
+        list[str] | None,
+        choice_option(
+            BASELINES,
+            "A classifier of scikit-learn, fitted to the first checkpoint's whole training set."
+            " Repeatable.",
+            "Data",
+        ),
+    ] = None,
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
+    own_data: OwnData = None,
     data_dir: DataDir = None,
     json: Json = False,
     csv: Csv = False,
@@ -54,15 +68,16 @@ def compare(
     del debug
     if json and csv:
         raise UsageError("--json, --csv", "they exclude each other", "give one of them")
-    if len(models) < 2:
-        hint = f"name another; of one alone: mnistcli evaluate {models[0]}"
+    if len(models) < 2 and not baseline:
+        hint = f"name another, or a {BASELINE_FLAG}; of one alone: mnistcli evaluate {models[0]}"
         raise UsageError("MODEL.h5", "one checkpoint is nothing to compare", hint)
     from mnistcli.cli.comparison import Selection, compare_checkpoints
+    from mnistcli.cli.data_places import Places
     from mnistcli.console.streams import Output
 
     console = Output(quiet=quiet or json or csv)
-    selection = Selection(split, dataset, normalization, data_dir)
-    answer = compare_checkpoints(models, selection, console)
+    selection = Selection(split, dataset, normalization, Places(data_dir, own_data))
+    answer = compare_checkpoints(models, baseline or (), selection, console)
     if json:
         console.print_json(answer)
         return

@@ -7,12 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.baselines import MAX_ITERATIONS, run_baseline
 from mnistcli.checkpoint.process import ParsingChild
 from mnistcli.checkpoint.record import Record
+from mnistcli.cli.choices import BASELINE_FLAG, BASELINES, check_choice
+from mnistcli.cli.data_places import Places
 from mnistcli.cli.trained_model import TrainedModel, open_model
 from mnistcli.comparison_results import (
     ComparedResult,
@@ -25,9 +29,12 @@ from mnistcli.comparison_results import (
 from mnistcli.config.differences import list_config_differences
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Split
+from mnistcli.environment import count_processors
+from mnistcli.errors import UsageError
 from mnistcli.evaluation import predict_classes
 from mnistcli.inference import compute_probabilities
 from mnistcli.results import DatasetResult
+from mnistcli.scikit_learn import BaselineName, check_scikit_learn
 from mnistcli.significance import (
     CONFIDENCE,
     adjust_p_values,
@@ -43,7 +50,7 @@ class Selection:
     split: str
     dataset: str | None
     normalization: str | None
-    data_dir: Path | None
+    places: Places
 
 
 @dataclass(frozen=True)
@@ -62,18 +69,27 @@ class _Examined:
 
 
 def compare_checkpoints(
-    paths: Sequence[Path], selection: Selection, console: Output
+    paths: Sequence[Path], baselines: Sequence[str], selection: Selection, console: Output
 ) -> CompareResult:
     """Return how checkpoints did, what differs in their configs, and which pairs differ really.
 
+    Args:
+        paths: of the checkpoints; one at least.
+        baselines: names of baselines, which are fitted to the first one's data.
+        selection: which images.
+        console: hears what takes long.
+
     Raises:
         CheckpointError, DataError, UsageError: one of them cannot be evaluated.
+        ResourceError: scikit-learn is missing, and a baseline takes it.
     """
-    chosen = (selection.dataset, selection.normalization, selection.data_dir)
+    names = check_baselines(baselines, selection.split)
+    chosen = (selection.dataset, selection.normalization, selection.places)
     models = [
         open_model(path, ParsingChild(path, "weights"), *chosen, console) for path in paths
     ]  # all of them first: a name that is wrong is said before anything is computed
     examined = [_examine(model, selection.split) for model in models]
+    examined += [_examine_baseline(name, models[0], selection.split) for name in names]
     places = list(combinations(range(len(examined)), 2))
     same = [p for p in places if examined[p[0]].images_digest == examined[p[1]].images_digest]
     return CompareResult(
@@ -100,10 +116,10 @@ def _examine(model: TrainedModel, split_name: str) -> _Examined:
     logits = model.run(split.images)
     score = model.score(split, logits)
     predicted = predict_classes(compute_probabilities(checkpoint.architecture, logits))
-    is_right = predicted == split.labels
-    correct, record = int(np.count_nonzero(is_right)), checkpoint.record
-    interval = compute_wilson_interval(correct, score.count)
+    is_right, record = predicted == split.labels, checkpoint.record
+    correct, interval = _count_right(is_right)
     result = ComparedResult(
+        kind="checkpoint",
         checkpoint=str(checkpoint.path),
         dataset=model.dataset_name or "",
         trained_on=None
@@ -113,10 +129,62 @@ def _examine(model: TrainedModel, split_name: str) -> _Examined:
         count=score.count,
         correct=correct,
         accuracy=score.accuracy,
-        interval=IntervalResult(low=interval.low, high=interval.high),
+        interval=interval,
         loss=score.loss,
+        fit_seconds=None if record is None else record.progress.elapsed_s,
     )
     return _Examined(result, record, _hash_split(split), is_right)
+
+
+def _examine_baseline(name: BaselineName, model: TrainedModel, split_name: str) -> _Examined:
+    """Fit a baseline to the whole training set of a checkpoint's data, and evaluate it alike."""
+    split, dataset = model.read_split(split_name), model.open(frozenset({"train", "test"}))
+    title = f"{name} on {len(dataset.train):,} images of {dataset.info.title}"
+    model.console.note(f"fitting {title}")
+    fitted = run_baseline(name, dataset.train, split, dataset.info, count_processors())
+    if not fitted.has_converged:
+        model.console.note(f"{name} was stopped after {MAX_ITERATIONS} iterations")
+    is_right = fitted.classes == split.labels
+    correct, interval = _count_right(is_right)
+    identity = dataset.identity
+    result = ComparedResult(
+        kind="baseline",
+        checkpoint=name,
+        dataset=dataset.info.name,
+        trained_on=DatasetResult(name=identity.name, sha256=identity.sha256),
+        epochs=None,
+        count=len(split),
+        correct=correct,
+        accuracy=correct / len(split),
+        interval=interval,
+        loss=fitted.loss,
+        fit_seconds=fitted.fit_s,
+    )
+    return _Examined(result, None, _hash_split(split), is_right)
+
+
+def check_baselines(names: Sequence[str], split: str) -> tuple[BaselineName, ...]:
+    """Return each baseline once.
+
+    Raises:
+        UsageError: a name is none, or they have seen the images that they would be judged on.
+        ResourceError: scikit-learn is not installed.
+    """
+    for name in names:
+        check_choice(name, BASELINES, BASELINE_FLAG)
+    if names and split == "validation":
+        what = "baselines are fitted to the whole training set, the validation images included"
+        raise UsageError(BASELINE_FLAG, what, "use --split test")
+    if names:
+        check_scikit_learn()
+    return cast("tuple[BaselineName, ...]", tuple(dict.fromkeys(names)))
+
+
+def _count_right(is_right: NDArray[np.bool_]) -> tuple[int, IntervalResult]:
+    """Return how many are right, and what that says of the true accuracy."""
+    correct = int(np.count_nonzero(is_right))
+    interval = compute_wilson_interval(correct, len(is_right))
+    return correct, IntervalResult(low=interval.low, high=interval.high)
 
 
 def _hash_split(split: Split) -> bytes:

@@ -57,7 +57,7 @@ def complete_reproducible(incomplete: str) -> list[Completion]:
 
 def complete_image(incomplete: str) -> list[Completion]:
     """Offer images, of the kinds that can be read, and arrays of them."""
-    from mnistcli.images import IMAGE_NAME
+    from mnistcli.image_decoding import IMAGE_NAME
 
     return _list_paths(
         incomplete, lambda name: IMAGE_NAME.search(name) or name.lower().endswith(".npy")
@@ -67,6 +67,11 @@ def complete_image(incomplete: str) -> list[Completion]:
 def complete_directory(incomplete: str) -> list[Completion]:
     """Offer folders."""
     return _list_paths(incomplete, lambda _: False)
+
+
+def complete_own_data(incomplete: str) -> list[Completion]:
+    """Offer folders and archives of arrays."""
+    return _list_paths(incomplete, lambda name: name.lower().endswith(".npz"))
 
 
 def complete_column() -> list[str]:

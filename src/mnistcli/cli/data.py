@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ from mnistcli.cli.options import (
     Debug,
     Json,
     Overwrite,
+    OwnData,
     PictureFile,
     ProgressOption,
     Quiet,
@@ -30,13 +31,14 @@ from mnistcli.config.models import DatasetConfig
 from mnistcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from mnistcli.config.models import DatasetName
+    from mnistcli.config.models import AnyDataset
     from mnistcli.console.streams import Output
 
 EXAMPLES = """
 mnistcli data mnist
 mnistcli data cifar10 --first 36 -o grid.png
 mnistcli data mnist --index 0 --matrix raw
+mnistcli data files --data flowers --size 64,64,3 --first 36 --show
 mnistcli data mnist --fetch
 """
 
@@ -94,6 +96,15 @@ def data(
             rich_help_panel="Data",
         ),
     ] = False,
+    own_data: OwnData = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEIGHT,WIDTH[,3]",
+            help="With --data: what images are brought to.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     output: PictureFile = None,
     overwrite: Overwrite = False,
@@ -112,14 +123,14 @@ def data(
     from mnistcli.console.streams import Output
 
     console = Output(quiet=quiet or json, progress=progress)
-    dataset_name = cast("DatasetName", name)
+    config = _choose_config(name, own_data, size)
     if fetch:
         given: dict[str, object] = {
             "--split": split, "--first": first, "--index": index, "--matrix": matrix,
             "--normalization": normalization, "--output": output, "--show": show or None,
         }  # fmt: skip
         _refuse_beside_fetch(given)
-        _fetch(dataset_name, data_dir, console, json=json)
+        _fetch(config, data_dir, console, json=json)
         return
     _check_choices(split, first, index, matrix, normalization)
     _check_drawing(first, index, draws=output is not None or show)
@@ -129,7 +140,7 @@ def data(
     shows = show or (index is not None and output is None and not json and not quiet)
     target = choose_output(output, overwrite=overwrite, shows=shows, json=json, console=console)
     view = View(split, first, index, matrix, normalization or "unit")
-    view_dataset(dataset_name, view, data_dir, target, json=json)
+    view_dataset(config, view, data_dir, target, json=json)
 
 
 def _refuse_beside_fetch(given: dict[str, object]) -> None:
@@ -171,12 +182,33 @@ def _check_drawing(first: int | None, index: int | None, *, draws: bool) -> None
         raise UsageError("-o, --show", "nothing says what to draw", hint)
 
 
-def _fetch(name: DatasetName, data_dir: Path | None, console: Output, *, json: bool) -> None:
+def _choose_config(name: str, own_data: Path | None, size: str | None) -> AnyDataset:
+    """Return the data set's config as an experiment would have it; UsageError, ConfigError."""
+    from mnistcli.config import Override, load_config, parse_assignment
+
+    if (name == "files") is not (own_data is not None):
+        hint = "give both: mnistcli data files --data PATH"
+        raise UsageError("NAME and --data", "images of your own are the data set files", hint)
+    if size is not None and own_data is None:
+        raise UsageError("--size", f"{name} has its own", "leave it out")
+    overrides = [Override("dataset.name", name, "NAME")]
+    if name == "xor":
+        return DatasetConfig(name="xor")  # whose rules are about networks
+    if own_data is not None:
+        overrides.append(Override("dataset.path", str(own_data), "--data"))
+    if size is not None:
+        numbers = parse_assignment(f"dataset.size=[{size}]").value
+        overrides.append(Override("dataset.size", numbers, "--size"))
+    return load_config(None, overrides).config.dataset
+
+
+def _fetch(config: AnyDataset, data_dir: Path | None, console: Output, *, json: bool) -> None:
     """Make sure that a data set is there, and say where."""
     from mnistcli.cli.opened_dataset import fetch_dataset
     from mnistcli.plot_results import FetchResult
 
-    path, downloaded = fetch_dataset(name, data_dir, console)
+    path, downloaded = fetch_dataset(config, data_dir, console)
+    name = config.name
     if json:
         location = None if path is None else str(path)
         console.print_json(FetchResult(name=name, location=location, downloaded=downloaded))

@@ -11,7 +11,7 @@ import numpy as np
 from mnistcli.cli.opened_dataset import open_dataset
 from mnistcli.cli.picture_output import PictureOutput
 from mnistcli.cli.plotting import check_tile_count, refuse_numbers
-from mnistcli.config.models import DatasetName, Normalization
+from mnistcli.config.models import AnyDataset, DatasetConfig, Normalization
 from mnistcli.datasets.dataset import Dataset, Split, SplitName
 from mnistcli.datasets.registry import get_info
 from mnistcli.errors import UsageError
@@ -53,7 +53,7 @@ class View:
 
 
 def view_dataset(
-    name: DatasetName, view: View, data_dir: Path | None, target: PictureOutput, *, json: bool
+    config: AnyDataset, view: View, data_dir: Path | None, target: PictureOutput, *, json: bool
 ) -> None:
     """Carry out `mnistcli data`.
 
@@ -61,11 +61,12 @@ def view_dataset(
         UsageError: the row does not exist, or there are no images to draw.
         DataError: the data are missing, unreachable or invalid.
     """
-    info, console = get_info(name), target.console
+    console = target.console
     check_tile_count(view.first)
-    if view.first is not None:
-        refuse_numbers(info, "--first")
-    dataset = open_dataset(name, view.list_splits(), data_dir, console)
+    if view.first is not None and isinstance(config, DatasetConfig):
+        refuse_numbers(get_info(config), "--first")
+    dataset = open_dataset(config, view.list_splits(), data_dir, console)
+    info = dataset.info
     example = None if view.index is None else _describe_example(dataset, view, view.index)
     written = None
     if view.draws and len(info.image_shape) > 1:
@@ -89,7 +90,7 @@ def _compose_images(dataset: Dataset, view: View) -> Tiles:
     split, names = dataset.splits[view.image_split], dataset.info.class_names
     start = view.index or 0
     rows = slice(start, start + (1 if view.first is None else view.first))
-    images, labels = split.images[rows], split.labels[rows]
+    images, labels = dataset.info.brighten(split.images[rows]), split.labels[rows]
     title = f"{dataset.info.title} {view.image_split}"
     span = f"first {len(labels)}" if view.index is None else f"row {view.index}"
     heading = Heading(f"{title}: {span}", dataset.identity.known_as or "unknown contents")
@@ -123,7 +124,7 @@ def _fit(dataset: Dataset, view: View) -> Preprocessing:
     normalization = cast("Normalization", view.normalization)
     needs_train = normalization == "standard"
     images = dataset.train.images if needs_train else np.empty(0, np.uint8)
-    return fit_preprocessing(normalization, images)
+    return fit_preprocessing(normalization, images, dataset.info.max_value)
 
 
 def describe_dataset(

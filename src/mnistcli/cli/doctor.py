@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_checkpoint
-from mnistcli.cli.options import DataDir, Debug, Json
+from mnistcli.cli.options import DataDir, Debug, Json, OwnData
 
 EXAMPLES = """
 mnistcli doctor
@@ -26,6 +26,7 @@ def doctor(
             autocompletion=complete_checkpoint,
         ),
     ] = None,
+    own_data: OwnData = None,
     data_dir: DataDir = None,
     json: Json = False,
     debug: Debug = False,
@@ -36,10 +37,11 @@ def doctor(
     the code that they would end with.
     """
     del debug
+    from mnistcli.cli.data_places import Places
     from mnistcli.cli.examination import examine
     from mnistcli.console.streams import Output, report_problem
 
-    answer, problems = examine(model, data_dir)
+    answer, problems = examine(model, Places(data_dir, own_data))
     if json:
         Output().print_json(answer)
     else:

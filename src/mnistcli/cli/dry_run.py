@@ -27,6 +27,8 @@ def show_plan(plan: Plan, request: Request, console: Output) -> None:
     console.print_table(*render_summary(summary))
     rest = "" if available is None else f"; {format_bytes(available)} are available"
     console.note(f"needs {plan.memory.describe()}{rest}")
+    if plan.placement == "streamed":
+        console.note("streams the training set: the same bits, in less memory")
     limit = "at most " if plan.config.training.early_stopping is not None else ""
     console.note(f"takes {limit}{describe_time(seconds)}")
     training = plan.config.training

@@ -15,6 +15,7 @@ from mnistcli.cli.options import (
     Debug,
     Json,
     NormalizationOption,
+    OwnData,
     ProgressOption,
     Quiet,
     SplitOption,
@@ -46,6 +47,7 @@ def evaluate(
     split: SplitOption = "test",
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
+    own_data: OwnData = None,
     data_dir: DataDir = None,
     fail_under: Annotated[
         list[str] | None,
@@ -75,16 +77,17 @@ def evaluate(
         raise UsageError("--json, --csv", "they exclude each other", "give one of them")
     gates = parse_gates(fail_under or ())
     first = ParsingChild(models[0], "weights")  # at work while the imports below run
+    from mnistcli.cli.data_places import Places
     from mnistcli.cli.trained_model import open_model
     from mnistcli.console.streams import Output, choose_progress
     from mnistcli.results import EvaluateResult
 
     shown = choose_progress(progress, silent=quiet)
     console = Output(quiet=quiet or json or csv, progress=shown)
-    results = []
+    places, results = Places(data_dir, own_data), []
     for number, path in enumerate(models):
         child = ParsingChild(path, "weights") if number else first
-        model = open_model(path, child, dataset, normalization, data_dir, console)
+        model = open_model(path, child, dataset, normalization, places, console)
         results.append(_evaluate_model(model, split))
     failure = find_failure(gates, results)
     answer = EvaluateResult(results=tuple(results))

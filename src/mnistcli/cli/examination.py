@@ -17,10 +17,13 @@ from mnistcli.check_results import (
     LocatedDatasetResult,
 )
 from mnistcli.checkpoint.reading import Checkpoint, read_checkpoint
+from mnistcli.cli.data_places import Places
 from mnistcli.cli.model_facts import describe_training
-from mnistcli.cli.preparation import BOTH_SPLITS
-from mnistcli.datasets import cifar10, mnist, synthetic, xor
+from mnistcli.cli.run_data import BOTH_SPLITS
+from mnistcli.config.models import FilesConfig
+from mnistcli.datasets import cifar10, digits, mnist, synthetic, xor
 from mnistcli.datasets.files import DataSearch, Source, locate_files, search_from_environment
+from mnistcli.datasets.registry import get_info
 from mnistcli.environment import (
     count_processors,
     describe_environment,
@@ -30,6 +33,7 @@ from mnistcli.environment import (
 )
 from mnistcli.errors import CheckpointError, DataError, MnistcliError, ResourceError
 from mnistcli.results import describe_error
+from mnistcli.scikit_learn import TITLE, check_scikit_learn
 
 _LIBRARIES = ("keras", "tensorflow", "numpy", "h5py")
 _IN_FILES = {"mnist": mnist, "cifar10": cifar10}
@@ -47,20 +51,18 @@ class _Findings:
         self.problems.append(problem)
 
 
-def examine(
-    path: Path | None, data_dir: Path | None
-) -> tuple[DoctorResult, tuple[MnistcliError, ...]]:
+def examine(path: Path | None, places: Places) -> tuple[DoctorResult, tuple[MnistcliError, ...]]:
     """Return the state of things, and what keeps `train` and `evaluate` from running.
 
     Args:
         path: a checkpoint to look at too.
-        data_dir: from the command line.
+        places: where data lie, from the command line.
 
     Raises:
-        DataError: `data_dir` is no folder.
+        DataError: `--data-dir` is no folder.
     """
     findings = _Findings()
-    search = search_from_environment(data_dir)
+    search = search_from_environment(places.directory)
     versions = _find_versions(findings)
     directories = tuple(_list_directories(search))
     if not directories[0].writable:
@@ -70,7 +72,10 @@ def examine(
     needed = {"mnist"} if path is None else set()
     if checkpoint is not None and checkpoint.record is not None:
         needed = {checkpoint.record.dataset.name}
-    datasets = tuple(_list_datasets(search, needed, findings))
+    datasets = (
+        *_list_datasets(search, needed, findings),
+        *_list_own(_find_own(checkpoint, places), findings),
+    )
     processors = os.cpu_count() or 1
     answer = DoctorResult(
         versions=versions,
@@ -141,8 +146,47 @@ def _list_datasets(
             known_as=identity.known_as,
             note="unknown contents" if identity.known_as is None else "",
         )
+    yield _describe_digits(digits.INFO.name in needed, findings)
     for name, built_in in _BUILT_IN.items():
         yield _describe_missing(name, f"built in: {built_in.INFO.train_count:,} examples")
+
+
+def _find_own(checkpoint: Checkpoint | None, places: Places) -> FilesConfig | None:
+    """Return the config of the images of one's own that there is reason to look at."""
+    record = checkpoint.record if checkpoint is not None else None
+    recorded = record.config.dataset if record is not None else None
+    own = {} if places.own is None else {"path": str(places.own)}
+    if isinstance(recorded, FilesConfig):
+        return recorded.model_copy(update=own)
+    return None if places.own is None else FilesConfig(name="files", path=str(places.own))
+
+
+def _list_own(config: FilesConfig | None, findings: _Findings) -> Iterator[LocatedDatasetResult]:
+    """List images of one's own; decoding them all would write to the cache."""
+    if config is None:
+        return
+    try:
+        info = get_info(config)
+    except DataError as error:
+        findings.add(error)
+        yield _describe_missing(config.name, "not found, or not laid out as images of one's own")
+        return
+    note = f"{info.train_count:,} training and {info.test_count:,} test images, not read"
+    yield LocatedDatasetResult(
+        name=config.name, location=config.path, sha256=None, known_as=None, note=note
+    )
+
+
+def _describe_digits(is_needed: bool, findings: _Findings) -> LocatedDatasetResult:
+    """Ask for the package that brings them, which takes a second to import."""
+    note = f"comes with {TITLE}: {digits.INFO.train_count:,} examples"
+    try:
+        check_scikit_learn()
+    except ResourceError as error:
+        note = f"not found: {TITLE} is not installed"
+        if is_needed:
+            findings.add(error)
+    return _describe_missing(digits.INFO.name, note)
 
 
 def _locate(

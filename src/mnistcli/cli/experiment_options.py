@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from mnistcli.cli.choices import describe, get_choices, get_members, join_choices, list_choices
+from mnistcli.cli.choices import describe, get_choices, get_members, join_choices
 from mnistcli.cli.completion import complete_assignment, offer
-from mnistcli.config.models import DatasetConfig, MlpModel, Model, TrainingConfig
+from mnistcli.config.models import AnyDatasetName, DatasetConfig, MlpModel, Model, TrainingConfig
 from mnistcli.config.optimization import Optimizer
 
 _EXPERIMENT = "Experiment (each takes precedence over CONFIG)"
@@ -56,10 +56,10 @@ DatasetName = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        metavar=list_choices(DatasetConfig, "name"),
+        metavar=join_choices(get_args(AnyDatasetName)),
         help=describe(DatasetConfig, "name"),
         rich_help_panel=_EXPERIMENT,
-        autocompletion=offer(get_choices(DatasetConfig, "name")),
+        autocompletion=offer(get_args(AnyDatasetName)),
     ),
 ]
 ModelType = Annotated[

@@ -42,7 +42,8 @@ def build_training(plan: Plan) -> Training:
     """
     _log_plan(plan)
     load_backend()
-    from mnistcli.training import Training, set_thread_count
+    from mnistcli.devices import set_thread_count
+    from mnistcli.training import Training
 
     set_thread_count(plan.threads)
     training = Training(
@@ -55,6 +56,15 @@ def build_training(plan: Plan) -> Training:
     )
     if plan.initial_weights is not None:
         training.assign_weights(plan.initial_weights)
+    return resume_training(training, plan)
+
+
+def resume_training(training: Training, plan: Plan) -> Training:
+    """Bring a run to where its checkpoint left it, if there is one.
+
+    Raises:
+        CheckpointError: that checkpoint's arrays are another network's.
+    """
     if plan.start is not None and plan.start.state is not None:
         try:
             training.restore(plan.start.state)
@@ -68,6 +78,10 @@ def _open_engine(plan: Plan) -> Engine:
     """Return where the run is trained."""
     if plan.cluster is not None:
         return join_others(plan, plan.cluster)
+    if plan.placement == "streamed":
+        from mnistcli.engine import OneDevice
+
+        return OneDevice(plan.placement)
     from mnistcli.devices import open_devices
 
     return open_devices(plan.devices)
@@ -88,8 +102,8 @@ def measure_run(plan: Plan) -> Pace:
     """Take some steps of a planned run, from weights of their own, to see how long they take."""
     _log_plan(plan)
     load_backend()
+    from mnistcli.devices import set_thread_count
     from mnistcli.pace import measure_pace
-    from mnistcli.training import set_thread_count
 
     set_thread_count(plan.threads)
     return measure_pace(
@@ -107,7 +121,8 @@ def _log_plan(plan: Plan) -> None:
     _LOG.info("config: %s", plan.config.model_dump_json())
     available = read_available_memory()
     known = "unknown" if available is None else format_bytes(available)
-    _LOG.info("memory: needs %s; available: %s", plan.memory.describe(), known)
+    needs = plan.memory.describe()
+    _LOG.info("memory: needs %s, rows %s; available: %s", needs, plan.placement, known)
     environment = plan.describe_environment()
     _LOG.info("environment: %s", environment.model_dump_json())
     if plan.init_from is not None and plan.start is None:

@@ -18,12 +18,12 @@ from mnistcli.console.csv_text import format_csv
 from mnistcli.console.run_list import RunTable, find_width, render_reasons, render_runs
 from mnistcli.console.streams import Output
 from mnistcli.errors import CheckpointError
-from mnistcli.list_results import ListedCheckpoint, ListResult
+from mnistcli.list_results import ListedCheckpoint, ListedTrial, ListResult
 from mnistcli.results import DatasetResult, SecondsResult, TestResult
 
 _LAST_SHOWN = (
-    "epochs", "last.accuracy", "best.accuracy", "last.val_accuracy", "best.val_accuracy",
-    "test.accuracy", "seconds.total", "saved",
+    "epochs", "trial.state", "last.accuracy", "best.accuracy", "last.val_accuracy",
+    "best.val_accuracy", "test.accuracy", "seconds.total", "saved",
 )  # fmt: skip
 _MADE_BETTER = {"loss": "lowest", "accuracy": "highest"}  # by the end of a metric's name
 
@@ -149,6 +149,7 @@ def _describe_surveyed(path: Path, file: SurveyedFile) -> ListedCheckpoint:
         seconds=SecondsResult(total=progress.elapsed_s, per_epoch=file.warm_epoch_s),
         saved=saved,
         config=config,
+        trial=record.trial and ListedTrial.model_validate(record.trial.model_dump(mode="python")),
     )
 
 

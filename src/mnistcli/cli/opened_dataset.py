@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
-from mnistcli.config.models import Config, DatasetName
+from mnistcli.config.models import AnyDataset, Config, FilesConfig
 from mnistcli.console.progress import DownloadDisplay
 from mnistcli.console.streams import Output
 from mnistcli.datasets.dataset import Dataset, Split, SplitName
@@ -18,28 +21,73 @@ from mnistcli.errors import DataError
 _LOG = logging.getLogger(__name__)
 
 
+_Key = tuple[tuple[object, ...], frozenset[SplitName], Path | None]
+_shelf: ContextVar[dict[_Key, Dataset] | None] = ContextVar("_shelf", default=None)
+
+
+@contextlib.contextmanager
+def keep_dataset() -> Iterator[None]:
+    """Let runs that follow each other in one process share the data set opened last."""
+    token = _shelf.set({})
+    try:
+        yield
+    finally:
+        _shelf.reset(token)
+
+
 def open_dataset(
-    name: DatasetName, splits: frozenset[SplitName], data_dir: Path | None, console: Output
+    config: AnyDataset, splits: frozenset[SplitName], data_dir: Path | None, console: Output
 ) -> Dataset:
     """Find (or download) a data set and pass on what it has to say.
 
     Raises:
         DataError: it is missing, unreachable or invalid.
+        ResourceError: what is decoded or unpacked of it cannot be kept.
     """
-    display = DownloadDisplay(console.progress)
+    key, shelf = (_make_key(config), splits, data_dir), _shelf.get()
+    if shelf is not None and key in shelf:
+        return shelf[key]
+    if shelf is not None:
+        shelf.clear()  # before the next one is read: two may be too much
+    dataset = _read_dataset(config, splits, data_dir, console)
+    if shelf is not None:
+        shelf[key] = dataset
+    return dataset
+
+
+def _make_key(config: AnyDataset) -> tuple[object, ...]:
+    """Sum up what decides which data are read; what is made of them is another matter."""
+    if isinstance(config, FilesConfig):
+        return config.name, config.path, config.size, config.classes
+    return (config.name,)
+
+
+def _read_dataset(
+    config: AnyDataset, splits: frozenset[SplitName], data_dir: Path | None, console: Output
+) -> Dataset:
+    """Find and read it, wherever it lies."""
+    downloads = DownloadDisplay(console.progress)
+    preparations = DownloadDisplay(console.progress, "preparing")
     try:
-        search = replace(search_from_environment(data_dir), on_download=display.show)
-        dataset = load_dataset(name, splits, search)
+        search = replace(
+            search_from_environment(data_dir),
+            on_download=downloads.show,
+            on_preparation=preparations.show,
+        )
+        dataset = load_dataset(config, splits, search)
     finally:
-        display.close()
+        downloads.close()
+        preparations.close()
     _log_identity(dataset)
+    for note in dataset.notes:
+        console.note(note)
     for warning in dataset.warnings:
         console.warn(warning)
     return dataset
 
 
 def fetch_dataset(
-    name: DatasetName, data_dir: Path | None, console: Output
+    config: AnyDataset, data_dir: Path | None, console: Output
 ) -> tuple[Path | None, bool]:
     """Find a data set's files or download them; nothing is read.
 
@@ -59,7 +107,7 @@ def fetch_dataset(
 
     try:
         search = replace(search_from_environment(data_dir), on_download=listen)
-        return locate_dataset(name, search), heard
+        return locate_dataset(config, search), heard
     finally:
         display.close()
 

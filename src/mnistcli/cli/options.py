@@ -19,7 +19,7 @@ from mnistcli.cli.choices import (
     list_choices,
     list_data_sets,
 )
-from mnistcli.cli.completion import complete_directory, offer
+from mnistcli.cli.completion import complete_directory, complete_own_data, offer
 from mnistcli.cli.shells import SHELLS, install_completion, show_completion
 from mnistcli.config.models import DatasetConfig
 from mnistcli.console.streams import Progress
@@ -86,6 +86,16 @@ DataDir = Annotated[
         help="Look for data here first; then in MNISTCLI_DATA_DIR and in Keras' own cache."
         " MNISTCLI_OFFLINE=1 forbids downloads.",
         autocompletion=complete_directory,
+        rich_help_panel="Data",
+    ),
+]
+OwnData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Images of your own, a folder or an .npz file; where a checkpoint's lie now.",
+        autocompletion=complete_own_data,
         rich_help_panel="Data",
     ),
 ]

@@ -13,7 +13,8 @@ from mnistcli.check_results import FailedOverfitResult, FirstAndLastResult, Over
 from mnistcli.checkpoint.reading import read_checkpoint
 from mnistcli.cli.launch import build_training
 from mnistcli.cli.output_file import OutputFile
-from mnistcli.cli.preparation import load_data, load_request, with_initial_weights
+from mnistcli.cli.preparation import load_request, with_initial_weights
+from mnistcli.cli.run_data import load_data
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.cli.teamwork import refuse_together

@@ -16,6 +16,7 @@ from mnistcli.cli.options import (
     Json,
     NormalizationOption,
     Overwrite,
+    OwnData,
     PictureFile,
     ProgressOption,
     Quiet,
@@ -33,11 +34,11 @@ mnistcli plot calibration mlp.h5 --split train --json
 """
 
 # Each kind, and which flags mean something to it.
-_DATA = ("--dataset", "--normalization", "--data-dir")
+_DATA = ("--dataset", "--normalization", "--data", "--data-dir")
 _KINDS: dict[str, tuple[str, ...]] = {
     "curves": (),
     "confusion": ("--split", *_DATA),
-    "weights": ("--first", "--dataset"),
+    "weights": ("--first", "--dataset", "--data"),
     "predictions": ("--split", "--first", *_DATA),
     "mistakes": ("--split", "--first", *_DATA),
     "calibration": ("--split", *_DATA),
@@ -69,6 +70,7 @@ def plot(
     ] = None,
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
+    own_data: OwnData = None,
     data_dir: DataDir = None,
     output: PictureFile = None,
     overwrite: Overwrite = False,
@@ -93,6 +95,7 @@ def plot(
         "--first": first,
         "--dataset": dataset,
         "--normalization": normalization,
+        "--data": own_data,
         "--data-dir": data_dir,
     }
     _check_flags(kind, [flag for flag, value in given.items() if value is not None])
@@ -105,10 +108,12 @@ def plot(
     from mnistcli.checkpoint.process import ParsingChild
 
     child = ParsingChild(model, "none" if kind == "curves" else "weights")
+    from mnistcli.cli.data_places import Places
     from mnistcli.cli.plotting import compose_picture, describe_picture
     from mnistcli.cli.trained_model import open_model
 
-    trained = open_model(model, child, dataset, normalization, data_dir, console)
+    places = Places(data_dir, own_data)
+    trained = open_model(model, child, dataset, normalization, places, console)
     picture = compose_picture(trained, kind, split or "test", first)
     written = target.deliver(picture)
     if written is None:

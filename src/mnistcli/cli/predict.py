@@ -17,6 +17,7 @@ from mnistcli.cli.options import (
     Json,
     Jsonl,
     NormalizationOption,
+    OwnData,
     ProgressOption,
     choice_option,
     count_option,
@@ -94,6 +95,7 @@ def predict(
     ] = AUTO.ink,
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
+    own_data: OwnData = None,
     data_dir: DataDir = None,
     top: Annotated[
         int | None,
@@ -123,13 +125,15 @@ def predict(
 
     treatment = choose_treatment(prepare, ink, skip or [])
     child = ParsingChild(model, "weights")
+    from mnistcli.cli.data_places import Places
     from mnistcli.cli.prediction import Format, predict_images
     from mnistcli.cli.prediction_input import Choice
     from mnistcli.cli.trained_model import open_model
     from mnistcli.console.streams import Output
 
     console = Output(quiet=json or jsonl or csv, progress=progress)
-    trained = open_model(model, child, dataset, normalization, data_dir, console)
+    places = Places(data_dir, own_data)
+    trained = open_model(model, child, dataset, normalization, places, console)
     choice = Choice(tuple(images or ()), split, first, index, row, treatment)
     form = Format(json=json, jsonl=jsonl, csv=csv, top=top, show=show)
     predict_images(trained, choice, form, console)

@@ -44,7 +44,8 @@ def predict_images(model: TrainedModel, choice: Choice, form: Format, console: O
     batch = choose_batch(model, choice)
     answer = PredictResult(predictions=tuple(_predict_batch(model, batch, form.top)))
     if form.show:
-        _draw(answer, batch.pixels.reshape(-1, *get_image_shape(model)), console)
+        images = batch.pixels.reshape(-1, *get_image_shape(model))
+        _draw(answer, model.brighten(images), console)
     _show(answer, model.class_names, form, console)
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.cli.trained_model import TrainedModel
+from mnistcli.config.models import FilesConfig
 from mnistcli.errors import DataError, UsageError
 from mnistcli.image_arrays import is_array, read_array, refuse_shape
 from mnistcli.image_decoding import read_content
-from mnistcli.images import expand_paths, read_image
+from mnistcli.images import expand_paths, read_image, read_own_image
 from mnistcli.inference import is_same_layout
 from mnistcli.photographs.report import AUTO, Preparation, Treatment, describe_preparation
 
@@ -120,7 +121,7 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
         raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
     is_picture = any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names)
     # before anything is read
-    shape = _check_treatment(get_image_shape(model), treatment) if is_picture else None
+    shape = _check_treatment(model, treatment) if is_picture else None
     pieces: list[NDArray[np.uint8]] = []
     sources: list[str] = []
     rows: list[int | None] = []
@@ -131,8 +132,9 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
             images, numbers = _read_rows(model, content, source)
             preparations += [None] * len(images)
         else:
-            shape = shape or _check_treatment(get_image_shape(model), treatment)
-            image = read_image(content, source, shape, treatment)
+            shape = shape or _check_treatment(model, treatment)
+            read = read_own_image if isinstance(model.dataset, FilesConfig) else read_image
+            image = read(content, source, shape, treatment)
             _tell_preparation(model, source, image.preparation)
             images, numbers = image.pixels[np.newaxis], [None]
             preparations.append(image.preparation)
@@ -144,10 +146,12 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
     return Batch(pixels, tuple(sources), tuple(rows), truths, tuple(preparations))
 
 
-def _check_treatment(shape: tuple[int, ...], treatment: Treatment) -> tuple[int, ...]:
-    """Refuse to look for ink where pictures are in colour; return the pictures' shape."""
-    if len(shape) == 3 and (treatment.skipped or treatment.ink != AUTO.ink):
-        what = "they are for digits, this network takes pictures in colour"
+def _check_treatment(model: TrainedModel, treatment: Treatment) -> tuple[int, ...]:
+    """Refuse to look for ink where pictures are no digits; return the pictures' shape."""
+    shape, is_own = get_image_shape(model), isinstance(model.dataset, FilesConfig)
+    if (len(shape) == 3 or is_own) and (treatment.skipped or treatment.ink != AUTO.ink):
+        takes = "pictures as their own data set has them" if is_own else "pictures in colour"
+        what = f"they are for digits, this network takes {takes}"
         raise UsageError("--skip, --ink", what, "leave them out")
     return shape
 
@@ -164,6 +168,10 @@ def _read_rows(
 ) -> tuple[NDArray[np.uint8], Sequence[int | None]]:
     """Read an array: a batch, whose rows are counted, or one image."""
     array, wanted = read_array(content, source), model.checkpoint.architecture.input_shape
+    if array.max() > model.max_value:
+        what = f"the array holds numbers up to {array.max()}, those of {model.dataset_name} end"
+        hint = "divide them as the data set's makers did"
+        raise DataError(source, f"{what} at {model.max_value}", hint)
     if is_same_layout(array.shape[1:], wanted):
         return array, range(len(array))
     if is_same_layout(array.shape, wanted):

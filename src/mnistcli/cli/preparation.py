@@ -7,23 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-from mnistcli.architecture import plan_architecture
-from mnistcli.available_memory import read_available_memory
-from mnistcli.checkpoint.limits import check_run_size
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
-from mnistcli.checkpoint.record import Record
 from mnistcli.checkpoint.run_lock import RunLock
 from mnistcli.cli.extension import extend_run
-from mnistcli.cli.launch import begin_loading
-from mnistcli.cli.opened_dataset import choose_splits, open_dataset
-from mnistcli.cli.output_file import OutputFile, choose_output, continue_output, name_output
+from mnistcli.cli.output_file import OutputFile, choose_output, continue_output
+from mnistcli.cli.run_data import check_same_data, load_data, load_recorded_data
 from mnistcli.cli.run_plan import Plan, Request, describe_rest
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
-from mnistcli.config.models import Config
 from mnistcli.console.streams import Output
-from mnistcli.datasets.dataset import Dataset, SplitName
-from mnistcli.datasets.registry import get_info
-from mnistcli.environment import count_processors, list_differences
+from mnistcli.environment import list_differences
 from mnistcli.errors import (
     CheckpointError,
     ConfigError,
@@ -32,11 +24,7 @@ from mnistcli.errors import (
     UsageError,
     escape_name,
 )
-from mnistcli.memory import MemoryEstimate, check_memory, estimate_memory
-from mnistcli.preprocessing import fit_preprocessing
 from mnistcli.run_comparison import hash_weights
-
-BOTH_SPLITS: frozenset[SplitName] = frozenset({"train", "test"})
 
 
 def prepare_run(request: Request, console: Output, lock: RunLock) -> Plan:
@@ -73,6 +61,10 @@ def _list_overrides(request: Request) -> Iterator[Override]:
             problems.append(Problem(flag, error.what, error.hint))
     if problems:
         raise ConfigError(problems)
+    if request.own_data is not None:
+        if request.flags.get("--dataset", ("", None))[1] is None:
+            yield Override("dataset.name", "files", "--data")
+        yield Override("dataset.path", str(request.own_data), "--data")
     for text in request.assignments:
         yield parse_assignment(text)
 
@@ -101,48 +93,6 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
     if initial is None:
         return plan
     return with_initial_weights(plan, initial)
-
-
-def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
-    """Read the data, and plan what follows from them; nothing large is held before it fits."""
-    devices = request.devices or 1
-    memory = _plan_memory(config, devices)
-    programs = None if request.dry_run else begin_loading()
-    dataset = open_dataset(config.dataset.name, BOTH_SPLITS, request.data_dir, console)
-    config = _resolve_dataset(config, dataset)
-    train, validation = choose_splits(config, dataset)
-    return Plan(
-        config=config,
-        dataset=dataset,
-        architecture=plan_architecture(
-            config.model, dataset.info.image_shape, len(dataset.info.class_names)
-        ),
-        preprocessing=fit_preprocessing(config.dataset.normalization, dataset.train.images),
-        train=train,
-        validation=validation,
-        output=output or name_output(config),
-        threads=count_processors(),
-        memory=memory,
-        programs=programs,
-        devices=devices,
-        cluster=request.cluster,
-    )
-
-
-def _plan_memory(config: Config, devices: int) -> MemoryEstimate:
-    """Say what a run will need; ResourceError where it fits neither memory nor a file."""
-    info = get_info(config.dataset.name)
-    network = plan_architecture(config.model, info.image_shape, len(info.class_names))
-    estimate = estimate_memory(config, network, info, devices)
-    check_run_size(network, config.training)
-    check_memory(estimate, read_available_memory())
-    return estimate
-
-
-def _resolve_dataset(config: Config, dataset: Dataset) -> Config:
-    """Write down which data set `auto` turned out to be."""
-    named = config.dataset.model_copy(update={"name": dataset.info.name})
-    return config.model_copy(update={"dataset": named})
 
 
 def with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
@@ -180,7 +130,7 @@ def _prepare_resumed(request: Request, path: Path, console: Output, lock: RunLoc
         console.warn(f"{path}: {rest}")
     before = record.environment
     request = replace(request, devices=request.devices or before.devices)
-    plan = load_data(config, request, console, output)
+    plan = load_recorded_data(config, request, console, output)
     if lock is not None:
         output.reserve(lock, with_best=plan.chooses)
     try:
@@ -227,11 +177,3 @@ def _refuse_resuming(checkpoint: Checkpoint) -> CheckpointError:
         return CheckpointError(path, CHANGED, hint)
     what = "no run of mnistcli's to go on with"
     return CheckpointError(path, what, f"start a new one {weights}")
-
-
-def check_same_data(plan: Plan, record: Record, path: Path) -> None:
-    """Refuse other data than those that the run in a checkpoint was trained on; DataError."""
-    identity = plan.dataset.identity
-    if identity.sha256 != record.dataset.sha256:
-        what = f"not the {plan.dataset.info.title} that {path} was trained on"
-        raise DataError(identity.location, what, "point --data-dir to the data of that run")

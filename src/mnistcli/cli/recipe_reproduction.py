@@ -66,9 +66,9 @@ def reproduce_recipes(recipes: Sequence[Recipe], manner: Manner) -> None:
 
 def _find_data(recipes: Sequence[Recipe], manner: Manner, console: Output) -> None:
     """Find out at once what is missing, not after minutes; DataError."""
-    names = dict.fromkeys(load_config(recipe.name).config.dataset.name for recipe in recipes)
-    for name in names:
-        open_dataset(name, frozenset({"test"}), manner.data_dir, console)
+    configs = (load_config(recipe.name).config.dataset for recipe in recipes)
+    for config in {config.name: config for config in configs}.values():
+        open_dataset(config, frozenset({"test"}), manner.data_dir, console)
 
 
 def _reproduce(

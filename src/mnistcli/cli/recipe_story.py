@@ -78,7 +78,7 @@ def _train(request: Request, console: Output, lock: RunLock) -> TrainResult | In
 
 def _load(path: Path, request: Request, console: Output) -> TrainedModel:
     """Read what was saved, as any other command does."""
-    return open_model(path, ParsingChild(path, "weights"), None, None, request.data_dir, console)
+    return open_model(path, ParsingChild(path, "weights"), None, None, request.places, console)
 
 
 def _read_history(result: TrainResult) -> Iterator[tuple[str, float]]:

@@ -16,6 +16,7 @@ from mnistcli.cli.options import (
     Json,
     NormalizationOption,
     Overwrite,
+    OwnData,
     Quiet,
     choice_option,
 )
@@ -42,6 +43,7 @@ def report(
     ] = None,
     dataset: Dataset = None,
     normalization: NormalizationOption = None,
+    own_data: OwnData = None,
     data_dir: DataDir = None,
     output: Annotated[
         Path | None,
@@ -72,12 +74,14 @@ def report(
     path = output or Path(f"{model.stem}-report.html")
     check_page(path, overwrite=overwrite)
     child = ParsingChild(model, "weights")  # at work while the imports below run
+    from mnistcli.cli.data_places import Places
     from mnistcli.cli.reporting import ListeningOutput, compose_report, describe_report
     from mnistcli.cli.trained_model import open_model
     from mnistcli.report.page import render_page
 
     console = ListeningOutput(quiet=quiet or json)
-    trained = open_model(model, child, dataset, normalization, data_dir, console)
+    places = Places(data_dir, own_data)
+    trained = open_model(model, child, dataset, normalization, places, console)
     facts = compose_report(trained, split, console)
     page = render_page(facts).encode("utf-8")
     write_page(path, page, overwrite=overwrite)

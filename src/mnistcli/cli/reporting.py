@@ -72,7 +72,7 @@ def compose_report(model: TrainedModel, split: str | None, console: ListeningOut
 
 def _needs_data(model: TrainedModel, split: str | None) -> bool:
     """Without a name for the data, flags about them must not be dropped: reading refuses them."""
-    named = (model.dataset_name, split, model.normalization, model.data_dir)
+    named = (model.dataset_name, split, model.normalization, model.places.directory)
     return any(value is not None for value in named)
 
 
@@ -113,7 +113,9 @@ def _write_command(model: TrainedModel, split: str | None) -> str:
     record, words = model.checkpoint.record, [PROGRAM, "report", str(model.checkpoint.path)]
     if split is not None:
         words += ["--split", split]
-    if model.dataset_name is not None and (
+    if model.places.own is not None:
+        words += ["--data", str(model.places.own)]
+    elif model.dataset_name is not None and (
         record is None or record.dataset.name != model.dataset_name
     ):
         words += ["--dataset", model.dataset_name]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_reproducible, has_checkpoint_name, has_yaml_name
-from mnistcli.cli.options import DataDir, Debug, Json, ProgressOption, Quiet
+from mnistcli.cli.options import DataDir, Debug, Json, OwnData, ProgressOption, Quiet
 from mnistcli.errors import UsageError
 
 EXAMPLES = """
@@ -40,6 +40,7 @@ def reproduce(
             rich_help_panel="Recipes",
         ),
     ] = False,
+    own_data: OwnData = None,
     data_dir: DataDir = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -67,10 +68,15 @@ def reproduce(
 
     is_file = source is not None and (has_checkpoint_name(source) or Path(source).exists())
     if source is not None and is_file and source not in list_recipe_names():
+        from mnistcli.cli.data_places import Places
         from mnistcli.cli.reproduction import reproduce_run
 
-        reproduce_run(Path(source), data_dir, progress, json=json, quiet=quiet)
+        places = Places(data_dir, own_data)
+        reproduce_run(Path(source), places, progress, json=json, quiet=quiet)
         return
+    if own_data is not None:
+        what = "recipes are about published data sets"
+        raise UsageError("--data", what, "name a folder of their files with --data-dir")
     from mnistcli.cli.recipe_reproduction import Manner, reproduce_recipes
 
     recipes = list_recipes() if source is None else (find_recipe(source),)

@@ -10,9 +10,11 @@ from pathlib import Path
 from mnistcli.check_results import ArrayDifferenceResult, FailedReproduceResult, ReproduceResult
 from mnistcli.checkpoint.reading import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoint.record import Record
+from mnistcli.cli.data_places import Places
 from mnistcli.cli.launch import build_training
 from mnistcli.cli.output_file import OutputFile
-from mnistcli.cli.preparation import check_same_data, load_data, with_initial_weights
+from mnistcli.cli.preparation import with_initial_weights
+from mnistcli.cli.run_data import check_same_data, load_recorded_data
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest, end_by_signal
 from mnistcli.console.progress import EpochDisplay, open_epoch_display
@@ -28,7 +30,7 @@ from mnistcli.state import Progress, RunState
 
 
 def reproduce_run(
-    path: Path, data_dir: Path | None, asked: ProgressMode, *, json: bool, quiet: bool
+    path: Path, places: Places, asked: ProgressMode, *, json: bool, quiet: bool
 ) -> None:
     """Carry out `mnistcli reproduce`.
 
@@ -40,7 +42,7 @@ def reproduce_run(
     console = Output(quiet=quiet or json, progress=progress)
     checkpoint, record, state = _read_run(path)
     _check_environment(path, record)
-    plan = _prepare(checkpoint, record, data_dir, console)
+    plan = _prepare(checkpoint, record, places, console)
     begin_s = time.monotonic()
     training = build_training(plan)
     with StopRequest() as stop:
@@ -106,14 +108,13 @@ def _check_environment(path: Path, record: Record) -> None:
         raise ResourceError(str(path), what, hint)
 
 
-def _prepare(
-    checkpoint: Checkpoint, record: Record, data_dir: Path | None, console: Output
-) -> Plan:
+def _prepare(checkpoint: Checkpoint, record: Record, places: Places, console: Output) -> Plan:
     """Plan the run again as its record says, up to the epoch where the file stands."""
     training = record.config.training.model_copy(update={"epochs": record.progress.epoch})
     config = record.config.model_copy(update={"training": training})
-    request = Request(data_dir=data_dir, devices=record.environment.devices)
-    plan = load_data(config, request, console, OutputFile.nowhere())
+    devices = record.environment.devices
+    request = Request(data_dir=places.directory, own_data=places.own, devices=devices)
+    plan = load_recorded_data(config, request, console, OutputFile.nowhere())
     check_same_data(plan, record, checkpoint.path)
     plan = replace(plan, threads=record.environment.threads)
     return plan if record.init_from is None else _begin_elsewhere(plan, record, checkpoint.path)

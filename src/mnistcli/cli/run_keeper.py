@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
-from mnistcli.checkpoint.record import ProgressRecord, Record, RunningState, TestScore
+from mnistcli.checkpoint.record import (
+    ProgressRecord,
+    Record,
+    RunningState,
+    TestScore,
+    TrialMark,
+)
 from mnistcli.cli.run_plan import Plan, Request
 from mnistcli.cli.signals import StopRequest
 from mnistcli.console.progress import EpochDisplay, format_metrics
@@ -34,6 +40,7 @@ class RunKeeper:
         self._saved_best_epoch = 0
         self._unsealed = plan.programs
         self.saved_epoch = 0
+        self.trial: TrialMark | None = None
         self.display: EpochDisplay
         self.stop: StopRequest
 
@@ -141,4 +148,5 @@ class RunKeeper:
             init_from=plan.init_from,
             init_weights_sha256=plan.init_weights_sha256,
             test=test,
+            trial=self.trial,
         )

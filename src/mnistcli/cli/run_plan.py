@@ -9,6 +9,7 @@ from pathlib import Path
 from mnistcli.architecture import Architecture
 from mnistcli.checkpoint.reading import Checkpoint
 from mnistcli.checkpoint.record import Environment
+from mnistcli.cli.data_places import Places
 from mnistcli.cli.output_file import OutputFile
 from mnistcli.cluster import Cluster
 from mnistcli.config.models import Config
@@ -16,7 +17,7 @@ from mnistcli.config.optimization import Cosine
 from mnistcli.console.streams import Progress
 from mnistcli.datasets.dataset import Dataset, Split
 from mnistcli.environment import describe_environment
-from mnistcli.memory import MemoryEstimate
+from mnistcli.memory import MemoryEstimate, Placement
 from mnistcli.preprocessing import Preprocessing
 from mnistcli.program_cache import ProgramCache
 from mnistcli.state import Array
@@ -30,6 +31,7 @@ class Request:
         source: YAML file or recipe; null for the default recipe or with `resume`.
         flags: flag to (dotted config key, text as typed; null where it was not given).
         assignments: the texts after `--set`.
+        streams: rows are streamed although they would fit into memory.
         cluster: the workers that train it together; null for this process alone.
     """
 
@@ -44,6 +46,8 @@ class Request:
     init_from: Path | None = None
     dry_run: bool = False
     data_dir: Path | None = None
+    own_data: Path | None = None
+    streams: bool = False
     json: bool = False
     jsonl: bool = False
     quiet: bool = False
@@ -56,6 +60,11 @@ class Request:
     def follows(self) -> bool:
         """Tell whether another worker keeps this run."""
         return self.cluster is not None and not self.cluster.is_chief
+
+    @property
+    def places(self) -> Places:
+        """Where data lie."""
+        return Places(self.data_dir, self.own_data)
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class Plan:
         devices: of each worker, that share each batch.
         cluster: the workers that share each batch; null for this process alone.
         memory: what the run will need at its peak.
+        placement: where the rows of the training set lie meanwhile.
         start: the checkpoint to go on from, with `--resume`.
         initial_weights: with `--init-from`.
         init_from: the path that they came from.
@@ -88,6 +98,7 @@ class Plan:
     output: OutputFile
     threads: int
     memory: MemoryEstimate
+    placement: Placement = "resident"
     start: Checkpoint | None = None
     initial_weights: tuple[Array, ...] | None = None
     init_from: str | None = None

@@ -22,7 +22,7 @@ def predict_examples(model: TrainedModel, examples: Split) -> tuple[Predictions,
     score = model.score(examples, logits)
     outputs = compute_probabilities(architecture, logits)
     predictions = Predictions(
-        images=examples.images,
+        images=model.brighten(examples.images),
         rows=np.arange(len(examples)),
         probabilities=class_probabilities(outputs),
         classes=predict_classes(outputs),

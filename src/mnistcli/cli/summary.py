@@ -83,5 +83,5 @@ def _summarize_config(source: str, with_weights: bool) -> SummaryResult:
         hint = "give a checkpoint: mnistcli summary MODEL.h5 --weights"
         raise UsageError("--weights", f"{source} is a config and has no weights yet", hint)
     config = load_config(source).config
-    info = get_info(config.dataset.name)
+    info = get_info(config.dataset)
     return summarize_plan(plan_architecture(config.model, info.image_shape, len(info.class_names)))

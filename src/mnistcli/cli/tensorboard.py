@@ -169,7 +169,9 @@ class Board:
         probabilities = class_probabilities(compute_probabilities(plan.architecture, logits))
         mistakes = find_mistakes(probabilities, split.labels, SHEET_COLUMNS * SHEET_ROWS)
         if mistakes:
-            sheet = draw_sheet(split, mistakes, plan.dataset.info.class_names)
+            info = plan.dataset.info
+            bright = Split(info.brighten(split.images), split.labels)
+            sheet = draw_sheet(bright, mistakes, info.class_names)
             self._open_file(name).write_picture(step, "misclassified", sheet)
 
 
@@ -179,6 +181,6 @@ def open_board(
     """Return what writes for TensorBoard, where that was asked for."""
     if request.tensorboard is None:
         return None
-    from mnistcli.network import copy_layers
+    from mnistcli.network_state import copy_layers
 
     return Board(request.tensorboard, plan, keeper, lambda: copy_layers(training.network), console)

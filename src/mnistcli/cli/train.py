@@ -28,11 +28,12 @@ from mnistcli.cli.options import (
     Debug,
     Json,
     Jsonl,
+    OwnData,
     ProgressOption,
     Quiet,
     count_from,
 )
-from mnistcli.cli.train_options import Devices, OverfitOneBatch, TensorBoardDirectory
+from mnistcli.cli.train_options import Devices, OverfitOneBatch, Stream, TensorBoardDirectory
 from mnistcli.errors import UsageError
 
 EXAMPLES = """
@@ -41,6 +42,7 @@ mnistcli train mnist-mlp --epochs 5 -o mlp.h5
 mnistcli train my.yaml --set training.optimizer.momentum=0.9
 mnistcli train my.yaml --optimizer adam --print-config
 mnistcli train xor --json | jq .test.accuracy
+mnistcli train mnist-mlp --data flowers --validation 0.1
 mnistcli train mnist-mlp --repeat 5 -o mlp.h5
 mnistcli train --resume mlp.h5 --more 5
 """
@@ -149,7 +151,9 @@ def train(
     overfit_one_batch: OverfitOneBatch = False,
     tensorboard: TensorBoardDirectory = None,
     devices: Devices = None,
+    own_data: OwnData = None,
     data_dir: DataDir = None,
+    stream: Stream = False,
     json: Json = False,
     jsonl: Jsonl = False,
     quiet: Quiet = False,
@@ -189,6 +193,8 @@ def train(
         init_from=init_from,
         dry_run=dry_run,
         data_dir=data_dir,
+        own_data=own_data,
+        streams=stream,
         json=json,
         jsonl=jsonl,
         quiet=quiet,

@@ -46,3 +46,12 @@ OverfitOneBatch = Annotated[
         rich_help_panel="Run",
     ),
 ]
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Keep only parts of the training set in memory, to the same bits; done by itself where"
+        " all of it does not fit.",
+        rich_help_panel="Data",
+    ),
+]

@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 
 from mnistcli.checkpoint.process import ParsingChild
 from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint
-from mnistcli.cli.choices import AUTO, SPLITS, check_choice, get_choices, list_data_sets
+from mnistcli.cli.choices import SPLITS, check_choice, get_choices
+from mnistcli.cli.data_places import Places
+from mnistcli.cli.model_dataset import choose_dataset
 from mnistcli.cli.opened_dataset import choose_splits, open_dataset
-from mnistcli.config.models import DatasetConfig, DatasetName, Normalization
+from mnistcli.config.models import AnyDataset, DatasetConfig, FilesConfig, Normalization
 from mnistcli.console.streams import Output
-from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName
-from mnistcli.datasets.registry import get_info
+from mnistcli.datasets.dataset import WHITE, Dataset, DatasetInfo, Split, SplitName
+from mnistcli.datasets.registry import get_info, recall_info
 from mnistcli.errors import UsageError
 from mnistcli.evaluation import LossSpec, Score, evaluate_logits
-from mnistcli.inference import is_same_layout, run_network
+from mnistcli.inference import run_network
 from mnistcli.layers import BatchNormalization, Rescaling
 from mnistcli.preprocessing import Preprocessing, fit_preprocessing
 from mnistcli.regularization import compute_penalty
 
-_DATASET = "--dataset"
+_DATASET, _DATA = "--dataset", "--data"
 
 
 @dataclass(frozen=True)
@@ -33,22 +35,38 @@ class TrainedModel:
 
     Attributes:
         checkpoint: with its weights.
-        dataset_name: whose images and classes these are; null for other people's files
-            when no `--dataset` says so.
+        dataset: whose images and classes these are; null for other people's files when neither
+            `--dataset` nor `--data` says so.
         normalization: from the command line; null leaves it to the file.
-        data_dir: from the command line.
+        places: where data lie, from the command line.
     """
 
     checkpoint: Checkpoint
-    dataset_name: DatasetName | None
+    dataset: AnyDataset | None
     normalization: Normalization | None
-    data_dir: Path | None
+    places: Places
     console: Output
 
     @property
+    def dataset_name(self) -> str | None:
+        """The data set's name, as configs have it."""
+        return self.dataset.name if self.dataset is not None else None
+
+    @property
     def info(self) -> DatasetInfo | None:
-        """What holds for every copy of the data set."""
-        return get_info(self.dataset_name) if self.dataset_name else None
+        """What is known of the data set without looking for it."""
+        if isinstance(self.dataset, FilesConfig):
+            return recall_info(self.dataset)
+        return get_info(self.dataset) if self.dataset is not None else None
+
+    @property
+    def max_value(self) -> int:
+        """The largest value of a pixel; an image file's where nothing names the data."""
+        return self.info.max_value if self.info is not None else WHITE
+
+    def brighten(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return images as they are drawn, from 0 (black) to 255 (white)."""
+        return self.info.brighten(images) if self.info is not None else images
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -73,11 +91,12 @@ class TrainedModel:
             return record.preprocessing
         normalization = self.normalization or self._guess_normalization()
         if normalization != "standard":
-            return fit_preprocessing(normalization, np.empty(0, np.uint8))
-        if self.dataset_name is None:
+            return fit_preprocessing(normalization, np.empty(0, np.uint8), self.max_value)
+        if self.dataset is None:
             what = "standard needs the training set's mean and deviation"
             raise UsageError("--normalization", what, f"say which with {_DATASET}")
-        return fit_preprocessing("standard", self.open(frozenset({"train"})).train.images)
+        images = self.open(frozenset({"train"})).train.images
+        return fit_preprocessing("standard", images, self.max_value)
 
     def _guess_normalization(self) -> Normalization:
         """Say what is assumed of a file that does not tell."""
@@ -86,7 +105,8 @@ class TrainedModel:
             for layer in self.checkpoint.architecture.layers[:2]
         )
         normalization: Normalization = "none" if scales_itself else "unit"
-        assumed = "pixels are used as they are" if scales_itself else "pixels are divided by 255"
+        divided = f"pixels are divided by {self.max_value}"
+        assumed = "pixels are used as they are" if scales_itself else divided
         self.console.note(
             f"{self.checkpoint.path} does not say how pixels were scaled: {assumed}"
             f" (--normalization {normalization})"
@@ -100,11 +120,11 @@ class TrainedModel:
             UsageError: nothing says which data set it is.
             DataError: it is missing, unreachable or invalid.
         """
-        if self.dataset_name is None:
+        if self.dataset is None:
             where, shape = str(self.checkpoint.path), self.checkpoint.architecture.input_shape
             what = f"the file does not say which data it is for (its input is {shape})"
-            raise UsageError(where, what, f"name them with {_DATASET}")
-        dataset = open_dataset(self.dataset_name, splits, self.data_dir, self.console)
+            raise UsageError(where, what, f"name them with {_DATASET}, or your own with {_DATA}")
+        dataset = open_dataset(self.dataset, splits, self.places.directory, self.console)
         record = self.checkpoint.record
         if record is not None and record.dataset.name == dataset.identity.name:
             recorded = record.dataset.arrays
@@ -155,50 +175,27 @@ class TrainedModel:
         )
 
 
-def _check_dataset(name: str, checkpoint: Checkpoint) -> None:
-    """Refuse data that the network was not made for before any are looked for; UsageError."""
-    if name == AUTO:
-        what = "auto chooses what to train on, a trained network has its data"
-        raise UsageError(_DATASET, what, f"name them: one of {', '.join(list_data_sets())}")
-    check_choice(name, list_data_sets(), _DATASET)
-    info, network = get_info(name), checkpoint.architecture
-    hint = "name the data that it was trained on"
-    if not is_same_layout(info.image_shape, network.input_shape):
-        what = f"{info.title}'s inputs are {info.image_shape}, {checkpoint.path} takes"
-        raise UsageError(_DATASET, f"{what} {network.input_shape}", hint)
-    units = network.output_shape[-1]
-    if len(info.class_names) != max(2, units):
-        what = f"{info.title} has {len(info.class_names)} classes, {checkpoint.path} tells"
-        raise UsageError(_DATASET, f"{what} {max(2, units)} apart", hint)
-
-
 def open_model(
     path: Path,
     child: ParsingChild,
     dataset: str | None,
     normalization: str | None,
-    data_dir: Path | None,
+    places: Places,
     console: Output,
 ) -> TrainedModel:
     """Return a checkpoint, ready to be used, from the child that is reading it.
 
     Raises:
         CheckpointError: it is damaged or refused.
-        UsageError: a flag names no data set or normalization.
+        UsageError: a flag names no data set or normalization, or one that does not fit.
+        DataError: images of one's own that a flag names cannot be looked at.
     """
     checkpoint = interpret_checkpoint(path, child.result())
     for warning in checkpoint.warnings:
         console.warn(warning)
-    if dataset is not None:
-        _check_dataset(dataset, checkpoint)
+    config = choose_dataset(checkpoint, dataset, places.own)
     if normalization is not None:
         check_choice(normalization, get_choices(DatasetConfig, "normalization"), "--normalization")
-    record = checkpoint.record
-    name = dataset or (record.dataset.name if record is not None else None)
     return TrainedModel(
-        checkpoint,
-        cast("DatasetName | None", name),
-        cast("Normalization | None", normalization),
-        data_dir,
-        console,
+        checkpoint, config, cast("Normalization | None", normalization), places, console
     )

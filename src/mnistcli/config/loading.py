@@ -12,6 +12,7 @@ from mnistcli.config.models import Config
 from mnistcli.config.origins import Origins
 from mnistcli.config.overrides import Assignment, Override, apply_overrides, find_flag
 from mnistcli.config.recipes import DEFAULT_RECIPE
+from mnistcli.config.rules import list_idle_settings
 from mnistcli.config.schema import write_out
 from mnistcli.config.sources import ConfigSource, read_source
 from mnistcli.config.validation import Validated, validate, validate_rules
@@ -29,7 +30,8 @@ class LoadedConfig:
 
     Attributes:
         config: complete and valid.
-        notices: what the overrides changed beyond the keys they name; one line each.
+        notices: what the overrides changed beyond the keys they name, and what changes nothing;
+            one line each.
         source: the file's path as it was given, or the recipe's name.
         origins: tells where each value comes from.
     """
@@ -53,24 +55,62 @@ def load_config(source: str | None, overrides: Sequence[Override] = ()) -> Loade
             all problems at once, in the order of the file, then of the flags.
     """
     text = read_source(DEFAULT_RECIPE if source is None else source)
-    document = _read_document(text)
-    file = _validate_file(document)
+    return resolve_document(text.name, text.label, read_document(text), overrides)
+
+
+def resolve_document(
+    name: str, label: str, document: YamlDocument, overrides: Sequence[Override] = ()
+) -> LoadedConfig:
+    """Make a config of a document, as `load_config` does.
+
+    Args:
+        name: where it comes from, as the user says it.
+        label: what messages call it.
+        document: what it says; nothing means the defaults.
+        overrides: keys that take precedence, in the order they were typed.
+
+    Raises:
+        ConfigError: something in it or in the overrides is wrong.
+    """
+    file = validate_document(document)
     overridden = apply_overrides(file.config, overrides)
     final = validate(write_out(overridden.values))
     faults = [fault for fault in final.faults if not is_related(fault.path, file.broken)]
     faults += validate_rules(final.config, (*file.broken, *final.broken))
-    places = _Places(text.label, document, tuple(overridden.assignments))
+    places = _Places(label, document, tuple(overridden.assignments))
     problems = places.sort_problems(file.faults, faults, overridden.problems)
     if problems:
         raise ConfigError(problems)
-    origins = Origins(
-        text.label, document, tuple(overridden.assignments), tuple(overridden.replaced)
-    )
-    return LoadedConfig(final.config, tuple(overridden.notices), text.name, origins)
+    origins = Origins(label, document, tuple(overridden.assignments), tuple(overridden.replaced))
+    notices = (*overridden.notices, *list_idle_settings(final.config))
+    return LoadedConfig(final.config, notices, name, origins)
 
 
-def _read_document(source: ConfigSource) -> YamlDocument:
-    """An empty file is legal: it means the defaults."""
+def vary_config(base: Config, overrides: Sequence[Override]) -> Config:
+    """Return a config with other values.
+
+    Args:
+        base: valid but for rules over several keys.
+        overrides: keys that take precedence.
+
+    Raises:
+        ConfigError: a value, or their combination, is refused; all problems at once.
+    """
+    overridden = apply_overrides(base, overrides)
+    final = validate(write_out(overridden.values))
+    faults = [*final.faults, *validate_rules(final.config, final.broken)]
+    problems = [to_problem(f.what, f.hint, "", f.path) for f in faults]
+    if problems or overridden.problems:
+        raise ConfigError([*problems, *overridden.problems])
+    return final.config
+
+
+def read_document(source: ConfigSource) -> YamlDocument:
+    """Read a config's YAML; an empty file is legal: it means the defaults.
+
+    Raises:
+        ConfigError: it is not YAML, or no mapping.
+    """
     document = parse_yaml(source.data, source.label)
     if document.value is not None and not isinstance(document.value, dict):
         _refuse_top_level(document, source.label)
@@ -85,8 +125,8 @@ def _refuse_top_level(document: YamlDocument, label: str) -> NoReturn:
     raise ConfigError([*faults, Problem(place, what, "write key: value lines")])
 
 
-def _validate_file(document: YamlDocument) -> Validated:
-    """The file is judged by itself: a flag over a wrong key does not make it right."""
+def validate_document(document: YamlDocument) -> Validated:
+    """Check a file by itself: a flag over a wrong key does not make it right."""
     values = write_out({} if document.value is None else document.value)
     return validate(values, tuple(fault.path for fault in document.faults))
 

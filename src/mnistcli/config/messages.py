@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from mnistcli.config.faults import Fault, KeyPath, find_nearest, format_path, format_value
 from mnistcli.config.scalars import ScalarError, resolve_scalar
 from mnistcli.config.schema import (
+    ROOT,
     Located,
     Slot,
     find_slot,
@@ -26,12 +27,17 @@ _YES = {"yes", "on", "y", "true"}
 _NO = {"no", "off", "n", "false"}
 
 
-def explain_errors(error: ValidationError) -> list[Fault]:
-    """Turn each mistake that pydantic found into a fault, one a key, in pydantic's order."""
+def explain_errors(error: ValidationError, root: Slot = ROOT) -> list[Fault]:
+    """Turn each mistake that pydantic found into a fault, one a key, in pydantic's order.
+
+    Args:
+        error: what pydantic raised.
+        root: of the model that was validated.
+    """
     faults: dict[KeyPath, Fault] = {}
     for details in error.errors(include_url=False):
         if not _is_echo(details):
-            fault = _explain(details)
+            fault = _explain(details, root)
             faults.setdefault(fault.path, fault)
     return list(faults.values())
 
@@ -42,18 +48,26 @@ def _is_echo(details: ErrorDetails) -> bool:
     return is_short and len(details["input"]) >= details["ctx"]["min_length"]
 
 
-def _explain(details: ErrorDetails) -> Fault:
+def _explain(details: ErrorDetails, root: Slot) -> Fault:
     """Sort the kinds of error by what the user has to know."""
-    at = locate(details["loc"])
+    at = locate(details["loc"], root)
     kind = details["type"]
     if at.slot is None:
-        return _unknown_key(at)
+        return _unknown_key(at, root)
     if kind == "missing":
-        hint = f"give it {expectation(at.slot)}"
-        return Fault(at.path, "missing", hint)
+        return _missing_key(at, at.slot)
     if kind.startswith("union_tag"):
         return _wrong_tag(at.path, at.slot, details["input"])
     return _wrong_value(at.path, at.slot, details["input"])
+
+
+def _missing_key(at: Located, slot: Slot) -> Fault:
+    """A key without a default, which the kind of its block may be to blame for."""
+    tag_key = at.parent.tag_key
+    involves = ((*at.path[:-1], tag_key),) if tag_key else ()
+    if slot.title == at.path[-1]:
+        return Fault(at.path, "missing", f"give it {expectation(slot)}", involves=involves)
+    return Fault(at.path, "missing", f"give the {slot.title}", involves=involves)
 
 
 def _wrong_value(path: KeyPath, slot: Slot, value: object) -> Fault:
@@ -72,7 +86,7 @@ def _wrong_tag(path: KeyPath, slot: Slot, value: Any) -> Fault:
     return Fault((*path, key), what, _suggest_choice(tag, slot.tags))
 
 
-def _unknown_key(at: Located) -> Fault:
+def _unknown_key(at: Located, root: Slot) -> Fault:
     """A key that belongs to another kind, is misspelt, or stands in the wrong block."""
     *block, last = at.path
     key = str(last)
@@ -80,7 +94,7 @@ def _unknown_key(at: Located) -> Fault:
     owners = [m for m in at.parent.models if key in m.model_fields]
     if owners and at.owner:
         return _foreign_key(at, key, [t for m in owners for t in at.parent.list_tags(m)])
-    elsewhere = {path[-1]: format_path(path) for path in reversed(list(list_keys()))}
+    elsewhere = {path[-1]: format_path(path) for path in reversed(list(list_keys(root)))}
     if key not in elsewhere and (near := find_nearest(key, siblings)):
         dotted = format_path((*block, near))
         return _misspelt_key(at.path, f"did you mean {near}?", f"did you mean {dotted}?")
@@ -144,6 +158,8 @@ def _expect_scalar(annotation: Any, metadata: Iterable[Any]) -> str:
         return _one_of(get_args(annotation))
     if get_origin(annotation) is tuple:
         return _expect_list(metadata)
+    if get_origin(annotation) is dict:
+        return "a mapping"
     names = {bool: "true or false", type(None): "null", int: "a whole number", float: "a number"}
     pattern = next((p for m in metadata if (p := getattr(m, "pattern", None))), None)
     text = f"text that matches {pattern}" if pattern else "text"
@@ -188,7 +204,7 @@ def _suggest_choice(value: object, words: Iterable[str]) -> str:
 
 def _suggest_value(slot: Slot, value: object) -> str:
     """Show how to write what was probably meant."""
-    kinds, words = _list_kinds(slot)
+    kinds, words = list_kinds(slot)
     if hint := _suggest_choice(value, words):
         return hint
     if isinstance(value, str):
@@ -217,8 +233,8 @@ def _suggest_unquoted(text: str, kinds: set[Any]) -> str:
     return f"write {number}" if "_" in text else f"write {number} without quotes"
 
 
-def _list_kinds(slot: Slot) -> tuple[set[Any], tuple[str, ...]]:
-    """The Python types and the words that a slot accepts, a block's shorthand included."""
+def list_kinds(slot: Slot) -> tuple[set[Any], tuple[str, ...]]:
+    """Return the Python types and the words that a slot accepts, a block's shorthand included."""
     field = slot.find_child(slot.shorthand_key) if slot.shorthand_key else None
     annotation = (field or slot).annotation
     branches = get_args(annotation) if is_union(annotation) else (annotation,)

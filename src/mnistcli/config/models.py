@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from mnistcli.config.initializers import Initializer, NamedInitializer
 from mnistcli.config.optimization import (
     ClassWeight,
     Clip,
@@ -21,9 +22,11 @@ from mnistcli.config.optimization import (
     Schedule,
     Sgd,
 )
-from mnistcli.config.strict import StrictModel, name_to_mapping
+from mnistcli.config.strict import StrictModel
 
-DatasetName = Literal["mnist", "cifar10", "synthetic", "xor", "auto"]
+DatasetName = Literal["mnist", "cifar10", "digits", "synthetic", "xor", "auto"]
+FilesName = Literal["files"]
+AnyDatasetName = Literal[DatasetName, FilesName]
 Normalization = Literal["unit", "standard", "none"]
 Activation = Literal[
     "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
@@ -35,13 +38,15 @@ Loss = Literal[
     "mean_squared_error",
     "binary_crossentropy",
 ]
+Precision = Literal["float32", "mixed_bfloat16"]
 
 MAX_UNITS = 65_536
 MAX_HIDDEN_LAYERS = 64
 MAX_SEED = 2**32 - 1
+MAX_SIDE = 4096
+MAX_LABELS = 256  # a label is one byte
 
 Penalty = Annotated[float, Field(ge=0, le=1e6)]
-WeightBound = Annotated[float, Field(ge=-1e6, le=1e6)]
 DropoutRate = Annotated[
     float, Field(ge=0, lt=1, description="Share of a layer's outputs dropped in training.")
 ]
@@ -52,17 +57,14 @@ def _units_to_mapping(value: Any) -> Any:
     return {"units": value} if type(value) is int else value
 
 
-class DatasetConfig(StrictModel):
-    """Which images are learned, and how they become numbers."""
+class _Dataset(StrictModel):
+    """What all data sets have."""
 
-    name: DatasetName = Field(
-        "mnist",
-        description="The data set; auto is MNIST where it can be had, else synthetic digits.",
-    )
+    name: str
     normalization: Normalization = Field(
         "unit",
-        description="unit: divide by 255; standard: z-score with the training set's one mean and"
-        " deviation; none: as stored.",
+        description="unit: divide by the largest value, 255 (of digits 16); standard: z-score with"
+        " the training set's one mean and deviation; none: as stored.",
     )
     validation: Annotated[float, Field(ge=0, lt=1)] | Literal["test"] = Field(
         0.0,
@@ -71,35 +73,50 @@ class DatasetConfig(StrictModel):
     )
 
 
-class RandomNormal(StrictModel):
-    """Weights drawn from a normal distribution."""
+class DatasetConfig(_Dataset):
+    """Which images are learned, and how they become numbers."""
 
-    name: Literal["random_normal", "truncated_normal"]
-    mean: WeightBound = 0.0
-    stddev: float = Field(0.05, ge=0, le=1e6)
-
-
-class RandomUniform(StrictModel):
-    """Weights drawn evenly between two bounds."""
-
-    name: Literal["random_uniform"]
-    minval: WeightBound = -0.05
-    maxval: WeightBound = 0.05
+    name: DatasetName = Field(
+        "mnist",
+        description="The data set; auto is MNIST where it can be had, else synthetic digits; files"
+        " are images of one's own.",
+    )
 
 
-class NamedInitializer(StrictModel):
-    """An initializer without parameters of its own."""
+class FilesConfig(_Dataset):
+    """Images of one's own, in a folder for each class or in an .npz file."""
 
-    name: Literal[
-        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal",
-        "lecun_uniform", "lecun_normal", "zeros", "ones",
-    ]  # fmt: skip
+    name: FilesName
+    path: str = Field(
+        min_length=1,
+        title="path to a folder of images or to an .npz file",
+        description="A folder of images or an .npz file, relative to the working directory.",
+    )
+    size: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1, le=MAX_SIDE)], ...],
+            Field(min_length=2, max_length=3, strict=False),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="What images are brought to: [height, width] in grey, [height, width, 3] in"
+        " colour; null: the size that all of them have.",
+    )
+    classes: (
+        Annotated[
+            tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
+            Field(min_length=2, max_length=MAX_LABELS, strict=False),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The classes in order: the folders' names, or names for an .npz file's labels"
+        " 0, 1, …; null: the folders in alphabetical order, or the labels.",
+    )
 
 
-Initializer = Annotated[
-    Annotated[NamedInitializer | RandomNormal | RandomUniform, Field(discriminator="name")],
-    BeforeValidator(name_to_mapping),
-]
+AnyDataset = Annotated[DatasetConfig | FilesConfig, Field(discriminator="name")]
 
 
 class HiddenLayer(StrictModel):
@@ -175,6 +192,11 @@ class TrainingConfig(StrictModel):
     seed: int = Field(
         0, ge=0, le=MAX_SEED, description="Decides initial weights, orders, splits and dropout."
     )
+    precision: Precision = Field(
+        "float32",
+        description="Number format in which hidden layers compute; weights, the output layer and"
+        " the loss are float32 in both.",
+    )
     checkpoint_every: int = Field(
         1, ge=1, le=1_000_000, description="Epochs between checkpoints, seconds apart at least."
     )
@@ -197,9 +219,18 @@ class TrainingConfig(StrictModel):
 class Config(StrictModel):
     """One experiment, complete: the object that every command after the loader works with."""
 
-    dataset: DatasetConfig = DatasetConfig()
+    dataset: AnyDataset = DatasetConfig()
     model: Model = SoftmaxModel()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_dataset(cls, values: Any) -> Any:
+        """Take a data set without a name for the default's, as when all had the same keys."""
+        given = values.get("dataset") if isinstance(values, dict) else None
+        if not isinstance(given, dict) or "name" in given:
+            return values
+        return {**values, "dataset": {"name": DatasetConfig().name, **given}}
 
     def with_lengths(self) -> Config:
         """Write down the length of a schedule that is as long as the run, which may grow."""

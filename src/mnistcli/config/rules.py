@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mnistcli.config.data_rules import check_class_count, check_files, count_classes
 from mnistcli.config.faults import Fault, KeyPath, format_path
-from mnistcli.config.models import Config, MlpModel, RandomUniform
+from mnistcli.config.initializers import RandomUniform
+from mnistcli.config.models import Config, MlpModel
 from mnistcli.config.optimization import Clip, Cosine, Piecewise, Sgd
 
 _NAME: KeyPath = ("dataset", "name")
@@ -24,7 +26,6 @@ _PLATEAU: KeyPath = ("training", "reduce_on_plateau")
 _STOPPING: KeyPath = ("training", "early_stopping")
 _CLIP: KeyPath = ("training", "clip")
 _SMOOTHING: KeyPath = ("training", "label_smoothing")
-_CLASS_WEIGHT: KeyPath = ("training", "class_weight")
 
 _AUTOMATIC_NAME = re.compile(r"(flatten|dense|dropout|input_layer)(_\d+)?")
 _RESERVED_GROUP = "top_level_model_weights"  # where Keras' HDF5 format keeps layer-less weights
@@ -34,9 +35,19 @@ def check_rules(config: Config) -> list[Fault]:
     """Return what is wrong with keys that are each legal alone; nothing where all fit."""
     rules = (
         *(_check_xor, _check_head_and_loss, _check_layer_names, _check_nesterov, _check_uniform),
-        *(_check_monitors, _check_schedule, _check_clip, _check_smoothing, _check_class_weight),
+        *(_check_monitors, _check_schedule, _check_clip, _check_smoothing, check_files),
     )
-    return [fault for rule in rules for fault in rule(config)]
+    faults = [fault for rule in rules for fault in rule(config)]
+    count = count_classes(config)
+    return faults if count is None else [*faults, *check_class_count(config, count)]
+
+
+def list_idle_settings(config: Config) -> Iterator[str]:
+    """Yield a line for each setting that is legal and, beside the others, changes nothing."""
+    is_softmax = not isinstance(config.model, MlpModel)
+    if config.training.precision != "float32" and is_softmax:
+        why = "a softmax regression has only an output layer, which computes in float32"
+        yield f"training.precision {config.training.precision} changes nothing: {why}"
 
 
 def _check_xor(config: Config) -> Iterator[Fault]:
@@ -180,14 +191,6 @@ def _check_smoothing(config: Config) -> Iterator[Fault]:
         choice = losses[config.dataset.name == "xor"]
         hint = f"set training.loss: {choice}"
         yield Fault(_SMOOTHING, what, hint, f"add --set training.loss={choice}", involves=(_LOSS,))
-
-
-def _check_class_weight(config: Config) -> Iterator[Fault]:
-    """Every class needs its weight."""
-    weights, count = config.training.class_weight, 2 if config.dataset.name == "xor" else 10
-    if isinstance(weights, tuple) and len(weights) != count:
-        what = f"{config.dataset.name} has {count} classes, received {len(weights)} weights"
-        yield Fault(_CLASS_WEIGHT, what, f"give {count}, or balanced", involves=(_NAME,))
 
 
 def _fault(path: KeyPath, what: str, key: str, choice: str, involved: KeyPath) -> Fault:

@@ -211,10 +211,10 @@ class Located:
     tag: str = ""
 
 
-def locate(loc: Sequence[str | int]) -> Located:
+def locate(loc: Sequence[str | int], root: Slot = ROOT) -> Located:
     """Translate pydantic's `loc` into the user's path and what the models say of it."""
-    at = Located((), ROOT, None, ROOT)
-    model, tag = ROOT.find_model(None), ""
+    at = Located((), root, None, root)
+    model, tag = root.find_model(None), ""
     for part in loc:
         slot = at.slot
         if slot is None or not (slot.models or slot.item):

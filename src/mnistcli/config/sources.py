@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -41,14 +42,28 @@ def read_source(name: str) -> ConfigSource:
     if name in list_recipe_names():
         return ConfigSource(name, f"recipe {name}", find_recipe(name).text.encode())
     if not name:
-        _refuse("''", "an empty name", _suggest_source(name))
+        _refuse("''", "an empty name", _suggest_source(name, list_recipe_names()))
+    return read_yaml_file(name, "no such file or recipe", list_recipe_names())
+
+
+def read_yaml_file(name: str, missing: str, recipes: Sequence[str] = ()) -> ConfigSource:
+    """Read the file of that path.
+
+    Args:
+        name: the path.
+        missing: what is said where there is no such file.
+        recipes: names that could have been meant instead.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         with Path(name).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
         _refuse(name, "is a folder", "give the path of a YAML file in it")
     except (FileNotFoundError, NotADirectoryError):
-        _refuse(name, "no such file or recipe", _suggest_source(name))
+        _refuse(name, missing, _suggest_source(name, recipes))
     except OSError as error:
         _refuse(
             name,
@@ -56,7 +71,7 @@ def read_source(name: str) -> ConfigSource:
             "give the path of a YAML file that can be read",
         )
     except ValueError:
-        _refuse(format_value(name), "cannot be the name of a file", _suggest_source(""))
+        _refuse(format_value(name), "cannot be the name of a file", _suggest_source("", recipes))
     if data.startswith(_HDF5):
         hint = f"go on with it: mnistcli train --resume {shlex.quote(name)}"
         _refuse(name, "is a checkpoint, not a config", hint)
@@ -68,15 +83,14 @@ def _refuse(name: str, what: str, hint: str) -> NoReturn:
     raise ConfigError([Problem(name, what, hint)])
 
 
-def _suggest_source(name: str) -> str:
+def _suggest_source(name: str, recipes: Sequence[str]) -> str:
     """Compare with the recipes, and with the files beside the one that is missing."""
-    recipes = list_recipe_names()
     folder = Path(name).parent
     by_name = {file: str(folder / file) for file in _list_yaml_files(folder)}
     by_name |= {recipe: recipe for recipe in recipes}
     if near := find_nearest(Path(name).name, by_name):
         return f"did you mean {by_name[near]}?"
-    return f"give a YAML file, or one of the recipes {', '.join(recipes)}"
+    return "give a YAML file" + (f", or one of the recipes {', '.join(recipes)}" if recipes else "")
 
 
 def _list_yaml_files(folder: Path) -> list[str]:

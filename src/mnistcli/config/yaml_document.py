@@ -59,6 +59,18 @@ class YamlDocument:
             path = path[:-1]
         return self.value_marks.get(path) if path else None
 
+    def cut(self, path: KeyPath) -> YamlDocument:
+        """Return what stands at a path, as a document of its own."""
+        here: object = self.value
+        for part in path:
+            here = here[part]  # type: ignore[index]  # whoever asks knows that it is there
+        length = len(path)
+        marks = [
+            {at[length:]: mark for at, mark in marks.items() if at[:length] == path}
+            for marks in (self.key_marks, self.value_marks)
+        ]
+        return YamlDocument(here, marks[0], marks[1], ())
+
     def is_written(self, path: KeyPath) -> bool:
         """Tell the keys of the text from defaults."""
         here = self.value

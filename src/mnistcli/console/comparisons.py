@@ -42,13 +42,16 @@ def render_comparison(answer: CompareResult) -> Iterator[RenderableType]:
     """Show each checkpoint, what differs in the configs, and each pair's verdict."""
     interval = f"{100 * answer.confidence:g} % interval"
     columns = ("", "checkpoint", "data", "epochs", "images", "accuracy", interval, "loss")
-    table = _make_table(*columns, left=3)
+    has_baselines = any(row.kind == "baseline" for row in answer.results)
+    table = _make_table(*columns, *(["time"] if has_baselines else []), left=3)
     for place, row in enumerate(answer.results):
+        time = "-" if row.fit_seconds is None else f"{row.fit_seconds:.1f} s"
         bounds = f"{row.interval.low:.4f}-{row.interval.high:.4f}"
         epochs = "-" if row.epochs is None else f"{row.epochs}"
         data = f"{row.dataset} {answer.split}"
         score = (f"{row.count:,}", f"{row.accuracy:.4f}", bounds, f"{row.loss:.4f}")
-        table.add_row(_letter(place), row.checkpoint, data, epochs, *score)
+        cells = (*score, *([time] if has_baselines else []))
+        table.add_row(_letter(place), row.checkpoint, data, epochs, *cells)
     yield table
     yield from _render_differences(answer)
     yield Text("\n".join(list_verdicts(answer)))
@@ -56,14 +59,14 @@ def render_comparison(answer: CompareResult) -> Iterator[RenderableType]:
 
 def _render_differences(answer: CompareResult) -> Iterator[RenderableType]:
     """Show the keys that are not the same everywhere, and which files have none."""
-    count = len(answer.results)
+    count, files = len(answer.results), [r for r in answer.results if r.kind == "checkpoint"]
     if answer.differences:
         letters = map(_letter, range(count))
         table = _make_table("what differs", *letters, left=1)
         for row in answer.differences:
             table.add_row(row.key, *map(_format_value, row.values))
         yield table
-    elif all(row.trained_on is not None for row in answer.results):
+    elif len(files) > 1 and all(row.trained_on is not None for row in files):
         yield Text("the configs are the same\n")
     unknown = [_letter(i) for i, row in enumerate(answer.results) if row.trained_on is None]
     if unknown:

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from mnistcli.console.streams import Progress, make_console, write_error_line
+from mnistcli.errors import make_printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -105,10 +106,10 @@ def open_epoch_display(epochs: int, completed: int, progress: Progress) -> Epoch
 
 
 class DownloadDisplay:
-    """A bar for a file under way, one line at its start, or nothing."""
+    """A bar for bytes under way, of a file or a data set, one line at their start, or nothing."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, verb: str = "downloading") -> None:
+        self._progress, self._verb = progress, verb
         self._bar: Bar | None = None
         self._tasks: dict[str, TaskID] = {}
         self._announced: set[str] = set()
@@ -119,12 +120,12 @@ class DownloadDisplay:
             return
         if self._progress == "lines":
             if file not in self._announced:
-                size = f" ({total_bytes / 1e6:.0f} MB)" if total_bytes else ""
-                write_error_line(f"downloading {file}{size}")
+                size = f" ({total_bytes / 1e6:.0f} MB)" if total_bytes and total_bytes > 1e6 else ""
+                write_error_line(f"{self._verb} {make_printable(file)}{size}")
             self._announced.add(file)
             return
         if self._bar is None:
-            self._bar = _open_download_bar()
+            self._bar = _open_download_bar(self._verb)
         if file not in self._tasks:
             self._tasks[file] = self._bar.add_task(file, total=total_bytes)
         self._bar.update(self._tasks[file], completed=received_bytes, total=total_bytes)
@@ -135,13 +136,13 @@ class DownloadDisplay:
             self._bar.stop()
 
 
-def _open_download_bar() -> Bar:
+def _open_download_bar(verb: str) -> Bar:
     """Start a bar that counts bytes."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as RichProgress
 
     bar = RichProgress(
-        TextColumn("downloading {task.description}"),
+        TextColumn(f"{verb} {{task.description}}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

@@ -153,6 +153,8 @@ def _render_facts(facts: TrainingFacts) -> Table:
     )
     table.add_row("loss", training.loss)
     table.add_row("batch size", f"{training.batch_size}")
+    if training.precision != "float32":
+        table.add_row("precision", training.precision)
     part = f" and {facts.step} steps" if facts.step else ""
     table.add_row("epochs", f"{facts.epochs}{part} of {facts.planned_epochs}")
     table.add_row("seed", f"{training.seed}")

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 SplitName = Literal["train", "test"]
 
+WHITE = 255
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -20,8 +22,9 @@ class DatasetInfo:
         title: as people write it, `MNIST` for example.
         image_shape: of one example: (28, 28), (32, 32, 3), or (2,) for `xor`.
         class_names: one label a class, in class order.
-        train_count: number of training examples.
-        test_count: number of test examples.
+        train_count: number of training examples; 0 where none were counted.
+        test_count: number of test examples, likewise.
+        max_value: the largest that is stored, white; `unit` divides by it.
     """
 
     name: str
@@ -30,11 +33,19 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     train_count: int
     test_count: int
+    max_value: int = WHITE
 
     @property
     def is_binary(self) -> bool:
         """True where one output unit decides between two classes."""
         return len(self.class_names) == 2
+
+    def brighten(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return stored images as they are drawn, from 0 (black) to 255 (white)."""
+        if self.max_value == WHITE:
+            return images
+        shares = np.minimum(images, self.max_value) / self.max_value
+        return np.rint(shares * WHITE).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Split:
     """Examples and their classes, in the order of the file.
 
     Attributes:
-        images: uint8 [count, *image_shape], values 0 to 255.
+        images: uint8 [count, *image_shape], values 0 to `DatasetInfo.max_value`.
         labels: uint8 [count], class indices.
     """
 
@@ -64,6 +75,8 @@ class Identity:
             in C order; only those that were read.
         known_as: "canonical MNIST" for example; null for contents that nobody has named.
         location: the file or folder that was read, or how it was made.
+        held_out: the share of each class that was taken for testing where the files themselves
+            do not say what is for testing; 0 where they do.
     """
 
     name: str
@@ -71,6 +84,7 @@ class Identity:
     arrays: dict[str, str]
     known_as: str | None
     location: str
+    held_out: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,12 +96,14 @@ class Dataset:
         identity: what holds for this copy.
         splits: those that were asked for.
         warnings: what the user should hear about this copy; one line each.
+        notes: what is good to know and no reason to worry, likewise.
     """
 
     info: DatasetInfo
     identity: Identity
     splits: dict[SplitName, Split]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def train(self) -> Split:

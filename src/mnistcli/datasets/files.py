@@ -34,6 +34,7 @@ class DataSearch:
         offline: True: nothing is downloaded.
         on_download: hears of a download's progress: file name, bytes so far, bytes in total
             (None where that is not known).
+        on_preparation: hears of images that are decoded or unpacked, in the same way.
     """
 
     directories: tuple[Path, ...]
@@ -41,6 +42,7 @@ class DataSearch:
     cache_directory: Path
     offline: bool
     on_download: OnDownload = _ignore_progress
+    on_preparation: OnDownload = _ignore_progress
 
 
 @dataclass(frozen=True)

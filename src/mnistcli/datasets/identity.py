@@ -26,9 +26,7 @@ def hash_splits(splits: dict[SplitName, Split]) -> dict[str, str]:
         arrays |= {f"x_{name}": split.images, f"y_{name}": split.labels}
     names = [name for name in ARRAY_NAMES if name in arrays]
     with ThreadPoolExecutor(max_workers=len(ARRAY_NAMES)) as pool:
-        return dict(
-            zip(names, pool.map(_hash_array, (arrays[name] for name in names)), strict=True)
-        )
+        return dict(zip(names, pool.map(hash_array, (arrays[name] for name in names)), strict=True))
 
 
 def join_hashes(arrays: dict[str, str]) -> str | None:
@@ -70,6 +68,6 @@ def make_dataset(
     return Dataset(info, identity, splits, warnings=() if is_canonical else (warning,))
 
 
-def _hash_array(array: NDArray[Any]) -> str:
-    """An array that is not contiguous has no bytes in C order yet."""
+def hash_array(array: NDArray[Any]) -> str:
+    """Return the sha256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

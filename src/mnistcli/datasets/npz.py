@@ -21,7 +21,7 @@ from mnistcli.datasets.reading import (
 )
 
 # What zipfile and zlib raise on broken bytes; RuntimeError: encrypted members.
-_ZIP_DAMAGE = (
+ZIP_DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
     ValueError, IndexError, OverflowError,
 )  # fmt: skip
@@ -49,7 +49,7 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 def _read_array(path: Path, name: str) -> NDArray[Any]:
     """Each thread opens the archive for itself: one file position cannot serve two."""
-    with reporting_damage(path, *_ZIP_DAMAGE), zipfile.ZipFile(path) as archive:
+    with reporting_damage(path, *ZIP_DAMAGE), zipfile.ZipFile(path) as archive:
         member = _find_member(path, archive, name)
         with archive.open(member) as stream:
             header = _read_header(path, name, stream)

@@ -1,4 +1,4 @@
-"""A data set's name -> what is known of it, and the data set itself.
+"""A data set's config -> what is known of it, and the data set itself.
 
 Each data set's module is imported when it is asked for, so that none pays for another's readers.
 """
@@ -8,26 +8,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
-from mnistcli.config.models import DatasetName
+from mnistcli.config.models import AnyDataset, FilesConfig
 from mnistcli.datasets.dataset import Dataset, DatasetInfo, SplitName
 from mnistcli.datasets.files import DataSearch, Source, locate_files, missing_directories
 from mnistcli.errors import DataError, ResourceError
+from mnistcli.scikit_learn import check_scikit_learn
 
 _Reader = Callable[[Path, frozenset[SplitName]], Dataset]
 
 
-def get_info(name: str) -> DatasetInfo:
-    """What holds for every copy of a data set; no file is looked for.
+def get_info(dataset: AnyDataset) -> DatasetInfo:
+    """What is known of a data set before it is read.
+
+    That holds for every copy of a published data set, and no file is looked for. One's own are
+    looked at: a folder is listed, a file's headers are read.
 
     Args:
-        name: as in the config. `auto` gives MNIST's: what may stand in has the same shape.
+        dataset: the config. `auto` gives MNIST's: what may stand in has the same shape.
 
     Raises:
-        DataError: no such data set.
+        DataError: one's own data are not there, or not laid out as they have to be.
     """
-    match name:
+    if isinstance(dataset, FilesConfig):
+        from mnistcli.datasets.own import opening
+
+        return opening.get_info(dataset)
+    match dataset.name:
         case "mnist" | "auto":
             from mnistcli.datasets import mnist
 
@@ -36,6 +43,10 @@ def get_info(name: str) -> DatasetInfo:
             from mnistcli.datasets import cifar10
 
             return cifar10.INFO
+        case "digits":
+            from mnistcli.datasets import digits
+
+            return digits.INFO
         case "synthetic":
             from mnistcli.datasets import synthetic
 
@@ -44,14 +55,16 @@ def get_info(name: str) -> DatasetInfo:
             from mnistcli.datasets import xor
 
             return xor.INFO
-    raise DataError(
-        "dataset.name",
-        f"there is no data set {name!r}",
-        f"choose {', '.join(get_args(DatasetName))}",
-    )
 
 
-def load_dataset(name: DatasetName, splits: frozenset[SplitName], search: DataSearch) -> Dataset:
+def recall_info(config: FilesConfig) -> DatasetInfo:
+    """What a run's record tells of images of one's own, which may be gone; nothing is counted."""
+    from mnistcli.datasets.own import opening
+
+    return opening.recall_info(config)
+
+
+def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: DataSearch) -> Dataset:
     """Bring a data set into memory.
 
     Only the splits that are asked for are read and hashed. No data set is swapped for another,
@@ -61,15 +74,20 @@ def load_dataset(name: DatasetName, splits: frozenset[SplitName], search: DataSe
     and results that change because a file broke must not look like a choice.
 
     Args:
-        name: as in the config.
+        dataset: the config.
         splits: those that are needed.
         search: where to look, from `search_from_environment`.
 
     Raises:
         DataError: not found and not to be downloaded, or damaged.
-        ResourceError: a download or the cache cannot be written.
+        ResourceError: a download or the cache cannot be written; or the package that brings the
+            data set is not installed.
     """
-    match name:
+    if isinstance(dataset, FilesConfig):
+        from mnistcli.datasets.own import opening
+
+        return opening.read_dataset(dataset, splits, search.cache_directory, search.on_preparation)
+    match dataset.name:
         case "mnist":
             from mnistcli.datasets import mnist
 
@@ -78,6 +96,10 @@ def load_dataset(name: DatasetName, splits: frozenset[SplitName], search: DataSe
             from mnistcli.datasets import cifar10
 
             return _load_files(cifar10.SOURCE, cifar10.read_dataset, splits, search)
+        case "digits":
+            from mnistcli.datasets import digits
+
+            return digits.read_dataset(splits)
         case "synthetic":
             from mnistcli.datasets import synthetic
 
@@ -123,11 +145,25 @@ def _load_mnist_or_synthetic(splits: frozenset[SplitName], search: DataSearch) -
     return _read_located(path, mnist.read_dataset, splits, search)
 
 
-def locate_dataset(name: str, search: DataSearch) -> Path | None:
+def resolve_dataset(config: AnyDataset, dataset: Dataset) -> AnyDataset:
+    """Write down which data set `auto` turned out to be, and what was found of one's own.
+
+    Args:
+        config: as loaded.
+        dataset: what it led to.
+    """
+    if isinstance(config, FilesConfig):
+        from mnistcli.datasets.own import opening
+
+        return opening.resolve(config, dataset)
+    return config.model_copy(update={"name": dataset.info.name})
+
+
+def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:
     """Find a data set's files, or download them where that is allowed; nothing is read.
 
     Args:
-        name: of one data set, not `auto`.
+        dataset: the config of one data set, not `auto`.
         search: where to look, from `search_from_environment`.
 
     Returns:
@@ -135,9 +171,14 @@ def locate_dataset(name: str, search: DataSearch) -> Path | None:
 
     Raises:
         DataError: not found and not to be downloaded.
-        ResourceError: the download cannot be written.
+        ResourceError: the download cannot be written, or the package that brings the data set is
+            not installed.
     """
-    match name:
+    if isinstance(dataset, FilesConfig):
+        from mnistcli.datasets.own import opening
+
+        return opening.locate(dataset)
+    match dataset.name:
         case "mnist":
             from mnistcli.datasets import mnist
 
@@ -146,4 +187,6 @@ def locate_dataset(name: str, search: DataSearch) -> Path | None:
             from mnistcli.datasets import cifar10
 
             return locate_files(cifar10.SOURCE, search)
+        case "digits":
+            check_scikit_learn()
     return None

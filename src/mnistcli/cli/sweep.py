@@ -1,0 +1,114 @@
+"""`mnistcli sweep`: many trials of one experiment, shared by workers, machines and days."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.completion import complete_directory, complete_yaml
+from mnistcli.cli.options import (
+    DataDir,
+    Debug,
+    Json,
+    Jsonl,
+    ProgressOption,
+    Quiet,
+    count_option,
+)
+
+EXAMPLES = """
+mnistcli sweep rates.yaml
+mnistcli sweep rates.yaml --dry-run
+mnistcli sweep rates.yaml --jobs 2 -o rates
+mnistcli sweep rates.yaml --storage postgresql://me@db/sweeps
+mnistcli sweep rates.yaml --json | jq .best.checkpoint
+"""
+_SWEEP = "Sweep"
+
+
+def sweep(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SWEEP.yaml",
+            help="What varies, and how: config, set, search, sampler, pruner, trials, objective.",
+            autocompletion=complete_yaml,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Where the checkpoints go, trial-0000.h5 and on, and their journal.",
+            show_default="<SWEEP>-sweep",
+            rich_help_panel=_SWEEP,
+            autocompletion=complete_directory,
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Share the trials over a database, postgresql://USER@HOST/DATABASE: start the same"
+            " command on each machine.",
+            show_default="a journal in DIR",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What the sweep is called in its storage.",
+            show_default="<SWEEP>",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        count_option(
+            "--jobs", "N", 1, "Worker processes, 1 unless said; they share the processors.", _SWEEP
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check everything and show what would be searched; train nothing.",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+    jsonl: Jsonl = False,
+    quiet: Quiet = False,
+    progress: ProgressOption = "auto",
+    debug: Debug = False,
+) -> None:
+    """Search the best values of config keys: a grid, at random, or by TPE, on Optuna.
+
+    Every trial is a checkpoint of its own. The same command again goes on where a sweep was
+    stopped or killed: no trial is lost, and none is run twice.
+    """
+    del debug  # acted on when it was parsed
+    from mnistcli.cli.sweep_session import SweepRequest, run_sweep
+
+    run_sweep(
+        SweepRequest(
+            source=source,
+            output=output,
+            storage=storage,
+            study=study,
+            jobs=jobs or 1,
+            dry_run=dry_run,
+            data_dir=data_dir,
+            json=json,
+            jsonl=jsonl,
+            quiet=quiet,
+            progress=progress,
+        )
+    )

@@ -1,0 +1,1 @@
+"""Images of one's own: folders of pictures, and .npz files, as large as a disk."""
