@@ -19,8 +19,8 @@ PACKAGE = SOURCE / "mnistcli"
 LAYERS = [
     "errors", "folders", "backend", "scikit_learn", "program_cache", "atomic_file", "config",
     "layers", "image_decoding", "datasets", "preprocessing", "architecture", "memory",
-    "available_memory", "state", "observer", "run_comparison", "event_files", "mistakes", "overfitting",
-    "activations", "image_arrays", "photographs", "images", "inference",
+    "available_memory", "state", "observer", "run_comparison", "event_files", "mistakes",
+    "overfitting", "activations", "image_arrays", "photographs", "images", "inference",
     "evaluation", "baselines", "calibration", "regularization", "fast_layers", "optimizer",
     "network", "network_state", "batches", "rows", "streamed_rows", "epoch", "sharded_epoch",
     "engine", "devices", "cluster", "workers", "callbacks", "pace", "training", "checkpoint",
