@@ -273,7 +273,7 @@ def test_a_foreign_file_has_to_be_told_its_data(run: Run) -> None:
         2,
         "",
         "mnistcli: error: theirs.h5: the file does not say which data it is for"
-        " (its input is (784,)). Name them with --dataset\n",
+        " (its input is (784,)). Name them with --dataset, or your own with --data\n",
     )
 
 
