@@ -135,8 +135,8 @@ FLAGS: list[Row] = [
     # commands, flags and arguments
     (
         "xyz", 2,
-        "xyz: no such command. Choose one of train, evaluate, predict, summary, ls, compare, plot,"
-        " data, report, reproduce, doctor, recipes",
+        "xyz: no such command. Choose one of train, evaluate, predict, summary, ls, compare, sweep,"
+        " plot, data, report, reproduce, doctor, recipes",
     ),
     ("--verson", 2, "--verson: no such flag. Did you mean --version?"),
     ("train --bogus", 2, "--bogus: no such flag. See mnistcli train --help"),

@@ -183,6 +183,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(run: Run, tmp_path: 
         "loss": "categorical_crossentropy",
         "shuffle": False,
         "seed": 4,
+        "precision": "float32",
         "checkpoint_every": 1,
         "schedule": None,
         "reduce_on_plateau": None,
