@@ -22,6 +22,7 @@ from mnistcli.config import list_recipes
 from mnistcli.config.schema import list_keys
 
 RECIPES = [recipe.name for recipe in list_recipes()]
+DATA_SETS = ["mnist", "cifar10", "digits", "synthetic", "xor"]
 ACTIVATIONS = [
     "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
     "sigmoid", "hard_sigmoid", "tanh", "exponential", "linear", "softmax",
@@ -95,8 +96,8 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli train --optimizer=ad", ["--optimizer=adam", "--optimizer=adamw"]),
     ("mnistcli train --model ", ["softmax", "mlp"]),
     ("mnistcli train --activation ", ACTIVATIONS),
-    ("mnistcli train --dataset ", ["mnist", "cifar10", "digits", "synthetic", "xor", "auto"]),
-    ("mnistcli evaluate --dataset ", ["mnist", "cifar10", "digits", "synthetic", "xor"]),
+    ("mnistcli train --dataset ", [*DATA_SETS, "auto", "files"]),
+    ("mnistcli evaluate --dataset ", [*DATA_SETS, "files"]),
     ("mnistcli train --validation ", ["test"]),
     ("mnistcli evaluate mlp.h5 --normalization ", ["unit", "standard", "none"]),
     ("mnistcli predict mlp.h5 --split ", ["train", "validation", "test"]),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from mnistcli.config.models import HiddenLayer, MlpModel
 from mnistcli.config.sweep_file import load_sweep
-from mnistcli.config.sweeps import Sweep
+from mnistcli.config.sweeps import Sweep, SweepFile
 from mnistcli.errors import ConfigError
 
 
@@ -182,6 +183,13 @@ BATCHES = "search: {training.batch_size: [32, 64]}\n"
 )  # fmt: skip
 def test_one_mistake_is_one_line(text: str, message: str) -> None:
     assert fail(text) == [message]
+
+
+def test_the_file_in_the_docs_is_one_and_shows_every_key() -> None:
+    docs = Path(__file__).parents[1] / "docs" / "sweeps.md"
+    (text,) = re.findall(r"```yaml\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(load(text).search) == 4
+    assert set(re.findall(r"^(\w+):", text, re.MULTILINE)) == set(SweepFile.model_fields)
 
 
 def test_a_missing_file_has_a_nearest_one() -> None:

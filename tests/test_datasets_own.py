@@ -172,8 +172,8 @@ def test_parts_and_statistics_of_mapped_rows_are_those_of_rows_in_memory(tmp_pat
         np.testing.assert_array_equal(one.images, other.images)
         assert find_map(one.images) is not None
         assert find_map(other.images) is None
-    assert fit_preprocessing("standard", mapped.images) == fit_preprocessing(
-        "standard", loaded.images
+    assert fit_preprocessing("standard", mapped.images, 255) == fit_preprocessing(
+        "standard", loaded.images, 255
     )
 
 

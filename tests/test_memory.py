@@ -82,7 +82,7 @@ def test_what_a_run_keeps_of_its_best_epoch_is_counted() -> None:
 def test_a_run_that_does_not_fit_is_refused_with_the_estimate(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistcli.cli.preparation.read_available_memory", lambda: 2 * 10**9)
+    monkeypatch.setattr("mnistcli.cli.run_data.read_available_memory", lambda: 2 * 10**9)
     words = ("--model", "mlp", "--hidden", "12000,12000", "--optimizer", "adam", "-o", "m.h5")
     ended = run("train", *words)
     assert (ended.code, ended.out, list(Path().iterdir())) == (7, "", [])
@@ -92,6 +92,18 @@ def test_a_run_that_does_not_fit_is_refused_with_the_estimate(
         " 2.0 GB are available. Use a smaller network, batch (--batch-size) or data set, or end"
         " other programs"
     )
+
+
+def test_windows_are_counted_where_rows_are_streamed() -> None:
+    config = Config.model_validate({"dataset": {"name": "files", "path": "x"}})
+    info = DatasetInfo("files", "x", (32, 32, 3), tuple("ab"), 1_000_000, 100_000)
+    network = plan_architecture(config.model, info.image_shape, 2)
+    resident = estimate_memory(config, network, info)
+    streamed = estimate_memory(config, network, info, placement="streamed")
+    assert resident.data == 3 * 1_000_000 * 3073  # placed, and in the order of two epochs
+    window = 10 * 1024 * 3073  # 32 MiB, in whole batches
+    assert streamed.data == 5 * window + 1_000_000 * 20
+    assert streamed.working == resident.working
 
 
 def test_what_is_not_known_refuses_nothing() -> None:
