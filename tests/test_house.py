@@ -22,16 +22,17 @@ LAYERS = [
     "available_memory", "state", "observer", "run_comparison", "event_files", "mistakes",
     "overfitting", "activations", "image_arrays", "photographs", "images", "inference",
     "evaluation", "baselines", "calibration", "regularization", "fast_layers", "optimizer",
-    "network", "network_state", "batches", "rows", "streamed_rows", "epoch", "sharded_epoch",
-    "engine", "devices", "cluster", "workers", "callbacks", "pace", "training", "checkpoint",
-    "environment", "sweeps", "answers", "results", "check_results", "config_results",
-    "list_results", "sweep_results", "significance", "comparison_results", "csv_rows",
-    "plot_results", "report_results", "answer_schemas", "plots", "report", "console", "cli",
-    "__main__",
+    "network", "network_state", "batches", "rows", "streamed_rows", "epoch", "sharded_step",
+    "sharded_epoch", "engine", "devices", "cluster", "workers", "callbacks", "pace", "training",
+    "checkpoint", "environment", "sweeps", "answers", "results", "check_results",
+    "config_results", "list_results", "sweep_results", "significance", "comparison_results",
+    "csv_rows", "plot_results", "report_results", "answer_schemas", "plots", "report",
+    "console", "cli", "__main__",
 ]  # fmt: skip
 KERAS_ROOMS = {
     "fast_layers", "optimizer", "network", "network_state", "batches", "rows", "streamed_rows",
-    "epoch", "sharded_epoch", "engine", "devices", "workers", "callbacks", "pace", "training",
+    "epoch", "sharded_step", "sharded_epoch", "engine", "devices", "workers", "callbacks",
+    "pace", "training",
 }  # fmt: skip
 # inference hands what NumPy does not do to Keras, from inside one function.
 ALLOWED_UPWARDS = {("inference", "network"), ("inference", "network_state")}

@@ -11,10 +11,11 @@ from mnistcli.batches import BatchMaker, weigh_classes
 from mnistcli.config.models import TrainingConfig
 from mnistcli.datasets.dataset import Split
 from mnistcli.engine import Engine, Epoch, OneDevice, Validation
-from mnistcli.epoch import EVALUATION_BATCH_SIZE
+from mnistcli.epoch import make_rows, read_in_order
 from mnistcli.errors import ResourceError
+from mnistcli.memory import Placement
 from mnistcli.preprocessing import Preprocessing
-from mnistcli.rows import ResidentRows, place_rows
+from mnistcli.rows import Rows
 from mnistcli.sharded_epoch import ShardedEpoch, ShardedValidation
 
 
@@ -33,10 +34,11 @@ class SeveralDevices:
 
     Args:
         strategy: joins them.
+        placement: where rows lie; the bits are the same.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy) -> None:
-        self.strategy = strategy
+    def __init__(self, strategy: tf.distribute.Strategy, placement: Placement = "resident") -> None:
+        self.strategy, self._placement = strategy, placement
 
     def open(self) -> AbstractContextManager[object]:
         """Let variables be made on every device."""
@@ -53,8 +55,7 @@ class SeveralDevices:
         """Return the program that takes each batch in shards."""
         weights = weigh_classes(training.class_weight, split, int(network.output_shape[-1]))
         batches = BatchMaker(network, preprocessing, training.loss, weights)
-        with tf.device("CPU:0"):
-            rows = ResidentRows(network, split, training)
+        rows = self._make_rows(network, split, training)
         return ShardedEpoch(self.strategy, network, rows, batches, training.batch_size)
 
     def make_validation(
@@ -62,17 +63,21 @@ class SeveralDevices:
     ) -> Validation:
         """Return the program that takes each batch in shards."""
         batches = BatchMaker(network, preprocessing, loss)
+        in_order = read_in_order(split)
+        rows = self._make_rows(network, split, in_order)
+        return ShardedValidation(self.strategy, network, rows, batches, in_order.batch_size)
+
+    def _make_rows(self, network: keras.Sequential, split: Split, training: TrainingConfig) -> Rows:
+        """Keep rows in the machine's own memory, from which each device gets its shards."""
         with tf.device("CPU:0"):
-            rows = place_rows(network, split)
-        size = min(EVALUATION_BATCH_SIZE, len(split))
-        return ShardedValidation(self.strategy, network, rows, batches, size)
+            return make_rows(network, split, training, self._placement)
 
     def exchange(self, number: int) -> tuple[int, ...]:
         """Return the number: nobody else is there."""
         return (number,)
 
 
-def open_devices(count: int) -> Engine:
+def open_devices(count: int, placement: Placement = "resident") -> Engine:
     """Return the engine that runs on the first `count` devices of this machine.
 
     GPUs where there are any; else the processor is taken for so many devices, which share its
@@ -80,22 +85,23 @@ def open_devices(count: int) -> Engine:
 
     Args:
         count: at least 1; in one process always the same, or less than at first.
+        placement: where rows lie; the bits are the same.
 
     Raises:
         ResourceError: there are GPUs, but not so many.
     """
     if count == 1:
-        return OneDevice()
+        return OneDevice(placement)
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         check_gpu_count(count, len(gpus))
         names = [f"GPU:{number}" for number in range(count)]
-        return SeveralDevices(tf.distribute.MirroredStrategy(names))
+        return SeveralDevices(tf.distribute.MirroredStrategy(names), placement)
     _divide_processor(count)
     names = [f"CPU:{number}" for number in range(count)]
     # Its default for several CPUs is meant for several machines, and knows one group a process.
     adder = tf.distribute.ReductionToOneDevice()
-    return SeveralDevices(tf.distribute.MirroredStrategy(names, adder))
+    return SeveralDevices(tf.distribute.MirroredStrategy(names, adder), placement)
 
 
 def check_gpu_count(asked: int, present: int) -> None:

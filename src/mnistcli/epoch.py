@@ -146,6 +146,12 @@ def make_rows(
     return kind(network, split, training)
 
 
+def read_in_order(split: Split) -> TrainingConfig:
+    """Say how a split is read that is only monitored: in its own order, once at a time."""
+    size = min(EVALUATION_BATCH_SIZE, len(split))
+    return TrainingConfig(shuffle=False, batch_size=size, epochs=1)
+
+
 def make_epoch(
     network: keras.Sequential,
     split: Split,
@@ -190,8 +196,8 @@ class ValidationEpoch:
     ) -> None:
         self._network = network
         self._batches = BatchMaker(network, preprocessing, loss)
-        self._batch_size = min(EVALUATION_BATCH_SIZE, len(split))
-        in_order = TrainingConfig(shuffle=False, batch_size=self._batch_size, epochs=1)
+        in_order = read_in_order(split)
+        self._batch_size = in_order.batch_size
         self._rows = make_rows(network, split, in_order, placement)
         self._full_batch_count, remainder = divmod(len(split), self._batch_size)
         sizes = [self._batch_size] + [remainder] * (remainder > 0)

@@ -14,6 +14,7 @@ from tensorflow.python.eager import context
 from mnistcli.cluster import Cluster
 from mnistcli.devices import SeveralDevices, check_gpu_count
 from mnistcli.errors import ResourceError, UsageError
+from mnistcli.memory import Placement
 
 _LOG = logging.getLogger(__name__)
 CHECK_INTERVAL_S = 5.0
@@ -33,10 +34,13 @@ class SeveralWorkers(SeveralDevices):
     Args:
         strategy: joins them.
         cluster: they, and which of them this one is.
+        placement: where this one's rows lie; the bits are the same.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster) -> None:
-        super().__init__(strategy)
+    def __init__(
+        self, strategy: tf.distribute.Strategy, cluster: Cluster, placement: Placement
+    ) -> None:
+        super().__init__(strategy, placement)
         self._cluster = cluster
 
     def exchange(self, number: int) -> tuple[int, ...]:
@@ -49,13 +53,16 @@ class SeveralWorkers(SeveralDevices):
         return tuple(int(value) for value in total.numpy())
 
 
-def join_workers(cluster: Cluster, devices: int, patience_s: float) -> SeveralWorkers:
+def join_workers(
+    cluster: Cluster, devices: int, patience_s: float, placement: Placement
+) -> SeveralWorkers:
     """Return the engine of all workers together, once all are there.
 
     Args:
         cluster: they, and which of them this one is; TensorFlow reads it from `TF_CONFIG` again.
         devices: GPUs that each worker uses; without any it is its processor.
         patience_s: how long to wait for the others.
+        placement: where this worker's rows lie; each has all of them.
 
     Raises:
         ResourceError: somebody did not come, or this worker's own address cannot be used.
@@ -82,7 +89,7 @@ def join_workers(cluster: Cluster, devices: int, patience_s: float) -> SeveralWo
         hint = "see whether the port is in use, and the address this machine's"
         raise ResourceError("workers", what, hint) from error
     _LOG.info("joined %d workers as number %d", len(cluster.addresses), cluster.number)
-    return SeveralWorkers(strategy, cluster)
+    return SeveralWorkers(strategy, cluster, placement)
 
 
 def _choose_watch(patience_s: float) -> None:

@@ -29,7 +29,7 @@ def join_others(plan: Plan, cluster: Cluster) -> Engine:
     from mnistcli.workers import explain_loss, join_workers
 
     patience_s = read_patience(os.environ.get(PATIENCE_VARIABLE, ""))
-    engine = join_workers(cluster, plan.devices, patience_s)
+    engine = join_workers(cluster, plan.devices, patience_s, plan.placement)
     with explain_loss(cluster):
         _compare_runs(plan, cluster, engine)
     return engine

@@ -78,13 +78,9 @@ def _open_engine(plan: Plan) -> Engine:
     """Return where the run is trained."""
     if plan.cluster is not None:
         return join_others(plan, plan.cluster)
-    if plan.placement == "streamed":
-        from mnistcli.engine import OneDevice
-
-        return OneDevice(plan.placement)
     from mnistcli.devices import open_devices
 
-    return open_devices(plan.devices)
+    return open_devices(plan.devices, plan.placement)
 
 
 def forget_training() -> None:

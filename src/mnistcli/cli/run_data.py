@@ -62,12 +62,11 @@ def load_recorded_data(
 
 
 def plan_memory(config: Config, request: Request) -> tuple[MemoryEstimate, Placement]:
-    """Say what a run will need; rows that do not fit into memory are streamed, to one device.
+    """Say what a run will need; rows that do not fit into memory are streamed.
 
     Raises:
         ResourceError: it fits neither memory nor a file.
         ConfigError: it does not fit the number of classes.
-        UsageError: `--stream` for several devices.
     """
     info, devices = get_info(config.dataset), request.devices or 1
     _check_classes(config, info)
@@ -75,15 +74,10 @@ def plan_memory(config: Config, request: Request) -> tuple[MemoryEstimate, Place
     check_run_size(network, config.training)
     available = read_available_memory()
     estimate = estimate_memory(config, network, info, devices)
-    is_shared = devices > 1 or request.cluster is not None
-    if is_shared and request.streams:
-        what = "rows are streamed to one device"
-        raise UsageError("--stream", what, "leave it out, or train with one device")
     fits = available is None or estimate.total <= available
-    if is_shared or (fits and not request.streams):
-        check_memory(estimate, available)
+    if fits and not request.streams:
         return estimate, "resident"
-    streamed = estimate_memory(config, network, info, placement="streamed")
+    streamed = estimate_memory(config, network, info, devices, "streamed")
     check_memory(min(estimate, streamed, key=lambda e: e.total), available)
     return streamed, "streamed"
 
