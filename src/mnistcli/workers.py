@@ -99,6 +99,8 @@ def _choose_watch(patience_s: float) -> None:
     Python's lock, and takes SIGTERM for itself. These have no public settings.
     """
     context.context().configure_coordination_service("")
+    if not _LOG.isEnabledFor(logging.DEBUG):
+        tf.get_logger().setLevel(logging.CRITICAL)  # what they find is said by `explain_loss`
     extended = collective_all_reduce_strategy.CollectiveAllReduceExtended
     extended._check_health_initial_timeout = patience_s
     extended._check_health_interval = CHECK_INTERVAL_S

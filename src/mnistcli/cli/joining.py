@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mnistcli.cli.run_plan import Plan
 from mnistcli.cluster import Cluster
-from mnistcli.environment import describe_environment
 from mnistcli.errors import UsageError
 from mnistcli.run_comparison import hash_weights
 
@@ -64,16 +63,12 @@ def _compare_runs(plan: Plan, cluster: Cluster, engine: Engine) -> None:
 
 def _list_parts(plan: Plan) -> Iterator[tuple[str, str]]:
     """Name what has to be the same everywhere, each in a text."""
-    environment = describe_environment(plan.threads, plan.devices)
-    yield "versions", repr(sorted(environment.versions.items()))
+    yield "versions", repr(sorted(plan.describe_environment().versions.items()))
     yield "numbers of devices", str(plan.devices)
-    yield "configs", plan.config.model_dump_json()
+    # Where the data lie may be another place on each machine: what they are comes next.
+    yield "configs", plan.config.model_dump_json(exclude={"dataset": {"path"}})
     yield "data", str(plan.dataset.identity.sha256)
     yield "first weights", str(plan.init_weights_sha256)
     state = None if plan.start is None else plan.start.state
-    yield (
-        "checkpoints to go on from",
-        ""
-        if state is None
-        else f"{state.progress.epoch} {state.progress.step} {hash_weights(state.network.weights)}",
-    )
+    begun = "" if state is None else f"{state.progress} {hash_weights(state.network.weights)}"
+    yield "checkpoints to go on from", begun

@@ -28,8 +28,9 @@ Devices = Annotated[
         metavar="N",
         parser=count_from(1, "--devices"),
         help="Cut each batch into N shards, and train on as many GPUs at a time; without a GPU, on"
-        " N parts of the processor. No key of the config: what is trained is the same, but for"
-        " the rounding of sums. The checkpoint records it, and --resume uses as many again.",
+        " N parts of the processor. Several machines train together where TF_CONFIG names them. No"
+        " key of the config: what is trained is the same, but for the rounding of sums. The"
+        " checkpoint records it, and --resume uses as many again.",
         show_default="1",
         rich_help_panel="Run",
     ),
