@@ -502,6 +502,7 @@ def test_a_working_directory_that_cannot_be_written(spawn: Run, read_only: Path)
         )
 
 
+@pytest.mark.slow
 def test_neither_a_home_nor_a_cache_is_needed(spawn: Run, workshop: Run, tmp_path: Path) -> None:
     before = take_snapshot(tmp_path)
     env = {"HOME": "/dev/null/me", "XDG_CACHE_HOME": "/dev/null/cache", "KERAS_HOME": ""}

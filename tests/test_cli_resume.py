@@ -80,6 +80,7 @@ def compare(one: dict[str, object], other: dict[str, object]) -> list[str]:
     return sorted(k for k in keys if k != "training_config" and one.get(k) != other.get(k))
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_is_gone_on_with_stays_one_until_it_has_come_further(
     run: Run, environment: dict[str, str]
 ) -> None:

@@ -132,8 +132,10 @@ TrainingEpoch.run = lambda *_: (open("stepping", "w").close(), time.sleep(60))
 
 @pytest.mark.parametrize(
     "numbers",
-    [(signal.SIGINT, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)],
-    ids=["INT INT", "INT TERM"],
+    [
+        pytest.param((signal.SIGINT, signal.SIGINT), id="INT INT"),
+        pytest.param((signal.SIGINT, signal.SIGTERM), id="INT TERM", marks=pytest.mark.slow),
+    ],
 )
 def test_a_second_signal_ends_at_once_and_leaves_the_last_good_file(
     environment: dict[str, str], train_once: Train, numbers: tuple[signal.Signals, ...]

@@ -138,6 +138,7 @@ def test_without_scikit_learn_the_command_that_installs_it_is_named(
     assert "\ndigits       not found: scikit-learn is not installed\n" in ended.out
 
 
+@pytest.mark.slow
 def test_keras_on_its_way_in_does_not_hide_it(spawn: Run, environment: dict[str, str]) -> None:
     """Keras is kept from importing scikit-learn in the background, while the data are read."""
     ended = spawn("train", *MLP, "--epochs", 1, "-o", "d.h5", "-q")

@@ -114,6 +114,7 @@ def test_the_output_layer_stays_float32_and_softmax_regression_is_told(run: Run)
     assert notice in run("train", *BF16, "--print-config").err
 
 
+@pytest.mark.slow
 def test_the_file_is_keras_own_and_resumes_to_the_same_bits(run: Run, digits: Split) -> None:
     first = build_network(plan_architecture(MlpModel(type="mlp", hidden=[16]), (28, 28), 10))
     words = (*HARD, *BF16, "--init-from", save_with_keras(first, Path("float32.h5")))

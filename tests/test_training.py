@@ -92,7 +92,10 @@ def test_hands_out_a_state_before_the_first_epoch_and_after_the_last(digits: Spl
     assert len(final.progress.history["loss"]) == len(final.progress.epoch_durations_s) == 3
 
 
-@pytest.mark.parametrize("steps", [0, 1, 7, 10, 11, 25])
+SLOW_STEPS = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 7)]
+
+
+@pytest.mark.parametrize("steps", [0, 10, 11, 25, *SLOW_STEPS])
 def test_a_run_stopped_anywhere_and_resumed_ends_with_the_bits_of_one_that_was_not(
     digits: Split, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +208,7 @@ def through_a_file(path: Path, state: RunState, settings: object) -> RunState:
     return back
 
 
-SLOW_RUNS = ("adamw on a cosine", "nadam in pieces")
+SLOW_RUNS = ("adamw on a cosine", "nadam in pieces", "sgd with a plateau")
 
 
 @pytest.mark.parametrize(

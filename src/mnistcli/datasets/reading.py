@@ -15,6 +15,8 @@ MAX_ARRAY_BYTES = 256 * 2**20
 MAX_FILE_BYTES = 512 * 2**20
 """What one file or archive may have on disk."""
 
+_MAX_REASON = 200  # characters: libraries quote whatever stands in a damaged file
+
 
 def damaged(path: Path, what: str) -> DataError:
     """The error for a file whose contents are not what its name promises.
@@ -65,7 +67,7 @@ def reporting_damage(path: Path, *damage: type[Exception]) -> Iterator[None]:
     try:
         yield
     except damage as error:
-        reason = str(error) or type(error).__name__
+        reason = (str(error) or type(error).__name__)[:_MAX_REASON]
         raise damaged(path, f"is damaged or incomplete ({reason})") from error
     except OSError as error:
         raise unreadable(path, error) from error
