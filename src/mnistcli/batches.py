@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mnistcli.config.models import TrainingConfig
 from mnistcli.config.optimization import ClassWeight
 from mnistcli.datasets.dataset import Split
 from mnistcli.network import encode_labels
@@ -51,6 +52,14 @@ class BatchMaker:
         if self._class_weights is None:
             return inputs, encoded
         return inputs, encoded, tf.gather(self._class_weights, tf.cast(classes, tf.int32))
+
+
+def make_batches(
+    network: keras.Sequential, split: Split, preprocessing: Preprocessing, training: TrainingConfig
+) -> BatchMaker:
+    """Return what makes batches of a training set, its classes weighed as the config says."""
+    weights = weigh_classes(training.class_weight, split, int(network.output_shape[-1]))
+    return BatchMaker(network, preprocessing, training.loss, weights)
 
 
 def weigh_classes(weights: ClassWeight, split: Split, units: int) -> NDArray[np.float32] | None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import keras
 import tensorflow as tf
 
-from mnistcli.batches import BatchMaker, weigh_classes
+from mnistcli.batches import BatchMaker, make_batches
 from mnistcli.config.models import TrainingConfig
 from mnistcli.datasets.dataset import Split
 from mnistcli.engine import Engine, Epoch, OneDevice, Validation
@@ -53,8 +53,7 @@ class SeveralDevices:
         training: TrainingConfig,
     ) -> Epoch:
         """Return the program that takes each batch in shards."""
-        weights = weigh_classes(training.class_weight, split, int(network.output_shape[-1]))
-        batches = BatchMaker(network, preprocessing, training.loss, weights)
+        batches = make_batches(network, split, preprocessing, training)
         rows = self._make_rows(network, split, training)
         return ShardedEpoch(self.strategy, network, rows, batches, training.batch_size)
 

@@ -16,16 +16,18 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import keras
 import tensorflow as tf
 
-from mnistcli.batches import BatchMaker, weigh_classes
+from mnistcli.batches import BatchMaker, make_batches
 from mnistcli.config.models import TrainingConfig
 from mnistcli.datasets.dataset import Split
 from mnistcli.memory import Placement
 from mnistcli.preprocessing import Preprocessing
-from mnistcli.rows import ResidentRows, Rows, Window
+from mnistcli.rows import ResidentRows, Rows, Window, count_steps, walk_steps
 from mnistcli.streamed_rows import StreamedRows
 
 EVALUATION_BATCH_SIZE = 1000
 _LOG = logging.getLogger(__name__)
+
+_Step = Callable[[tuple[tf.Tensor, ...]], object]
 
 _POLL_S = 0.05  # between looks whether a stop has been asked for
 
@@ -50,16 +52,14 @@ class TrainingEpoch:
         batches: BatchMaker,
         training: TrainingConfig,
     ) -> None:
-        self._network, self._rows, self._batches = network, rows, batches
+        self._rows = rows
         self._batch_size = training.batch_size
-        self._full_batch_count, rest = divmod(len(rows), training.batch_size)
-        self._sizes = [training.batch_size] * (self._full_batch_count > 0) + [rest] * (rest > 0)
-        self._programs = {size: self._make_program(size) for size in self._sizes}
+        self._programs = _make_programs(network.train_step, rows, batches, training.batch_size)
 
     @property
     def step_count(self) -> int:
         """Steps in an epoch, the partial last one included."""
-        return self._full_batch_count + (self._sizes[-1] < self._batch_size)
+        return count_steps(self._rows, self._batch_size)
 
     @property
     def trace_count(self) -> int:
@@ -106,31 +106,37 @@ class TrainingEpoch:
 
     def run(self, lo: int, hi: int) -> None:
         """Train on the steps lo to hi (exclusive) of the order arranged last."""
-        full = self._full_batch_count
-        if lo < min(hi, full):
-            for window in self._rows.take(lo, min(hi, full)):
-                self._call(self._batch_size, window)
-        if hi > full:
-            for window in self._rows.take(full, hi):
-                self._call(self._sizes[-1], window)
+        for size, window in walk_steps(self._rows, self._batch_size, lo, hi):
+            self._call(size, window)
 
     def _call(self, size: int, window: Window) -> None:
         """Run the program for one size of batches."""
         self._programs[size](*_list_arguments(window))
 
-    def _make_program(self, size: int) -> tf.types.experimental.PolymorphicFunction:
-        """Return the program that trains on batches of one size."""
 
-        @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-        def train(images: tf.Tensor, labels: tf.Tensor, lo: tf.Tensor, hi: tf.Tensor) -> None:
-            def step(i: tf.Tensor) -> tf.Tensor:
-                start = i * self._batch_size
-                self._network.train_step(self._batches.cut(images, labels, start, size))
-                return i + 1
+def _make_programs(
+    run_step: _Step, rows: Rows, batches: BatchMaker, batch_size: int
+) -> dict[int, tf.types.experimental.PolymorphicFunction]:
+    """Return a program for whole batches and one for the smaller last one, by their sizes."""
+    full, rest = divmod(len(rows), batch_size)
+    sizes = [batch_size] * (full > 0) + [rest] * (rest > 0)
+    return {size: _make_program(run_step, batches, batch_size, size) for size in sizes}
 
-            tf.while_loop(lambda i: i < hi, step, [lo], parallel_iterations=1)
 
-        return train
+def _make_program(
+    run_step: _Step, batches: BatchMaker, batch_size: int, size: int
+) -> tf.types.experimental.PolymorphicFunction:
+    """Return the program that runs Keras' step on batches of one size."""
+
+    @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+    def run_steps(images: tf.Tensor, labels: tf.Tensor, lo: tf.Tensor, hi: tf.Tensor) -> None:
+        def step(i: tf.Tensor) -> tf.Tensor:
+            run_step(batches.cut(images, labels, i * batch_size, size))
+            return i + 1
+
+        tf.while_loop(lambda i: i < hi, step, [lo], parallel_iterations=1)
+
+    return run_steps
 
 
 def _list_arguments(window: Window) -> tuple[tf.Tensor, ...]:
@@ -169,8 +175,7 @@ def make_epoch(
             shuffling and seed.
         placement: where the rows lie; the bits are the same.
     """
-    weights = weigh_classes(training.class_weight, split, int(network.output_shape[-1]))
-    batches = BatchMaker(network, preprocessing, training.loss, weights)
+    batches = make_batches(network, split, preprocessing, training)
     rows = make_rows(network, split, training, placement)
     return TrainingEpoch(network, rows, batches, training)
 
@@ -195,13 +200,11 @@ class ValidationEpoch:
         placement: Placement = "resident",
     ) -> None:
         self._network = network
-        self._batches = BatchMaker(network, preprocessing, loss)
+        batches = BatchMaker(network, preprocessing, loss)
         in_order = read_in_order(split)
         self._batch_size = in_order.batch_size
         self._rows = make_rows(network, split, in_order, placement)
-        self._full_batch_count, remainder = divmod(len(split), self._batch_size)
-        sizes = [self._batch_size] + [remainder] * (remainder > 0)
-        self._programs = {size: self._make_program(size) for size in sizes}
+        self._programs = _make_programs(network.test_step, self._rows, batches, self._batch_size)
         (window,) = self._rows.take(0, 0)
         for program in self._programs.values():
             program.get_concrete_function(*_list_arguments(window))  # as in `compile`
@@ -212,24 +215,7 @@ class ValidationEpoch:
         self._network.reset_metrics()
         self._rows.arrange(self._number)
         self._number += 1
-        lo = 0
-        for size, program in self._programs.items():
-            hi = self._full_batch_count + (size != self._batch_size)
-            for window in self._rows.take(lo, hi):
-                program(*_list_arguments(window))
-            lo = hi
+        step_count = count_steps(self._rows, self._batch_size)
+        for size, window in walk_steps(self._rows, self._batch_size, 0, step_count):
+            self._programs[size](*_list_arguments(window))
         return {name: float(value) for name, value in self._network.get_metrics_result().items()}
-
-    def _make_program(self, size: int) -> tf.types.experimental.PolymorphicFunction:
-        """Return the program that evaluates batches of one size."""
-
-        @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
-        def test(images: tf.Tensor, labels: tf.Tensor, lo: tf.Tensor, hi: tf.Tensor) -> None:
-            def step(i: tf.Tensor) -> tf.Tensor:
-                start = i * self._batch_size
-                self._network.test_step(self._batches.cut(images, labels, start, size))
-                return i + 1
-
-            tf.while_loop(lambda i: i < hi, step, [lo], parallel_iterations=1)
-
-        return test

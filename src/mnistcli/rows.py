@@ -58,6 +58,25 @@ class Rows(Protocol):
         """
 
 
+def count_steps(rows: Rows, batch_size: int) -> int:
+    """Return the steps of an epoch, the one with the partial last batch included."""
+    return -(-len(rows) // batch_size)
+
+
+def walk_steps(rows: Rows, batch_size: int, lo: int, hi: int) -> Iterator[tuple[int, Window]]:
+    """Yield windows with the steps lo to hi (exclusive), and the rows of each of their batches.
+
+    Batches of one window are of one size: the smaller last one has a window of its own.
+    """
+    full, rest = divmod(len(rows), batch_size)
+    if lo < min(hi, full):
+        for window in rows.take(lo, min(hi, full)):
+            yield batch_size, window
+    if hi > full:
+        for window in rows.take(full, hi):
+            yield rest, window
+
+
 class ResidentRows:
     """A training set on the device: one window, the whole epoch, put in order by one gather.
 

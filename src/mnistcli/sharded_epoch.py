@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from mnistcli.batches import BatchMaker
-from mnistcli.rows import Rows, Window
+from mnistcli.rows import Rows, Window, count_steps, walk_steps
 from mnistcli.sharded_step import ShardedStep, call_program, make_loop, sum_before_clipping
 
 _LOG = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ class ShardedEpoch:
         batch_size: int,
     ) -> None:
         self._rows, self._batch_size = rows, batch_size
-        self._full_batch_count, self._rest = divmod(len(rows), batch_size)
         sum_before_clipping(network.optimizer)
         step = ShardedStep(network, batches)
         self._program = make_loop(strategy, step.train, batch_size)
@@ -46,7 +45,7 @@ class ShardedEpoch:
     @property
     def step_count(self) -> int:
         """Steps in an epoch, the partial last one included."""
-        return self._full_batch_count + (self._rest > 0)
+        return count_steps(self._rows, self._batch_size)
 
     def compile(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
         """Trace the program, by a call that runs no step; always true.
@@ -71,13 +70,8 @@ class ShardedEpoch:
 
     def run(self, lo: int, hi: int) -> None:
         """Train on the steps lo to hi (exclusive) of the order arranged last."""
-        full = self._full_batch_count
-        if lo < min(hi, full):
-            for window in self._rows.take(lo, min(hi, full)):
-                self._call(self._batch_size, window)
-        if hi > full:
-            for window in self._rows.take(full, hi):
-                self._call(self._rest, window)
+        for size, window in walk_steps(self._rows, self._batch_size, lo, hi):
+            self._call(size, window)
 
     def _call(self, size: int, window: Window) -> None:
         """Run the program for batches of one size."""
@@ -112,8 +106,7 @@ class ShardedValidation:
         self._network.reset_metrics()
         self._rows.arrange(self._number)
         self._number += 1
-        full, rest = divmod(len(self._rows), self._batch_size)
-        for lo, hi, size in ((0, full, self._batch_size), (full, full + (rest > 0), rest)):
-            for window in self._rows.take(lo, hi) if size else ():
-                call_program(self._program, window, size)
+        step_count = count_steps(self._rows, self._batch_size)
+        for size, window in walk_steps(self._rows, self._batch_size, 0, step_count):
+            call_program(self._program, window, size)
         return {name: float(value) for name, value in self._network.get_metrics_result().items()}

@@ -78,10 +78,9 @@ def run_sweep(request: SweepRequest) -> None:
         return
     _check_optuna()
     order = _make_order(request, sweep)
-    from mnistcli.sweeps.storages import explain_storage, name_storage
+    from mnistcli.sweeps.storages import explain_storage
 
-    where = str(request.directory) if request.storage is None else name_storage(request.storage)
-    with explain_storage(where):
+    with explain_storage(order.storage_name):
         received = _run(request, order, console)
     if received is not None:
         end_by_signal(received)

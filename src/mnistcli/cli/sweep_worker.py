@@ -55,6 +55,13 @@ class Order(BaseModel):
     data_dir: Path | None
     threads: int
 
+    @property
+    def storage_name(self) -> str:
+        """What the storage is called in messages, without a password."""
+        from mnistcli.sweeps.storages import name_storage
+
+        return str(self.directory) if self.storage is None else name_storage(self.storage)
+
 
 def open_desk(order: Order) -> Desk:
     """Open the storage and the study; UsageError where it is another sweep's."""
@@ -160,10 +167,9 @@ def _await_end(stop: StopRequest) -> None:
 
 def _serve(order: Order, stop: StopRequest, console: Output) -> None:
     """Work by an order."""
-    from mnistcli.sweeps.storages import explain_storage, name_storage
+    from mnistcli.sweeps.storages import explain_storage
 
     request = Request(data_dir=order.data_dir, quiet=True, progress="none")
-    where = str(order.directory) if order.storage is None else name_storage(order.storage)
-    with explain_storage(where):
+    with explain_storage(order.storage_name):
         desk = open_desk(order)
         work(Workplace(desk, request, console, order.threads, stop, lambda: None))
