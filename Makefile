@@ -50,7 +50,7 @@ types: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 
 schemas: $(VENV)/.installed
-	@$(BIN)/python -m mnistcli.answer_schemas
+	@$(BIN)/python -m mnistcli.output.json_schemas
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/warm_epochs.py

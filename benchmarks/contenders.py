@@ -48,13 +48,13 @@ class Stopwatch:
 
 def run_mnistcli(workload: Workload, threads: int, precision: str = "float32") -> None:
     """Our loop as `mnistcli train` runs it, without its checkpoint file."""
-    from mnistcli.backend import load_backend
+    from mnistcli.tensorflow_import import load_backend
 
     load_backend()
-    from mnistcli.architecture import plan_architecture
-    from mnistcli.devices import set_thread_count
-    from mnistcli.preprocessing import Preprocessing
-    from mnistcli.training import Training
+    from mnistcli.models.architecture import plan_architecture
+    from mnistcli.models.input_scaling import Preprocessing
+    from mnistcli.training.distributed.devices import set_thread_count
+    from mnistcli.training.trainer import Training
 
     set_thread_count(threads)
     split = load_training_set(workload.dataset)
@@ -71,14 +71,14 @@ def run_mnistcli(workload: Workload, threads: int, precision: str = "float32") -
 
 def run_fit(workload: Workload, threads: int, steps_per_execution: int = 1) -> None:
     """`model.fit` with its default arguments on float32 arrays, as notebooks do."""
-    from mnistcli.backend import load_backend
+    from mnistcli.tensorflow_import import load_backend
 
     load_backend()
     import keras
 
-    from mnistcli.architecture import plan_architecture
-    from mnistcli.devices import set_thread_count
-    from mnistcli.network import initialize_network
+    from mnistcli.models.architecture import plan_architecture
+    from mnistcli.training.compile_model import initialize_network
+    from mnistcli.training.distributed.devices import set_thread_count
 
     set_thread_count(threads)
     split = load_training_set(workload.dataset)

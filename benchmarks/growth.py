@@ -40,7 +40,7 @@ def train(contender: str, rows: int, width: int, batch_size: int) -> None:
 
     import numpy as np
 
-    from mnistcli.backend import load_backend
+    from mnistcli.tensorflow_import import load_backend
 
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (rows, 28, 28), np.uint8)
@@ -48,11 +48,11 @@ def train(contender: str, rows: int, width: int, batch_size: int) -> None:
     load_backend()
     durations: list[float] = []
     if contender == "mnistcli":
-        from mnistcli.architecture import plan_architecture
-        from mnistcli.config.models import Config
-        from mnistcli.datasets.dataset import Split
-        from mnistcli.preprocessing import Preprocessing
-        from mnistcli.training import Training
+        from mnistcli.config.schema import Config
+        from mnistcli.datasets.base import Split
+        from mnistcli.models.architecture import plan_architecture
+        from mnistcli.models.input_scaling import Preprocessing
+        from mnistcli.training.trainer import Training
 
         class Silent:
             def on_piece(self, live: object) -> None: ...

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mnistcli.checkpoint.run_lock import RunLock
-from mnistcli.cli.experiment import Interruption
-from mnistcli.cli.recipe_story import tell_story
-from mnistcli.cli.run_plan import Request
+from mnistcli.checkpoints.lock import RunLock
+from mnistcli.commands.recipe_story import tell_story
+from mnistcli.commands.train.experiment import Interruption
+from mnistcli.commands.train.run_plan import Request
 from mnistcli.config import Recipe, find_recipe, list_recipes
 from mnistcli.config.figures import Figures
-from mnistcli.console.streams import Output
+from mnistcli.output.terminal import Output
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mnistcli.config.models import Config, DatasetConfig
-from mnistcli.datasets.dataset import Split
+from mnistcli.config.schema import Config, DatasetConfig
+from mnistcli.datasets.base import Split
 from mnistcli.datasets.files import search_from_environment
 from mnistcli.datasets.registry import load_dataset
 

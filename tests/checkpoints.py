@@ -11,12 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.checkpoint.record import Environment, ProgressRecord, Record, RunningState
-from mnistcli.checkpoint.seal import add_seal
-from mnistcli.config.models import Config
-from mnistcli.datasets.dataset import Identity
-from mnistcli.preprocessing import Preprocessing
-from mnistcli.state import (
+from mnistcli.checkpoints.checksum import add_seal
+from mnistcli.checkpoints.record import Environment, ProgressRecord, Record, RunningState
+from mnistcli.checkpoints.run_state import (
     CallbackStates,
     LayerState,
     NamedArray,
@@ -24,6 +21,9 @@ from mnistcli.state import (
     Progress,
     RunState,
 )
+from mnistcli.config.schema import Config
+from mnistcli.datasets.base import Identity
+from mnistcli.models.input_scaling import Preprocessing
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnistcli.datasets.dataset import Split
+from mnistcli.checkpoints.environment import count_processors
+from mnistcli.datasets.base import Split
 from mnistcli.datasets.synthetic import draw_digits
-from mnistcli.environment import count_processors
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -51,7 +51,7 @@ def _start_tensorflow() -> None:
     And the processor as three devices: how many there are can be said only before it starts.
     """
     if "tensorflow" in sys.modules:
-        from mnistcli.devices import open_devices, set_thread_count
+        from mnistcli.training.distributed.devices import open_devices, set_thread_count
 
         set_thread_count(count_processors())
         open_devices(3)

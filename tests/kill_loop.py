@@ -27,8 +27,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mnistcli.checkpoint.contents import DURATIONS
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.untrusted.contents import DURATIONS
 from mnistcli.datasets.synthetic import draw_digits
 from mnistcli.errors import CheckpointError
 

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from mnistcli.activations import apply_activation, erf
-from mnistcli.config.models import Activation
+from mnistcli.config.schema import Activation
+from mnistcli.models.activations import apply_activation, erf
 
 ACTIVATIONS = typing.get_args(Activation)
 EXTREMES = (0.0, -0.0, 1e-30, 6, 20, 89, 100, 1e4, 1e30, 3e38, np.inf)

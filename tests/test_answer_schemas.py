@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 
 from checkpoints import write_dense
 from conftest import Ended, Run, Train
-from mnistcli.answer_schemas import ANSWERS, DIRECTORY, build_schema, name_file
 from mnistcli.cli.app import app
+from mnistcli.output.json_schemas import ANSWERS, DIRECTORY, build_schema, name_file
 
 GOOD = ("--epochs", 2, "--validation", 0.2)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import keras
 import pytest
 
-from mnistcli.architecture import Architecture, plan_architecture
 from mnistcli.config import load_config
-from mnistcli.config.models import MlpModel, SoftmaxModel
+from mnistcli.config.schema import MlpModel, SoftmaxModel
 from mnistcli.datasets.registry import get_info
-from mnistcli.layers import (
+from mnistcli.models.architecture import Architecture, plan_architecture
+from mnistcli.models.layers import (
     ActivationLayer,
     BatchNormalization,
     Conv2D,
@@ -21,7 +21,7 @@ from mnistcli.layers import (
     Rescaling,
     Reshape,
 )
-from mnistcli.network import build_network
+from mnistcli.training.compile_model import build_network
 
 
 def plan_recipe(name: str) -> Architecture:

@@ -45,7 +45,7 @@ def test_settings_in_a_home_directory_change_nothing(
 ) -> None:
     (tmp_path / "keras.json").write_text('{"floatx": "float16", "epsilon": 0.1}')
     program = (
-        "from mnistcli.backend import load_backend; load_backend();"
+        "from mnistcli.tensorflow_import import load_backend; load_backend();"
         "import keras; print(keras.config.floatx(), keras.config.epsilon())"
     )
     ended = subprocess.run(

@@ -40,7 +40,7 @@ from dataset_files import (
     write_idx,
     write_npz,
 )  # fmt: skip
-from mnistcli.checkpoint.writing import create_checkpoint
+from mnistcli.checkpoints.writer import create_checkpoint
 
 Prepare = Callable[[], object]
 Row = tuple[str, int, str] | tuple[str, int, str, Prepare]

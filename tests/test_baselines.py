@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, make_digits
-from mnistcli.baselines import MAX_ITERATIONS, run_baseline
-from mnistcli.cli.choices import BASELINES
+from mnistcli.commands.baselines import MAX_ITERATIONS, run_baseline
+from mnistcli.config.allowed_values import BASELINES
 from mnistcli.datasets import digits
-from mnistcli.datasets.dataset import Dataset, Split
-from mnistcli.scikit_learn import BaselineName
+from mnistcli.datasets.base import Dataset, Split
+from mnistcli.optional_imports import BaselineName
 
 pytest.importorskip("sklearn")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mnistcli.calibration import measure_calibration
 from mnistcli.errors import DataError
+from mnistcli.metrics.calibration import measure_calibration
 
 
 def test_bins_and_their_error_are_those_that_were_counted_by_hand() -> None:

@@ -19,12 +19,12 @@ import pytest
 
 from checkpoints import describe_dense, draw_dense, make_run, write_dense, write_model
 from conftest import SOURCE
-from mnistcli.checkpoint.process import Parsed
-from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint, read_checkpoint
-from mnistcli.checkpoint.seal import add_seal, split_seal
-from mnistcli.checkpoint.writing import replace_checkpoint
+from mnistcli.checkpoints.checksum import add_seal, split_seal
+from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint, read_checkpoint
+from mnistcli.checkpoints.untrusted.process import Parsed
+from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
-from mnistcli.inference import compute_logits
+from mnistcli.models.numpy_inference import compute_logits
 
 # The parsing child's program again and again, each time in a fork of a process that has imported
 # h5py (and never TensorFlow): twenty times as fast, and just as mortal. Reads lines with the file

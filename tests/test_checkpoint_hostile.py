@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from checkpoints import describe_dense, draw_dense, seal, write_dense, write_model, write_names
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.errors import CheckpointError
 
 KERNEL = "model_weights/dense/dense/kernel"

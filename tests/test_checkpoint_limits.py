@@ -8,12 +8,12 @@ import pytest
 
 from checkpoints import make_run
 from conftest import Run
-from mnistcli.architecture import plan_architecture
-from mnistcli.checkpoint import limits
-from mnistcli.checkpoint.limits import estimate_file_size
-from mnistcli.checkpoint.writing import replace_checkpoint
-from mnistcli.config.models import Config
+from mnistcli.checkpoints import limits
+from mnistcli.checkpoints.limits import estimate_file_size
+from mnistcli.checkpoints.writer import replace_checkpoint
+from mnistcli.config.schema import Config
 from mnistcli.errors import ResourceError
+from mnistcli.models.architecture import plan_architecture
 
 
 @pytest.mark.parametrize(

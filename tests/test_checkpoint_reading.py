@@ -30,17 +30,17 @@ from checkpoints import (
     write_names,
 )
 from conftest import SOURCE, Run
-from mnistcli.backend import load_backend
-from mnistcli.checkpoint import process
-from mnistcli.checkpoint.process import Parsed, ParsingChild
-from mnistcli.checkpoint.reading import Checkpoint, interpret_checkpoint, read_checkpoint
-from mnistcli.checkpoint.record import Record
-from mnistcli.checkpoint.writing import replace_checkpoint
-from mnistcli.config.models import Config
+from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint, read_checkpoint
+from mnistcli.checkpoints.record import Record
+from mnistcli.checkpoints.run_state import CallbackStates, NamedArray, RunState
+from mnistcli.checkpoints.untrusted import process
+from mnistcli.checkpoints.untrusted.process import Parsed, ParsingChild
+from mnistcli.checkpoints.writer import replace_checkpoint
+from mnistcli.config.schema import Config
 from mnistcli.errors import CheckpointError, ExitCode
-from mnistcli.evaluation import LossSpec
-from mnistcli.inference import compute_logits, compute_probabilities
-from mnistcli.state import CallbackStates, NamedArray, RunState
+from mnistcli.metrics.scores import LossSpec
+from mnistcli.models.numpy_inference import compute_logits, compute_probabilities
+from mnistcli.tensorflow_import import load_backend
 
 load_backend()
 
@@ -346,7 +346,7 @@ def test_a_file_that_one_may_not_read(tmp_path: Path) -> None:
     path.chmod(0)
     program = (
         "import os, sys; from pathlib import Path;"
-        "from mnistcli.checkpoint.reading import read_checkpoint;"
+        "from mnistcli.checkpoints.reader import read_checkpoint;"
         "os.geteuid() or os.seteuid(65534); read_checkpoint(Path(sys.argv[1]))"
     )
     ended = subprocess.run(
@@ -517,7 +517,7 @@ def test_limits_that_the_user_has_set_himself_are_kept(tmp_path: Path) -> None:
     path = write_dense(tmp_path / "model.h5")
     program = (
         "import resource, sys; from pathlib import Path;"
-        "from mnistcli.checkpoint.reading import read_checkpoint;"
+        "from mnistcli.checkpoints.reader import read_checkpoint;"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
         "resource.setrlimit(resource.RLIMIT_CPU, (4, 4));"
         "print(len(read_checkpoint(Path(sys.argv[1])).weights))"

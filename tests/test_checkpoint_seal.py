@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from checkpoints import make_run, seal, write_dense
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.checkpoint.seal import add_seal, split_seal
-from mnistcli.checkpoint.writing import replace_checkpoint
+from mnistcli.checkpoints.checksum import add_seal, split_seal
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
 
 DAMAGED = "damaged: its contents do not match its checksum. Restore it from a copy, or train again"

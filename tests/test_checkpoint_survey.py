@@ -17,13 +17,13 @@ import pytest
 
 from checkpoints import make_run, seal, write_dense
 from conftest import SOURCE
-from mnistcli.checkpoint import process, survey
-from mnistcli.checkpoint.contents import EXCERPT_PARTS, MetricRange
-from mnistcli.checkpoint.record import RecordExcerpt
-from mnistcli.checkpoint.seal import check_seal, split_seal
-from mnistcli.checkpoint.survey import Answer, Survey
-from mnistcli.checkpoint.surveyed import SurveyedFile, interpret_excerpt
-from mnistcli.checkpoint.writing import replace_checkpoint
+from mnistcli.checkpoints.checksum import check_seal, split_seal
+from mnistcli.checkpoints.record import RecordExcerpt
+from mnistcli.checkpoints.surveyed import SurveyedFile, interpret_excerpt
+from mnistcli.checkpoints.untrusted import process, sandbox
+from mnistcli.checkpoints.untrusted.contents import EXCERPT_PARTS, MetricRange
+from mnistcli.checkpoints.untrusted.sandbox import Answer, Survey
+from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
 
 DAMAGED = "damaged: its contents do not match its checksum"
@@ -172,7 +172,7 @@ def test_bad_files_are_refused_with_the_reason_and_the_others_read(tmp_path: Pat
 TRAITOR = """
 import os, sys, time
 sys.path.append(sys.argv.pop(1))
-from mnistcli.checkpoint import survey_child
+from mnistcli.checkpoints.untrusted import survey_child
 read = survey_child.read_excerpt
 def betray(stream, mapped_bytes):
     text = stream.read()
@@ -217,8 +217,8 @@ def test_a_file_that_ends_its_child_costs_only_itself(
     monkeypatch.setattr(process, "_PROGRAM", TRAITOR)
     if deed == "sleep":
         monkeypatch.setattr(process, "TIME_LIMIT_BASE_S", 5)
-    monkeypatch.setattr(survey, "_MAX_LINE_BYTES", 1_000_000)
-    monkeypatch.setattr(survey, "MAX_CHILDREN", 1)
+    monkeypatch.setattr(sandbox, "_MAX_LINE_BYTES", 1_000_000)
+    monkeypatch.setattr(sandbox, "MAX_CHILDREN", 1)
     paths = [write_dense(tmp_path / f"{number}.h5") for number in range(6)]
     for number in culprits:
         with h5py.File(paths[number], "r+") as file:
@@ -261,7 +261,7 @@ def test_nothing_to_survey_starts_no_child(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_parent_of_the_children_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from mnistcli.checkpoint.survey import Survey; Survey([]);"
+        "import sys; from mnistcli.checkpoints.untrusted.sandbox import Survey; Survey([]);"
         "loaded = {'numpy', 'h5py', 'pydantic', 'rich'} & set(sys.modules);"
         "sys.exit(str(loaded) if loaded else 0)"
     )

@@ -25,30 +25,26 @@ import pytest
 
 from checkpoints import make_record, make_run
 from conftest import SOURCE
-from mnistcli import atomic_file
-from mnistcli.architecture import plan_architecture
-from mnistcli.backend import load_backend
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.checkpoint.writing import (
-    compose_checkpoint,
-    create_checkpoint,
-    replace_checkpoint,
-)
-from mnistcli.config.models import Config
-from mnistcli.datasets.dataset import Split
+from mnistcli import atomic_files
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.run_state import NamedArray, NetworkState, Progress, RunState
+from mnistcli.checkpoints.writer import compose_checkpoint, create_checkpoint, replace_checkpoint
+from mnistcli.config.schema import Config
+from mnistcli.datasets.base import Split
 from mnistcli.errors import ResourceError
-from mnistcli.evaluation import LossSpec, evaluate_logits
-from mnistcli.inference import run_network
-from mnistcli.preprocessing import Preprocessing
-from mnistcli.regularization import compute_penalty
-from mnistcli.state import NamedArray, NetworkState, Progress, RunState
+from mnistcli.metrics.scores import LossSpec, evaluate_logits
+from mnistcli.models.architecture import plan_architecture
+from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.models.numpy_inference import run_network
+from mnistcli.models.regularization import compute_penalty
+from mnistcli.tensorflow_import import load_backend
 
 load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.network import compile_network, initialize_network  # noqa: E402
-from mnistcli.network_state import capture_state, restore_state  # noqa: E402
+from mnistcli.training.compile_model import compile_network, initialize_network  # noqa: E402
+from mnistcli.training.network_state import capture_state, restore_state  # noqa: E402
 
 OPTIMIZERS = [
     ({"name": "sgd", "momentum": 0.9, "nesterov": True}, "SGD"),
@@ -424,7 +420,7 @@ def test_signals_wait_until_the_file_has_its_name(
         os.kill(os.getpid(), signal.SIGTERM)
         return 0o644
 
-    monkeypatch.setattr(atomic_file, "_choose_mode", interrupt)
+    monkeypatch.setattr(atomic_files, "_choose_mode", interrupt)
     before = signal.signal(signal.SIGTERM, lambda *_: existed.append(path.exists()))
     try:
         replace_checkpoint(path, *make_run())
@@ -447,7 +443,7 @@ SAVER = """
 import os, sys
 from pathlib import Path
 from checkpoints import make_run
-from mnistcli.checkpoint.writing import replace_checkpoint
+from mnistcli.checkpoints.writer import replace_checkpoint
 
 runs = [make_run(epoch, inputs=4000) for epoch in range(1, 6)]
 for line in sys.stdin:
@@ -562,7 +558,7 @@ def test_only_what_a_killed_writer_of_the_same_file_left_behind_is_removed(
     left_behind = tmp_path / ".model.h5.mnistcli-abcd1234.tmp"
     for name in (*others, left_behind.name):
         (tmp_path / name).write_bytes(b"")
-    descriptor, in_use = atomic_file._open_temporary(path)
+    descriptor, in_use = atomic_files._open_temporary(path)
     replace_checkpoint(path, *make_run())
     assert list_names(tmp_path) == sorted([*others, in_use.name, "model.h5"])
     os.close(descriptor)
@@ -574,7 +570,7 @@ RACE = """
 import sys, time
 from pathlib import Path
 from checkpoints import make_run
-from mnistcli.checkpoint.writing import create_checkpoint
+from mnistcli.checkpoints.writer import create_checkpoint
 
 run = make_run(int(sys.argv[2]))
 print("ready", flush=True)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import Run, make_digits
-from mnistcli.datasets.dataset import Split
+from mnistcli.datasets.base import Split
 
 
 @pytest.fixture(scope="module")

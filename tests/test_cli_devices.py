@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Run
-from mnistcli.backend import load_backend
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.tensorflow_import import load_backend
 
 load_backend()
 

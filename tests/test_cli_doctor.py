@@ -105,7 +105,7 @@ def test_a_working_directory_that_takes_no_files_is_exit_7(
 def test_a_library_that_is_missing_comes_with_the_command_that_installs_it(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistcli.cli.examination._LIBRARIES", ("keras", "no-such-library"))
+    monkeypatch.setattr("mnistcli.commands.doctor._LIBRARIES", ("keras", "no-such-library"))
     ended = run("doctor")
     assert (ended.code, ended.err) == (
         7,

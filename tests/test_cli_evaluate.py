@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, make_digits, save_with_keras
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.datasets.dataset import Split
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.datasets.base import Split
 from mnistcli.datasets.validation import split_validation
 
 GOOD = ("--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01)

@@ -18,9 +18,9 @@ import pytest
 
 from checkpoints import make_run, write_dense
 from conftest import Run
-from mnistcli.checkpoint.record import TestScore
-from mnistcli.checkpoint.writing import replace_checkpoint
-from mnistcli.config.models import Config
+from mnistcli.checkpoints.record import TestScore
+from mnistcli.checkpoints.writer import replace_checkpoint
+from mnistcli.config.schema import Config
 
 SAVED = 1_750_000_000  # 2025-06-15 15:06:40 UTC
 FIXED = [

@@ -171,11 +171,15 @@ def test_images_of_other_classes_than_a_networks_are_refused(run: Run, train_onc
 def test_what_does_not_fit_into_memory_is_streamed_by_itself(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistcli.cli.run_data.read_available_memory", lambda: 1_400_000_000)
+    monkeypatch.setattr(
+        "mnistcli.commands.train.run_data.read_available_memory", lambda: 1_400_000_000
+    )
     ended = run("train", "--dataset", "cifar10")
     assert ended.code == 4  # the files are not here
     assert ended.err.startswith(
         "the training set does not fit into memory: it is streamed, to the same bits\n"
     )
-    monkeypatch.setattr("mnistcli.cli.run_data.read_available_memory", lambda: 900_000_000)
+    monkeypatch.setattr(
+        "mnistcli.commands.train.run_data.read_available_memory", lambda: 900_000_000
+    )
     assert run("train", "--dataset", "cifar10").code == 7

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Run, Train, make_digits
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.datasets.dataset import Split
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.datasets.base import Split
 from paper import SCENES, photograph
 
 GOOD = ("--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01)

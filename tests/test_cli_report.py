@@ -18,12 +18,12 @@ from PIL import Image
 from browser import Browser, open_browser
 from checkpoints import describe_dense, draw_dense, make_run, write_dense, write_model
 from conftest import Run, Train, make_digits
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.checkpoint.writing import replace_checkpoint
-from mnistcli.plots.pictures import Line, Panel
-from mnistcli.report.charts import choose_ticks, draw_panel
-from mnistcli.report.markup import Markup, escape, tag
-from mnistcli.run_comparison import hash_weights
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.run_comparison import hash_weights
+from mnistcli.checkpoints.writer import replace_checkpoint
+from mnistcli.output.charts import choose_ticks, draw_panel
+from mnistcli.output.markup import Markup, escape, tag
+from mnistcli.output.plots.pictures import Line, Panel
 from pages import Page
 
 GOOD = ("--epochs", 2, "--validation", 0.2)

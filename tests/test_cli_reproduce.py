@@ -13,10 +13,10 @@ import pytest
 
 from checkpoints import write_dense
 from conftest import Ended, Run, Train
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.checkpoint.record import Record
-from mnistcli.checkpoint.writing import replace_checkpoint
-from mnistcli.state import RunState
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.record import Record
+from mnistcli.checkpoints.run_state import RunState
+from mnistcli.checkpoints.writer import replace_checkpoint
 
 SMALL = ("--batch-size", 100)
 HARD = (

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from conftest import Ended, Run
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.checkpoint.run_lock import RunLock
-from mnistcli.cli.recipe_story import Told, tell_story
-from mnistcli.cli.run_plan import Request
+from mnistcli.checkpoints.lock import RunLock
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.run_comparison import hash_weights
+from mnistcli.commands.recipe_story import Told, tell_story
+from mnistcli.commands.train.run_plan import Request
 from mnistcli.config import find_recipe, list_recipes
-from mnistcli.console.streams import Output
-from mnistcli.run_comparison import hash_weights
+from mnistcli.output.terminal import Output
 
 NOT_CANONICAL = "is not canonical MNIST"
 

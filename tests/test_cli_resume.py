@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Run
 from kill_loop import read_facts
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
 
 SMALL = ("--batch-size", 100)
 CHOOSING = (
@@ -24,7 +24,7 @@ CHOOSING = (
 PROGRAM = """
 import os, signal, sys
 from mnistcli.cli import app, experiment
-from mnistcli.cli.output_file import OutputFile
+from mnistcli.commands.train.request import OutputFile
 
 build, count = experiment.build_training, 0
 

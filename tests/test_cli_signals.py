@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Run, Train
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
 
 SMALL = ("--batch-size", 100)
 WORDS = ("train", *SMALL, "--epochs", 4, "-o", "m.h5")
@@ -78,9 +78,9 @@ def test_a_run_that_has_only_just_begun_leaves_nothing(
 
 
 SLOW_COMPILER = """
-from mnistcli.backend import load_backend
+from mnistcli.tensorflow_import import load_backend
 load_backend()
-from mnistcli.epoch import TrainingEpoch
+from mnistcli.training.compiled_epoch import TrainingEpoch
 TrainingEpoch._call = lambda *_: time.sleep(60)
 """
 
@@ -123,9 +123,9 @@ def test_a_run_that_is_not_scored_yet_is_whole_and_says_how_to_go_on(
 
 
 SLOW_STEPS = """
-from mnistcli.backend import load_backend
+from mnistcli.tensorflow_import import load_backend
 load_backend()
-from mnistcli.epoch import TrainingEpoch
+from mnistcli.training.compiled_epoch import TrainingEpoch
 TrainingEpoch.run = lambda *_: (open("stepping", "w").close(), time.sleep(60))
 """
 
@@ -192,7 +192,7 @@ def test_a_run_whose_epoch_is_diverging_keeps_its_last_finite_state_on_ctrl_c(
     environment: dict[str, str],
 ) -> None:
     patch = """
-from mnistcli.backend import load_backend
+from mnistcli.tensorflow_import import load_backend
 load_backend()
 import math
 from mnistcli import training

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, save_with_keras
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
 
 TABLES = {
     "mnist-softmax": """

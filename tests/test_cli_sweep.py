@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.cli.launch import forget_training
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.commands.train.build_trainer import forget_training
 from test_answer_schemas import check
 from test_cli_train import drop_data_warning, read_arrays
 

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, save_with_keras
-from mnistcli.checkpoint.contents import DURATIONS
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.checkpoint.writing import replace_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.untrusted.contents import DURATIONS
+from mnistcli.checkpoints.writer import replace_checkpoint
 
 ADAM = ("--optimizer", "adam", "--learning-rate", 0.001)
 SMALL = ("--batch-size", 100)  # compiles fastest
@@ -241,7 +241,9 @@ def test_the_default_name_tells_the_experiment_and_is_numbered_where_taken(
 ) -> None:
     words = ("train", *SMALL, "--epochs", 1, "--seed", 7, "-q")
     assert re.fullmatch(r"mnist-softmax-s7-\d{8}-\d{6}\.h5\n", run(*words).out)
-    monkeypatch.setattr("mnistcli.cli.output_file.time.strftime", lambda _: "20260131-235959")
+    monkeypatch.setattr(
+        "mnistcli.commands.train.request.time.strftime", lambda _: "20260131-235959"
+    )
     for ending in ("", "-2"):
         Path(f"mnist-softmax-s7-20260131-235959{ending}.h5").write_bytes(b"taken")
     assert run(*words).out == "mnist-softmax-s7-20260131-235959-3.h5\n"
@@ -251,8 +253,8 @@ def test_the_default_name_tells_the_experiment_and_is_numbered_where_taken(
 RACE = """
 import sys, time
 from pathlib import Path
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.cli.output_file import OutputFile, _number_names
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.commands.train.request import OutputFile, _number_names
 
 checkpoint = read_checkpoint(Path("model.h5"), "all")
 output = OutputFile(_number_names("run"), may_replace=False)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from conftest import Run
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
 from test_cli_train import LONG, MLP, SMALL, read_arrays, start, wait_for_epoch, write_command
 
 pytest.importorskip("tensorboard")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Ended, Run
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
 
 SMALL = (
     "--model", "mlp", "--hidden", 16, "--optimizer", "adam", "--batch-size", 99,

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from conftest import Run
-from mnistcli.cluster import Cluster, read_cluster
 from mnistcli.errors import UsageError
+from mnistcli.training.distributed.cluster import Cluster, read_cluster
 
 
 def read(cluster: object, task: object = None) -> Cluster | None:

@@ -19,7 +19,7 @@ from conftest import Run
 from mnistcli.cli.app import app
 from mnistcli.cli.completing import complete_line
 from mnistcli.config import list_recipes
-from mnistcli.config.schema import list_keys
+from mnistcli.config.field_info import list_keys
 
 RECIPES = [recipe.name for recipe in list_recipes()]
 DATA_SETS = ["mnist", "cifar10", "digits", "synthetic", "xor"]

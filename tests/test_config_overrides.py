@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
-from mnistcli.config.models import HiddenLayer, MlpModel, SoftmaxModel
 from mnistcli.config.optimization import Adam, Cosine, EarlyStopping, Exponential, Rmsprop, Sgd
+from mnistcli.config.schema import HiddenLayer, MlpModel, SoftmaxModel
 from mnistcli.errors import ConfigError, UsageError
 
 FILE = """\

@@ -20,7 +20,7 @@ from mnistcli.config import (
     load_config,
     parse_assignment,
 )
-from mnistcli.config.models import MAX_SEED, MAX_UNITS, Activation, Loss
+from mnistcli.config.schema import MAX_SEED, MAX_UNITS, Activation, Loss
 from mnistcli.errors import ConfigError, UsageError
 
 WORDS = (

@@ -10,14 +10,14 @@ import pytest
 
 from mnistcli.config import Config, find_recipe, list_recipes, load_config
 from mnistcli.config.initializers import NamedInitializer, RandomNormal
-from mnistcli.config.models import (
+from mnistcli.config.optimization import Adam, Sgd
+from mnistcli.config.schema import (
     DatasetConfig,
     HiddenLayer,
     MlpModel,
     SoftmaxModel,
     TrainingConfig,
 )
-from mnistcli.config.optimization import Adam, Sgd
 from mnistcli.errors import UsageError
 
 _SGD = Sgd(name="sgd", learning_rate=0.01)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli.config.models import HiddenLayer, MlpModel
-from mnistcli.config.sweep_file import load_sweep
-from mnistcli.config.sweeps import Sweep, SweepFile
+from mnistcli.commands.sweep.definition import Sweep, SweepFile
+from mnistcli.commands.sweep.sweep_yaml import load_sweep
+from mnistcli.config.schema import HiddenLayer, MlpModel
 from mnistcli.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mnistcli.config.scalars import resolve_scalar
 from mnistcli.config.yaml_document import Mark
-from mnistcli.config.yaml_source import parse_yaml
+from mnistcli.config.yaml_reader import parse_yaml
 
 
 @pytest.mark.parametrize(

@@ -20,22 +20,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Ended, Run, Train
-from mnistcli.console.csv_text import format_predictions
-from mnistcli.console.streams import Output, write_error_line
 from mnistcli.errors import ConfigError, DataError, Problem
-from mnistcli.results import (
+from mnistcli.output.csv_text import format_predictions
+from mnistcli.output.results import (
     ErrorResult,
     EvaluateResult,
     EvaluationResult,
     Prediction,
     describe_error,
 )
+from mnistcli.output.terminal import Output, write_error_line
 
 ESCAPE = "\x1b"
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m")
 SHOW_EPOCHS = """
-from mnistcli.console.progress import open_epoch_display
-from mnistcli.console.streams import choose_progress
+from mnistcli.output.progress import open_epoch_display
+from mnistcli.output.terminal import choose_progress
 display = open_epoch_display(3, 0, choose_progress("auto", silent=False))
 for epoch in (1, 2, 3):
     display.show_piece(epoch, 0.5, {"loss": 1.0})

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from conftest import Run
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.datasets import digits
-from mnistcli.datasets.dataset import Dataset
-from mnistcli.preprocessing import Preprocessing
+from mnistcli.datasets.base import Dataset
+from mnistcli.models.input_scaling import Preprocessing
 
 datasets = pytest.importorskip("sklearn.datasets")
 

@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 
 from dataset_files import npy, write_members
-from mnistcli.config.models import FilesConfig
-from mnistcli.datasets.dataset import Dataset, SplitName
+from mnistcli.config.schema import FilesConfig
+from mnistcli.datasets import opening
+from mnistcli.datasets.base import Dataset, SplitName
+from mnistcli.datasets.image_folder import list_pictures
 from mnistcli.datasets.mapped import find_map
-from mnistcli.datasets.own import opening
-from mnistcli.datasets.own.listing import list_pictures
 from mnistcli.datasets.validation import split_validation
 from mnistcli.errors import DataError, ResourceError
-from mnistcli.preprocessing import fit_preprocessing
+from mnistcli.models.input_scaling import fit_preprocessing
 from own_files import make_square, write_picture, write_squares
 
 BOTH: frozenset[SplitName] = frozenset({"train", "test"})

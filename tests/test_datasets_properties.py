@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataset_files import ARRAYS, IDX_NAMES, npy_header, replace_member, write_idx
-from mnistcli.datasets.dataset import Dataset
+from mnistcli.datasets.base import Dataset
 from mnistcli.datasets.mnist import read_dataset
 from mnistcli.errors import DataError
 

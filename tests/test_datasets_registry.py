@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnistcli.config.models import DatasetConfig, DatasetName
+from mnistcli.config.schema import DatasetConfig, DatasetName
 from mnistcli.datasets import mnist
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.files import DataSearch

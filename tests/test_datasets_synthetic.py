@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mnistcli.datasets.dataset import Dataset, SplitName
+from mnistcli.datasets.base import Dataset, SplitName
 from mnistcli.datasets.strokes import SKELETONS
 from mnistcli.datasets.synthetic import GENERATOR_VERSION, INFO, draw_digits, read_dataset
 

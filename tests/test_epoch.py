@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mnistcli.backend import load_backend
+from mnistcli.tensorflow_import import load_backend
 
 load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.architecture import plan_architecture  # noqa: E402
-from mnistcli.config.models import MlpModel, Model, SoftmaxModel, TrainingConfig  # noqa: E402
-from mnistcli.datasets.dataset import Split  # noqa: E402
-from mnistcli.epoch import ValidationEpoch, make_epoch  # noqa: E402
-from mnistcli.network import compile_network, initialize_network  # noqa: E402
-from mnistcli.network_state import capture_state, restore_state  # noqa: E402
-from mnistcli.preprocessing import Preprocessing  # noqa: E402
+from mnistcli.config.schema import MlpModel, Model, SoftmaxModel, TrainingConfig  # noqa: E402
+from mnistcli.datasets.base import Split  # noqa: E402
+from mnistcli.models.architecture import plan_architecture  # noqa: E402
+from mnistcli.models.input_scaling import Preprocessing  # noqa: E402
+from mnistcli.training.compile_model import compile_network, initialize_network  # noqa: E402
+from mnistcli.training.compiled_epoch import ValidationEpoch, make_epoch  # noqa: E402
+from mnistcli.training.network_state import capture_state, restore_state  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 MLP = MlpModel(type="mlp", hidden=[32])

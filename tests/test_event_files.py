@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mnistcli.event_files import count_buckets
+from mnistcli.training.tensorboard_writer import count_buckets
 
 
 def test_buckets_lie_side_by_side_from_the_least_number_to_the_largest() -> None:

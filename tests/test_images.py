@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from mnistcli.errors import DataError
-from mnistcli.images import DecodedImage, expand_paths, read_image
-from mnistcli.photographs.report import Crop, Treatment
+from mnistcli.images.images import DecodedImage, expand_paths, read_image
+from mnistcli.images.options import Crop, Treatment
 
 DIGIT, COLOUR = (28, 28), (32, 32, 3)
 WHOLE = Treatment("resize")
@@ -267,7 +267,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
 def test_a_file_that_never_ends_is_given_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("mnistcli.image_decoding.MAX_FILE_BYTES", len(PNG) - 1)
+    monkeypatch.setattr("mnistcli.images.decoding.MAX_FILE_BYTES", len(PNG) - 1)
     (tmp_path / "x.png").write_bytes(PNG)
     with pytest.raises(DataError, match="more than 100,000,000 pixels or 512 MiB"):
         read(tmp_path / "x.png")

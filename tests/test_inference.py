@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mnistcli.architecture import Architecture, plan_architecture
-from mnistcli.config.models import Activation, MlpModel, SoftmaxModel
+from mnistcli.config.schema import Activation, MlpModel, SoftmaxModel
 from mnistcli.errors import DataError
-from mnistcli.inference import compute_logits, compute_probabilities, is_numpy, run_network
-from mnistcli.layers import (
+from mnistcli.models.architecture import Architecture, plan_architecture
+from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.models.layers import (
     ActivationLayer,
     BatchNormalization,
     Conv2D,
@@ -25,8 +25,13 @@ from mnistcli.layers import (
     Rescaling,
     Reshape,
 )
-from mnistcli.network import build_network
-from mnistcli.preprocessing import Preprocessing
+from mnistcli.models.numpy_inference import (
+    compute_logits,
+    compute_probabilities,
+    is_numpy,
+    run_network,
+)
+from mnistcli.training.compile_model import build_network
 
 ACTIVATIONS = typing.get_args(Activation)
 Arrays = list[NDArray[np.float32]]
@@ -236,9 +241,9 @@ def test_a_planned_network_runs_on_no_images_at_all(model: SoftmaxModel | MlpMod
 def test_the_numpy_path_never_imports_keras() -> None:
     program = (
         "import sys, numpy as np\n"
-        "from mnistcli.architecture import plan_architecture\n"
-        "from mnistcli.config.models import SoftmaxModel\n"
-        "from mnistcli.inference import compute_logits\n"
+        "from mnistcli.models.architecture import plan_architecture\n"
+        "from mnistcli.config.schema import SoftmaxModel\n"
+        "from mnistcli.models.numpy_inference import compute_logits\n"
         "plan = plan_architecture(SoftmaxModel(), (28, 28), 10)\n"
         "weights = [np.zeros((784, 10), 'f4'), np.zeros(10, 'f4')]\n"
         "compute_logits(plan, weights, np.zeros((3, 784), 'f4'))\n"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from conftest import Run
-from mnistcli.architecture import Architecture, plan_architecture
-from mnistcli.config.models import Config
-from mnistcli.datasets.dataset import DatasetInfo
+from mnistcli.config.schema import Config
+from mnistcli.datasets.base import DatasetInfo
 from mnistcli.datasets.registry import get_info
 from mnistcli.errors import ResourceError
-from mnistcli.memory import MemoryEstimate, check_memory, estimate_memory, format_bytes
+from mnistcli.models.architecture import Architecture, plan_architecture
+from mnistcli.models.memory import MemoryEstimate, check_memory, estimate_memory, format_bytes
 
 MNIST_ROW = 785  # 28 x 28 pixels and a label
 
@@ -82,7 +82,7 @@ def test_what_a_run_keeps_of_its_best_epoch_is_counted() -> None:
 def test_a_run_that_does_not_fit_is_refused_with_the_estimate(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistcli.cli.run_data.read_available_memory", lambda: 2 * 10**9)
+    monkeypatch.setattr("mnistcli.commands.train.run_data.read_available_memory", lambda: 2 * 10**9)
     words = ("--model", "mlp", "--hidden", "12000,12000", "--optimizer", "adam", "-o", "m.h5")
     ended = run("train", *words)
     assert (ended.code, ended.out, list(Path().iterdir())) == (7, "", [])

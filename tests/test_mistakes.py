@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnistcli.datasets.dataset import Split
-from mnistcli.mistakes import Mistake, draw_sheet, find_mistakes
+from mnistcli.datasets.base import Split
+from mnistcli.metrics.mistakes import Mistake, draw_sheet, find_mistakes
 
 NAMES = ("cat", "dog")
 

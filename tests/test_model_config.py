@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnistcli.architecture import Architecture
-from mnistcli.checkpoint.model_config import parse_model_config
-from mnistcli.config.models import Activation
+from mnistcli.checkpoints.untrusted.model_config import parse_model_config
+from mnistcli.config.schema import Activation
 from mnistcli.errors import CheckpointError
-from mnistcli.layers import (
+from mnistcli.models.architecture import Architecture
+from mnistcli.models.layers import (
     ActivationLayer,
     BatchNormalization,
     Conv2D,
@@ -30,7 +30,7 @@ from mnistcli.layers import (
     Rescaling,
     Reshape,
 )
-from mnistcli.network import build_network
+from mnistcli.training.compile_model import build_network
 
 # As Keras 2.4 wrote it: an InputLayer, and the shape again in the first layer.
 KERAS_2 = """

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnistcli.architecture import plan_architecture
-from mnistcli.backend import load_backend
-from mnistcli.batches import weigh_classes
-from mnistcli.config.models import Config
-from mnistcli.datasets.dataset import Split
+from mnistcli.checkpoints.run_state import RunState
+from mnistcli.config.schema import Config
+from mnistcli.datasets.base import Split
 from mnistcli.datasets.order import draw_order
-from mnistcli.observer import Live
-from mnistcli.preprocessing import Preprocessing
-from mnistcli.state import RunState
+from mnistcli.models.architecture import plan_architecture
+from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.tensorflow_import import load_backend
+from mnistcli.training.batches import weigh_classes
+from mnistcli.training.callbacks import Live
 
 load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.training import Training  # noqa: E402
+from mnistcli.training.trainer import Training  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 STEPS = 11  # ten batches of 100, and one of 50

@@ -12,19 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Run, make_digits
-from mnistcli.image_decoding import decode_image
-from mnistcli.images import read_image
-from mnistcli.photographs.components import find_components
-from mnistcli.photographs.preparation import prepare_digit
-from mnistcli.photographs.report import (
-    AUTO,
-    Crop,
-    Preparation,
-    Step,
-    Treatment,
-    describe_preparation,
-)
-from mnistcli.photographs.ruled_lines import remove_lines
+from mnistcli.images.components import find_components
+from mnistcli.images.decoding import decode_image
+from mnistcli.images.images import read_image
+from mnistcli.images.options import AUTO, Crop, Preparation, Step, Treatment, describe_preparation
+from mnistcli.images.preparation import prepare_digit
+from mnistcli.images.ruled_lines import remove_lines
 from paper import SCENES, photograph
 
 Digit = NDArray[np.uint8]

@@ -9,20 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnistcli.architecture import plan_architecture
-from mnistcli.calibration import measure_calibration
-from mnistcli.config.models import MlpModel, SoftmaxModel
-from mnistcli.plots.colors import BLUE, VERMILLION, WHITE, color_signed
-from mnistcli.plots.composition import (
-    Predictions,
-    compose_curves,
-    compose_mistakes,
-    compose_predictions,
-    compose_weights,
-)
-from mnistcli.plots.figures import render_picture
-from mnistcli.plots.matrices import color_confusion
-from mnistcli.plots.pictures import (
+from mnistcli.config.schema import MlpModel, SoftmaxModel
+from mnistcli.metrics.calibration import measure_calibration
+from mnistcli.models.architecture import plan_architecture
+from mnistcli.output.plots.colors import BLUE, VERMILLION, WHITE, color_signed
+from mnistcli.output.plots.matplotlib_backend import render_picture
+from mnistcli.output.plots.matrices import color_confusion
+from mnistcli.output.plots.pictures import (
     Caption,
     Confusion,
     Curves,
@@ -32,8 +25,15 @@ from mnistcli.plots.pictures import (
     Reliability,
     Tiles,
 )
-from mnistcli.plots.screen import Screen
-from mnistcli.plots.terminal import render_lines
+from mnistcli.output.plots.plot_kinds import (
+    Predictions,
+    compose_curves,
+    compose_mistakes,
+    compose_predictions,
+    compose_weights,
+)
+from mnistcli.output.plots.plots_screen import Screen
+from mnistcli.output.plots.terminal_backend import render_lines
 
 HEADING = Heading("model.h5: $a title$", "and a note")
 RED, GREEN = (255, 0, 0), (0, 255, 0)

@@ -8,26 +8,26 @@ import numpy as np
 import pytest
 
 from conftest import Run, save_with_keras
-from mnistcli.architecture import plan_architecture
-from mnistcli.backend import load_backend
-from mnistcli.checkpoint.reading import read_checkpoint
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.run_state import Array
 from mnistcli.config import load_config
-from mnistcli.config.models import MlpModel, Precision, SoftmaxModel, TrainingConfig
 from mnistcli.config.overrides import Override
-from mnistcli.datasets.dataset import Split
+from mnistcli.config.schema import MlpModel, Precision, SoftmaxModel, TrainingConfig
+from mnistcli.datasets.base import Split
 from mnistcli.datasets.validation import split_validation
-from mnistcli.inference import run_network
-from mnistcli.preprocessing import Preprocessing
-from mnistcli.state import Array
+from mnistcli.models.architecture import plan_architecture
+from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.models.numpy_inference import run_network
+from mnistcli.tensorflow_import import load_backend
 from test_cli_train import ADAM, read_arrays
 
 load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.epoch import make_epoch  # noqa: E402
-from mnistcli.network import build_network, compile_network, initialize_network  # noqa: E402
-from mnistcli.network_state import network_weights  # noqa: E402
+from mnistcli.training.compile_model import build_network, compile_network, initialize_network  # noqa: E402
+from mnistcli.training.compiled_epoch import make_epoch  # noqa: E402
+from mnistcli.training.network_state import network_weights  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 MODEL = MlpModel(type="mlp", hidden=[64, 16], dropout=0.3)

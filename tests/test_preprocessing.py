@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import make_digits
-from mnistcli.preprocessing import Preprocessing, fit_preprocessing
+from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
 
 PIXELS = np.array([[0, 51], [102, 255]], np.uint8)
 

@@ -10,8 +10,8 @@ import h5py
 import pytest
 
 from conftest import Run
-from mnistcli import program_cache
-from mnistcli.program_cache import MAX_PROGRAMS, ProgramCache, use_program_cache
+from mnistcli.training import xla_cache
+from mnistcli.training.xla_cache import MAX_PROGRAMS, ProgramCache, use_program_cache
 
 TRAIN = ("train", "mnist-mlp", "--epochs", 1, "--dropout", 0.2, "--validation", 0.1, "-q", "-o")
 
@@ -59,7 +59,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ProgramCache:
     """A cache as a process opens it that has not loaded TensorFlow."""
     monkeypatch.delenv("MNISTCLI_PROGRAM_CACHE", raising=False)
     monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
-    monkeypatch.delitem(program_cache.sys.modules, "tensorflow", raising=False)
+    monkeypatch.delitem(xla_cache.sys.modules, "tensorflow", raising=False)
     opened = use_program_cache(tmp_path)
     assert opened is not None
     assert os.environ["TF_XLA_FLAGS"] == f"--tf_xla_persistent_cache_directory={opened.folder}"

@@ -15,7 +15,7 @@ from conftest import Run, save_with_keras
 from mnistcli.cli.app import app
 from mnistcli.config import list_recipes
 from mnistcli.config.figures import Figure
-from mnistcli.config.models import Config
+from mnistcli.config.schema import Config
 from mnistcli.errors import ExitCode
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

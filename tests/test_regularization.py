@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mnistcli.architecture import Architecture
-from mnistcli.layers import Dense, Flatten
-from mnistcli.regularization import compute_penalty
+from mnistcli.models.architecture import Architecture
+from mnistcli.models.layers import Dense, Flatten
+from mnistcli.models.regularization import compute_penalty
 
 
 def test_the_penalty_sums_kernels_and_leaves_biases_out() -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from conftest import SOURCE, Run, Train
-from mnistcli.checkpoint.run_lock import LockedError, RunLock
-from mnistcli.cli.output_file import name_output
-from mnistcli.config.models import Config
+from mnistcli.checkpoints.lock import LockedError, RunLock
+from mnistcli.commands.train.request import name_output
+from mnistcli.config.schema import Config
 
 HOLDER = """
 import sys
 from pathlib import Path
-from mnistcli.checkpoint.run_lock import RunLock
+from mnistcli.checkpoints.lock import RunLock
 
 with RunLock() as lock:
     lock.take(Path(sys.argv[1]))
@@ -125,7 +125,7 @@ def test_a_name_that_another_run_has_reserved_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mnistcli.cli.output_file.time.strftime", lambda _: "now")
+    monkeypatch.setattr("mnistcli.commands.train.request.time.strftime", lambda _: "now")
     with hold(Path("mnist-softmax-s0-now.h5")), RunLock() as lock:
         output = name_output(Config())
         output.reserve(lock, with_best=True)

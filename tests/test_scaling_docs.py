@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mnistcli.cluster import Cluster, read_cluster
+from mnistcli.training.distributed.cluster import Cluster, read_cluster
 
 TEXT = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
 SCRIPT = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)[0]

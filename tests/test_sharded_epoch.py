@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mnistcli.architecture import plan_architecture
-from mnistcli.backend import load_backend
-from mnistcli.config.models import Config
-from mnistcli.datasets.dataset import Split
-from mnistcli.preprocessing import Preprocessing
+from mnistcli.config.schema import Config
+from mnistcli.datasets.base import Split
+from mnistcli.models.architecture import plan_architecture
+from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.tensorflow_import import load_backend
 from test_training import Diary, assert_same_run
 
 load_backend()
 
 import tensorflow as tf  # noqa: E402
 
-from mnistcli import training as loop  # noqa: E402
-from mnistcli.devices import open_devices  # noqa: E402
-from mnistcli.fast_layers import Dropout  # noqa: E402
-from mnistcli.memory import Placement  # noqa: E402
-from mnistcli.state import RunState  # noqa: E402
-from mnistcli.streamed_rows import StreamedRows  # noqa: E402
+from mnistcli.checkpoints.run_state import RunState  # noqa: E402
+from mnistcli.models.memory import Placement  # noqa: E402
+from mnistcli.training import trainer as loop  # noqa: E402
+from mnistcli.training.distributed.devices import open_devices  # noqa: E402
+from mnistcli.training.fast_layers import Dropout  # noqa: E402
+from mnistcli.training.input_pipeline import StreamedRows  # noqa: E402
 
 REDUCTION = tf.distribute.ReductionToOneDevice()
 

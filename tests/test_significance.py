@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnistcli.significance import (
+from mnistcli.metrics.significance import (
     adjust_p_values,
     compute_mcnemar_p,
     compute_wilson_interval,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import keras
 
 from conftest import make_digits
-from mnistcli.architecture import plan_architecture
-from mnistcli.batches import BatchMaker
-from mnistcli.config.models import MlpModel, TrainingConfig
-from mnistcli.datasets.dataset import Split
-from mnistcli.epoch import TrainingEpoch, ValidationEpoch, make_epoch
-from mnistcli.network import compile_network, initialize_network
-from mnistcli.preprocessing import Preprocessing
-from mnistcli.streamed_rows import StreamedRows
+from mnistcli.config.schema import MlpModel, TrainingConfig
+from mnistcli.datasets.base import Split
+from mnistcli.models.architecture import plan_architecture
+from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.training.batches import BatchMaker
+from mnistcli.training.compile_model import compile_network, initialize_network
+from mnistcli.training.compiled_epoch import TrainingEpoch, ValidationEpoch, make_epoch
+from mnistcli.training.input_pipeline import StreamedRows
 
 UNIT = Preprocessing(0.0, 255.0)
 MODEL = MlpModel(type="mlp", hidden=[16], dropout=0.3)

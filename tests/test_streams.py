@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from conftest import Ended, Run, Train, make_digits
-from mnistcli.console.progress import DownloadDisplay
-from mnistcli.console.streams import Progress, choose_progress
+from mnistcli.output.progress import DownloadDisplay
+from mnistcli.output.terminal import Progress, choose_progress
 
 TRAINED = r"test accuracy \d\.\d{4}, loss \d+\.\d{4}\n"
 EPOCH_LINE = re.compile(r"^epoch \d+/2  loss ", re.MULTILINE)

@@ -16,15 +16,15 @@ import pytest
 from optuna.trial import TrialState
 
 from conftest import SOURCE
-from mnistcli.checkpoint.run_lock import RunLock
-from mnistcli.config.sweep_file import load_sweep
-from mnistcli.config.sweeps import Sweep
+from mnistcli.checkpoints.lock import RunLock
+from mnistcli.commands.sweep.definition import Sweep
+from mnistcli.commands.sweep.importances import compute_importances
+from mnistcli.commands.sweep.ranking import list_standings
+from mnistcli.commands.sweep.studies import check_data, open_study
+from mnistcli.commands.sweep.study import JOURNAL, open_database, open_journal
+from mnistcli.commands.sweep.sweep_yaml import load_sweep
+from mnistcli.commands.sweep.trial_queue import Claim, Desk
 from mnistcli.errors import DataError, ResourceError, UsageError
-from mnistcli.sweeps.claims import Claim, Desk
-from mnistcli.sweeps.importances import compute_importances
-from mnistcli.sweeps.standings import list_standings
-from mnistcli.sweeps.storages import JOURNAL, open_database, open_journal
-from mnistcli.sweeps.studies import check_data, open_study
 
 SEARCH = """
 config: mnist-softmax
@@ -99,10 +99,10 @@ def test_two_workers_have_every_trial_once() -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from mnistcli.config.sweep_file import load_sweep
-from mnistcli.sweeps.claims import Desk
-from mnistcli.sweeps.storages import open_database, open_journal
-from mnistcli.sweeps.studies import open_study
+from mnistcli.commands.sweep.sweep_yaml import load_sweep
+from mnistcli.commands.sweep.trial_queue import Desk
+from mnistcli.commands.sweep.study import open_database, open_journal
+from mnistcli.commands.sweep.studies import open_study
 
 sweep, directory = load_sweep("s.yaml"), Path(sys.argv[1])
 storage = open_database(sys.argv[2]) if len(sys.argv) > 2 else open_journal(directory)
@@ -302,8 +302,8 @@ def test_machines_share_a_database(postgresql: str) -> None:
 def test_heartbeats_tell_of_another_machines_death(
     postgresql: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistcli.sweeps.storages.HEARTBEAT_S", 1)
-    monkeypatch.setattr("mnistcli.sweeps.storages.GRACE_S", 2)
+    monkeypatch.setattr("mnistcli.commands.sweep.study.HEARTBEAT_S", 1)
+    monkeypatch.setattr("mnistcli.commands.sweep.study.GRACE_S", 2)
     Path("e").mkdir()
     sweep = load(SEARCH.replace("trials: 4", "trials: 1"))
     with (

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 
 from checkpoints import make_record
-from mnistcli.architecture import plan_architecture
-from mnistcli.backend import load_backend
-from mnistcli.checkpoint.reading import read_checkpoint
-from mnistcli.checkpoint.writing import create_checkpoint
-from mnistcli.config.models import Config
-from mnistcli.datasets.dataset import Split
+from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.run_state import Progress, RunState
+from mnistcli.checkpoints.writer import create_checkpoint
+from mnistcli.config.schema import Config
+from mnistcli.datasets.base import Split
 from mnistcli.datasets.validation import split_validation
 from mnistcli.errors import DivergenceError
-from mnistcli.observer import Live
-from mnistcli.preprocessing import Preprocessing
-from mnistcli.state import Progress, RunState
+from mnistcli.models.architecture import plan_architecture
+from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.tensorflow_import import load_backend
+from mnistcli.training.callbacks import Live
 
 load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli import training as loop  # noqa: E402
+from mnistcli.training import trainer as loop  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 

@@ -9,9 +9,9 @@ import h5py
 import keras
 import pytest
 
-from mnistcli.checkpoint.training_config import parse_training_config
+from mnistcli.checkpoints.untrusted.training_config import parse_training_config
 from mnistcli.errors import CheckpointError
-from mnistcli.evaluation import LossSpec
+from mnistcli.metrics.scores import LossSpec
 
 CROSSENTROPY = LossSpec("categorical_crossentropy")
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from mnistcli.commands.train.overfitting import MAX_IMAGES, MAX_STEPS
 from mnistcli.config import load_config, parse_assignment
-from mnistcli.config.models import MlpModel, TrainingConfig
 from mnistcli.config.optimization import Clip, Cosine, EarlyStopping, ReduceOnPlateau
 from mnistcli.config.overrides import Override
-from mnistcli.overfitting import MAX_IMAGES, MAX_STEPS
+from mnistcli.config.schema import MlpModel, TrainingConfig
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (`[^|]+) \| ([^|]+) \| (.+) \|$", TEXT, re.MULTILINE)

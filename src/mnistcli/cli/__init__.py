@@ -1,1 +1,1 @@
-"""One file per command: parse, one call, render."""
+"""Declare what is typed: one file per command, one call into `commands`, one into `output`."""

@@ -16,7 +16,6 @@ import typer
 import typer.main
 
 from mnistcli import __version__
-from mnistcli.backend import is_debugging
 from mnistcli.cli import (
     compare,
     data,
@@ -36,10 +35,11 @@ from mnistcli.cli.command import add_command, make_group
 from mnistcli.cli.log_flags import Invocation, LogFile, LogLevel, drop_log_flags
 from mnistcli.cli.options import InstallCompletion, ShowCompletion
 from mnistcli.cli.shells import SHELL_VARIABLE, answer_shell
-from mnistcli.cli.signals import Stopped, end_by_signal, unwind_on_signals
 from mnistcli.cli.usage import explain_usage
-from mnistcli.console.logs import close_log, open_log
-from mnistcli.console.streams import (
+from mnistcli.commands.signals import Stopped, end_by_signal, unwind_on_signals
+from mnistcli.errors import ExitCode, GateError, MnistcliError, ResourceError
+from mnistcli.output.logs import close_log, open_log
+from mnistcli.output.terminal import (
     PROGRAM,
     SHOWN,
     abandon_stdout,
@@ -47,7 +47,7 @@ from mnistcli.console.streams import (
     report_error,
     write_error_line,
 )
-from mnistcli.errors import ExitCode, GateError, MnistcliError, ResourceError
+from mnistcli.tensorflow_import import is_debugging
 
 _LOG = logging.getLogger(__name__)
 _EXAMPLES = """
@@ -191,8 +191,8 @@ def _fail(error: MnistcliError, words: Sequence[str]) -> int:
     report_error(error)
     _LOG.debug("where it failed", exc_info=error)
     if _wants_json(words) and not isinstance(error, GateError):  # its results came with it
-        from mnistcli.console.streams import Output
-        from mnistcli.results import ErrorResult, describe_error
+        from mnistcli.output.results import ErrorResult, describe_error
+        from mnistcli.output.terminal import Output
 
         with contextlib.suppress(BrokenPipeError):  # the failure's own code tells more
             Output().print_json(ErrorResult(error=describe_error(error)))
@@ -213,8 +213,8 @@ def _report_bug(
     hint = f"this is a bug in {PROGRAM}: --debug shows where"
     write_error_line(f"{PROGRAM}: error: internal: {what}. {hint[0].upper()}{hint[1:]}")
     if _wants_json(words):
-        from mnistcli.console.streams import Output
-        from mnistcli.results import ErrorDetail, ErrorResult
+        from mnistcli.output.results import ErrorDetail, ErrorResult
+        from mnistcli.output.terminal import Output
 
         detail = ErrorDetail(
             code=ExitCode.BUG, kind="internal", where="internal", message=what, hint=hint

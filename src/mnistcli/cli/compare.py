@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.choices import BASELINE_FLAG, BASELINES
 from mnistcli.cli.completion import complete_checkpoint
 from mnistcli.cli.options import (
     Csv,
@@ -21,6 +20,7 @@ from mnistcli.cli.options import (
     SplitOption,
     choice_option,
 )
+from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES
 from mnistcli.errors import UsageError
 
 EXAMPLES = """
@@ -71,9 +71,9 @@ def compare(
     if len(models) < 2 and not baseline:
         hint = f"name another, or a {BASELINE_FLAG}; of one alone: mnistcli evaluate {models[0]}"
         raise UsageError("MODEL.h5", "one checkpoint is nothing to compare", hint)
-    from mnistcli.cli.comparison import Selection, compare_checkpoints
-    from mnistcli.cli.data_places import Places
-    from mnistcli.console.streams import Output
+    from mnistcli.commands.compare import Selection, compare_checkpoints
+    from mnistcli.commands.data_places import Places
+    from mnistcli.output.terminal import Output
 
     console = Output(quiet=quiet or json or csv)
     selection = Selection(split, dataset, normalization, Places(data_dir, own_data))
@@ -81,7 +81,7 @@ def compare(
     if json:
         console.print_json(answer)
         return
-    from mnistcli.console.comparisons import format_pairs, list_verdicts, render_comparison
+    from mnistcli.output.comparisons import format_pairs, list_verdicts, render_comparison
 
     if csv:
         console.print_line(format_pairs(answer))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mnistcli.cli.completion import Completion
-from mnistcli.console.streams import PROGRAM
+from mnistcli.output.terminal import PROGRAM
 
 
 def complete_line(program: Any, line: str) -> Iterator[Completion]:

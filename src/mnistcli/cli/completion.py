@@ -57,7 +57,7 @@ def complete_reproducible(incomplete: str) -> list[Completion]:
 
 def complete_image(incomplete: str) -> list[Completion]:
     """Offer images, of the kinds that can be read, and arrays of them."""
-    from mnistcli.image_decoding import IMAGE_NAME
+    from mnistcli.images.decoding import IMAGE_NAME
 
     return _list_paths(
         incomplete, lambda name: IMAGE_NAME.search(name) or name.lower().endswith(".npy")
@@ -76,14 +76,14 @@ def complete_own_data(incomplete: str) -> list[Completion]:
 
 def complete_column() -> list[str]:
     """Offer the columns that every table of `ls` has."""
-    from mnistcli.csv_rows import ListRow
+    from mnistcli.output.csv_rows import ListRow
 
     return list(ListRow.list_columns())
 
 
 def complete_gate() -> list[str]:
     """Offer what `--fail-under` begins with."""
-    from mnistcli.cli.gate import HIGHEST
+    from mnistcli.commands.fail_under import HIGHEST
 
     return [f"{metric}=" for metric in HIGHEST]
 

@@ -7,12 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.cli.choices import (
-    check_choice,
-    get_choices,
-    list_choices,
-    list_data_sets,
-)
 from mnistcli.cli.completion import offer
 from mnistcli.cli.options import (
     DataDir,
@@ -27,12 +21,13 @@ from mnistcli.cli.options import (
     choice_option,
     count_option,
 )
-from mnistcli.config.models import DatasetConfig
+from mnistcli.config.allowed_values import check_choice, get_choices, list_choices, list_data_sets
+from mnistcli.config.schema import DatasetConfig
 from mnistcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from mnistcli.config.models import AnyDataset
-    from mnistcli.console.streams import Output
+    from mnistcli.config.schema import AnyDataset
+    from mnistcli.output.terminal import Output
 
 EXAMPLES = """
 mnistcli data mnist
@@ -120,7 +115,7 @@ def data(
     """
     del debug
     check_choice(name, list_data_sets(), "NAME")
-    from mnistcli.console.streams import Output
+    from mnistcli.output.terminal import Output
 
     console = Output(quiet=quiet or json, progress=progress)
     config = _choose_config(name, own_data, size)
@@ -134,8 +129,8 @@ def data(
         return
     _check_choices(split, first, index, matrix, normalization)
     _check_drawing(first, index, draws=output is not None or show)
-    from mnistcli.cli.data_view import View, view_dataset
-    from mnistcli.cli.picture_output import choose_output
+    from mnistcli.commands.data import View, view_dataset
+    from mnistcli.commands.output_files import choose_output
 
     shows = show or (index is not None and output is None and not json and not quiet)
     target = choose_output(output, overwrite=overwrite, shows=shows, json=json, console=console)
@@ -204,8 +199,8 @@ def _choose_config(name: str, own_data: Path | None, size: str | None) -> AnyDat
 
 def _fetch(config: AnyDataset, data_dir: Path | None, console: Output, *, json: bool) -> None:
     """Make sure that a data set is there, and say where."""
-    from mnistcli.cli.opened_dataset import fetch_dataset
-    from mnistcli.plot_results import FetchResult
+    from mnistcli.commands.open_dataset import fetch_dataset
+    from mnistcli.output.plot_results import FetchResult
 
     path, downloaded = fetch_dataset(config, data_dir, console)
     name = config.name

@@ -22,10 +22,10 @@ from mnistcli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mnistcli.cli.trained_model import TrainedModel
-    from mnistcli.console.streams import Output
+    from mnistcli.commands.trained_model import TrainedModel
     from mnistcli.errors import GateError
-    from mnistcli.results import EvaluateResult, EvaluationResult
+    from mnistcli.output.results import EvaluateResult, EvaluationResult
+    from mnistcli.output.terminal import Output
 
 EXAMPLES = """
 mnistcli evaluate mlp.h5
@@ -69,18 +69,18 @@ def evaluate(
     Of several there is a row each, with --csv too. Every one of them has to meet --fail-under.
     """
     del debug
-    from mnistcli.checkpoint.process import ParsingChild
-    from mnistcli.cli.gate import find_failure, parse_gates
+    from mnistcli.checkpoints.untrusted.process import ParsingChild
+    from mnistcli.commands.fail_under import find_failure, parse_gates
     from mnistcli.errors import UsageError
 
     if json and csv:
         raise UsageError("--json, --csv", "they exclude each other", "give one of them")
     gates = parse_gates(fail_under or ())
     first = ParsingChild(models[0], "weights")  # at work while the imports below run
-    from mnistcli.cli.data_places import Places
-    from mnistcli.cli.trained_model import open_model
-    from mnistcli.console.streams import Output, choose_progress
-    from mnistcli.results import EvaluateResult
+    from mnistcli.commands.data_places import Places
+    from mnistcli.commands.trained_model import open_model
+    from mnistcli.output.results import EvaluateResult
+    from mnistcli.output.terminal import Output, choose_progress
 
     shown = choose_progress(progress, silent=quiet)
     console = Output(quiet=quiet or json or csv, progress=shown)
@@ -98,7 +98,7 @@ def evaluate(
 
 def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
     """Score one checkpoint on a split."""
-    from mnistcli.results import ClassResult, EvaluationResult
+    from mnistcli.output.results import ClassResult, EvaluationResult
 
     split = model.read_split(split_name)
     score = model.score(split, model.run(split.images))
@@ -134,21 +134,21 @@ def _show(
 ) -> None:
     """Print the answer in the form that was asked for; a gate's failure is part of the JSON."""
     if json and failure is not None:
-        from mnistcli.results import GatedEvaluateResult, describe_error
+        from mnistcli.output.results import GatedEvaluateResult, describe_error
 
         error = describe_error(failure)
         console.print_json(GatedEvaluateResult(results=answer.results, error=error))
     elif json:
         console.print_json(answer)
     elif csv:
-        from mnistcli.console.csv_text import format_evaluations
+        from mnistcli.output.csv_text import format_evaluations
 
         console.print_line(format_evaluations(answer.results))
     elif quiet:
         for row in answer.results:
             console.print_line(f"{row.accuracy:.4f}")
     else:
-        from mnistcli.console.tables import render_evaluation, render_evaluations
+        from mnistcli.output.tables import render_evaluation, render_evaluations
 
         if len(answer.results) == 1:
             console.print_table(*render_evaluation(answer.results[0]))

@@ -6,10 +6,10 @@ from typing import Annotated, get_args
 
 import typer
 
-from mnistcli.cli.choices import describe, get_choices, get_members, join_choices
 from mnistcli.cli.completion import complete_assignment, offer
-from mnistcli.config.models import AnyDatasetName, DatasetConfig, MlpModel, Model, TrainingConfig
+from mnistcli.config.allowed_values import describe, get_choices, get_members, join_choices
 from mnistcli.config.optimization import Optimizer
+from mnistcli.config.schema import AnyDatasetName, DatasetConfig, MlpModel, Model, TrainingConfig
 
 _EXPERIMENT = "Experiment (each takes precedence over CONFIG)"
 _OPTIMIZERS = get_members(Optimizer, "name")

@@ -14,11 +14,11 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from mnistcli import __version__
-from mnistcli.cli.choices import check_choice, join_choices
 from mnistcli.cli.completion import offer
-from mnistcli.console.logs import DEFAULT_FILE_LEVEL, DEFAULT_LEVEL, LEVELS, open_log
-from mnistcli.console.streams import PROGRAM
+from mnistcli.config.allowed_values import check_choice, join_choices
 from mnistcli.errors import UsageError
+from mnistcli.output.logs import DEFAULT_FILE_LEVEL, DEFAULT_LEVEL, LEVELS, open_log
+from mnistcli.output.terminal import PROGRAM
 
 _LEVEL, _FILE = "--log-level", "--log-file"
 _KIND = inspect.Parameter.KEYWORD_ONLY

@@ -10,8 +10,9 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from mnistcli.backend import DEBUG_VARIABLE
-from mnistcli.cli.choices import (
+from mnistcli.cli.completion import complete_directory, complete_own_data, offer
+from mnistcli.cli.shells import SHELLS, install_completion, show_completion
+from mnistcli.config.allowed_values import (
     SPLITS,
     check_choice,
     get_choices,
@@ -19,11 +20,10 @@ from mnistcli.cli.choices import (
     list_choices,
     list_data_sets,
 )
-from mnistcli.cli.completion import complete_directory, complete_own_data, offer
-from mnistcli.cli.shells import SHELLS, install_completion, show_completion
-from mnistcli.config.models import DatasetConfig
-from mnistcli.console.streams import Progress
+from mnistcli.config.schema import DatasetConfig
 from mnistcli.errors import UsageError
+from mnistcli.output.terminal import Progress
+from mnistcli.tensorflow_import import DEBUG_VARIABLE
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 

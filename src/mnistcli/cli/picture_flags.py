@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast, get_args
 
-from mnistcli.cli.choices import check_choice
+from mnistcli.config.allowed_values import check_choice
 from mnistcli.errors import UsageError
-from mnistcli.photographs.report import InkChoice, Prepare, Step, Treatment
+from mnistcli.images.options import InkChoice, Prepare, Step, Treatment
 
 
 def choose_treatment(prepare: str, ink: str, skip: Sequence[str]) -> Treatment:

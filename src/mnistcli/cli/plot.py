@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.choices import SPLITS, check_choice
 from mnistcli.cli.completion import complete_checkpoint, offer
 from mnistcli.cli.options import (
     DataDir,
@@ -24,6 +23,7 @@ from mnistcli.cli.options import (
     choice_option,
     count_option,
 )
+from mnistcli.config.allowed_values import SPLITS, check_choice
 from mnistcli.errors import UsageError
 
 EXAMPLES = """
@@ -99,18 +99,18 @@ def plot(
         "--data-dir": data_dir,
     }
     _check_flags(kind, [flag for flag, value in given.items() if value is not None])
-    from mnistcli.cli.picture_output import choose_output
-    from mnistcli.console.streams import Output
+    from mnistcli.commands.output_files import choose_output
+    from mnistcli.output.terminal import Output
 
     console = Output(quiet=quiet or json, progress=progress)
     path = output or (None if show else Path(f"{model.stem}-{kind}.png"))
     target = choose_output(path, overwrite=overwrite, shows=show, json=json, console=console)
-    from mnistcli.checkpoint.process import ParsingChild
+    from mnistcli.checkpoints.untrusted.process import ParsingChild
 
     child = ParsingChild(model, "none" if kind == "curves" else "weights")
-    from mnistcli.cli.data_places import Places
-    from mnistcli.cli.plotting import compose_picture, describe_picture
-    from mnistcli.cli.trained_model import open_model
+    from mnistcli.commands.data_places import Places
+    from mnistcli.commands.plot import compose_picture, describe_picture
+    from mnistcli.commands.trained_model import open_model
 
     places = Places(data_dir, own_data)
     trained = open_model(model, child, dataset, normalization, places, console)

@@ -7,7 +7,6 @@ from typing import Annotated, get_args
 
 import typer
 
-from mnistcli.cli.choices import SPLITS
 from mnistcli.cli.completion import complete_checkpoint, complete_image, offer
 from mnistcli.cli.options import (
     Csv,
@@ -22,7 +21,8 @@ from mnistcli.cli.options import (
     choice_option,
     count_option,
 )
-from mnistcli.photographs.report import AUTO, InkChoice, Prepare, Step
+from mnistcli.config.allowed_values import SPLITS
+from mnistcli.images.options import AUTO, InkChoice, Prepare, Step
 
 EXAMPLES = """
 mnistcli predict mlp.h5 digit.png --top 3
@@ -120,16 +120,16 @@ def predict(
     numbers from 0 to 255 in the network's own shape, taken as they are.
     """
     del debug
-    from mnistcli.checkpoint.process import ParsingChild
+    from mnistcli.checkpoints.untrusted.process import ParsingChild
     from mnistcli.cli.picture_flags import choose_treatment
 
     treatment = choose_treatment(prepare, ink, skip or [])
     child = ParsingChild(model, "weights")
-    from mnistcli.cli.data_places import Places
-    from mnistcli.cli.prediction import Format, predict_images
-    from mnistcli.cli.prediction_input import Choice
-    from mnistcli.cli.trained_model import open_model
-    from mnistcli.console.streams import Output
+    from mnistcli.commands.data_places import Places
+    from mnistcli.commands.predict import Choice
+    from mnistcli.commands.prediction import Format, predict_images
+    from mnistcli.commands.trained_model import open_model
+    from mnistcli.output.terminal import Output
 
     console = Output(quiet=json or jsonl or csv, progress=progress)
     places = Places(data_dir, own_data)

@@ -13,7 +13,7 @@ from mnistcli.cli.options import Debug, Json, Quiet
 
 if TYPE_CHECKING:
     from mnistcli.config.recipes import Recipe
-    from mnistcli.config_results import RecipeResult
+    from mnistcli.output.config_results import RecipeResult
 
 EXAMPLES = """
 mnistcli recipes list
@@ -46,14 +46,14 @@ def list_recipes(json: Json = False, debug: Debug = False) -> None:
     """List the recipes: what each trains, what its author got, and what it gives here."""
     del debug
     from mnistcli.config import recipes
-    from mnistcli.config_results import RecipesResult
-    from mnistcli.console.streams import Output
+    from mnistcli.output.config_results import RecipesResult
+    from mnistcli.output.terminal import Output
 
     answer = RecipesResult(recipes=tuple(map(_describe, recipes.list_recipes())))
     if json:
         Output().print_json(answer)
         return
-    from mnistcli.console.tables import render_recipes
+    from mnistcli.output.tables import render_recipes
 
     Output().print_table(render_recipes(answer))
 
@@ -61,8 +61,8 @@ def list_recipes(json: Json = False, debug: Debug = False) -> None:
 def _describe(recipe: Recipe) -> RecipeResult:
     """Join what a recipe's header and its config say."""
     from mnistcli.config import load_config
-    from mnistcli.config.models import MlpModel
-    from mnistcli.config_results import MeasuredResult, RecipeResult
+    from mnistcli.config.schema import MlpModel
+    from mnistcli.output.config_results import MeasuredResult, RecipeResult
 
     config, figures = load_config(recipe.name).config, recipe.read_figures()
     accuracy = figures.test_accuracy
@@ -87,13 +87,13 @@ def show_recipe(name: RecipeName, json: Json = False, debug: Debug = False) -> N
     """Print a recipe's YAML file as it is."""
     del debug
     from mnistcli.config import find_recipe
-    from mnistcli.console.streams import Output
+    from mnistcli.output.terminal import Output
 
     text = find_recipe(name).text
     if not json:
         Output().print_line(text.removesuffix("\n"))
         return
-    from mnistcli.config_results import ShownRecipeResult
+    from mnistcli.output.config_results import ShownRecipeResult
 
     Output().print_json(ShownRecipeResult(name=name, yaml=text))
 
@@ -132,9 +132,9 @@ def copy_recipe(
     check it, without a network.
     """
     del debug
-    from mnistcli.cli.recipe_copy import write_copy
+    from mnistcli.commands.recipes import write_copy
     from mnistcli.config import find_recipe
-    from mnistcli.console.streams import Output
+    from mnistcli.output.terminal import Output
 
     answer = write_copy(find_recipe(name), file, overwrite=overwrite, with_schema=with_schema)
     if json:
@@ -148,6 +148,6 @@ def print_schema(debug: Debug = False) -> None:
     """Print the JSON Schema that every config's YAML keeps to."""
     del debug
     from mnistcli.config.json_schema import write_json_schema
-    from mnistcli.console.streams import Output
+    from mnistcli.output.terminal import Output
 
     Output().print_line(write_json_schema().removesuffix("\n"))

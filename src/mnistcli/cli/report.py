@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.choices import SPLITS
 from mnistcli.cli.completion import complete_checkpoint
 from mnistcli.cli.options import (
     DataDir,
@@ -20,6 +19,7 @@ from mnistcli.cli.options import (
     Quiet,
     choice_option,
 )
+from mnistcli.config.allowed_values import SPLITS
 
 EXAMPLES = """
 mnistcli report mlp.h5
@@ -68,16 +68,16 @@ def report(
     Of other people's files it shows what is known; with --dataset their results too.
     """
     del debug
-    from mnistcli.checkpoint.process import ParsingChild
-    from mnistcli.cli.page_output import check_page, write_page
+    from mnistcli.checkpoints.untrusted.process import ParsingChild
+    from mnistcli.commands.page_output import check_page, write_page
 
     path = output or Path(f"{model.stem}-report.html")
     check_page(path, overwrite=overwrite)
     child = ParsingChild(model, "weights")  # at work while the imports below run
-    from mnistcli.cli.data_places import Places
-    from mnistcli.cli.reporting import ListeningOutput, compose_report, describe_report
-    from mnistcli.cli.trained_model import open_model
-    from mnistcli.report.page import render_page
+    from mnistcli.commands.data_places import Places
+    from mnistcli.commands.report import ListeningOutput, compose_report, describe_report
+    from mnistcli.commands.trained_model import open_model
+    from mnistcli.output.html_report import render_page
 
     console = ListeningOutput(quiet=quiet or json)
     places = Places(data_dir, own_data)

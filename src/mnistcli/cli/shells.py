@@ -16,8 +16,8 @@ from typing import Any
 
 import typer
 
-from mnistcli.cli.choices import check_choice
-from mnistcli.console.streams import PROGRAM, Output
+from mnistcli.config.allowed_values import check_choice
+from mnistcli.output.terminal import PROGRAM, Output
 
 SHELL_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 _LINE_VARIABLE = f"_{PROGRAM.upper()}_LINE"
@@ -156,7 +156,7 @@ def install_completion(name: str | None) -> None:
     if name is None:
         return
     check_choice(name, tuple(SHELLS), "--install-completion")
-    from mnistcli.atomic_file import replace_file
+    from mnistcli.atomic_files import replace_file
 
     shell = SHELLS[name]
     path = Path(os.path.realpath(shell.locate()))

@@ -11,7 +11,7 @@ from mnistcli.cli.completion import complete_source, has_checkpoint_name
 from mnistcli.cli.options import Debug, Json
 
 if TYPE_CHECKING:
-    from mnistcli.results import SummaryResult
+    from mnistcli.output.results import SummaryResult
 
 EXAMPLES = """
 mnistcli summary mlp.h5
@@ -42,25 +42,25 @@ def summary(
         answer = _summarize_checkpoint(Path(source), weights)
     else:
         answer = _summarize_config(source, weights)
-    from mnistcli.console.streams import Output
+    from mnistcli.output.terminal import Output
 
     console = Output()
     if json:
         console.print_json(answer)
     else:
-        from mnistcli.console.tables import render_summary
+        from mnistcli.output.tables import render_summary
 
         console.print_table(*render_summary(answer))
 
 
 def _summarize_checkpoint(path: Path, with_weights: bool) -> SummaryResult:
     """Read only what is asked for: the record is small, the arrays may not be."""
-    from mnistcli.checkpoint.process import ParsingChild
+    from mnistcli.checkpoints.untrusted.process import ParsingChild
 
     child = ParsingChild(path, "weights" if with_weights else "none")
-    from mnistcli.checkpoint.reading import interpret_checkpoint
-    from mnistcli.cli.model_facts import add_weights, describe_training, summarize_plan
-    from mnistcli.console.streams import Output
+    from mnistcli.checkpoints.reader import interpret_checkpoint
+    from mnistcli.commands.summary import add_weights, describe_training, summarize_plan
+    from mnistcli.output.terminal import Output
 
     checkpoint = interpret_checkpoint(path, child.result())
     for warning in checkpoint.warnings:
@@ -73,11 +73,11 @@ def _summarize_checkpoint(path: Path, with_weights: bool) -> SummaryResult:
 
 def _summarize_config(source: str, with_weights: bool) -> SummaryResult:
     """Plan the network that a config would train."""
-    from mnistcli.architecture import plan_architecture
-    from mnistcli.cli.model_facts import summarize_plan
+    from mnistcli.commands.summary import summarize_plan
     from mnistcli.config import load_config
     from mnistcli.datasets.registry import get_info
     from mnistcli.errors import UsageError
+    from mnistcli.models.architecture import plan_architecture
 
     if with_weights:
         hint = "give a checkpoint: mnistcli summary MODEL.h5 --weights"

@@ -8,15 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_directory, complete_yaml
-from mnistcli.cli.options import (
-    DataDir,
-    Debug,
-    Json,
-    Jsonl,
-    ProgressOption,
-    Quiet,
-    count_option,
-)
+from mnistcli.cli.options import DataDir, Debug, Json, Jsonl, ProgressOption, Quiet, count_option
 
 EXAMPLES = """
 mnistcli sweep rates.yaml
@@ -95,7 +87,7 @@ def sweep(
     stopped or killed: no trial is lost, and none is run twice.
     """
     del debug  # acted on when it was parsed
-    from mnistcli.cli.sweep_session import SweepRequest, run_sweep
+    from mnistcli.commands.sweep.supervisor import SweepRequest, run_sweep
 
     run_sweep(
         SweepRequest(

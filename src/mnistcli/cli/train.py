@@ -166,8 +166,8 @@ def train(
     saves the run where it stands; --resume goes on from there to the same bits.
     """
     del debug  # acted on when it was parsed
-    from mnistcli.cli.run_plan import Request
-    from mnistcli.cluster import read_cluster
+    from mnistcli.commands.train.run_plan import Request
+    from mnistcli.training.distributed.cluster import read_cluster
 
     request = Request(
         source=config,
@@ -204,7 +204,7 @@ def train(
         cluster=read_cluster(os.environ),
     )
     if print_config:
-        from mnistcli.cli.config_printing import print_resolved
+        from mnistcli.commands.train.config_printing import print_resolved
 
         print_resolved(request)
         return
@@ -212,15 +212,15 @@ def train(
         flags = "--repeat and --overfit-one-batch"
         raise UsageError(flags, "they exclude each other", "give one of them")
     if repeat is not None:
-        from mnistcli.cli.repetition import run_repeated
+        from mnistcli.commands.train.repeat import run_repeated
 
         run_repeated(request, repeat)
         return
     if overfit_one_batch:
-        from mnistcli.cli.overfit import overfit_one_batch as try_one_batch
+        from mnistcli.commands.train.overfit import overfit_one_batch as try_one_batch
 
         try_one_batch(request)
         return
-    from mnistcli.cli.experiment import run_experiment
+    from mnistcli.commands.train.experiment import run_experiment
 
     run_experiment(request)

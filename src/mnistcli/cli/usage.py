@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from mnistcli.cli.command import name_parameter
-from mnistcli.console.streams import PROGRAM
 from mnistcli.errors import UsageError
+from mnistcli.output.terminal import PROGRAM
 
 
 def explain_usage(error: typer.TyperException, words: Sequence[str], program: Any) -> UsageError:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mnistcli.config.loading import LoadedConfig, load_config
-    from mnistcli.config.models import Config
     from mnistcli.config.overrides import Override, parse_assignment
     from mnistcli.config.recipes import DEFAULT_RECIPE, Recipe, find_recipe, list_recipes
+    from mnistcli.config.schema import Config
     from mnistcli.config.serialization import config_from_json, config_to_json, dump_config
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 
 _ROOMS = {
     "DEFAULT_RECIPE": "recipes",
-    "Config": "models",
+    "Config": "schema",
     "LoadedConfig": "loading",
     "Override": "overrides",
     "Recipe": "recipes",

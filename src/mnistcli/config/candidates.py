@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
-from mnistcli.config.schema import ROOT, Slot, find_slot, is_literal, split_annotation, split_key
+from mnistcli.config.field_info import (
+    ROOT,
+    Slot,
+    find_slot,
+    is_literal,
+    split_annotation,
+    split_key,
+)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mnistcli.config.faults import Fault, KeyPath
-from mnistcli.config.models import Config, FilesConfig
+from mnistcli.config.schema import Config, FilesConfig
+from mnistcli.config.validation_errors import Fault, KeyPath
 
 _NAME: KeyPath = ("dataset", "name")
 _SIZE: KeyPath = ("dataset", "size")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, JsonValue
 
-from mnistcli.config.models import Config, HiddenLayer
+from mnistcli.config.schema import Config, HiddenLayer
 
 _TAGS = ("name", "type")  # they say of what kind a block is, and come first
 _ALWAYS_TOLD = ("hidden",)  # beside a network without hidden layers the usual ones matter too

@@ -1,7 +1,7 @@
 """The config as JSON Schema, for editors that complete and check YAML: made from the models.
 
 pydantic writes down the models as they are; what a file may leave out or abbreviate is added
-here. Rules over several keys (`mnistcli.config.rules`) have no place in a schema.
+here. Rules over several keys (`mnistcli.config.cross_field_rules`) have no place in a schema.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from mnistcli.config.models import Config
-from mnistcli.config.schema import ROOT, Slot, field_slot
+from mnistcli.config.field_info import ROOT, Slot, field_slot
+from mnistcli.config.schema import Config
 
 JsonObject = dict[str, Any]
 INSTALLED_SCHEMA = Path(__file__).with_name("schema.json")

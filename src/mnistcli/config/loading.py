@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mnistcli.config.faults import Fault, format_path, is_related, to_problem
-from mnistcli.config.models import Config
+from mnistcli.config.cross_field_rules import list_idle_settings
+from mnistcli.config.field_info import write_out
 from mnistcli.config.origins import Origins
 from mnistcli.config.overrides import Assignment, Override, apply_overrides, find_flag
 from mnistcli.config.recipes import DEFAULT_RECIPE
-from mnistcli.config.rules import list_idle_settings
-from mnistcli.config.schema import write_out
+from mnistcli.config.schema import Config
 from mnistcli.config.sources import ConfigSource, read_source
 from mnistcli.config.validation import Validated, validate, validate_rules
+from mnistcli.config.validation_errors import Fault, format_path, is_related, to_problem
 from mnistcli.config.yaml_document import YamlDocument
-from mnistcli.config.yaml_source import parse_yaml
+from mnistcli.config.yaml_reader import parse_yaml
 from mnistcli.errors import ConfigError, Problem
 
 _AFTER_THE_FILE = sys.maxsize

@@ -9,9 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mnistcli.config.faults import Fault, KeyPath, find_nearest, format_path, format_value
-from mnistcli.config.scalars import ScalarError, resolve_scalar
-from mnistcli.config.schema import (
+from mnistcli.config.field_info import (
     ROOT,
     Located,
     Slot,
@@ -21,6 +19,14 @@ from mnistcli.config.schema import (
     list_keys,
     locate,
     split_annotation,
+)
+from mnistcli.config.scalars import ScalarError, resolve_scalar
+from mnistcli.config.validation_errors import (
+    Fault,
+    KeyPath,
+    find_nearest,
+    format_path,
+    format_value,
 )
 
 _YES = {"yes", "on", "y", "true"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnistcli.config.faults import KeyPath, starts_with
+from mnistcli.config.field_info import find_slot
 from mnistcli.config.overrides import Assignment
-from mnistcli.config.schema import find_slot
+from mnistcli.config.validation_errors import KeyPath, starts_with
 from mnistcli.config.yaml_document import YamlDocument
 
 DEFAULT = "default"

@@ -6,10 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnistcli.config.faults import KeyPath, format_path, format_value, is_related, starts_with
-from mnistcli.config.models import Config
-from mnistcli.config.schema import Slot, find_slot, split_key
-from mnistcli.config.yaml_source import parse_yaml
+from mnistcli.config.field_info import Slot, find_slot, split_key
+from mnistcli.config.schema import Config
+from mnistcli.config.validation_errors import (
+    KeyPath,
+    format_path,
+    format_value,
+    is_related,
+    starts_with,
+)
+from mnistcli.config.yaml_reader import parse_yaml
 from mnistcli.errors import Problem, UsageError
 
 _SET = "--set"

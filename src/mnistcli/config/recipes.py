@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mnistcli.config.faults import find_nearest
 from mnistcli.config.figures import Figures, parse_figures
+from mnistcli.config.validation_errors import find_nearest
 from mnistcli.errors import UsageError
 
 if TYPE_CHECKING:

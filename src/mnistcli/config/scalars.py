@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from mnistcli.config.faults import format_value
+from mnistcli.config.validation_errors import format_value
 
 MAX_DIGITS = 300
 

@@ -1,230 +1,242 @@
-"""The shape of the config, read off the models: which keys there are, and what each takes."""
+"""The config: every key, its type, its bounds, its default and its meaning, each said once.
+
+The models are strict (a string is no number, `true` is no 1), frozen, and know no other keys.
+Names and defaults of layers, initializers, losses and optimizers are Keras'.
+Rules over several keys are in `cross_field_rules`; messages read the rest off these classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator
-from pydantic.fields import FieldInfo
+from pydantic import BeforeValidator, Field, model_validator
 
-from mnistcli.config.faults import KeyPath
-from mnistcli.config.models import Config
+from mnistcli.config.initializers import Initializer, NamedInitializer
+from mnistcli.config.optimization import (
+    ClassWeight,
+    Clip,
+    Cosine,
+    EarlyStopping,
+    Optimizer,
+    ReduceOnPlateau,
+    Schedule,
+    Sgd,
+)
+from mnistcli.config.strict import StrictModel
 
+DatasetName = Literal["mnist", "cifar10", "digits", "synthetic", "xor", "auto"]
+FilesName = Literal["files"]
+AnyDatasetName = Literal[DatasetName, FilesName]
+Normalization = Literal["unit", "standard", "none"]
+Activation = Literal[
+    "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
+    "sigmoid", "hard_sigmoid", "tanh", "exponential", "linear", "softmax",
+]  # fmt: skip
+Loss = Literal[
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "mean_squared_error",
+    "binary_crossentropy",
+]
+Precision = Literal["float32", "mixed_bfloat16"]
 
-@dataclass(frozen=True)
-class Slot:
-    """One place in the config: a field of a model, or an item of a list.
+MAX_UNITS = 65_536
+MAX_HIDDEN_LAYERS = 64
+MAX_SEED = 2**32 - 1
+MAX_SIDE = 4096
+MAX_LABELS = 256  # a label is one byte
 
-    Attributes:
-        annotation: the Python type, a model, a union of models, a tuple or a scalar.
-        metadata: bounds and validators that pydantic applies to it.
-        tag_key: the key that chooses between the models of a union, `name` or `type`.
-        default: what it is where nothing is said.
-        title: what messages call it.
-        description: what it means; may be empty.
-    """
-
-    annotation: Any
-    metadata: tuple[Any, ...] = ()
-    tag_key: str | None = None
-    default: object = None
-    title: str = ""
-    description: str = ""
-
-    @cached_property
-    def models(self) -> tuple[type[BaseModel], ...]:
-        """The models that may stand here; none for a scalar or a list."""
-        choices = get_args(self.annotation) if is_union(self.annotation) else (self.annotation,)
-        return tuple(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
-
-    @property
-    def is_nullable(self) -> bool:
-        """Tell whether null may stand here."""
-        return is_union(self.annotation) and type(None) in get_args(self.annotation)
-
-    @cached_property
-    def item(self) -> Slot | None:
-        """What one entry of a list is; null where this is no list."""
-        if get_origin(self.annotation) is not tuple:
-            return None
-        annotation, metadata = split_annotation(get_args(self.annotation)[0])
-        return Slot(annotation, metadata)
-
-    @cached_property
-    def tags(self) -> tuple[str, ...]:
-        """The names that choose between the models of a union."""
-        return tuple(tag for model in self.models for tag in self.list_tags(model))
-
-    def list_tags(self, model: type[BaseModel]) -> tuple[str, ...]:
-        """The names that choose one model of the union."""
-        return get_args(model.model_fields[self.tag_key].annotation) if self.tag_key else ()
-
-    def find_model(self, tag: object) -> type[BaseModel] | None:
-        """Return the model that a tag chooses, or the only one there is."""
-        if self.tag_key is None:
-            return self.models[0] if self.models else None
-        return next((m for m in self.models if tag in self.list_tags(m)), None)
-
-    def expand(self, value: object) -> object:
-        """Write a shorthand out as the models do: `adam` becomes `{name: adam}`."""
-        for entry in self.metadata:
-            if isinstance(entry, BeforeValidator):
-                value = entry.func(value)  # type: ignore[call-arg]  # none of ours takes an info
-        return value
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The names that say all of a block: `adam` for `{name: adam}`."""
-        if self.tag_key is None or self.shorthand_key != self.tag_key:
-            return ()
-        complete = (model for model in self.models if needs_only(model, self.tag_key))
-        return tuple(tag for model in complete for tag in self.list_tags(model))
-
-    @cached_property
-    def shorthand_key(self) -> str | None:
-        """The key that a shorthand stands for; null where there is none."""
-        for probe in ("", 0):
-            if isinstance(expanded := self.expand(probe), dict):
-                return str(next(iter(expanded)))
-        return None
-
-    def list_fields(self) -> dict[str, Slot]:
-        """Return the slots below by their keys, whichever models of a union have them."""
-        fields: dict[str, Slot] = {}
-        for model in self.models:
-            for key in model.model_fields:
-                fields.setdefault(key, field_slot(model, key))
-        return fields
-
-    def find_child(self, key: str | int) -> Slot | None:
-        """Return the slot below, whichever model of a union has it."""
-        if isinstance(key, int):
-            return self.item
-        return next((field_slot(m, key) for m in self.models if key in m.model_fields), None)
+Penalty = Annotated[float, Field(ge=0, le=1e6)]
+DropoutRate = Annotated[
+    float, Field(ge=0, lt=1, description="Share of a layer's outputs dropped in training.")
+]
 
 
-ROOT = Slot(Config)
+def _units_to_mapping(value: Any) -> Any:
+    """Let `128` stand for `{units: 128}`; `true` stays what it is, and is refused."""
+    return {"units": value} if type(value) is int else value
 
 
-def is_union(annotation: Any) -> bool:
-    """Tell `A | B` and `Union[A, B]` from other annotations."""
-    return get_origin(annotation) in (Union, UnionType)
+class _Dataset(StrictModel):
+    """What all data sets have."""
+
+    name: str
+    normalization: Normalization = Field(
+        "unit",
+        description="unit: divide by the largest value, 255 (of digits 16); standard: z-score with"
+        " the training set's one mean and deviation; none: as stored.",
+    )
+    validation: Annotated[float, Field(ge=0, lt=1)] | Literal["test"] = Field(
+        0.0,
+        description="Fraction of the training set held out for validation, or `test`: the test"
+        " set is monitored only, never used to choose.",
+    )
 
 
-def needs_only(model: type[BaseModel], key: str) -> bool:
-    """Tell whether a model is complete once one of its keys is given."""
-    return all(name == key or not info.is_required() for name, info in model.model_fields.items())
+class DatasetConfig(_Dataset):
+    """Which images are learned, and how they become numbers."""
+
+    name: DatasetName = Field(
+        "mnist",
+        description="The data set; auto is MNIST where it can be had, else synthetic digits; files"
+        " are images of one's own.",
+    )
 
 
-def is_literal(annotation: Any) -> bool:
-    """Tell a choice of words from other annotations."""
-    return get_origin(annotation) is Literal
+class FilesConfig(_Dataset):
+    """Images of one's own, in a folder for each class or in an .npz file."""
+
+    name: FilesName
+    path: str = Field(
+        min_length=1,
+        title="path to a folder of images or to an .npz file",
+        description="A folder of images or an .npz file, relative to the working directory.",
+    )
+    size: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1, le=MAX_SIDE)], ...],
+            Field(min_length=2, max_length=3, strict=False),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="What images are brought to: [height, width] in grey, [height, width, 3] in"
+        " colour; null: the size that all of them have.",
+    )
+    classes: (
+        Annotated[
+            tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
+            Field(min_length=2, max_length=MAX_LABELS, strict=False),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The classes in order: the folders' names, or names for an .npz file's labels"
+        " 0, 1, …; null: the folders in alphabetical order, or the labels.",
+    )
 
 
-def split_annotation(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Separate `Annotated[T, …]` into T and its metadata, those inside a `Field(…)` included."""
-    if get_origin(annotation) is not Annotated:
-        return annotation, ()
-    inner, *entries = get_args(annotation)
-    metadata: list[Any] = []
-    for entry in entries:
-        metadata.extend(entry.metadata if isinstance(entry, FieldInfo) else [entry])
-    return inner, tuple(metadata)
+AnyDataset = Annotated[DatasetConfig | FilesConfig, Field(discriminator="name")]
 
 
-def field_slot(model: type[BaseModel], key: str) -> Slot:
-    """Return a model's field as a slot."""
-    info = model.model_fields[key]
-    tag_key = info.discriminator if isinstance(info.discriminator, str) else None
-    title = info.title or key
-    description = info.description or ""
-    return Slot(info.annotation, tuple(info.metadata), tag_key, info.default, title, description)
+class HiddenLayer(StrictModel):
+    """One hidden Dense layer; what it leaves out it takes from the model."""
+
+    units: int = Field(ge=1, le=MAX_UNITS, description="Neurons in the layer.")
+    activation: Activation | None = Field(None, description="Null: the model's activation.")
+    dropout: DropoutRate | None = Field(None, description="Null: the model's dropout.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
+        description="Null: Keras' own name, dense, dense_1, …",
+    )
 
 
-def find_slot(path: Sequence[str | int]) -> Slot | None:
-    """Return the slot at a path, whichever models of the unions on the way have it."""
-    slot: Slot | None = ROOT
-    for part in path:
-        slot = slot.find_child(part) if slot else None
-    return slot
+class _Model(StrictModel):
+    """What both kinds of network have."""
+
+    output_activation: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="What turns the last layer's logits into probabilities."
+    )
+    flatten: bool = Field(
+        False, description="The network takes images and begins with a Flatten layer."
+    )
+    kernel_initializer: Initializer = Field(
+        NamedInitializer(name="glorot_uniform"), description="How kernels are drawn."
+    )
+    bias_initializer: Initializer = Field(
+        NamedInitializer(name="zeros"), description="How biases are drawn."
+    )
+    l1: Penalty = Field(0.0, description="Times the sum of all kernels' sizes, added to the loss.")
+    l2: Penalty = Field(0.0, description="Times the sum of all kernels' squares, added likewise.")
 
 
-def split_key(key: str) -> KeyPath:
-    """Take a dotted key apart: entries of lists are counted, `0` elsewhere is a key like others."""
-    path: list[str | int] = []
-    slot: Slot | None = ROOT
-    for part in key.split("."):
-        is_index = slot is not None and slot.item is not None and part.isdecimal()
-        path.append(int(part[:9]) if is_index else part)
-        slot = slot.find_child(path[-1]) if slot else None
-    return tuple(path)
+class SoftmaxModel(_Model):
+    """Softmax regression: one Dense layer, nothing hidden."""
+
+    type: Literal["softmax"] = "softmax"
 
 
-def list_keys(slot: Slot = ROOT, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the path of every key that any config may have; lists are not entered."""
-    for key, below in slot.list_fields().items():
-        yield (*path, key)
-        yield from list_keys(below, (*path, key))
+class MlpModel(_Model):
+    """A multi-layer perceptron: hidden Dense layers, then the output layer."""
+
+    type: Literal["mlp"]
+    hidden: Annotated[
+        tuple[Annotated[HiddenLayer, BeforeValidator(_units_to_mapping)], ...],
+        Field(min_length=1, max_length=MAX_HIDDEN_LAYERS, strict=False),
+    ] = Field(
+        (HiddenLayer(units=128),),
+        title="hidden layers",
+        description="The hidden layers, each a number of units or"
+        " {units, activation, dropout, name}.",
+    )
+    activation: Activation = Field("relu", description="Activation of the hidden layers.")
+    dropout: DropoutRate = Field(0.0, description="Dropout after each hidden layer.")
 
 
-def write_out(value: object, slot: Slot = ROOT) -> object:
-    """Copy a tree of values with its shorthands expanded and its tags filled in.
-
-    A block that does not say which model of a union it is, is the default's:
-    `optimizer: {learning_rate: 0.1}` is the default optimizer with another learning rate.
-    """
-    value = slot.expand(value)
-    if isinstance(value, list) and slot.item:
-        return [write_out(entry, slot.item) for entry in value]
-    if not isinstance(value, dict) or not slot.models:
-        return value
-    if slot.tag_key and slot.tag_key not in value and slot.default is not None:
-        value = {slot.tag_key: getattr(slot.default, slot.tag_key), **value}
-    model = slot.find_model(value.get(slot.tag_key))
-    fields = model.model_fields if model else {}
-    return {
-        key: write_out(entry, field_slot(model, key)) if model and key in fields else entry
-        for key, entry in value.items()
-    }
+Model = Annotated[SoftmaxModel | MlpModel, Field(discriminator="type")]
 
 
-@dataclass(frozen=True)
-class Located:
-    """Where an error of pydantic's is.
+class TrainingConfig(StrictModel):
+    """How the network is fitted."""
 
-    Attributes:
-        path: the user's path, without the tags that pydantic puts between the keys.
-        slot: what stands there; null where no such key exists.
-        owner: the model that the last key was looked up in; null for an entry of a list.
-        parent: the slot that holds the last key.
-        tag: which model of a union the owner is; empty where there is no choice.
-    """
+    epochs: int = Field(100, ge=1, le=1_000_000, description="Passes over the training set.")
+    batch_size: int = Field(
+        1024, ge=1, le=1_000_000, description="Images per step; the last, smaller batch counts."
+    )
+    optimizer: Optimizer = Field(
+        Sgd(name="sgd"), description="The optimizer, a name or {name, learning_rate, …}."
+    )
+    loss: Loss = Field("categorical_crossentropy", description="What training makes small.")
+    shuffle: bool = Field(True, description="A new order in every epoch; false: file order.")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="Decides initial weights, orders, splits and dropout."
+    )
+    precision: Precision = Field(
+        "float32",
+        description="Number format in which hidden layers compute; weights, the output layer and"
+        " the loss are float32 in both.",
+    )
+    checkpoint_every: int = Field(
+        1, ge=1, le=1_000_000, description="Epochs between checkpoints, seconds apart at least."
+    )
+    schedule: Schedule = Field(None, description="How the learning rate changes; null: it stays.")
+    reduce_on_plateau: ReduceOnPlateau | None = Field(
+        None, description="Lower the learning rate where a metric gets no better; null: never."
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None, description="End the run where the validation set gains nothing more; null: never."
+    )
+    clip: Clip | None = Field(None, description="Bound the gradients; null: as they are.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each label that is spread over all classes."
+    )
+    class_weight: ClassWeight = Field(
+        None, description="Weight of each class in the loss, or balanced; null: all alike."
+    )
 
-    path: KeyPath
-    slot: Slot | None
-    owner: type[BaseModel] | None
-    parent: Slot
-    tag: str = ""
 
+class Config(StrictModel):
+    """One experiment, complete: the object that every command after the loader works with."""
 
-def locate(loc: Sequence[str | int], root: Slot = ROOT) -> Located:
-    """Translate pydantic's `loc` into the user's path and what the models say of it."""
-    at = Located((), root, None, root)
-    model, tag = root.find_model(None), ""
-    for part in loc:
-        slot = at.slot
-        if slot is None or not (slot.models or slot.item):
-            break  # the rest names a branch in a union of scalars
-        if slot.tag_key and model is None:
-            model, tag = slot.find_model(part), str(part)
-            continue
-        child = slot.item
-        if model:
-            child = field_slot(model, str(part)) if part in model.model_fields else None
-        at = Located((*at.path, part), child, model, slot, tag)
-        model = child.find_model(None) if child and not child.tag_key else None
-    return at
+    dataset: AnyDataset = DatasetConfig()
+    model: Model = SoftmaxModel()
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_dataset(cls, values: Any) -> Any:
+        """Take a data set without a name for the default's, as when all had the same keys."""
+        given = values.get("dataset") if isinstance(values, dict) else None
+        if not isinstance(given, dict) or "name" in given:
+            return values
+        return {**values, "dataset": {"name": DatasetConfig().name, **given}}
+
+    def with_lengths(self) -> Config:
+        """Write down the length of a schedule that is as long as the run, which may grow."""
+        schedule = self.training.schedule
+        if not isinstance(schedule, Cosine) or schedule.epochs is not None:
+            return self
+        schedule = schedule.model_copy(update={"epochs": float(self.training.epochs)})
+        training = self.training.model_copy(update={"schedule": schedule})
+        return self.model_copy(update={"training": training})

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mnistcli.config.faults import KeyPath, format_path, format_value, to_problem
-from mnistcli.config.models import Config
+from mnistcli.config.schema import Config
 from mnistcli.config.validation import validate, validate_rules
+from mnistcli.config.validation_errors import KeyPath, format_path, format_value, to_problem
 from mnistcli.config.yaml_document import MAX_BYTES
 from mnistcli.errors import ConfigError, Problem, make_printable
 
@@ -27,7 +27,7 @@ def dump_config(config: Config) -> str:
 
 def annotate_config(config: Config, origins: Origins) -> str:
     """Write a config as `dump_config` does, each value with a comment on where it comes from."""
-    from mnistcli.config.yaml_source import parse_yaml
+    from mnistcli.config.yaml_reader import parse_yaml
 
     text = dump_config(config)
     marks = parse_yaml(text, "config").value_marks

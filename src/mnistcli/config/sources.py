@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from mnistcli.config.faults import find_nearest, format_value
 from mnistcli.config.recipes import find_recipe, list_recipe_names
+from mnistcli.config.validation_errors import find_nearest, format_value
 from mnistcli.config.yaml_document import MAX_BYTES
 from mnistcli.errors import ConfigError, Problem
 

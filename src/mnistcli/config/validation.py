@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from mnistcli.config.faults import Fault, KeyPath, is_related, starts_with
+from mnistcli.config.cross_field_rules import check_rules
+from mnistcli.config.field_info import find_slot
 from mnistcli.config.messages import explain_errors
-from mnistcli.config.models import Config
-from mnistcli.config.rules import check_rules
-from mnistcli.config.schema import find_slot
+from mnistcli.config.schema import Config
+from mnistcli.config.validation_errors import Fault, KeyPath, is_related, starts_with
 
 _MAX_ROUNDS = 8
 

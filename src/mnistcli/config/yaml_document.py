@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnistcli.config.faults import KeyPath, to_problem
+from mnistcli.config.validation_errors import KeyPath, to_problem
 from mnistcli.errors import Problem
 
 MAX_BYTES = 2**20

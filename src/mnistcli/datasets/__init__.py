@@ -1,1 +1,1 @@
-"""The data sets: one file each, one for finding and verifying files, one registry."""
+"""Find, read, check and identify data sets."""

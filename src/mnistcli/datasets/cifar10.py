@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName
+from mnistcli.datasets.base import Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.files import Source, is_file, is_folder
 from mnistcli.datasets.identity import hash_splits, make_dataset

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName
+from mnistcli.datasets.base import Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.identity import hash_splits, make_dataset
-from mnistcli.scikit_learn import TITLE, import_scikit_learn
+from mnistcli.optional_imports import TITLE, import_scikit_learn
 
 INFO = DatasetInfo(
     name="digits",

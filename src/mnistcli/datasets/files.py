@@ -12,7 +12,7 @@ from pathlib import Path
 from mnistcli.datasets.download import OnDownload, RemoteFile, download_file
 from mnistcli.datasets.reading import unreadable
 from mnistcli.errors import DataError
-from mnistcli.folders import find_cache, find_home
+from mnistcli.user_folders import find_cache, find_home
 
 _VARIABLE = "MNISTCLI_DATA_DIR"
 _NO = ("", "0", "false", "no", "off")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.dataset import Dataset, DatasetInfo, Identity, Split, SplitName
+from mnistcli.datasets.base import Dataset, DatasetInfo, Identity, Split, SplitName
 from mnistcli.errors import escape_name
 
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")

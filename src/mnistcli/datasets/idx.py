@@ -16,12 +16,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.reading import (
-    MAX_ARRAY_BYTES,
-    check_file_size,
-    damaged,
-    reporting_damage,
-)
+from mnistcli.datasets.reading import MAX_ARRAY_BYTES, check_file_size, damaged, reporting_damage
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mnistcli.datasets.dataset import Dataset, DatasetInfo, SplitName
+from mnistcli.datasets.base import Dataset, DatasetInfo, SplitName
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.files import Source, is_file
 from mnistcli.datasets.identity import hash_splits, make_dataset

@@ -12,13 +12,8 @@ from typing import IO, Any
 
 from numpy.typing import NDArray
 
-from mnistcli.datasets.npy import Header, read_header
-from mnistcli.datasets.reading import (
-    MAX_ARRAY_BYTES,
-    check_file_size,
-    damaged,
-    reporting_damage,
-)
+from mnistcli.datasets.reading import MAX_ARRAY_BYTES, check_file_size, damaged, reporting_damage
+from mnistcli.images.npy import Header, read_header
 
 # What zipfile and zlib raise on broken bytes; RuntimeError: encrypted members.
 ZIP_DAMAGE = (

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from mnistcli.config.models import AnyDataset, FilesConfig
-from mnistcli.datasets.dataset import Dataset, DatasetInfo, SplitName
+from mnistcli.config.schema import AnyDataset, FilesConfig
+from mnistcli.datasets.base import Dataset, DatasetInfo, SplitName
 from mnistcli.datasets.files import DataSearch, Source, locate_files, missing_directories
 from mnistcli.errors import DataError, ResourceError
-from mnistcli.scikit_learn import check_scikit_learn
+from mnistcli.optional_imports import check_scikit_learn
 
 _Reader = Callable[[Path, frozenset[SplitName]], Dataset]
 
@@ -31,7 +31,7 @@ def get_info(dataset: AnyDataset) -> DatasetInfo:
         DataError: one's own data are not there, or not laid out as they have to be.
     """
     if isinstance(dataset, FilesConfig):
-        from mnistcli.datasets.own import opening
+        from mnistcli.datasets import opening
 
         return opening.get_info(dataset)
     match dataset.name:
@@ -59,7 +59,7 @@ def get_info(dataset: AnyDataset) -> DatasetInfo:
 
 def recall_info(config: FilesConfig) -> DatasetInfo:
     """What a run's record tells of images of one's own, which may be gone; nothing is counted."""
-    from mnistcli.datasets.own import opening
+    from mnistcli.datasets import opening
 
     return opening.recall_info(config)
 
@@ -84,7 +84,7 @@ def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: Data
             data set is not installed.
     """
     if isinstance(dataset, FilesConfig):
-        from mnistcli.datasets.own import opening
+        from mnistcli.datasets import opening
 
         return opening.read_dataset(dataset, splits, search.cache_directory, search.on_preparation)
     match dataset.name:
@@ -153,7 +153,7 @@ def resolve_dataset(config: AnyDataset, dataset: Dataset) -> AnyDataset:
         dataset: what it led to.
     """
     if isinstance(config, FilesConfig):
-        from mnistcli.datasets.own import opening
+        from mnistcli.datasets import opening
 
         return opening.resolve(config, dataset)
     return config.model_copy(update={"name": dataset.info.name})
@@ -175,7 +175,7 @@ def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:
             not installed.
     """
     if isinstance(dataset, FilesConfig):
-        from mnistcli.datasets.own import opening
+        from mnistcli.datasets import opening
 
         return opening.locate(dataset)
     match dataset.name:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.dataset import DatasetInfo, Split, SplitName
+from mnistcli.datasets.base import DatasetInfo, Split, SplitName
 from mnistcli.datasets.reading import damaged
 
 

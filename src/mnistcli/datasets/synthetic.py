@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.dataset import Dataset, DatasetInfo, Identity, Split, SplitName
+from mnistcli.datasets.base import Dataset, DatasetInfo, Identity, Split, SplitName
 from mnistcli.datasets.drawing import FRAME_SIZE, GENERATOR_VERSION, draw_digits
 from mnistcli.datasets.identity import hash_splits
 

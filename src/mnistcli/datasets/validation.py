@@ -7,10 +7,10 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.dataset import Split
+from mnistcli.datasets.base import Split
 from mnistcli.datasets.mapped import select_rows
 from mnistcli.errors import ResourceError
-from mnistcli.folders import find_cache
+from mnistcli.user_folders import find_cache
 
 _STREAM = 0x56414C  # keeps this draw apart from the orders of epochs, which use [seed, epoch]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mnistcli.datasets.dataset import Dataset, DatasetInfo, Split, SplitName
+from mnistcli.datasets.base import Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.identity import hash_splits, make_dataset
 
 INFO = DatasetInfo(

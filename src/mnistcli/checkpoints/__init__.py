@@ -1,0 +1,1 @@
+"""Write and read the .h5 file that holds a run."""

@@ -1,0 +1,194 @@
+"""What a checkpoint keeps of the run it came from, next to Keras' own data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from mnistcli.checkpoints.checksum import COPY_HINT
+from mnistcli.checkpoints.run_state import PlateauState, StoppingState
+from mnistcli.config.schema import AnyDatasetName, Config
+from mnistcli.datasets.base import Identity
+from mnistcli.errors import CheckpointError
+from mnistcli.models.input_scaling import Preprocessing
+
+
+def _check_printable(text: str) -> str:
+    """Keep control characters away from terminals."""
+    if not text.isprintable():
+        raise ValueError("not a printable text")
+    return text
+
+
+PrintableText = Annotated[str, Field(max_length=200), AfterValidator(_check_printable)]
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+_Kind = TypeVar("_Kind", bound="RecordExcerpt")
+
+
+class _Part(BaseModel):
+    """A frozen part of the record; later versions may add keys that this one ignores."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Environment(_Part):
+    """What the bits of a result depend on besides config, data and seed.
+
+    Attributes:
+        versions: of Python and of the libraries that compute.
+        processor: its architecture.
+        processor_features: its vector instructions.
+        threads: TensorFlow's.
+        onednn: whether TensorFlow may use oneDNN.
+        devices: on which each worker trained; more than one is another program than one.
+        workers: processes that trained together.
+    """
+
+    versions: dict[str, str]
+    processor: str
+    processor_features: tuple[str, ...]
+    threads: int = Field(ge=1, le=4096)
+    onednn: bool
+    devices: int = Field(1, ge=1, le=4096)
+    workers: int = Field(1, ge=1, le=4096)
+
+
+class ProgressRecord(_Part):
+    """How far the run has come; the histories are arrays beside it."""
+
+    epoch: int = Field(ge=0)
+    step: int = Field(ge=0)
+    best_epoch: int = Field(ge=0)
+    elapsed_s: FiniteFloat = Field(ge=0)
+
+
+class RunningState(_Part):
+    """What Keras' format has no place for.
+
+    Attributes:
+        generators: the dropout generators' states by Keras path, two integers each.
+        metrics: the running sums of the epoch under way by Keras path.
+    """
+
+    generators: dict[str, tuple[Int64, Int64]]
+    metrics: dict[str, float]
+
+
+class TestScore(_Part):
+    """The result on the test set when the file was last written at the end of a run."""
+
+    __test__ = False
+
+    count: int = Field(ge=0)
+    loss: float | None
+    accuracy: float = Field(ge=0, le=1)
+
+
+TrialState = Literal["running", "complete", "pruned", "failed"]
+
+
+class TrialMark(_Part):
+    """Which trial of which sweep a run is.
+
+    Attributes:
+        study: the sweep's name.
+        number: the trial's, from 0.
+        state: what came of it; one that was stopped or killed is still `running`.
+    """
+
+    study: PrintableText
+    number: int = Field(ge=0)
+    state: TrialState
+
+
+class RecordExcerpt(_Part):
+    """What a list of runs shows of each: `contents.EXCERPT_PARTS`.
+
+    Attributes:
+        format_version: of this record.
+        config: resolved; everything that was decided.
+        dataset: which data it was trained on.
+        progress: how far it has come.
+        test: the score on the test set, once there is one.
+        trial: of a sweep; null for other runs.
+    """
+
+    format_version: Literal[1] = 1
+    config: Config
+    dataset: Identity
+    progress: ProgressRecord
+    test: TestScore | None = None
+    trial: TrialMark | None = None
+
+    @model_validator(mode="after")
+    def _check_dataset(self) -> Self:
+        """Refuse an unknown data set."""
+        if self.dataset.name not in get_args(AnyDatasetName):
+            raise ValueError("no such data set")
+        return self
+
+
+class Record(RecordExcerpt):
+    """The run. Each field is one JSON attribute of the group `/mnistcli`.
+
+    Attributes:
+        class_names: in class order.
+        preprocessing: the pair that new inputs need too.
+        running: random generators and metric sums.
+        early_stopping: what it remembers; null where the run has none.
+        reduce_on_plateau: likewise.
+        environment: versions, processor, threads, devices.
+        init_from: the checkpoint that gave the first weights; null for none.
+        init_weights_sha256: of those weights' bytes; null for none.
+    """
+
+    class_names: tuple[PrintableText, ...] = Field(max_length=10_000)
+    preprocessing: Preprocessing
+    running: RunningState
+    early_stopping: StoppingState | None = None
+    reduce_on_plateau: PlateauState | None = None
+    environment: Environment
+    init_from: str | None = None
+    init_weights_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _check_preprocessing(self) -> Self:
+        """Refuse a pair that turns pixels into anything but numbers."""
+        offset, scale = self.preprocessing.offset, self.preprocessing.scale
+        if not (math.isfinite(offset) and math.isfinite(scale) and scale != 0):
+            raise ValueError("preprocessing is not finite")
+        return self
+
+
+def parse_record(parts: Mapping[str, str], kind: type[_Kind], where: str) -> _Kind:
+    """Validate the record's parts, each a JSON text.
+
+    Args:
+        parts: the texts by the name of their field.
+        kind: the whole `Record`, or an excerpt.
+        where: the file, for messages.
+
+    Raises:
+        CheckpointError: it is damaged, or of a later version.
+    """
+    try:
+        version = json.loads(parts.get("format_version") or "null")
+        if isinstance(version, int) and version > kind.model_fields["format_version"].default:
+            raise CheckpointError(
+                where, f"written by a later mnistcli (format {version})", "upgrade mnistcli"
+            )
+        pairs = (f"{json.dumps(key)}:{value}" for key, value in parts.items())
+        return kind.model_validate_json("{" + ",".join(pairs) + "}")
+    except (ValueError, RecursionError):
+        raise refuse_record(where) from None
+
+
+def refuse_record(where: str) -> CheckpointError:
+    """Say that the run cannot be told from the file."""
+    return CheckpointError(where, "its record of the run is damaged", COPY_HINT)

@@ -1,0 +1,1 @@
+"""Parse checkpoint files of unknown origin in a child process."""

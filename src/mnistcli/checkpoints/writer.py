@@ -1,0 +1,114 @@
+"""A run becomes a sealed .h5 file, atomically: composed in memory, written in one go."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mnistcli.atomic_files import create_file, replace_file
+from mnistcli.checkpoints.checksum import add_seal
+from mnistcli.checkpoints.limits import check_file_size
+from mnistcli.checkpoints.record import Record
+from mnistcli.checkpoints.run_state import NamedArray, RunState
+from mnistcli.checkpoints.untrusted.contents import DURATIONS
+from mnistcli.checkpoints.untrusted.hdf5 import KEPT_WEIGHTS, RECORD_GROUP
+from mnistcli.errors import ResourceError
+
+_SPACE_HINT = "free some space, or choose another place with -o"
+
+
+def compose_checkpoint(state: RunState, record: Record) -> bytes:
+    """Return the HDF5 data of a checkpoint: Keras' whole-model layout and `/mnistcli`."""
+    with h5py.File("checkpoint", "w", driver="core", backing_store=False) as file:
+        file.attrs["keras_version"] = record.environment.versions["keras"]
+        file.attrs["backend"] = "tensorflow"
+        file.attrs["model_config"] = state.network.model_config
+        file.attrs["training_config"] = state.network.training_config
+        model = file.create_group("model_weights")
+        _write_names(model, "layer_names", [layer.name for layer in state.network.layers])
+        model.attrs["backend"] = file.attrs["backend"]
+        model.attrs["keras_version"] = file.attrs["keras_version"]
+        for layer in state.network.layers:
+            _write_arrays(model.create_group(layer.name), layer.weights)
+        _write_arrays(model.create_group("top_level_model_weights"), ())
+        _write_arrays(file.create_group("optimizer_weights"), state.network.optimizer)
+        _write_record(file.create_group(RECORD_GROUP), state, record)
+        if state.callbacks.weights:
+            _write_arrays(file.create_group(KEPT_WEIGHTS), state.callbacks.weights)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def _write_names(group: h5py.Group, name: str, names: Sequence[str]) -> None:
+    """Store a list of names of any length as Keras looks for it."""
+    group.attrs.create(name, list(names), (len(names),), h5py.string_dtype())
+
+
+def _write_arrays(group: h5py.Group, arrays: Sequence[NamedArray]) -> None:
+    """Store arrays under their Keras paths, and their order beside them."""
+    _write_names(group, "weight_names", [array.name for array in arrays])
+    for array in arrays:
+        group.create_dataset(array.name, data=array.values)
+
+
+def _write_record(group: h5py.Group, state: RunState, record: Record) -> None:
+    """Store each part of the record as one JSON text, and the histories as arrays."""
+    for name, value in record.model_dump(mode="json").items():
+        group.attrs[name] = json.dumps(value)
+    history = group.create_group("history")
+    for name, values in sorted(state.progress.history.items()):
+        history.create_dataset(name, data=np.array(values, np.float64))
+    durations = np.array(state.progress.epoch_durations_s, np.float64)
+    history.create_dataset(DURATIONS, data=durations)
+
+
+def replace_checkpoint(path: Path, state: RunState, record: Record) -> None:
+    """Write a checkpoint in the place of an older one, or where there is none.
+
+    A symbolic link stays one: the file that it leads to is replaced.
+
+    Raises:
+        ResourceError: it could not be written; what was there before is untouched.
+    """
+    target = Path(os.path.realpath(path))
+    pieces = _compose_sealed(state, record)
+    with _explain_failure(target):
+        check_file_size(sum(map(len, pieces)), str(target))
+        replace_file(target, pieces)
+
+
+def create_checkpoint(path: Path, state: RunState, record: Record) -> None:
+    """Write a checkpoint where there must be none yet.
+
+    Raises:
+        FileExistsError: another process was first.
+        ResourceError: it could not be written.
+    """
+    pieces = _compose_sealed(state, record)
+    with _explain_failure(path):
+        check_file_size(sum(map(len, pieces)), str(path))
+        create_file(path, pieces)
+
+
+def _compose_sealed(state: RunState, record: Record) -> tuple[bytes, bytes]:
+    """The data and the line behind them."""
+    data = compose_checkpoint(state, record)
+    return data, add_seal(data)
+
+
+@contextlib.contextmanager
+def _explain_failure(target: Path) -> Iterator[None]:
+    """Say what the system refused."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        what = f"the checkpoint could not be written: {error.strerror or error}"
+        raise ResourceError(str(target), what, _SPACE_HINT) from error

@@ -1,0 +1,1 @@
+"""Do what each command does, callable from Python."""

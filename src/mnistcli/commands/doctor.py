@@ -1,0 +1,238 @@
+"""Looks at everything that `train` and `evaluate` need, without beginning either."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from mnistcli import __version__
+from mnistcli.checkpoints.environment import (
+    count_processors,
+    describe_environment,
+    find_version,
+    list_differences,
+    read_processor_features,
+)
+from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
+from mnistcli.commands.data_places import Places
+from mnistcli.commands.summary import describe_training
+from mnistcli.commands.train.run_data import BOTH_SPLITS
+from mnistcli.config.schema import FilesConfig
+from mnistcli.datasets import cifar10, digits, mnist, synthetic, xor
+from mnistcli.datasets.files import DataSearch, Source, locate_files, search_from_environment
+from mnistcli.datasets.registry import get_info
+from mnistcli.errors import CheckpointError, DataError, MnistcliError, ResourceError
+from mnistcli.models.available_memory import read_available_memory
+from mnistcli.optional_imports import TITLE, check_scikit_learn
+from mnistcli.output.check_results import (
+    CheckpointResult,
+    DirectoryResult,
+    DoctorResult,
+    LocatedDatasetResult,
+)
+from mnistcli.output.results import describe_error
+
+_LIBRARIES = ("keras", "tensorflow", "numpy", "h5py")
+_IN_FILES = {"mnist": mnist, "cifar10": cifar10}
+_BUILT_IN = {"synthetic": synthetic, "xor": xor}
+
+
+class _Findings:
+    """What is wrong, in the order in which it was found."""
+
+    def __init__(self) -> None:
+        self.problems: list[MnistcliError] = []
+
+    def add(self, problem: MnistcliError) -> None:
+        """Note a problem, and look on."""
+        self.problems.append(problem)
+
+
+def examine(path: Path | None, places: Places) -> tuple[DoctorResult, tuple[MnistcliError, ...]]:
+    """Return the state of things, and what keeps `train` and `evaluate` from running.
+
+    Args:
+        path: a checkpoint to look at too.
+        places: where data lie, from the command line.
+
+    Raises:
+        DataError: `--data-dir` is no folder.
+    """
+    findings = _Findings()
+    search = search_from_environment(places.directory)
+    versions = _find_versions(findings)
+    directories = tuple(_list_directories(search))
+    if not directories[0].writable:
+        hint = "go to another folder, or choose a place with -o"
+        findings.add(ResourceError(directories[0].path, "this folder is not writable", hint))
+    checkpoint = None if path is None else _read_checkpoint(path, findings)
+    needed = {"mnist"} if path is None else set()
+    if checkpoint is not None and checkpoint.record is not None:
+        needed = {checkpoint.record.dataset.name}
+    datasets = (
+        *_list_datasets(search, needed, findings),
+        *_list_own(_find_own(checkpoint, places), findings),
+    )
+    processors = os.cpu_count() or 1
+    answer = DoctorResult(
+        versions=versions,
+        processor=platform.machine(),
+        processor_features=read_processor_features(),
+        processors=processors,
+        threads=count_processors(),
+        available_memory=read_available_memory(),
+        datasets=datasets,
+        directories=directories,
+        checkpoint=None if checkpoint is None else _describe_checkpoint(checkpoint),
+        problems=tuple(map(describe_error, findings.problems)),
+    )
+    return answer, tuple(findings.problems)
+
+
+def _find_versions(findings: _Findings) -> dict[str, str | None]:
+    """Ask the installed packages for their versions, which imports none of them."""
+    versions = {name: find_version(name) for name in _LIBRARIES}
+    for name, version in versions.items():
+        if version is None:
+            hint = f"install it: python -m pip install {name}"
+            findings.add(ResourceError(name, "not installed", hint))
+    return {"mnistcli": __version__, "python": platform.python_version(), **versions}
+
+
+def _list_directories(search: DataSearch) -> Iterator[DirectoryResult]:
+    """Look at the folders that are written to: the working directory first."""
+    for purpose, directory in (
+        ("checkpoints", Path.cwd()),
+        ("downloads", search.download_directory),
+        ("cache", search.cache_directory),
+    ):
+        yield DirectoryResult(
+            purpose=purpose,
+            path=str(directory),
+            exists=directory.is_dir(),
+            writable=_is_writable(directory),
+        )
+
+
+def _is_writable(directory: Path) -> bool:
+    """Tell whether files can be made in a folder, or the folder itself where it does not exist."""
+    existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+def _list_datasets(
+    search: DataSearch, needed: set[str], findings: _Findings
+) -> Iterator[LocatedDatasetResult]:
+    """Find and read the data sets that come in files; the others are always there."""
+    for name, module in _IN_FILES.items():
+        path = _locate(module.SOURCE, search, name in needed, findings)
+        if path is None:
+            note = "not found" if search.offline else "not found: downloaded when it is needed"
+            yield _describe_missing(name, note)
+            continue
+        try:
+            identity = module.read_dataset(path, BOTH_SPLITS).identity
+        except DataError as error:
+            findings.add(error)
+            yield _describe_missing(name, f"damaged: {path}")
+            continue
+        yield LocatedDatasetResult(
+            name=name,
+            location=identity.location,
+            sha256=identity.sha256,
+            known_as=identity.known_as,
+            note="unknown contents" if identity.known_as is None else "",
+        )
+    yield _describe_digits(digits.INFO.name in needed, findings)
+    for name, built_in in _BUILT_IN.items():
+        yield _describe_missing(name, f"built in: {built_in.INFO.train_count:,} examples")
+
+
+def _find_own(checkpoint: Checkpoint | None, places: Places) -> FilesConfig | None:
+    """Return the config of the images of one's own that there is reason to look at."""
+    record = checkpoint.record if checkpoint is not None else None
+    recorded = record.config.dataset if record is not None else None
+    own = {} if places.own is None else {"path": str(places.own)}
+    if isinstance(recorded, FilesConfig):
+        return recorded.model_copy(update=own)
+    return None if places.own is None else FilesConfig(name="files", path=str(places.own))
+
+
+def _list_own(config: FilesConfig | None, findings: _Findings) -> Iterator[LocatedDatasetResult]:
+    """List images of one's own; decoding them all would write to the cache."""
+    if config is None:
+        return
+    try:
+        info = get_info(config)
+    except DataError as error:
+        findings.add(error)
+        yield _describe_missing(config.name, "not found, or not laid out as images of one's own")
+        return
+    note = f"{info.train_count:,} training and {info.test_count:,} test images, not read"
+    yield LocatedDatasetResult(
+        name=config.name, location=config.path, sha256=None, known_as=None, note=note
+    )
+
+
+def _describe_digits(is_needed: bool, findings: _Findings) -> LocatedDatasetResult:
+    """Ask for the package that brings them, which takes a second to import."""
+    note = f"comes with {TITLE}: {digits.INFO.train_count:,} examples"
+    try:
+        check_scikit_learn()
+    except ResourceError as error:
+        note = f"not found: {TITLE} is not installed"
+        if is_needed:
+            findings.add(error)
+    return _describe_missing(digits.INFO.name, note)
+
+
+def _locate(
+    source: Source, search: DataSearch, is_needed: bool, findings: _Findings
+) -> Path | None:
+    """Look for a data set's files, never in the network."""
+    try:
+        return locate_files(source, replace(search, offline=True))
+    except DataError as error:
+        directory = search.download_directory
+        if is_needed and search.offline:
+            findings.add(error)
+        elif is_needed and not _is_writable(directory):
+            hint = "name a folder that is, with --data-dir or MNISTCLI_DATA_DIR"
+            what = f"{source.title} cannot be downloaded into it: not writable"
+            findings.add(ResourceError(str(directory), what, hint))
+        return None
+
+
+def _describe_missing(name: str, note: str) -> LocatedDatasetResult:
+    """Describe a data set of which there is no file."""
+    return LocatedDatasetResult(name=name, location=None, sha256=None, known_as=None, note=note)
+
+
+def _read_checkpoint(path: Path, findings: _Findings) -> Checkpoint | None:
+    """Read a checkpoint with its weights, so that its seal, structure and arrays are checked."""
+    try:
+        return read_checkpoint(path)
+    except CheckpointError as error:
+        findings.add(error)
+        return None
+
+
+def _describe_checkpoint(checkpoint: Checkpoint) -> CheckpointResult:
+    """Say what a checkpoint is, and whether its bits could be had again here."""
+    record = checkpoint.record
+    differences: tuple[str, ...] = ()
+    if record is not None and all(map(find_version, _LIBRARIES)):
+        here = describe_environment(record.environment.threads, record.environment.devices)
+        differences = list_differences(record.environment, here)
+    unsealed = "gone" if checkpoint.is_changed else "none"
+    return CheckpointResult(
+        path=str(checkpoint.path),
+        seal=unsealed if record is None else "intact",
+        layers=len(checkpoint.architecture.layers),
+        parameters=checkpoint.architecture.parameter_count,
+        training=None if record is None else describe_training(record, checkpoint),
+        differences=differences,
+    )

@@ -1,0 +1,162 @@
+"""Reads what a picture shows, and hands it to what composes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mnistcli.commands.scored_predictions import predict_examples
+from mnistcli.commands.trained_model import TrainedModel
+from mnistcli.datasets.base import DatasetInfo, Split
+from mnistcli.errors import UsageError, make_printable
+from mnistcli.images.images import COLOUR_SHAPE, DIGIT_SHAPE
+from mnistcli.metrics.calibration import measure_calibration
+from mnistcli.metrics.mistakes import find_mistakes
+from mnistcli.models.layers import Shape
+from mnistcli.models.numpy_inference import is_same_layout
+from mnistcli.output.plot_results import BinResult, CalibrationPlotResult, PictureResult, PlotResult
+from mnistcli.output.plots.pictures import Curves, Heading, Picture, Reliability
+from mnistcli.output.plots.plot_kinds import (
+    compose_confusion,
+    compose_curves,
+    compose_mistakes,
+    compose_predictions,
+    compose_weights,
+)
+
+MAX_TILES = 1000  # images in one picture
+MAX_NAME = 60  # characters of a file's name in a title
+_DEFAULT_IMAGES, _DEFAULT_FILTERS = 36, 128
+
+
+def check_tile_count(first: int | None) -> None:
+    """Refuse more images than a picture can hold; UsageError."""
+    if first is not None and first > MAX_TILES:
+        what = f"{first} images are more than one picture can hold"
+        raise UsageError("--first", what, f"give at most {MAX_TILES}")
+
+
+def compose_picture(model: TrainedModel, kind: str, split: str, first: int | None) -> Picture:
+    """Return a picture of one of the kinds that `plot` knows.
+
+    Args:
+        model: the checkpoint; with weights, except for curves.
+        kind: curves, confusion, weights, predictions, mistakes or calibration.
+        split: which part of the data, for those that read any.
+        first: how many images, mistakes or filters; null for as many as are usual.
+
+    Raises:
+        UsageError: the file, or the data set, does not hold what the picture takes.
+        DataError: the data are missing, unreachable or invalid.
+    """
+    check_tile_count(first)
+    if kind == "curves":
+        return _compose_curves(model)
+    if kind == "weights":
+        return _compose_weights(model, first or _DEFAULT_FILTERS)
+    if kind in ("predictions", "mistakes") and model.info is not None:
+        refuse_numbers(model.info, kind)
+    examples = model.read_split(split)
+    title = model.info.title if model.info is not None else ""
+    return _compose_results(model, kind, examples, f"{title} {split}", first or _DEFAULT_IMAGES)
+
+
+def refuse_numbers(info: DatasetInfo, where: str) -> None:
+    """Refuse to draw what is no image; UsageError."""
+    if len(info.image_shape) == 1:
+        what = f"{info.title}'s inputs are {info.image_shape[0]} numbers, not images"
+        raise UsageError(where, what, "choose a data set of images")
+
+
+def _compose_results(
+    model: TrainedModel, kind: str, examples: Split, where: str, first: int
+) -> Picture:
+    """Run the network, and show its answers."""
+    name = _name_model(model)
+    if kind == "predictions":
+        examples = Split(examples.images[:first], examples.labels[:first])
+    shown, score = predict_examples(model, examples)
+    note = f"{where}, {score.count:,} examples: accuracy {score.accuracy:.4f}"
+    if kind == "confusion":
+        return compose_confusion(
+            Heading(f"{name}: confusion matrix", note),
+            shown.labels,
+            score.confusion,
+        )
+    if kind == "calibration":
+        calibration = measure_calibration(shown.confidences, shown.is_right)
+        heading = Heading(f"{name}: calibration", f"{note}, ECE {calibration.ece:.4f}")
+        return Reliability(heading, calibration)
+    if kind == "predictions":
+        note = f"{note}; below each: predicted, probability, true"
+        return compose_predictions(Heading(f"{name}: predictions", note), shown)
+    surest = find_mistakes(shown.probabilities, shown.truth, first)
+    worst = shown.take([mistake.row for mistake in surest])
+    note = f"{note}; {len(surest)} of {(~shown.is_right).sum():,} mistakes"
+    return compose_mistakes(Heading(f"{name}: most confident mistakes", note), worst)
+
+
+def _compose_curves(model: TrainedModel) -> Curves:
+    """Show the record's history; UsageError where there is none."""
+    checkpoint, record = model.checkpoint, model.checkpoint.record
+    if record is None:
+        hint = "only files that mnistcli trained, unchanged since, have one"
+        raise UsageError(str(checkpoint.path), "it holds no history of its training", hint)
+    if not any(checkpoint.progress.history.values()):
+        what = "no epoch of it is completed yet"
+        raise UsageError(str(checkpoint.path), what, "go on with mnistcli train --resume")
+    training, test = record.config.training, record.test
+    facts = [
+        record.dataset.known_as or record.dataset.name,
+        record.config.model.type,
+        f"{training.optimizer.name} {training.optimizer.learning_rate:g}",
+        f"batch {training.batch_size}",
+        f"seed {training.seed}",
+        *([f"test accuracy {test.accuracy:.4f}"] if test is not None else []),
+    ]
+    heading = Heading(f"{_name_model(model)}: training", ", ".join(facts))
+    on_test = record.config.dataset.validation == "test"
+    return compose_curves(
+        heading,
+        checkpoint.progress.history,
+        training.loss.replace("_", " "),
+        "validation (the test set)" if on_test else "validation",
+    )
+
+
+def _compose_weights(model: TrainedModel, first: int) -> Picture:
+    """Show the first layer."""
+    checkpoint, info = model.checkpoint, model.info
+    shape = info.image_shape if info is not None else _guess_shape(model)
+    return compose_weights(
+        f"{_name_model(model)}: weights of the first layer",
+        checkpoint.architecture,
+        checkpoint.weights,
+        shape if shape is not None and len(shape) > 1 else None,
+        model.class_names,
+        first,
+    )
+
+
+def _guess_shape(model: TrainedModel) -> Shape | None:
+    """Say which images a network was made for, where only its input tells."""
+    taken = model.checkpoint.architecture.input_shape
+    return next((s for s in (DIGIT_SHAPE, COLOUR_SHAPE) if is_same_layout(s, taken)), None)
+
+
+def _name_model(model: TrainedModel) -> str:
+    """Call a checkpoint by its file's name, without the middle of a very long one."""
+    name = make_printable(model.checkpoint.path.name)
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME // 2]}…{name[-MAX_NAME // 3 :]}"
+
+
+def describe_picture(
+    picture: Picture, written: PictureResult, checkpoint: Path, kind: str, split: str | None
+) -> PlotResult:
+    """Return what was drawn, for scripts."""
+    facts = {"checkpoint": str(checkpoint), "kind": kind, "split": split, **dict(written)}
+    if not isinstance(picture, Reliability):
+        return PlotResult.model_validate(facts)
+    bins = tuple(BinResult(**vars(row)) for row in picture.calibration.bins)
+    return CalibrationPlotResult.model_validate(
+        {**facts, "ece": picture.calibration.ece, "bins": bins}
+    )

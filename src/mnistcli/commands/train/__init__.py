@@ -1,0 +1,1 @@
+"""Plan, run, repeat and check trainings."""

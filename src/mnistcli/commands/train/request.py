@@ -1,0 +1,225 @@
+"""Where a run's checkpoints go: a name of one's own, checked before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnistcli.checkpoints.lock import LockedError, RunLock
+from mnistcli.checkpoints.record import Record
+from mnistcli.checkpoints.run_state import RunState
+from mnistcli.config.schema import Config
+from mnistcli.errors import MnistcliError, ResourceError, UsageError
+
+SUFFIX = ".h5"
+_LOG = logging.getLogger(__name__)
+
+
+class OutputFile:
+    """The file that a run writes again and again; the first time it may have to be new.
+
+    Args:
+        candidates: paths to try in turn, the first that does not exist wins.
+        may_replace: the first candidate is written even where it exists.
+    """
+
+    def __init__(self, candidates: Iterator[Path], *, may_replace: bool) -> None:
+        self._candidates = candidates
+        self._is_ours = may_replace
+        self._lock: RunLock | None = None
+        self._with_best = False
+        self.path = next(candidates)
+
+    @classmethod
+    def nowhere(cls) -> OutputFile:
+        """Return what stands in a plan of which nothing is written."""
+        return cls(iter([Path()]), may_replace=False)
+
+    @property
+    def best_path(self) -> Path:
+        """Where the best model goes, where a validation set chooses."""
+        return self.path.with_name(f"{self.path.stem}.best{SUFFIX}")
+
+    def reserve(self, lock: RunLock, *, with_best: bool) -> None:
+        """Keep other runs off the file, and off the best model's, for as long as the lock holds.
+
+        Raises:
+            LockedError: another run is writing it, and there is no other candidate.
+            ResourceError: its folder takes no files.
+        """
+        self._lock, self._with_best = lock, with_best
+        while True:
+            try:
+                lock.take(self.path)
+                if with_best:
+                    lock.take(self.best_path)
+                return
+            except LockedError as error:
+                self._try_next(error)
+
+    def _try_next(self, error: MnistcliError) -> None:
+        """Go on to the next candidate; without one that was the last word."""
+        following = next(self._candidates, None)
+        if following is None:
+            raise error from None
+        self.path = following
+
+    def write(self, state: RunState, record: Record) -> None:
+        """Write a checkpoint under the run's name.
+
+        Raises:
+            ResourceError: it could not be written.
+            UsageError: somebody else has made a file of that name since the run began.
+        """
+        begin_s = time.perf_counter()
+        self._write(state, record)
+        _log_writing(self.path, state, begin_s)
+
+    def _write(self, state: RunState, record: Record) -> None:
+        """Create the file the first time, under the next name where one is taken."""
+        from mnistcli.checkpoints.writer import create_checkpoint, replace_checkpoint
+
+        while not self._is_ours:
+            try:
+                create_checkpoint(self.path, state, record)
+                self._is_ours = True
+                return
+            except FileExistsError:
+                self._try_next(refuse_existing(self.path))
+                if self._lock is not None:
+                    self.reserve(self._lock, with_best=self._with_best)
+        replace_checkpoint(self.path, state, record)
+
+    def write_best(self, state: RunState, record: Record) -> None:
+        """Write the best model beside it; ResourceError where that fails."""
+        from mnistcli.checkpoints.writer import replace_checkpoint
+
+        begin_s = time.perf_counter()
+        replace_checkpoint(self.best_path, state, record)
+        _log_writing(self.best_path, state, begin_s)
+
+
+def _log_writing(path: Path, state: RunState, begin_s: float) -> None:
+    """Tell which state went where, and how long that took."""
+    progress, duration_s = state.progress, time.perf_counter() - begin_s
+    where = (path, progress.epoch, progress.step, duration_s)
+    _LOG.info("wrote %s after epoch %d and %d steps, in %.3f s", *where)
+
+
+def name_output(config: Config) -> OutputFile:
+    """Return a new file in the working directory, named after the experiment and the time."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    stem = f"{config.dataset.name}-{config.model.type}-s{config.training.seed}-{stamp}"
+    check_directory(Path())
+    return OutputFile(_number_names(stem), may_replace=False)
+
+
+def _number_names(stem: str) -> Iterator[Path]:
+    """Offer stem.h5, stem-2.h5, stem-3.h5, …"""
+    yield Path(f"{stem}{SUFFIX}")
+    number = 2
+    while True:
+        yield Path(f"{stem}-{number}{SUFFIX}")
+        number += 1
+
+
+def choose_output(
+    path: Path, lock: RunLock | None, *, overwrite: bool, writes_best: bool
+) -> OutputFile:
+    """Return the file that `-o` names.
+
+    Args:
+        path: as given.
+        lock: keeps other runs off it; null where nothing will be written.
+        overwrite: whether existing files may be replaced.
+        writes_best: whether the best model will be written beside it.
+
+    Raises:
+        UsageError: the name does not end in .h5, is a folder, or exists.
+        ResourceError: its folder does not exist or cannot be written, or another run writes it.
+    """
+    check_name(path)
+    file = OutputFile(iter([path]), may_replace=overwrite)
+    if lock is not None:
+        file.reserve(lock, with_best=writes_best)
+    for taken in (path, *([file.best_path] if writes_best else [])):
+        if not overwrite and taken.exists():
+            raise refuse_existing(taken)
+    return file
+
+
+def check_name(path: Path) -> None:
+    """Refuse what cannot name a checkpoint, or lies where none can be written.
+
+    Raises:
+        UsageError: the name does not end in .h5, or is a folder.
+        ResourceError: its folder does not exist or cannot be written.
+    """
+    if path.is_dir():
+        hint = f"write -o {_quote(path / 'model')}{SUFFIX}"
+        raise UsageError("--output", f"{path} is a folder", hint)
+    if path.name == SUFFIX:
+        hint = f"write -o {_quote(path.with_name('model'))}{SUFFIX}"
+        raise UsageError("--output", f"{path} is an ending without a name", hint)
+    if path.suffix != SUFFIX:
+        stem = path.with_suffix("") if path.suffix.lower() == SUFFIX else path
+        hint = f"write -o {_quote(stem)}{SUFFIX}"
+        raise UsageError("--output", f"{path} does not end in {SUFFIX}", hint)
+    check_directory(path.parent)
+
+
+def continue_output(path: Path, lock: RunLock | None) -> OutputFile:
+    """Return the file of a run that is resumed in place, before it is read.
+
+    Args:
+        path: as given; where there is no such file, reading it will say so.
+        lock: keeps other runs off it; null where nothing will be written.
+
+    Raises:
+        ResourceError: its folder is read-only, or another run writes it.
+    """
+    file = OutputFile(iter([path]), may_replace=True)
+    if path.is_file():
+        check_directory(path.parent)
+        if lock is not None:
+            file.reserve(lock, with_best=False)
+    return file
+
+
+def _quote(path: Path) -> str:
+    """Write a path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
+def refuse_existing(path: Path) -> UsageError:
+    """Return the error that protects a file that is already there."""
+    return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
+
+
+def _has_working_directory() -> bool:
+    """A folder that was deleted still looks like one to those who stand in it."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
+def check_directory(directory: Path) -> None:
+    """Find out before a long run whether its result can be kept; ResourceError where not."""
+    if not _has_working_directory():
+        hint = "go to one that exists, cd ~ for example"
+        raise ResourceError("working directory", "it was deleted or cannot be reached", hint)
+    if directory.is_file():
+        hint = "choose another place with -o"
+        raise ResourceError(str(directory), "this is a file, not a folder", hint)
+    if not directory.is_dir():
+        hint = f"make it: mkdir -p {_quote(directory)}"
+        raise ResourceError(str(directory), "this folder does not exist", hint)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        where = str(directory.absolute())
+        raise ResourceError(where, "this folder is not writable", "choose another place with -o")

@@ -1,0 +1,205 @@
+"""Rules that join several keys: combinations that each key alone cannot know to be wrong."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mnistcli.config.data_rules import check_class_count, check_files, count_classes
+from mnistcli.config.initializers import RandomUniform
+from mnistcli.config.optimization import Clip, Cosine, Piecewise, Sgd
+from mnistcli.config.schema import Config, MlpModel
+from mnistcli.config.validation_errors import Fault, KeyPath, format_path
+
+_NAME: KeyPath = ("dataset", "name")
+_NORMALIZATION: KeyPath = ("dataset", "normalization")
+_VALIDATION: KeyPath = ("dataset", "validation")
+_OUTPUT: KeyPath = ("model", "output_activation")
+_FLATTEN: KeyPath = ("model", "flatten")
+_HIDDEN: KeyPath = ("model", "hidden")
+_LOSS: KeyPath = ("training", "loss")
+_OPTIMIZER: KeyPath = ("training", "optimizer")
+_SCHEDULE: KeyPath = ("training", "schedule")
+_PLATEAU: KeyPath = ("training", "reduce_on_plateau")
+_STOPPING: KeyPath = ("training", "early_stopping")
+_CLIP: KeyPath = ("training", "clip")
+_SMOOTHING: KeyPath = ("training", "label_smoothing")
+
+_AUTOMATIC_NAME = re.compile(r"(flatten|dense|dropout|input_layer)(_\d+)?")
+_RESERVED_GROUP = "top_level_model_weights"  # where Keras' HDF5 format keeps layer-less weights
+
+
+def check_rules(config: Config) -> list[Fault]:
+    """Return what is wrong with keys that are each legal alone; nothing where all fit."""
+    rules = (
+        *(_check_xor, _check_head_and_loss, _check_layer_names, _check_nesterov, _check_uniform),
+        *(_check_monitors, _check_schedule, _check_clip, _check_smoothing, check_files),
+    )
+    faults = [fault for rule in rules for fault in rule(config)]
+    count = count_classes(config)
+    return faults if count is None else [*faults, *check_class_count(config, count)]
+
+
+def list_idle_settings(config: Config) -> Iterator[str]:
+    """Yield a line for each setting that is legal and, beside the others, changes nothing."""
+    is_softmax = not isinstance(config.model, MlpModel)
+    if config.training.precision != "float32" and is_softmax:
+        why = "a softmax regression has only an output layer, which computes in float32"
+        yield f"training.precision {config.training.precision} changes nothing: {why}"
+
+
+def _check_xor(config: Config) -> Iterator[Fault]:
+    """Four rows of two bits and one output unit leave little choice."""
+    if config.dataset.name != "xor":
+        return
+    if config.dataset.normalization == "unit":
+        what = "xor's rows are 0 and 1 already, unit would divide them by 255"
+        yield _fault_of_xor(_NORMALIZATION, what, "normalization", "none")
+    if config.dataset.validation not in (0.0, "test"):
+        what = "xor's four rows leave none to hold out"
+        yield _fault_of_xor(_VALIDATION, what, "validation", "0.0")
+    if config.model.output_activation == "softmax":
+        what = "xor has one output unit, and softmax of one unit is always 1"
+        yield _fault_of_xor(_OUTPUT, what, "output_activation", "sigmoid")
+    if config.model.flatten:
+        yield _fault_of_xor(_FLATTEN, "xor's rows are no images", "flatten", "false")
+    if config.training.loss in ("categorical_crossentropy", "sparse_categorical_crossentropy"):
+        what = f"xor has one output unit, {config.training.loss} needs one for each class"
+        yield _fault_of_xor(_LOSS, what, "loss", "mean_squared_error or binary_crossentropy")
+
+
+def _check_head_and_loss(config: Config) -> Iterator[Fault]:
+    """binary_crossentropy judges every output by itself; softmax outputs depend on each other."""
+    is_binary = config.training.loss == "binary_crossentropy"
+    has_classes = config.dataset.name != "xor"
+    if is_binary and has_classes and config.model.output_activation == "softmax":
+        what = "binary_crossentropy does not match softmax outputs"
+        hint = "set training.loss: categorical_crossentropy, or model.output_activation: sigmoid"
+        yield Fault(_LOSS, what, hint, hint.replace(": ", "="), involves=(_OUTPUT,))
+
+
+def _check_layer_names(config: Config) -> Iterator[Fault]:
+    """Keras wants every layer's name once, and gives some names itself."""
+    hidden = config.model.hidden if isinstance(config.model, MlpModel) else ()
+    first_with: dict[str, int] = {}
+    for index, layer in enumerate(hidden):
+        path = (*_HIDDEN, index, "name")
+        if layer.name is None:
+            continue
+        if _AUTOMATIC_NAME.fullmatch(layer.name) or layer.name == _RESERVED_GROUP:
+            what = f"{layer.name} is a name that Keras gives itself"
+            yield Fault(path, what, "choose another, or leave the name out")
+        elif layer.name in first_with:
+            what = f"{layer.name} is the name of model.hidden.{first_with[layer.name]} too"
+            yield Fault(path, what, "choose another")
+        first_with.setdefault(layer.name, index)
+
+
+def _check_nesterov(config: Config) -> Iterator[Fault]:
+    """Without momentum there is nothing to look ahead with."""
+    optimizer = config.training.optimizer
+    if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
+        path, momentum = (*_OPTIMIZER, "nesterov"), (*_OPTIMIZER, "momentum")
+        yield _fault(path, "nesterov needs momentum above 0", "momentum", "0.9", momentum)
+
+
+def _check_uniform(config: Config) -> Iterator[Fault]:
+    """An interval has its lower end first."""
+    for key in ("kernel_initializer", "bias_initializer"):
+        initializer = getattr(config.model, key)
+        if isinstance(initializer, RandomUniform) and initializer.minval > initializer.maxval:
+            path, maxval = ("model", key, "minval"), ("model", key, "maxval")
+            what = f"minval {initializer.minval} is above maxval {initializer.maxval}"
+            yield Fault(path, what, "exchange them", involves=(maxval,))
+
+
+def _fault_of_xor(path: KeyPath, what: str, key: str, choice: str) -> Fault:
+    """Whoever asks an image's recipe for xor wants the other recipe."""
+    fault = _fault(path, what, key, choice, _NAME)
+    return replace(fault, remedy="take its own recipe: mnistcli train xor")
+
+
+def _check_monitors(config: Config) -> Iterator[Fault]:
+    """What decides about training needs a validation set, and must not be the test set."""
+    monitors = (
+        (_STOPPING, config.training.early_stopping),
+        (_PLATEAU, config.training.reduce_on_plateau),
+    )
+    for path, callback in monitors:
+        if callback is None or not callback.monitor.startswith("val_"):
+            continue
+        what = ""
+        if config.dataset.validation == "test":
+            what = "the test set must not decide about training"
+        elif config.dataset.validation == 0:
+            what = f"it monitors {callback.monitor}, and there is no validation set"
+        if what:
+            hint, flag_hint = _find_monitor(path, config)
+            yield Fault(path, what, hint, flag_hint, involves=(_VALIDATION,))
+
+
+def _find_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
+    """Say what could be monitored instead, for whoever wrote a file and whoever typed a flag."""
+    if config.dataset.name != "xor":
+        return "set dataset.validation: 0.1, say", "add --validation 0.1, say"
+    if path == _STOPPING:
+        hint = "leave it out: xor's four rows leave none to hold out"
+        return hint, hint
+    return "set monitor: loss", f"add --set {format_path(path)}.monitor=loss"
+
+
+def _check_schedule(config: Config) -> Iterator[Fault]:
+    """A learning rate has one master, and the parts of its schedule fit each other."""
+    schedule = config.training.schedule
+    if schedule is not None and config.training.reduce_on_plateau is not None:
+        what = "a learning rate that follows a schedule cannot be lowered on a plateau too"
+        yield Fault(_PLATEAU, what, "remove one of the two", involves=(_SCHEDULE,))
+    if isinstance(schedule, Cosine):
+        length = config.training.epochs if schedule.epochs is None else schedule.epochs
+        if schedule.warmup_epochs >= length:
+            path = (*_SCHEDULE, "warmup_epochs")
+            what = f"a rise of {schedule.warmup_epochs:g} epochs fills all {length:g}"
+            involved = ((*_SCHEDULE, "epochs"), ("training", "epochs"))
+            yield Fault(path, what, "make it shorter", involves=involved)
+    if isinstance(schedule, Piecewise):
+        boundaries, factors = schedule.boundaries, schedule.factors
+        if any(a >= b for a, b in itertools.pairwise(boundaries)):
+            yield Fault((*_SCHEDULE, "boundaries"), "they do not rise", "put them in order")
+        if len(boundaries) != len(factors):
+            what = f"{len(factors)} for {len(boundaries)} boundaries"
+            path, other = (*_SCHEDULE, "factors"), (*_SCHEDULE, "boundaries")
+            yield Fault(path, what, "give one a boundary", involves=(other,))
+
+
+def _check_clip(config: Config) -> Iterator[Fault]:
+    """Keras knows one bound at a time."""
+    clip = config.training.clip
+    if clip is not None and len(clip.model_dump(exclude_none=True)) != 1:
+        kinds = ", ".join(Clip.model_fields)
+        involved = tuple((*_CLIP, kind) for kind in Clip.model_fields)
+        what, hint = f"expected exactly one of {kinds}", "write clip: {norm: 1.0}, say"
+        yield Fault(_CLIP, what, hint, involves=involved)
+
+
+def _check_smoothing(config: Config) -> Iterator[Fault]:
+    """Keras' other losses have no such setting."""
+    losses = ("categorical_crossentropy", "binary_crossentropy")
+    if config.training.label_smoothing > 0 and config.training.loss not in losses:
+        what = f"{config.training.loss} has no label smoothing"
+        choice = losses[config.dataset.name == "xor"]
+        hint = f"set training.loss: {choice}"
+        yield Fault(_SMOOTHING, what, hint, f"add --set training.loss={choice}", involves=(_LOSS,))
+
+
+def _fault(path: KeyPath, what: str, key: str, choice: str, involved: KeyPath) -> Fault:
+    """Most ways out are one key's other value."""
+    block = ".".join(str(part) for part in path[:-1])
+    return Fault(
+        path,
+        what,
+        f"set {key}: {choice}",
+        f"add --set {block}.{key}={choice.split(maxsplit=1)[0]}",
+        involves=(involved,),
+    )

@@ -1,0 +1,213 @@
+"""Strict YAML: text becomes plain values, and a map of where each of them stands.
+
+Tags, duplicate keys and second documents are refused; anchors and aliases are allowed within
+`MAX_NODES` and `MAX_DEPTH`. Nothing is ever executed. PyYAML reads the events, this module makes
+values of them: its own constructor knows no places, takes the last of two equal keys, and has no
+bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import yaml
+
+from mnistcli.config.scalars import ScalarError, resolve_scalar
+from mnistcli.config.validation_errors import KeyPath
+from mnistcli.config.yaml_document import MAX_BYTES, Mark, YamlDocument, YamlFault
+from mnistcli.errors import ConfigError, Problem
+
+MAX_NODES = 10_000
+MAX_DEPTH = 32
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it
+_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
+
+
+def parse_yaml(data: bytes | str, where: str) -> YamlDocument:
+    """Read one YAML document.
+
+    Args:
+        data: the text, or its bytes in UTF-8; an empty one means null.
+        where: what messages call it, a file's name for example.
+
+    Raises:
+        ConfigError: it cannot be read to its end; all mistakes up to there.
+    """
+    text = _decode(data, where)
+    builder = _Builder(where)
+    try:
+        return builder.build_document(yaml.parse(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = None if mark is None else Mark(mark.line + 1, mark.column + 1)
+        builder.stop(place, f"not valid YAML: {_describe(error)}", _way_out(error))
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # PyYAML without libyaml lets the errors of chr() through.
+        builder.stop(None, f"not valid YAML: {error}", "check the escapes in quoted text")
+
+
+def _decode(data: bytes | str, where: str) -> str:
+    """Bytes that are no text have a place too."""
+    if len(data) > MAX_BYTES:
+        what = f"larger than {MAX_BYTES // 2**20} MiB, too large for a config"
+        raise ConfigError([Problem(where, what, "give a config's YAML file")])
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode("utf-8")
+        what = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+        _raise_at(where, before, what, "save the file as UTF-8 text")
+    if bad := _UNPRINTABLE.search(text):
+        what = f"character U+{ord(bad.group()):04X} is not allowed in YAML"
+        _raise_at(where, text[: bad.start()], what, "remove it")
+    return text
+
+
+def _raise_at(where: str, before: str, what: str, hint: str) -> NoReturn:
+    """The text before a mistake tells its line and column."""
+    mark = Mark(before.count("\n") + 1, len(before) - before.rfind("\n"))
+    raise ConfigError([Problem(f"{where}:{mark}", what, hint)])
+
+
+def _describe(error: yaml.MarkedYAMLError) -> str:
+    """The parser's problem, and where the thing began that it could not finish."""
+    begin, end = error.context_mark, error.problem_mark
+    if begin and end and begin.line < end.line:
+        return f"{error.problem} ({error.context} from line {begin.line + 1})"
+    return str(error.problem)
+
+
+def _way_out(error: yaml.MarkedYAMLError) -> str:
+    """The usual causes of the usual problems."""
+    problem = str(error.problem)
+    if "mapping values" in problem:
+        return "check the indentation; put quotes around text that contains a colon"
+    if "cannot start any token" in problem:
+        return "indent with spaces, and put quotes around text that begins with @, ` or %"
+    return "check the indentation, brackets and quotes up to here"
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A built value, and how large it is once its aliases are expanded."""
+
+    value: object
+    size: int = 1
+    height: int = 0
+
+
+@dataclass
+class _Builder:
+    """Builds values from libyaml's events, whose nesting and number it can stop early."""
+
+    where: str
+    events: Iterator[yaml.Event] = field(default_factory=lambda: iter(()))
+    node_count: int = 0
+    anchors: dict[str, _Node] = field(default_factory=dict)
+    key_marks: dict[KeyPath, Mark] = field(default_factory=dict)
+    value_marks: dict[KeyPath, Mark] = field(default_factory=dict)
+    faults: list[YamlFault] = field(default_factory=list)
+
+    def stop(self, mark: Mark | None, what: str, hint: str) -> NoReturn:
+        """Give up, with all that was found before."""
+        last = Problem(self.where if mark is None else f"{self.where}:{mark}", what, hint)
+        raise ConfigError([*(fault.place_in(self.where) for fault in self.faults), last])
+
+    def build_document(self, events: Iterator[yaml.Event]) -> YamlDocument:
+        self.events = events
+        value: object = None
+        next(events)  # the stream's start
+        if isinstance(next(events), yaml.DocumentStartEvent):
+            value = self.build(next(events), ()).value
+            next(events)  # the document's end
+            if isinstance(after := next(events), yaml.DocumentStartEvent):
+                self.stop(_mark(after), "a second document begins", "keep one document a file")
+        return YamlDocument(value, self.key_marks, self.value_marks, tuple(self.faults))
+
+    def build(self, event: yaml.Event, path: KeyPath) -> _Node:
+        self.value_marks[path] = _mark(event)
+        if isinstance(event, yaml.AliasEvent):
+            return self.expand_alias(event, path)
+        self.check_size(event, path, _Node(None))
+        assert isinstance(event, yaml.NodeEvent)
+        node = self.build_content(event, path)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = node
+        return node
+
+    def build_content(self, event: yaml.NodeEvent, path: KeyPath) -> _Node:
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            shown = tag.replace("tag:yaml.org,2002:", "!!")
+            self.add_fault(path, event, f"tag {shown} is not allowed", "remove it")
+        if isinstance(event, yaml.MappingStartEvent):
+            return self.build_mapping(path)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self.build_sequence(path)
+        assert isinstance(event, yaml.ScalarEvent)
+        is_plain = event.implicit[0] and tag is None
+        try:
+            return _Node(resolve_scalar(event.value) if is_plain else event.value)
+        except ScalarError as error:
+            self.add_fault(path, event, *error.args)
+            return _Node(event.value)
+
+    def build_mapping(self, path: KeyPath) -> _Node:
+        values: dict[str, object] = {}
+        size, height = 1, 0
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            key, mark = self.read_key(event), _mark(event)
+            is_twice = key in values
+            if is_twice:
+                first = self.key_marks[(*path, key)].line
+                what = f"key given twice, first on line {first}"
+                self.faults.append(YamlFault((*path, key), mark, what, "remove one of them"))
+            self.key_marks.setdefault((*path, key), mark)
+            node = self.build(next(self.events), (*path, key))
+            values.setdefault(key, node.value)
+            size, height = size + node.size, max(height, node.height + 1)
+        return _Node(values, size, height)
+
+    def build_sequence(self, path: KeyPath) -> _Node:
+        values: list[object] = []
+        size, height = 1, 0
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            node = self.build(event, (*path, len(values)))
+            values.append(node.value)
+            size, height = size + node.size, max(height, node.height + 1)
+        return _Node(values, size, height)
+
+    def read_key(self, event: yaml.Event) -> str:
+        if not isinstance(event, yaml.ScalarEvent) or event.tag or event.anchor:
+            self.stop(_mark(event), "expected a key, a plain word", "write key: value")
+        return event.value
+
+    def expand_alias(self, event: yaml.AliasEvent, path: KeyPath) -> _Node:
+        node = self.anchors.get(event.anchor or "")
+        if node is None:
+            what = f"alias *{event.anchor} has no finished anchor &{event.anchor} before it"
+            self.add_fault(path, event, what, "write the value itself")
+            return _Node(None)
+        self.check_size(event, path, node)
+        return node
+
+    def check_size(self, event: yaml.Event, path: KeyPath, node: _Node) -> None:
+        self.node_count += node.size
+        if self.node_count > MAX_NODES:
+            what = f"more than {MAX_NODES} values, aliases expanded"
+            self.stop(_mark(event), what, "a config needs a few dozen")
+        if len(path) + node.height > MAX_DEPTH:
+            what = f"nested more than {MAX_DEPTH} deep"
+            self.stop(_mark(event), what, "a config is at most 5 deep")
+
+    def add_fault(self, path: KeyPath, event: yaml.Event, what: str, hint: str) -> None:
+        self.faults.append(YamlFault(path, _mark(event), what, hint))
+
+
+def _mark(event: yaml.Event) -> Mark:
+    """The parser counts from 0, editors from 1."""
+    assert event.start_mark is not None
+    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)

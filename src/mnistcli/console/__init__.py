@@ -1,1 +1,0 @@
-"""Results become text: Rich or JSON on stdout, everything else on stderr. Computes nothing."""

@@ -1,0 +1,239 @@
+"""The steps from a picture of a digit to MNIST's form, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.images.background import (
+    detect_close_up,
+    detect_ink_side,
+    estimate_ground,
+    take_border_level,
+)
+from mnistcli.images.components import (
+    CUT_SHARE,
+    Components,
+    Ints,
+    Mask,
+    choose_digit,
+    find_components,
+    join_boxes,
+)
+from mnistcli.images.framing import DIGIT_SIZE, FRAME_SIZE, frame_digit
+from mnistcli.images.ink import Ink, find_strongest, measure_ink, measure_sharpness
+from mnistcli.images.options import (
+    Crop,
+    Ground,
+    InkSide,
+    Lines,
+    Preparation,
+    Regions,
+    Size,
+    Treatment,
+)
+from mnistcli.images.page import Page, find_page
+from mnistcli.images.ruled_lines import remove_lines
+from mnistcli.images.scaling import Floats, average_down
+
+WORKING_SIDE = 640  # pixels of the longer side: enough for a digit of a twentieth of it
+INK_LEVEL = 0.5  # of the ink's density: what is fainter is paper
+EDGE_LEVELS = (0.2, 0.8)  # densities that count as none and as full ink: MNIST was black and white
+WEAKEST_AFTER_LINES = 0.6  # a digit's density beside darker lines
+
+# What is no digit: in shares of the ground's light, deviations of noise, pixels, shares of all.
+LEAST_CONTRAST, LEAST_DEVIATIONS, MOST_NOISE = 0.15, 5.0, 0.15
+LEAST_SIDE, LEAST_SIDE_SHARE = 6, 0.02
+LEAST_INK_SHARE, MOST_REGIONS = 0.3, 100
+LEAST_FILL = 0.06  # of its box that a digit's ink covers
+SHARPNESS = (0.7, 2.0)  # density across a stroke's outline; shadows below, halos of lines above
+CLOSE_UP_SHARE = 0.6  # of the picture's height or width, where the digit fills it
+OTHER_SIDE: dict[InkSide, InkSide] = {"dark": "light", "light": "dark"}
+
+
+def prepare_digit(
+    picture: NDArray[np.uint8], treatment: Treatment
+) -> tuple[NDArray[np.uint8], Preparation] | None:
+    """Find the digit on a picture, and frame it as MNIST's makers did.
+
+    Args:
+        picture: uint8 [height, width] or [height, width, 3].
+        treatment: how; its `prepare` counts as `auto`.
+
+    Returns:
+        uint8 [28, 28], light on black, and what was done; None where there is no digit.
+    """
+    skipped = treatment.skipped
+    full = picture.reshape(*picture.shape[:2], -1)
+    small = average_down(full, WORKING_SIDE)
+    page, found = _find_page_and_digit(small, treatment)
+    if found is None:
+        return None
+    corner = (page.top, page.left) if page is not None else (0, 0)
+    scale = (full.shape[0] / small.shape[0], full.shape[1] / small.shape[1])
+    regions, kept = found.components, found.make_mask()
+    box = join_boxes(regions.boxes[found.kept])
+    if "specks" in skipped:
+        kept, box = regions.labels > 0, join_boxes(regions.boxes)
+    is_whole = "crop" in skipped
+    if is_whole:
+        box = (0, 0, *kept.shape)
+    pixels, centre = frame_digit(
+        _cut_out(found, kept, box),
+        FRAME_SIZE if is_whole else DIGIT_SIZE,
+        is_centred="centre" not in skipped,
+    )
+    return pixels, Preparation(
+        prepare="auto",
+        picture=Size(full.shape[1], full.shape[0]),
+        ink=found.side,
+        contrast=round(found.ink.contrast, 4),
+        page=None if page is None else _scale_box((0, 0, *page.picture.shape[:2]), corner, scale),
+        ground=None if "ground" in skipped else _describe_ground(found.ground, found.side),
+        lines=None if "lines" in skipped else Lines(found.line_count),
+        specks=None if "specks" in skipped else Regions(len(regions.areas), len(found.kept)),
+        crop=None if is_whole else _scale_box(box, corner, scale),
+        centre=centre,
+    )
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What may be a digit, and how it was found."""
+
+    side: InkSide
+    ground: Floats
+    ink: Ink
+    line_count: int
+    components: Components
+    kept: Ints
+
+    def make_mask(self) -> Mask:
+        """The digit's regions."""
+        is_kept = np.zeros(len(self.components.areas) + 1, np.bool_)
+        is_kept[self.kept + 1] = True
+        return np.asarray(is_kept[self.components.labels])
+
+    def is_digit(self) -> bool:
+        """Tell a digit from the noise, shadows, lines and dust of an empty page."""
+        ink, areas = self.ink, self.components.areas
+        if not 0 < len(self.kept) <= len(areas) <= MOST_REGIONS:
+            return False
+        if ink.contrast < LEAST_CONTRAST or ink.noise > MOST_NOISE:
+            return False
+        area = int(areas[self.kept].sum())
+        top, left, bottom, right = join_boxes(self.components.boxes[self.kept])
+        height, width = bottom - top, right - left
+        if max(height, width) < max(LEAST_SIDE, LEAST_SIDE_SHARE * max(ink.density.shape)):
+            return False
+        if area < max(LEAST_INK_SHARE * int(areas.sum()), LEAST_FILL * height * width):
+            return False
+        sharpness = measure_sharpness(ink.density, self.make_mask())
+        return SHARPNESS[0] <= sharpness <= SHARPNESS[1]
+
+    def fills_picture(self) -> bool:
+        """Tell whether the picture was cut to the digit's size, or a little more."""
+        top, left, bottom, right = join_boxes(self.components.boxes[self.kept])
+        height, width = self.ink.density.shape
+        sides = ((bottom - top) / height, (right - left) / width)
+        touches = top == 0 or left == 0 or bottom == height or right == width
+        return min(sides) >= CUT_SHARE or (max(sides) >= CLOSE_UP_SHARE and not touches)
+
+
+def _find_page_and_digit(
+    picture: NDArray[np.uint8], treatment: Treatment
+) -> tuple[Page | None, _Finding | None]:
+    """Look on the page, if one lies on something darker, or else on the whole picture.
+
+    A part of the picture that is merely lit is told from a page by fainter ink.
+    """
+    page = None if "page" in treatment.skipped else find_page(picture)
+    on_page = _find_digit(page.picture, treatment) if page is not None else None
+    if page is not None and page.is_certain:
+        return page, on_page
+    anywhere = _find_digit(picture, treatment)
+    if on_page is None or (anywhere and anywhere.ink.contrast >= on_page.ink.contrast):
+        return None, anywhere
+    return page, on_page
+
+
+def _find_digit(picture: NDArray[np.uint8], treatment: Treatment) -> _Finding | None:
+    """Look for a digit on the likelier side of the ground's level, then on the other one."""
+    if treatment.ink != "auto":
+        finding = _look_for(picture, treatment.ink, treatment)
+        return finding if finding.is_digit() else None
+    close_up = _look_closely(picture, treatment)
+    if close_up is not None:
+        return close_up
+    likely = detect_ink_side(picture)
+    for side in (likely, OTHER_SIDE[likely]):
+        finding = _look_for(picture, side, treatment)
+        if finding.is_digit():
+            return finding
+    return None
+
+
+def _look_closely(picture: NDArray[np.uint8], treatment: Treatment) -> _Finding | None:
+    """Look for a digit that fills the picture: so little ground has one level."""
+    side = detect_close_up(picture)
+    if side is None:
+        return None
+    finding = _look_for(picture, side, replace(treatment, skipped=treatment.skipped | {"ground"}))
+    return finding if finding.is_digit() and finding.fills_picture() else None
+
+
+def _look_for(picture: NDArray[np.uint8], side: InkSide, treatment: Treatment) -> _Finding:
+    """Tell ink from its ground, and choose the regions of it that may be a digit."""
+    levels = picture if side == "dark" else 255 - picture
+    is_flat = "ground" in treatment.skipped
+    ground = take_border_level(levels) if is_flat else estimate_ground(levels)
+    ink, count = measure_ink(levels, ground), 0
+    if "lines" not in treatment.skipped:
+        ink, count = _remove_lines(ink)
+    components = find_components(ink.density > max(INK_LEVEL, LEAST_DEVIATIONS * ink.noise))
+    return _Finding(side, ground, ink, count, components, choose_digit(components))
+
+
+def _remove_lines(ink: Ink) -> tuple[Ink, int]:
+    """Take the paper's own lines away, and count them."""
+    density, count = remove_lines(ink.density)
+    if not count:
+        return ink, 0
+    # Lines darker than the digit have been taken for its ink.
+    strongest = min(1.0, max(WEAKEST_AFTER_LINES, find_strongest(density)))
+    rest = density / np.float32(strongest)
+    return Ink(rest, ink.contrast * strongest, ink.noise / strongest), count
+
+
+def _cut_out(finding: _Finding, kept: Mask, box: tuple[int, int, int, int]) -> Floats:
+    """Return the ink in a box: what is kept, and the grey pixels around it."""
+    top, left, bottom, right = box
+    low, high = EDGE_LEVELS
+    sharp = np.clip((finding.ink.density - low) / (high - low), 0, 1) * _grow(kept)
+    return np.asarray(sharp[top:bottom, left:right], np.float32)
+
+
+def _grow(mask: Mask) -> Mask:
+    """Add a pixel all around."""
+    padded = np.pad(mask, 1)
+    rows = padded[:-2] | padded[1:-1] | padded[2:]
+    return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
+
+
+def _describe_ground(ground: Floats, side: InkSide) -> Ground:
+    """Say how light the paper or the board is, and how evenly lit."""
+    levels = ground.mean(axis=2)
+    level = float(np.median(levels))
+    unevenness = 1 - float(levels.min() / levels.max())
+    return Ground(round(level if side == "dark" else 255 - level), round(unevenness, 4))
+
+
+def _scale_box(
+    box: tuple[int, int, int, int], corner: tuple[int, int], scale: tuple[float, float]
+) -> Crop:
+    """Say where a box of a page lies in the file's picture."""
+    top, bottom = (round((row + corner[0]) * scale[0]) for row in box[::2])
+    left, right = (round((column + corner[1]) * scale[1]) for column in box[1::2])
+    return Crop(left, top, right - left, bottom - top)

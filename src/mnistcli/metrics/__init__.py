@@ -1,0 +1,1 @@
+"""Compute what is known of a model's predictions."""

@@ -1,0 +1,244 @@
+"""Logits and labels -> loss, accuracy, a report per class, the confusion matrix. NumPy only.
+
+The losses are those that `model.evaluate` of Keras 3 reports. Keras remembers the logits behind a
+softmax or sigmoid output and computes every cross-entropy from them, whichever of the two it was
+(keras/src/backend/tensorflow/nn.py, `_get_logits`): so the categorical cross-entropy of a sigmoid
+output is the softmax cross-entropy of its logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.config.schema import Activation, Loss
+from mnistcli.errors import DataError
+from mnistcli.models.activations import apply_activation
+
+Doubles = NDArray[np.float64]
+
+EPSILON = 1e-7  # keras.config.epsilon(): outputs that are no logits are clipped by it
+PIECE_VALUES = 1 << 20  # of one piece of the logits: 8 MiB of float64
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """A loss and how it was set.
+
+    Attributes:
+        name: Keras' name of it.
+        from_logits: the network's output is to be taken as logits, whatever its activation.
+        label_smoothing: 0 to 1; cross-entropies of one-hot labels and binary ones know it.
+    """
+
+    name: Loss
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fared; a ratio of nothing to nothing is None.
+
+    Attributes:
+        label: the class's name.
+        precision: right among those predicted as this class, 0 to 1.
+        recall: right among those that are of this class, 0 to 1.
+        f1: harmonic mean of the two, 0 to 1.
+        support: number of examples of this class.
+    """
+
+    label: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a network fared on labelled examples.
+
+    Attributes:
+        count: number of examples.
+        loss: mean over the examples and the weights' penalty; not a number where logits are not.
+        accuracy: share of right predictions, 0 to 1.
+        per_class: in class order.
+        confusion: counts, rows the truth, columns the predictions, both in class order.
+    """
+
+    count: int
+    loss: float
+    accuracy: float
+    per_class: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+def predict_classes(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the class of each row as int64 [n].
+
+    Args:
+        probabilities: [n, units]; the largest wins, the first of several equal ones; a single
+            unit stands for class 1 and decides above 0.5.
+    """
+    if probabilities.shape[1] == 1:
+        return (probabilities[:, 0] > 0.5).astype(np.int64)
+    return np.asarray(probabilities.argmax(axis=1), np.int64)
+
+
+def class_probabilities(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return one column a class, [n, classes]; of a single unit p, the columns 1 - p and p."""
+    if probabilities.shape[1] == 1:
+        return np.concatenate([1 - probabilities, probabilities], axis=1)
+    return probabilities
+
+
+def evaluate_logits(
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    head: Activation,
+    loss: LossSpec,
+    class_names: Sequence[str],
+    penalty: float = 0.0,
+) -> Score:
+    """Return the score of a network's logits.
+
+    Args:
+        logits: [n, units], what the output activation is applied to.
+        labels: class indices [n]; for one unit 0 or 1.
+        head: the output activation.
+        loss: what the network was trained with.
+        class_names: one a class, in class order.
+        penalty: what regularization adds to the loss (`mnistcli.models.regularization`).
+
+    Raises:
+        DataError: there is nothing to evaluate, or the classes are not the network's.
+    """
+    _check_classes(logits.shape[1], labels, len(class_names))
+    truth = labels.astype(np.int64)
+    with np.errstate(all="ignore"):  # a loss that is not a number says so itself
+        predicted = predict_classes(apply_activation(head, logits))
+        mean_loss = _sum_losses(logits, truth, head, loss) / len(logits) + penalty
+    confusion = _count_confusion(truth, predicted, len(class_names))
+    return Score(
+        count=len(logits),
+        loss=mean_loss,
+        accuracy=int(confusion.trace()) / len(logits),
+        per_class=_score_classes(confusion, class_names),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+    )
+
+
+def _check_classes(units: int, labels: NDArray[np.integer], class_count: int) -> None:
+    """Refuse what would become a wrong score or an index error."""
+    if len(labels) == 0:
+        raise DataError("labels", "there are no examples to evaluate", "choose a larger split")
+    network_classes = 2 if units == 1 else units
+    if network_classes != class_count:
+        raise DataError(
+            "network",
+            f"it tells {network_classes} classes apart, the data has {class_count}",
+            "use the data set that it was trained on",
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= class_count:
+        wrong = low if low < 0 else high
+        raise DataError(
+            "labels",
+            f"a label is {wrong}, expected 0 to {class_count - 1}",
+            "use the data set that the network was trained on",
+        )
+
+
+def _sum_losses(
+    logits: NDArray[np.floating], labels: NDArray[np.int64], head: Activation, loss: LossSpec
+) -> float:
+    """Add up in float64, a piece at a time: targets and logarithms are as large as the logits."""
+    rows, total = max(1, PIECE_VALUES // logits.shape[1]), 0.0
+    for start in range(0, len(logits), rows):
+        piece = slice(start, start + rows)
+        total += float(_compute_losses(logits[piece], labels[piece], head, loss).sum())
+    return total
+
+
+def _compute_losses(
+    logits: NDArray[np.floating], labels: NDArray[np.int64], head: Activation, loss: LossSpec
+) -> Doubles:
+    """Return one loss an example."""
+    targets = _make_targets(labels, logits.shape[1], loss)
+    if head in ("softmax", "sigmoid") and loss.name != "mean_squared_error":
+        return _compute_from_logits(logits.astype(np.float64), targets, loss.name)
+    outputs = apply_activation(head, logits)
+    if loss.name == "mean_squared_error":
+        return np.asarray(np.square(targets - outputs).mean(axis=1))
+    if loss.from_logits:
+        return _compute_from_logits(outputs.astype(np.float64), targets, loss.name)
+    return _compute_from_outputs(outputs, targets, loss.name)
+
+
+def _make_targets(labels: NDArray[np.int64], units: int, loss: LossSpec) -> Doubles:
+    """Return one-hot rows, for one unit the labels themselves; smoothed where the loss says so."""
+    columns = np.arange(units) if units > 1 else np.ones(1, np.int64)
+    targets: Doubles = (labels[:, None] == columns).astype(np.float64)
+    if loss.name == "categorical_crossentropy":
+        targets = targets * (1 - loss.label_smoothing) + loss.label_smoothing / units
+    if loss.name == "binary_crossentropy":
+        targets = targets * (1 - loss.label_smoothing) + loss.label_smoothing / 2
+    return targets
+
+
+def _compute_from_logits(logits: Doubles, targets: Doubles, name: Loss) -> Doubles:
+    """Return the sigmoid cross-entropy, or the softmax one, in their overflow-free forms."""
+    if name == "binary_crossentropy":
+        softplus = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))
+        return np.asarray((softplus - targets * logits).mean(axis=1))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return np.asarray((targets * (log_sum - shifted)).sum(axis=1))
+
+
+def _compute_from_outputs(outputs: NDArray[np.floating], targets: Doubles, name: Loss) -> Doubles:
+    """Take the outputs for probabilities, as Keras does: clipped in their own precision."""
+    if name == "categorical_crossentropy":
+        outputs = outputs / outputs.sum(axis=1, keepdims=True)
+    clipped = np.clip(outputs, EPSILON, 1 - EPSILON)
+    logarithms = np.log(clipped.astype(np.float64))
+    if name == "binary_crossentropy":
+        complements = np.log((1 - clipped).astype(np.float64))
+        return np.asarray(-(targets * logarithms + (1 - targets) * complements).mean(axis=1))
+    if name == "categorical_crossentropy":
+        return np.asarray(-(targets * logarithms).sum(axis=1))
+    return _compute_from_logits(logarithms, targets, name)
+
+
+def _count_confusion(
+    truth: NDArray[np.int64], predicted: NDArray[np.int64], class_count: int
+) -> NDArray[np.int64]:
+    """Count pairs of truth (row) and prediction (column)."""
+    counts = np.bincount(truth * class_count + predicted, minlength=class_count**2)
+    return counts.reshape(class_count, class_count)
+
+
+def _score_classes(
+    confusion: NDArray[np.int64], class_names: Sequence[str]
+) -> tuple[ClassScore, ...]:
+    """Read each class's ratios off the confusion matrix."""
+    hits = confusion.diagonal().tolist()
+    predicted, support = confusion.sum(axis=0).tolist(), confusion.sum(axis=1).tolist()
+    return tuple(
+        ClassScore(
+            label=label,
+            precision=_divide(hits[k], predicted[k]),
+            recall=_divide(hits[k], support[k]),
+            f1=_divide(2 * hits[k], predicted[k] + support[k]),
+            support=support[k],
+        )
+        for k, label in enumerate(class_names)
+    )
+
+
+def _divide(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

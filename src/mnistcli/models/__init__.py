@@ -1,0 +1,1 @@
+"""Describe networks and run them with NumPy, without TensorFlow."""

@@ -1,0 +1,66 @@
+"""What turns raw uint8 into network input: one (offset, scale) pair, the same everywhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.config.schema import Normalization
+from mnistcli.datasets.mapped import walk_pieces
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Network input is (raw - offset) / scale, in float32.
+
+    Both numbers are kept as float32 holds them, so that NumPy and the compiled epoch, which
+    apply the same two operations, give the same bits.
+    """
+
+    offset: float
+    scale: float
+
+    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (images - offset) / scale as float32, in the shape of the images."""
+        inputs = images.astype(np.float32)
+        if self.offset != 0:
+            inputs -= np.float32(self.offset)
+        if self.scale != 1:
+            inputs /= np.float32(self.scale)
+        return inputs
+
+
+def fit_preprocessing(
+    normalization: Normalization, train_images: NDArray[np.uint8], max_value: int
+) -> Preprocessing:
+    """Return the pair that a normalization means for a training set.
+
+    Args:
+        normalization: `unit` divides by `max_value`; `standard` is the z-score with one mean and
+            one standard deviation over all pixels of all images; `none` changes nothing.
+        train_images: uint8 [count, …]; only `standard` reads them.
+        max_value: the largest value that the data set stores, 255 for MNIST.
+    """
+    if normalization == "unit":
+        return Preprocessing(0.0, float(max_value))
+    if normalization == "none":
+        return Preprocessing(0.0, 1.0)
+    values = np.arange(256, dtype=np.float64)
+    counts = _count_values(train_images).astype(np.float64)
+    total = counts.sum()
+    mean = float((counts * values).sum() / total)
+    deviation = math.sqrt(float((counts * (values - mean) ** 2).sum() / total))
+    return Preprocessing(float(np.float32(mean)), float(np.float32(deviation or 1.0)))
+
+
+def _count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count each pixel value, in pieces: bincount needs eight bytes for each byte it is given."""
+    piece = 1 << 20
+    counts = np.zeros(256, np.int64)
+    for part in walk_pieces(images):
+        for start in range(0, part.size, piece):
+            counts += np.bincount(part[start : start + piece], minlength=256)
+    return counts

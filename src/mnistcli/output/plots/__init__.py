@@ -1,0 +1,1 @@
+"""Describe pictures, and draw them with matplotlib or in a terminal."""

@@ -1,0 +1,226 @@
+"""Arrays become pictures: which images, in which order, under which words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.checkpoints.run_state import History
+from mnistcli.errors import UsageError, make_printable
+from mnistcli.models.architecture import Architecture
+from mnistcli.models.layers import Conv2D, Dense, Flatten, Shape
+from mnistcli.output.plots.colors import Pixels, color_grey, color_signed
+from mnistcli.output.plots.pictures import (
+    Caption,
+    Confusion,
+    Curves,
+    Heading,
+    Kernel,
+    Line,
+    Panel,
+    Tiles,
+)
+from mnistcli.output.results import Prediction
+
+OUTLIER_QUANTILE = 0.999  # of the weights' sizes: few pixels must not make all others pale
+MAX_NAME = 28  # characters: as wide as a digit is drawn
+_METRICS = (("loss", "cost"), ("accuracy", "accuracy"))
+
+
+def compose_curves(heading: Heading, history: History, cost: str, validation: str) -> Curves:
+    """Return cost and accuracy over the epochs, of training and, where there is one, validation.
+
+    Args:
+        heading: of the picture.
+        history: one value an epoch for each metric.
+        cost: the loss's name.
+        validation: what validation was done on.
+    """
+    labels = {"": "training", "val_": validation}
+    panels = tuple(
+        Panel(
+            f"{title} ({cost})" if name == "loss" else title,
+            tuple(
+                Line(label, history[prefix + name])
+                for prefix, label in labels.items()
+                if prefix + name in history
+            ),
+        )
+        for name, title in _METRICS
+    )
+    return Curves(heading, tuple(panel for panel in panels if panel.lines))
+
+
+def compose_confusion(
+    heading: Heading, labels: Sequence[str], counts: Sequence[Sequence[int]]
+) -> Confusion:
+    """Return what was taken for what; rows are the truth."""
+    return Confusion(heading, tuple(labels), np.array(counts, np.int64))
+
+
+def compose_images(heading: Heading, images: Pixels, captions: Sequence[str]) -> Tiles:
+    """Return images [n, height, width] or [n, height, width, 3] under their labels."""
+    return Tiles(heading, make_rgb(images), tuple(Caption((text,)) for text in captions))
+
+
+def compose_seen(heading: Heading, images: Pixels, predictions: Sequence[Prediction]) -> Tiles:
+    """Return what a network saw of image files or rows, with their names and its answers."""
+    captions = tuple(
+        Caption(
+            (_name_source(one), f"{one.label} {one.probability:.4f}"),
+            one.truth is not None and one.truth != one.class_index,
+        )
+        for one in predictions
+    )
+    return Tiles(heading, make_rgb(images), captions)
+
+
+def _name_source(prediction: Prediction) -> str:
+    """A file's own name, or its end where it is longer than an image is wide; a row's number."""
+    name = make_printable(prediction.source.rpartition("/")[2])
+    row = "" if prediction.row is None else f"[{prediction.row}]"
+    longest = MAX_NAME - len(row)
+    return f"{name if len(name) <= longest else '...' + name[3 - longest :]}{row}"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Images and what a network takes them for.
+
+    Attributes:
+        images: uint8 [n, height, width] or [n, height, width, 3].
+        rows: where each stands in its split, [n].
+        probabilities: [n, classes].
+        classes: the predicted ones, [n].
+        truth: the true ones, [n].
+        labels: of the classes.
+    """
+
+    images: Pixels
+    rows: NDArray[np.int64]
+    probabilities: NDArray[np.floating]
+    classes: NDArray[np.int64]
+    truth: NDArray[np.integer]
+    labels: tuple[str, ...]
+
+    @property
+    def confidences(self) -> NDArray[np.floating]:
+        """The probability of each predicted class, [n]."""
+        return self.probabilities[np.arange(len(self.classes)), self.classes]
+
+    @property
+    def is_right(self) -> NDArray[np.bool_]:
+        """Whether each predicted class is the true one, [n]."""
+        return np.asarray(self.classes == self.truth)
+
+    def take(self, places: Sequence[int]) -> Predictions:
+        """Return some of them, in another order."""
+        chosen = np.array(places, np.int64)
+        return Predictions(
+            self.images[chosen],
+            self.rows[chosen],
+            self.probabilities[chosen],
+            self.classes[chosen],
+            self.truth[chosen],
+            self.labels,
+        )
+
+
+def compose_predictions(heading: Heading, shown: Predictions) -> Tiles:
+    """Return images with what they were taken for and what they are; mistakes are marked."""
+    labels = shown.labels
+    captions = tuple(
+        Caption((f"{labels[guess]} {confidence:.2f}", f"is {labels[true]}"), guess != true)
+        for guess, true, confidence in zip(
+            shown.classes.tolist(), shown.truth.tolist(), shown.confidences.tolist(), strict=True
+        )
+    )
+    return Tiles(heading, make_rgb(shown.images), captions)
+
+
+def compose_mistakes(heading: Heading, shown: Predictions) -> Tiles:
+    """Return wrong predictions with their rows, by which they are found again."""
+    tiles = compose_predictions(heading, shown)
+    captions = tuple(
+        replace(caption, lines=(*caption.lines, f"row {row}"), is_mistake=False)
+        for caption, row in zip(tiles.captions, shown.rows.tolist(), strict=True)
+    )
+    return replace(tiles, captions=captions, missing="there are no mistakes")
+
+
+def compose_weights(
+    title: str,
+    architecture: Architecture,
+    weights: Sequence[NDArray[np.float32]],
+    image_shape: Shape | None,
+    labels: Sequence[str],
+    first: int,
+) -> Tiles | Kernel:
+    """Return what each unit of the first layer looks for.
+
+    Args:
+        title: of the picture.
+        architecture: the network.
+        weights: all arrays of all layers, in the plan's order.
+        image_shape: of the images that the network takes; null where they are none.
+        labels: of the classes.
+        first: how many units at most.
+
+    Raises:
+        UsageError: no layer has weights that can be drawn.
+    """
+    name, kernel, shape = _find_kernel(architecture, weights, image_shape)
+    units = kernel.shape[-1]
+    is_output = units == len(labels) and len(weights) <= 2  # softmax: a template for each class
+    kernel = kernel[..., :first]
+    limit = float(np.quantile(np.abs(kernel), OUTLIER_QUANTILE)) or 1.0
+    shown = f"{kernel.shape[-1]} of {units} units" if first < units else f"{units} units"
+    note = f"layer {name}, {shown}; blue: negative, orange: positive"
+    if shape is None:
+        return Kernel(Heading(title, note), kernel.reshape(-1, kernel.shape[-1]), limit)
+    filters = np.moveaxis(kernel.reshape(*shape, -1), -1, 0)
+    captions = tuple(Caption((label,)) for label in labels[: len(filters)]) if is_output else ()
+    if len(shape) == 3 and shape[-1] == 1:
+        filters = filters[..., 0]
+    if filters.ndim == 3:
+        return Tiles(Heading(title, note), color_signed(filters, limit), captions, limit)
+    note = f"layer {name}, {shown}; channels from {-limit:.2g} to {limit:.2g}, grey is 0"
+    return Tiles(Heading(title, note), _color_channels(filters, limit), captions)
+
+
+def _color_channels(filters: NDArray[np.float32], limit: float) -> Pixels:
+    """Show each channel's weights in its own colour; 0 is grey."""
+    shares = (np.clip(filters / limit, -1, 1) + 1) / 2
+    return np.asarray((shares * 255).round().astype(np.uint8))
+
+
+def _find_kernel(
+    architecture: Architecture, weights: Sequence[NDArray[np.float32]], image_shape: Shape | None
+) -> tuple[str, NDArray[np.float32], Shape | None]:
+    """Return the first layer's name and kernel, and its units' inputs as an image's shape."""
+    arrays, shape = iter(weights), architecture.input_shape
+    for stage in architecture.walk():
+        own = tuple(islice(arrays, len(stage.weights)))
+        name = stage.layer.name
+        match stage.layer:
+            case Conv2D() if own[0].shape[2] in (1, 3):
+                return name, own[0], own[0].shape[:3]
+            case Dense():
+                shape = image_shape if len(shape) == 1 and image_shape else shape
+                fits = len(shape) > 1 and math.prod(shape) == own[0].shape[0]
+                return name, own[0], shape if fits else None
+            case Flatten():
+                continue
+        shape = stage.output_shape
+    what = "no layer takes the images themselves, so that none can be shown as images"
+    raise UsageError("weights", what, "print them with mnistcli summary MODEL.h5 --weights")
+
+
+def make_rgb(images: Pixels) -> Pixels:
+    """Give grey images [n, height, width] three channels; coloured ones have them."""
+    return color_grey(images) if images.ndim == 3 else images

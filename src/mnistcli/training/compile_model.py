@@ -1,0 +1,157 @@
+"""A layer plan becomes a Keras Sequential, compiled for a config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnistcli.config.initializers import Initializer
+from mnistcli.config.schema import Model, Precision, TrainingConfig
+from mnistcli.models import layers as plan
+from mnistcli.models.architecture import Architecture
+from mnistcli.training.fast_layers import MAX_NARROW_UNITS, Dense, Dropout
+from mnistcli.training.optimizers import make_loss, make_optimizer, make_regularizer
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """How fresh weights are drawn; each layer draws from its own seed."""
+
+    kernel: Initializer
+    bias: Initializer
+    seed: int
+
+
+def _make_initializer(config: Initializer, seed: int) -> keras.initializers.Initializer:
+    """Turn the config's initializer into Keras', seeded where it draws."""
+    arguments = config.model_dump(exclude={"name"})
+    if config.name not in ("zeros", "ones"):
+        arguments["seed"] = seed
+    return keras.initializers.deserialize({"class_name": config.name, "config": arguments})
+
+
+def _make_layer(
+    layer: plan.Layer,
+    seeds: Sequence[int],
+    initialization: Initialization | None,
+    precision: Precision,
+) -> keras.layers.Layer:
+    """Build the Keras layer that a planned layer stands for."""
+    match layer:
+        case plan.Dense():
+            drawn = {}
+            if initialization is not None:
+                drawn = {
+                    "kernel_initializer": _make_initializer(initialization.kernel, seeds[0]),
+                    "bias_initializer": _make_initializer(initialization.bias, seeds[1]),
+                }
+            kind = Dense if layer.units <= MAX_NARROW_UNITS else keras.layers.Dense
+            return kind(
+                layer.units, layer.activation, layer.use_bias, name=layer.name, dtype=precision,
+                kernel_regularizer=make_regularizer(layer.l1, layer.l2), **drawn,
+            )  # fmt: skip
+        case plan.Flatten():
+            return keras.layers.Flatten(name=layer.name, dtype=precision)
+        case plan.Dropout():
+            return Dropout(layer.rate, seed=seeds[0], name=layer.name, dtype=precision)
+        case plan.ActivationLayer():
+            return keras.layers.Activation(layer.activation, name=layer.name)
+        case plan.Reshape():
+            return keras.layers.Reshape(layer.target_shape, name=layer.name)
+        case plan.Rescaling():
+            return keras.layers.Rescaling(layer.scale, layer.offset, name=layer.name)
+        case _:
+            return _make_image_layer(layer)
+
+
+def _make_image_layer(layer: plan.Layer) -> keras.layers.Layer:
+    """Build the layers that only other people's checkpoints have."""
+    match layer:
+        case plan.BatchNormalization():
+            return keras.layers.BatchNormalization(
+                epsilon=layer.epsilon, center=layer.center, scale=layer.scale, name=layer.name
+            )
+        case plan.Conv2D():
+            return keras.layers.Conv2D(
+                layer.filters, layer.kernel_size, layer.strides, layer.padding,
+                dilation_rate=layer.dilation_rate, activation=layer.activation,
+                use_bias=layer.use_bias, name=layer.name,
+            )  # fmt: skip
+        case plan.Pooling2D():
+            kind = getattr(keras.layers, layer.type)
+            return kind(layer.pool_size, layer.strides, layer.padding, name=layer.name)
+        case plan.GlobalPooling2D():
+            return getattr(keras.layers, layer.type)(name=layer.name)
+        case _:
+            raise AssertionError(layer)
+
+
+def build_network(
+    architecture: Architecture,
+    initialization: Initialization | None = None,
+    precision: Precision = "float32",
+) -> keras.Sequential:
+    """Return the planned network with fresh weights.
+
+    Args:
+        architecture: the plan.
+        initialization: how weights are drawn and from which seed; without it they are Keras'
+            defaults, to be overwritten by a checkpoint's.
+        precision: the dtype policy of all layers but the last, whose logits are float32 as Keras'
+            guide to mixed precision advises: a loss of rounded ones is coarse.
+    """
+    seed = 0 if initialization is None else initialization.seed
+    children = np.random.SeedSequence(seed).spawn(len(architecture.layers))
+    network = keras.Sequential([keras.Input(architecture.input_shape)], name="sequential")
+    for layer, child in zip(architecture.layers, children, strict=True):
+        seeds = [int(number) & 0x7FFFFFFF for number in child.generate_state(2)]
+        dtype = "float32" if layer is architecture.layers[-1] else precision
+        network.add(_make_layer(layer, seeds, initialization, dtype))
+    return network
+
+
+def initialize_network(
+    architecture: Architecture, model: Model, seed: int, precision: Precision = "float32"
+) -> keras.Sequential:
+    """Return the planned network with weights drawn as a config's model block says."""
+    drawn = Initialization(model.kernel_initializer, model.bias_initializer, seed)
+    return build_network(architecture, drawn, precision)
+
+
+def compile_network(
+    network: keras.Sequential, training: TrainingConfig, step_count: int = 1
+) -> None:
+    """Give a network its optimizer, loss and metrics, all variables built.
+
+    Args:
+        network: to be trained.
+        training: what it is trained with.
+        step_count: steps in an epoch; only schedules ask for it.
+    """
+    optimizer = make_optimizer(training, step_count)
+    network.compile(optimizer=optimizer, loss=make_loss(training), metrics=["accuracy"])
+    optimizer.build(network.trainable_variables)
+    inputs = tf.zeros((1, *network.input_shape[1:]))
+    labels = encode_labels(tf.zeros((1,), tf.int32), training.loss, network.output_shape[-1])
+    weights = [(variable, variable.value) for variable in network.variables]
+    with keras.StatelessScope(weights):  # in it variables are made, and not written
+        outputs = network(inputs)
+        network.compute_loss(inputs, labels, outputs)
+        network.compute_metrics(inputs, labels, outputs)
+
+
+def encode_labels(labels: tf.Tensor, loss: str, units: int) -> tf.Tensor:
+    """Return class indices [batch] in the form that a loss wants.
+
+    Sparse cross-entropy takes them as they are; a single unit wants float32 [batch, 1]; the
+    other losses want one-hot vectors, float32 [batch, units].
+    """
+    if units == 1:
+        return tf.cast(labels, tf.float32)[:, tf.newaxis]
+    if loss == "sparse_categorical_crossentropy":
+        return tf.cast(labels, tf.int32)
+    return tf.one_hot(tf.cast(labels, tf.int32), units)

@@ -1,0 +1,1 @@
+"""Train on several devices and in several processes."""

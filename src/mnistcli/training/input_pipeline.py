@@ -1,0 +1,130 @@
+"""A training set that is larger than memory: window after window of an epoch, through tf.data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from mnistcli.config.schema import TrainingConfig
+from mnistcli.datasets.base import Split
+from mnistcli.datasets.mapped import expect_random_reads, release
+from mnistcli.datasets.order import draw_order
+from mnistcli.models.memory import WINDOW_BYTES, count_window_rows
+from mnistcli.training.rows import Window
+
+_Tensors = tuple[tf.Tensor, tf.Tensor]
+_PARALLEL = 2  # windows being gathered
+_READY = 1  # windows waiting
+_ROWS_AT_ONCE = 512  # the system maps up to megabytes of a file around each row that is read
+
+
+class StreamedRows:
+    """A training set of which some windows are in memory, in the very order of `ResidentRows`.
+
+    A window is whole batches, so that each batch is the same rows as if all were resident; all
+    windows have one shape, the last is filled up with zeros that no step reads. While one is
+    trained on, the next are gathered, those of the next epoch too.
+
+    Args:
+        network: built; its inputs' shape counts.
+        split: uint8 images, in memory or mapped from a file.
+        training: the batch size; whether rows are shuffled, and the seed of the order; epochs.
+        window_bytes: about what a window has.
+    """
+
+    def __init__(
+        self,
+        network: keras.Sequential,
+        split: Split,
+        training: TrainingConfig,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> None:
+        self._images = split.images.reshape(len(split), *network.input_shape[1:])
+        self._labels, self._training = split.labels, training
+        row_bytes, size = self._images[0].size + 1, training.batch_size
+        self._rows = count_window_rows(size, row_bytes, len(split), window_bytes)
+        self._window_count = -(-len(split) // self._rows)
+        self._number = 0
+        self._held: tuple[int, _Tensors] | None = None
+        self._stream: Iterator[_Tensors] = iter(())
+        self._following = self._end = -1
+        self._draw_order = lru_cache(2)(self._draw_order_anew)
+        if training.shuffle:
+            expect_random_reads(split.images)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def arrange(self, number: int) -> None:
+        """Take the epoch's windows from now on."""
+        self._number = number
+
+    def arrange_next(self, number: int) -> None:
+        """Leave it to the stream, which goes on into the next epoch."""
+
+    def take(self, lo: int, hi: int) -> Iterator[Window]:
+        """Yield one window after the other."""
+        if hi == 0:
+            yield Window(*self._make_blank(), 0, 0)
+        steps = self._rows // self._training.batch_size
+        while lo < hi:
+            index = lo // steps
+            first, end = index * steps, min(hi, (index + 1) * steps)
+            tensors = self._fetch(self._number * self._window_count + index)
+            yield Window(*tensors, lo - first, end - first)
+            lo = end
+
+    def _make_blank(self) -> _Tensors:
+        """Make a window to trace on: nothing has to be read for that."""
+        shape = (self._rows, *self._images.shape[1:])
+        return tf.zeros(shape, tf.uint8), tf.zeros(self._rows, tf.uint8)
+
+    def _fetch(self, position: int) -> _Tensors:
+        """Return a window, counted through all epochs; the stream begins anew where it jumps."""
+        if self._held is None or self._held[0] != position:
+            if position != self._following or position == self._end:
+                self._stream = self._open_stream(position)
+            self._held = None  # its memory is for the next one
+            self._held = position, next(self._stream)
+            self._following = position + 1
+        return self._held[1]
+
+    def _open_stream(self, position: int) -> Iterator[_Tensors]:
+        """Gather windows from a position on, some ahead, to the end of the run."""
+        planned = self._training.epochs * self._window_count
+        self._end = max(planned, position + self._window_count)
+
+        def gather(place: tf.Tensor) -> _Tensors:
+            images, labels = tf.numpy_function(self._gather, [place], (tf.uint8, tf.uint8))
+            images.set_shape((self._rows, *self._images.shape[1:]))
+            labels.set_shape((self._rows,))
+            return images, labels
+
+        places = tf.data.Dataset.range(position, self._end)
+        windows = places.map(gather, num_parallel_calls=_PARALLEL, deterministic=True)
+        return iter(windows.prefetch(_READY))
+
+    def _gather(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Copy a window's rows together: read in the file's order, put into the epoch's."""
+        number, index = divmod(int(position), self._window_count)
+        chosen = self._draw_order(number)[index * self._rows : (index + 1) * self._rows]
+        images = np.zeros((self._rows, *self._images.shape[1:]), np.uint8)
+        labels = np.zeros(self._rows, np.uint8)
+        labels[: len(chosen)] = self._labels[chosen]
+        by_place = np.argsort(chosen)
+        for start in range(0, len(chosen), _ROWS_AT_ONCE):
+            part = by_place[start : start + _ROWS_AT_ONCE]
+            images[part] = self._images[chosen[part]]
+            release(self._images)
+        return images, labels
+
+    def _draw_order_anew(self, number: int) -> NDArray[np.int32]:
+        """Return an epoch's order of all rows; without shuffling that is the file's."""
+        if not self._training.shuffle:
+            return np.arange(len(self), dtype=np.int32)
+        return draw_order(self._training.seed, number, len(self))

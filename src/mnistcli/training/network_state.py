@@ -1,0 +1,107 @@
+"""Everything that training changes in a network: out of it as arrays, and in again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnistcli.checkpoints.run_state import Array, LayerState, NamedArray, NetworkState
+
+
+def _name_arrays(variables: Sequence[keras.Variable]) -> tuple[NamedArray, ...]:
+    """Copy variables out of the device under their Keras paths."""
+    return tuple(NamedArray(v.path, np.array(v.numpy())) for v in variables)
+
+
+def _list_generators(network: keras.Sequential) -> list[keras.Variable]:
+    """List the dropout generators' states, which no Keras format keeps."""
+    return [layer.seed_generator.state for layer in network.layers if _draws(layer)]
+
+
+def _draws(layer: keras.layers.Layer) -> bool:
+    """Tell whether a layer has a random generator of its own."""
+    return isinstance(layer, keras.layers.Dropout) and layer.rate > 0
+
+
+def _describe_network(network: keras.Sequential) -> str:
+    """Return Keras' JSON of the network, in which our layers are the plain ones."""
+    config: dict[str, Any] = network.get_config()
+    for layer in config["layers"]:
+        if layer["class_name"] in ("Dense", "Dropout"):
+            layer["module"], layer["registered_name"] = "keras.layers", None
+    return json.dumps({"class_name": "Sequential", "config": config})
+
+
+def _describe_training(network: keras.Sequential) -> str:
+    """Return Keras' JSON of the compile arguments, as its .h5 files hold them."""
+    optimizer, loss = network.optimizer, network.loss
+    return json.dumps(
+        {
+            "loss": loss if isinstance(loss, str) else keras.losses.serialize(loss),
+            "loss_weights": None,
+            "metrics": ["accuracy"],
+            "weighted_metrics": None,
+            "optimizer_config": {
+                "class_name": type(optimizer).__name__,
+                "config": optimizer.get_config(),
+            },
+        }
+    )
+
+
+def capture_state(network: keras.Sequential) -> NetworkState:
+    """Copy everything that training changes out of a compiled network."""
+    return NetworkState(
+        layers=copy_layers(network),
+        optimizer=_name_arrays(network.optimizer.variables),
+        generators=_name_arrays(_list_generators(network)),
+        metrics=_name_arrays(network.metrics_variables),
+        model_config=_describe_network(network),
+        training_config=_describe_training(network),
+    )
+
+
+def copy_layers(network: keras.Sequential) -> tuple[LayerState, ...]:
+    """Copy a network's weights out of the device."""
+    return tuple(LayerState(la.name, _name_arrays(la.weights)) for la in network.layers)
+
+
+def _assign(variables: Sequence[keras.Variable], arrays: Sequence[Array]) -> None:
+    """Write arrays into variables; ValueError where number or shapes differ."""
+    for variable, array in zip(variables, arrays, strict=True):
+        if tuple(variable.shape) != array.shape:
+            raise ValueError(f"{variable.path}: expected {variable.shape}, received {array.shape}")
+        variable.assign(array)
+
+
+def _assign_sums(network: keras.Sequential, arrays: Sequence[Array]) -> None:
+    """Give metrics their sums: where replicas share them, all to the first, the rest nothing."""
+
+    def assign() -> None:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        _assign(network.metrics_variables, [np.where(number == 0, a, 0 * a) for a in arrays])
+
+    network.distribute_strategy.run(assign)
+
+
+def assign_weights(network: keras.Sequential, weights: Sequence[Array]) -> None:
+    """Give a network its weights, in `Architecture.walk` order; ValueError where they differ."""
+    _assign(network_weights(network), weights)
+
+
+def network_weights(network: keras.Sequential) -> list[keras.Variable]:
+    """List a network's weights layer by layer, without the dropout generators' states."""
+    return [weight for layer in network.layers for weight in layer.weights]
+
+
+def restore_state(network: keras.Sequential, state: NetworkState) -> None:
+    """Write a captured state into a compiled network; ValueError where anything differs."""
+    assign_weights(network, state.weights)
+    _assign(network.optimizer.variables, [array.values for array in state.optimizer])
+    _assign(_list_generators(network), [array.values for array in state.generators])
+    _assign_sums(network, [array.values for array in state.metrics])
