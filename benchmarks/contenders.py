@@ -53,7 +53,7 @@ def run_mnistcli(workload: Workload, threads: int, precision: str = "float32") -
     load_backend()
     from mnistcli.models.architecture import plan_architecture
     from mnistcli.models.input_scaling import Preprocessing
-    from mnistcli.training.distributed.devices import set_thread_count
+    from mnistcli.training.distributed.strategies import set_thread_count
     from mnistcli.training.trainer import Training
 
     set_thread_count(threads)
@@ -78,7 +78,7 @@ def run_fit(workload: Workload, threads: int, steps_per_execution: int = 1) -> N
 
     from mnistcli.models.architecture import plan_architecture
     from mnistcli.training.compile_model import initialize_network
-    from mnistcli.training.distributed.devices import set_thread_count
+    from mnistcli.training.distributed.strategies import set_thread_count
 
     set_thread_count(threads)
     split = load_training_set(workload.dataset)

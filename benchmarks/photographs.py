@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
 from mnistcli.config.schema import DatasetConfig
 from mnistcli.datasets.base import Split
-from mnistcli.datasets.files import search_from_environment
+from mnistcli.datasets.download import search_from_environment
 from mnistcli.datasets.registry import load_dataset
 from mnistcli.errors import DataError
-from mnistcli.images.images import DIGIT_SHAPE, read_image
 from mnistcli.images.options import Treatment
+from mnistcli.images.preparation import DIGIT_SHAPE, read_image
 from mnistcli.models.numpy_inference import run_network
 from paper import SCENES, Scene, photograph
 

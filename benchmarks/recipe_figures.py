@@ -13,11 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mnistcli.checkpoints.lock import RunLock
-from mnistcli.commands.recipe_story import tell_story
-from mnistcli.commands.train.experiment import Interruption
-from mnistcli.commands.train.run_plan import Request
+from mnistcli.commands.reproduce import tell_story
+from mnistcli.commands.train.request import Request
+from mnistcli.commands.train.run import Interruption
 from mnistcli.config import Recipe, find_recipe, list_recipes
-from mnistcli.config.figures import Figures
+from mnistcli.config.recipes import Figures
 from mnistcli.output.terminal import Output
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -37,7 +37,7 @@ def measure(recipe: Recipe, seed: int) -> dict[str, float]:
 
 
 def write_table(figures: Figures, runs: list[dict[str, float]]) -> list[str]:
-    """Write the header's table as `mnistcli.config.figures` reads it."""
+    """Write the header's table as `mnistcli.config.recipes` reads it."""
     lines = [("figure", "published", *(f"seed {seed}" for seed in figures.seeds))]
     for row in figures.rows:
         published = "-" if row.published is None else f"{row.published:.{row.digits}f}"

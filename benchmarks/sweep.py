@@ -22,7 +22,7 @@ from pathlib import Path
 
 from warm_epochs import describe_machine
 
-from mnistcli.checkpoints.environment import count_processors
+from mnistcli.checkpoints.record import count_processors
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 HIDDEN = (64, 128, 256)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mnistcli.config.schema import Config, DatasetConfig
 from mnistcli.datasets.base import Split
-from mnistcli.datasets.files import search_from_environment
+from mnistcli.datasets.download import search_from_environment
 from mnistcli.datasets.registry import load_dataset
 
 

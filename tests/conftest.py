@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnistcli.checkpoints.environment import count_processors
+from mnistcli.checkpoints.record import count_processors
 from mnistcli.datasets.base import Split
 from mnistcli.datasets.synthetic import draw_digits
 
@@ -51,7 +51,7 @@ def _start_tensorflow() -> None:
     And the processor as three devices: how many there are can be said only before it starts.
     """
     if "tensorflow" in sys.modules:
-        from mnistcli.training.distributed.devices import open_devices, set_thread_count
+        from mnistcli.training.distributed.strategies import open_devices, set_thread_count
 
         set_thread_count(count_processors())
         open_devices(3)

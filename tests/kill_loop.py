@@ -28,7 +28,7 @@ import h5py
 import numpy as np
 
 from mnistcli.checkpoints.reader import read_checkpoint
-from mnistcli.checkpoints.untrusted.contents import DURATIONS
+from mnistcli.checkpoints.untrusted.protocol import DURATIONS
 from mnistcli.datasets.synthetic import draw_digits
 from mnistcli.errors import CheckpointError
 

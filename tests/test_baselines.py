@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, make_digits
-from mnistcli.commands.baselines import MAX_ITERATIONS, run_baseline
+from mnistcli.commands.compare import MAX_ITERATIONS, run_baseline
 from mnistcli.config.allowed_values import BASELINES
 from mnistcli.datasets import digits
 from mnistcli.datasets.base import Dataset, Split

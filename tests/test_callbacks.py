@@ -9,8 +9,7 @@ import pytest
 
 from mnistcli.checkpoints.run_state import RunState
 from mnistcli.config.schema import Config
-from mnistcli.datasets.base import Split
-from mnistcli.datasets.validation import split_validation
+from mnistcli.datasets.base import Split, split_validation
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.tensorflow_import import load_backend

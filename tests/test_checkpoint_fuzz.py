@@ -21,7 +21,7 @@ from checkpoints import describe_dense, draw_dense, make_run, write_dense, write
 from conftest import SOURCE
 from mnistcli.checkpoints.checksum import add_seal, split_seal
 from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint, read_checkpoint
-from mnistcli.checkpoints.untrusted.process import Parsed
+from mnistcli.checkpoints.untrusted.sandbox import Parsed
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
 from mnistcli.models.numpy_inference import compute_logits

@@ -8,8 +8,8 @@ import pytest
 
 from checkpoints import make_run
 from conftest import Run
-from mnistcli.checkpoints import limits
-from mnistcli.checkpoints.limits import estimate_file_size
+from mnistcli.checkpoints import record
+from mnistcli.checkpoints.record import estimate_file_size
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.config.schema import Config
 from mnistcli.errors import ResourceError
@@ -36,7 +36,7 @@ from mnistcli.models.architecture import plan_architecture
 def test_a_run_whose_file_would_be_too_large_is_refused_before_it_begins(
     run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], line: str
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_FILE_BYTES", 10**9)
+    monkeypatch.setattr(record, "MAX_FILE_BYTES", 10**9)
     ended = run("train", "--model", "mlp", *words, "-o", "m.h5")
     assert (ended.code, ended.out) == (7, "")
     assert ended.err.splitlines()[-1] == f"mnistcli: error: {line}"
@@ -49,7 +49,7 @@ def test_a_file_that_is_too_large_all_the_same_is_not_written(
     path = tmp_path / "m.h5"
     replace_checkpoint(path, *make_run(1))
     before = path.read_bytes()
-    monkeypatch.setattr(limits, "MAX_FILE_BYTES", len(before) - 1)
+    monkeypatch.setattr(record, "MAX_FILE_BYTES", len(before) - 1)
     with pytest.raises(ResourceError, match=r"m\.h5: this run's file would have 0 MB, files of"):
         replace_checkpoint(path, *make_run(1))
     assert path.read_bytes() == before

@@ -33,8 +33,8 @@ from conftest import SOURCE, Run
 from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import Record
 from mnistcli.checkpoints.run_state import CallbackStates, NamedArray, RunState
-from mnistcli.checkpoints.untrusted import process
-from mnistcli.checkpoints.untrusted.process import Parsed, ParsingChild
+from mnistcli.checkpoints.untrusted import sandbox
+from mnistcli.checkpoints.untrusted.sandbox import Parsed, ParsingChild
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.config.schema import Config
 from mnistcli.errors import CheckpointError, ExitCode
@@ -508,8 +508,8 @@ BROKEN = "the process that reads it did not start. See whether Python can: pytho
 def test_a_child_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, line: str
 ) -> None:
-    monkeypatch.setattr(process, "_PROGRAM", program)
-    monkeypatch.setattr(process, "TIME_LIMIT_BASE_S", 1)
+    monkeypatch.setattr(sandbox, "_PROGRAM", program)
+    monkeypatch.setattr(sandbox, "TIME_LIMIT_BASE_S", 1)
     expect_refusal(write_dense(tmp_path / "model.h5"), line)
 
 

@@ -18,10 +18,10 @@ import pytest
 from checkpoints import make_run, seal, write_dense
 from conftest import SOURCE
 from mnistcli.checkpoints.checksum import check_seal, split_seal
+from mnistcli.checkpoints.reader import SurveyedFile, interpret_excerpt
 from mnistcli.checkpoints.record import RecordExcerpt
-from mnistcli.checkpoints.surveyed import SurveyedFile, interpret_excerpt
-from mnistcli.checkpoints.untrusted import process, sandbox
-from mnistcli.checkpoints.untrusted.contents import EXCERPT_PARTS, MetricRange
+from mnistcli.checkpoints.untrusted import sandbox
+from mnistcli.checkpoints.untrusted.protocol import EXCERPT_PARTS, MetricRange
 from mnistcli.checkpoints.untrusted.sandbox import Answer, Survey
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
@@ -172,8 +172,8 @@ def test_bad_files_are_refused_with_the_reason_and_the_others_read(tmp_path: Pat
 TRAITOR = """
 import os, sys, time
 sys.path.append(sys.argv.pop(1))
-from mnistcli.checkpoints.untrusted import survey_child
-read = survey_child.read_excerpt
+from mnistcli.checkpoints.untrusted import sandboxed_reader
+read = sandboxed_reader.read_excerpt
 def betray(stream, mapped_bytes):
     text = stream.read()
     stream.seek(0)
@@ -188,8 +188,8 @@ def betray(stream, mapped_bytes):
     if b"flood" in text:
         os.write(0, b"x" * 5_000_000)
     return read(stream, mapped_bytes)
-survey_child.read_excerpt = betray
-survey_child.main()
+sandboxed_reader.read_excerpt = betray
+sandboxed_reader.read_excerpts()
 """
 
 
@@ -214,9 +214,9 @@ def test_a_file_that_ends_its_child_costs_only_itself(
     culprits: tuple[int, ...],
     reason: str,
 ) -> None:
-    monkeypatch.setattr(process, "_PROGRAM", TRAITOR)
+    monkeypatch.setattr(sandbox, "_PROGRAM", TRAITOR)
     if deed == "sleep":
-        monkeypatch.setattr(process, "TIME_LIMIT_BASE_S", 5)
+        monkeypatch.setattr(sandbox, "TIME_LIMIT_BASE_S", 5)
     monkeypatch.setattr(sandbox, "_MAX_LINE_BYTES", 1_000_000)
     monkeypatch.setattr(sandbox, "MAX_CHILDREN", 1)
     paths = [write_dense(tmp_path / f"{number}.h5") for number in range(6)]
@@ -234,7 +234,7 @@ def test_a_file_that_ends_its_child_costs_only_itself(
 def test_a_child_that_cannot_start_is_said_once_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_PROGRAM", "import no_such_library")
+    monkeypatch.setattr(sandbox, "_PROGRAM", "import no_such_library")
     paths = [write_dense(tmp_path / f"{number}.h5") for number in range(3)]
     assert [expect_error(answer) for answer in survey_files(paths)] == [
         "the process that reads it did not start"
@@ -255,7 +255,7 @@ def test_a_file_that_would_fill_the_memory_is_refused_and_the_next_one_read(
 
 
 def test_nothing_to_survey_starts_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_PROGRAM", "this is no program")
+    monkeypatch.setattr(sandbox, "_PROGRAM", "this is no program")
     assert Survey([]).results() == []
 
 

@@ -35,8 +35,7 @@ from mnistcli.errors import ResourceError
 from mnistcli.metrics.scores import LossSpec, evaluate_logits
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
-from mnistcli.models.numpy_inference import run_network
-from mnistcli.models.regularization import compute_penalty
+from mnistcli.models.numpy_inference import compute_penalty, run_network
 from mnistcli.tensorflow_import import load_backend
 
 load_backend()

@@ -11,8 +11,7 @@ import pytest
 
 from conftest import Run, Train, make_digits, save_with_keras
 from mnistcli.checkpoints.reader import read_checkpoint
-from mnistcli.datasets.base import Split
-from mnistcli.datasets.validation import split_validation
+from mnistcli.datasets.base import Split, split_validation
 
 GOOD = ("--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01)
 HELD_OUT = (*GOOD, "--validation", 0.2, "--seed", 3)

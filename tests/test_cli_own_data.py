@@ -172,7 +172,7 @@ def test_what_does_not_fit_into_memory_is_streamed_by_itself(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "mnistcli.commands.train.run_data.read_available_memory", lambda: 1_400_000_000
+        "mnistcli.commands.train.prepare.read_available_memory", lambda: 1_400_000_000
     )
     ended = run("train", "--dataset", "cifar10")
     assert ended.code == 4  # the files are not here
@@ -180,6 +180,6 @@ def test_what_does_not_fit_into_memory_is_streamed_by_itself(
         "the training set does not fit into memory: it is streamed, to the same bits\n"
     )
     monkeypatch.setattr(
-        "mnistcli.commands.train.run_data.read_available_memory", lambda: 900_000_000
+        "mnistcli.commands.train.prepare.read_available_memory", lambda: 900_000_000
     )
     assert run("train", "--dataset", "cifar10").code == 7

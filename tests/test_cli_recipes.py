@@ -12,7 +12,7 @@ import yaml
 
 from conftest import Run
 from mnistcli.config import find_recipe, list_recipes, load_config
-from mnistcli.config.json_schema import INSTALLED_SCHEMA, make_json_schema
+from mnistcli.config.field_info import INSTALLED_SCHEMA, make_json_schema
 
 NAMES = [recipe.name for recipe in list_recipes()]
 

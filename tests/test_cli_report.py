@@ -19,11 +19,10 @@ from browser import Browser, open_browser
 from checkpoints import describe_dense, draw_dense, make_run, write_dense, write_model
 from conftest import Run, Train, make_digits
 from mnistcli.checkpoints.reader import read_checkpoint
-from mnistcli.checkpoints.run_comparison import hash_weights
+from mnistcli.checkpoints.run_state import hash_weights
 from mnistcli.checkpoints.writer import replace_checkpoint
-from mnistcli.output.charts import choose_ticks, draw_panel
-from mnistcli.output.markup import Markup, escape, tag
-from mnistcli.output.plots.pictures import Line, Panel
+from mnistcli.output.html_report import Markup, choose_ticks, draw_panel, escape, tag
+from mnistcli.output.plots.plot_kinds import Line, Panel
 from pages import Page
 
 GOOD = ("--epochs", 2, "--validation", 0.2)

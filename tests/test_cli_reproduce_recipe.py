@@ -10,9 +10,9 @@ import pytest
 from conftest import Ended, Run
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.reader import read_checkpoint
-from mnistcli.checkpoints.run_comparison import hash_weights
-from mnistcli.commands.recipe_story import Told, tell_story
-from mnistcli.commands.train.run_plan import Request
+from mnistcli.checkpoints.run_state import hash_weights
+from mnistcli.commands.reproduce import Told, tell_story
+from mnistcli.commands.train.request import Request
 from mnistcli.config import find_recipe, list_recipes
 from mnistcli.output.terminal import Output
 

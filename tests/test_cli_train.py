@@ -22,7 +22,7 @@ import pytest
 
 from conftest import Run, Train, save_with_keras
 from mnistcli.checkpoints.reader import read_checkpoint
-from mnistcli.checkpoints.untrusted.contents import DURATIONS
+from mnistcli.checkpoints.untrusted.protocol import DURATIONS
 from mnistcli.checkpoints.writer import replace_checkpoint
 
 ADAM = ("--optimizer", "adam", "--learning-rate", 0.001)

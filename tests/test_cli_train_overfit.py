@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train
-from mnistcli.commands.train.overfitting import Verdict, plan_overfitting, take_batch
+from mnistcli.commands.train.overfit import Verdict, plan_overfitting, take_batch
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Split
 
@@ -44,7 +44,7 @@ def test_its_json(run: Run) -> None:
 def test_one_that_does_not_is_exit_3_with_the_figures_and_what_to_try(
     run: Run, form: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistcli.commands.train.overfitting.MAX_STEPS", 20)
+    monkeypatch.setattr("mnistcli.commands.train.overfit.MAX_STEPS", 20)
     ended = run(*TRY, *SHY, *([form] if form else []))
     assert ended.code == 3
     what = "4 images are not known by heart after 20 steps"

@@ -17,7 +17,7 @@ import typer.main
 
 from conftest import Run
 from mnistcli.cli.app import app
-from mnistcli.cli.completing import complete_line
+from mnistcli.cli.completion import complete_line
 from mnistcli.config import list_recipes
 from mnistcli.config.field_info import list_keys
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from mnistcli.config import Override, load_config
-from mnistcli.config.differences import list_config_differences
+from mnistcli.config.serialization import list_config_differences
 
 Settings = Mapping[str, object]
 

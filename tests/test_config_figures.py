@@ -7,7 +7,7 @@ import math
 import pytest
 
 from mnistcli.config import list_recipes
-from mnistcli.config.figures import Figure, Figures, parse_figures
+from mnistcli.config.recipes import Figure, Figures, parse_figures
 
 HEADER = """\
 Softmax regression on MNIST.

@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
-from mnistcli.config.optimization import Adam, Cosine, EarlyStopping, Exponential, Rmsprop, Sgd
-from mnistcli.config.schema import HiddenLayer, MlpModel, SoftmaxModel
+from mnistcli.config.schema import (
+    Adam,
+    Cosine,
+    EarlyStopping,
+    Exponential,
+    HiddenLayer,
+    MlpModel,
+    Rmsprop,
+    Sgd,
+    SoftmaxModel,
+)
 from mnistcli.errors import ConfigError, UsageError
 
 FILE = """\

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from mnistcli.config import Config, find_recipe, list_recipes, load_config
-from mnistcli.config.initializers import NamedInitializer, RandomNormal
-from mnistcli.config.optimization import Adam, Sgd
 from mnistcli.config.schema import (
+    Adam,
     DatasetConfig,
     HiddenLayer,
     MlpModel,
+    NamedInitializer,
+    RandomNormal,
+    Sgd,
     SoftmaxModel,
     TrainingConfig,
 )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnistcli.config.scalars import resolve_scalar
-from mnistcli.config.yaml_document import Mark
-from mnistcli.config.yaml_reader import parse_yaml
+from mnistcli.config.yaml_reader import Mark, parse_yaml, resolve_scalar
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from conftest import Ended, Run, Train
 from mnistcli.errors import ConfigError, DataError, Problem
-from mnistcli.output.csv_text import format_predictions
 from mnistcli.output.results import (
     ErrorResult,
     EvaluateResult,
     EvaluationResult,
     Prediction,
     describe_error,
+    format_predictions,
 )
 from mnistcli.output.terminal import Output, write_error_line
 

@@ -23,8 +23,7 @@ from dataset_files import (
     write_batches,
 )  # fmt: skip
 from mnistcli.datasets import cifar10
-from mnistcli.datasets.cifar10 import find_files, read_dataset
-from mnistcli.datasets.pickles import unpickle_batch
+from mnistcli.datasets.cifar10 import find_files, read_dataset, unpickle_batch
 from mnistcli.errors import DataError
 
 BOTH = frozenset({"train", "test"})

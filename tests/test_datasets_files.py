@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli.datasets.download import RemoteFile
-from mnistcli.datasets.files import (
+from mnistcli.datasets.download import (
     DataSearch,
+    RemoteFile,
     Source,
     locate_files,
     missing_directories,

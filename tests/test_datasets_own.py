@@ -16,11 +16,10 @@ from PIL import Image
 
 from dataset_files import npy, write_members
 from mnistcli.config.schema import FilesConfig
-from mnistcli.datasets import opening
-from mnistcli.datasets.base import Dataset, SplitName
+from mnistcli.datasets import image_folder
+from mnistcli.datasets.base import Dataset, SplitName, split_validation
 from mnistcli.datasets.image_folder import list_pictures
-from mnistcli.datasets.mapped import find_map
-from mnistcli.datasets.validation import split_validation
+from mnistcli.datasets.memory_map import find_map
 from mnistcli.errors import DataError, ResourceError
 from mnistcli.models.input_scaling import fit_preprocessing
 from own_files import make_square, write_picture, write_squares
@@ -35,7 +34,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(path: Path, **keys: object) -> Dataset:
     config = FilesConfig.model_validate({"name": "files", "path": str(path), **keys})
-    return opening.read_dataset(config, BOTH, path.parent / "cache", lambda *_: None)
+    return image_folder.read_dataset(config, BOTH, path.parent / "cache", lambda *_: None)
 
 
 def test_pictures_are_rows_in_the_order_of_their_names(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 
 from mnistcli.config.schema import DatasetConfig, DatasetName
 from mnistcli.datasets import mnist
-from mnistcli.datasets.download import RemoteFile
-from mnistcli.datasets.files import DataSearch
+from mnistcli.datasets.download import DataSearch, RemoteFile
 from mnistcli.datasets.registry import get_info, load_dataset
 from mnistcli.errors import DataError
 

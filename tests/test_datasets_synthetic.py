@@ -14,8 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from mnistcli.datasets.base import Dataset, SplitName
-from mnistcli.datasets.strokes import SKELETONS
-from mnistcli.datasets.synthetic import GENERATOR_VERSION, INFO, draw_digits, read_dataset
+from mnistcli.datasets.synthetic import (
+    GENERATOR_VERSION,
+    INFO,
+    SKELETONS,
+    draw_digits,
+    read_dataset,
+)
 
 BOTH: frozenset[SplitName] = frozenset({"train", "test"})
 CACHE_NAME = "synthetic-generator1-seed0.npz"

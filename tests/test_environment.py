@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from mnistcli.checkpoints.environment import describe_environment, find_version, list_differences
-from mnistcli.checkpoints.record import Environment
+from mnistcli.checkpoints.record import (
+    Environment,
+    describe_environment,
+    find_version,
+    list_differences,
+)
 
 THERE = Environment(
     versions={"mnistcli": "0.1.0", "keras": "3.15.1", "tensorflow": "2.21.0", "python": "3.11.1"},

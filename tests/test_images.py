@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from mnistcli.errors import DataError
-from mnistcli.images.images import DecodedImage, expand_paths, read_image
 from mnistcli.images.options import Crop, Treatment
+from mnistcli.images.preparation import DecodedImage, expand_paths, read_image
 
 DIGIT, COLOUR = (28, 28), (32, 32, 3)
 WHOLE = Treatment("resize")

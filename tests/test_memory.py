@@ -82,7 +82,7 @@ def test_what_a_run_keeps_of_its_best_epoch_is_counted() -> None:
 def test_a_run_that_does_not_fit_is_refused_with_the_estimate(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistcli.commands.train.run_data.read_available_memory", lambda: 2 * 10**9)
+    monkeypatch.setattr("mnistcli.commands.train.prepare.read_available_memory", lambda: 2 * 10**9)
     words = ("--model", "mlp", "--hidden", "12000,12000", "--optimizer", "adam", "-o", "m.h5")
     ended = run("train", *words)
     assert (ended.code, ended.out, list(Path().iterdir())) == (7, "", [])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mnistcli.datasets.base import Split
-from mnistcli.metrics.mistakes import Mistake, draw_sheet, find_mistakes
+from mnistcli.metrics.scores import Mistake, draw_sheet, find_mistakes
 
 NAMES = ("cat", "dog")
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnistcli.checkpoints.untrusted.model_config import parse_model_config
+from mnistcli.checkpoints.untrusted.keras_config import parse_model_config
 from mnistcli.config.schema import Activation
 from mnistcli.errors import CheckpointError
 from mnistcli.models.architecture import Architecture

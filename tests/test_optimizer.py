@@ -11,13 +11,12 @@ import pytest
 
 from mnistcli.checkpoints.run_state import RunState
 from mnistcli.config.schema import Config
-from mnistcli.datasets.base import Split
-from mnistcli.datasets.order import draw_order
+from mnistcli.datasets.base import Split, draw_order
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.tensorflow_import import load_backend
-from mnistcli.training.batches import weigh_classes
 from mnistcli.training.callbacks import Live
+from mnistcli.training.compiled_epoch import weigh_classes
 
 load_backend()
 

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Run, make_digits
-from mnistcli.images.components import find_components
 from mnistcli.images.decoding import decode_image
-from mnistcli.images.images import read_image
+from mnistcli.images.ink import find_components, remove_lines
 from mnistcli.images.options import AUTO, Crop, Preparation, Step, Treatment, describe_preparation
-from mnistcli.images.preparation import prepare_digit
-from mnistcli.images.ruled_lines import remove_lines
+from mnistcli.images.preparation import prepare_digit, read_image
 from paper import SCENES, photograph
 
 Digit = NDArray[np.uint8]

@@ -12,28 +12,27 @@ from PIL import Image
 from mnistcli.config.schema import MlpModel, SoftmaxModel
 from mnistcli.metrics.calibration import measure_calibration
 from mnistcli.models.architecture import plan_architecture
-from mnistcli.output.plots.colors import BLUE, VERMILLION, WHITE, color_signed
-from mnistcli.output.plots.matplotlib_backend import render_picture
-from mnistcli.output.plots.matrices import color_confusion
-from mnistcli.output.plots.pictures import (
+from mnistcli.output.plots.matplotlib_backend import color_confusion, render_picture
+from mnistcli.output.plots.plot_kinds import (
+    BLUE,
+    VERMILLION,
+    WHITE,
     Caption,
     Confusion,
     Curves,
     Heading,
     Kernel,
     Picture,
+    Predictions,
     Reliability,
     Tiles,
-)
-from mnistcli.output.plots.plot_kinds import (
-    Predictions,
+    color_signed,
     compose_curves,
     compose_mistakes,
     compose_predictions,
     compose_weights,
 )
-from mnistcli.output.plots.plots_screen import Screen
-from mnistcli.output.plots.terminal_backend import render_lines
+from mnistcli.output.plots.terminal_backend import Screen, render_lines
 
 HEADING = Heading("model.h5: $a title$", "and a note")
 RED, GREEN = (255, 0, 0), (0, 255, 0)

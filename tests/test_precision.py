@@ -13,8 +13,7 @@ from mnistcli.checkpoints.run_state import Array
 from mnistcli.config import load_config
 from mnistcli.config.overrides import Override
 from mnistcli.config.schema import MlpModel, Precision, SoftmaxModel, TrainingConfig
-from mnistcli.datasets.base import Split
-from mnistcli.datasets.validation import split_validation
+from mnistcli.datasets.base import Split, split_validation
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.numpy_inference import run_network

@@ -14,7 +14,7 @@ import yaml
 from conftest import Run, save_with_keras
 from mnistcli.cli.app import app
 from mnistcli.config import list_recipes
-from mnistcli.config.figures import Figure
+from mnistcli.config.recipes import Figure
 from mnistcli.config.schema import Config
 from mnistcli.errors import ExitCode
 

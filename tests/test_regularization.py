@@ -6,7 +6,7 @@ import numpy as np
 
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.layers import Dense, Flatten
-from mnistcli.models.regularization import compute_penalty
+from mnistcli.models.numpy_inference import compute_penalty
 
 
 def test_the_penalty_sums_kernels_and_leaves_biases_out() -> None:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from checkpoints import make_run
-from mnistcli.checkpoints.run_comparison import (
+from mnistcli.checkpoints.run_state import (
     ArrayDifference,
+    NamedArray,
     compare_runs,
     hash_weights,
     list_arrays,
 )
-from mnistcli.checkpoints.run_state import NamedArray
 
 
 def named(name: str, *values: float) -> NamedArray:

@@ -19,8 +19,8 @@ import tensorflow as tf  # noqa: E402
 from mnistcli.checkpoints.run_state import RunState  # noqa: E402
 from mnistcli.models.memory import Placement  # noqa: E402
 from mnistcli.training import trainer as loop  # noqa: E402
-from mnistcli.training.distributed.devices import open_devices  # noqa: E402
-from mnistcli.training.fast_layers import Dropout  # noqa: E402
+from mnistcli.training.compile_model import Dropout  # noqa: E402
+from mnistcli.training.distributed.strategies import open_devices  # noqa: E402
 from mnistcli.training.input_pipeline import StreamedRows  # noqa: E402
 
 REDUCTION = tf.distribute.ReductionToOneDevice()

@@ -9,9 +9,8 @@ from mnistcli.config.schema import MlpModel, TrainingConfig
 from mnistcli.datasets.base import Split
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
-from mnistcli.training.batches import BatchMaker
 from mnistcli.training.compile_model import compile_network, initialize_network
-from mnistcli.training.compiled_epoch import TrainingEpoch, ValidationEpoch, make_epoch
+from mnistcli.training.compiled_epoch import BatchMaker, TrainingEpoch, ValidationEpoch, make_epoch
 from mnistcli.training.input_pipeline import StreamedRows
 
 UNIT = Preprocessing(0.0, 255.0)

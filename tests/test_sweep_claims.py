@@ -18,10 +18,14 @@ from optuna.trial import TrialState
 from conftest import SOURCE
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.sweep.definition import Sweep
-from mnistcli.commands.sweep.importances import compute_importances
-from mnistcli.commands.sweep.ranking import list_standings
-from mnistcli.commands.sweep.studies import check_data, open_study
-from mnistcli.commands.sweep.study import JOURNAL, open_database, open_journal
+from mnistcli.commands.sweep.ranking import compute_importances, list_standings
+from mnistcli.commands.sweep.study import (
+    JOURNAL,
+    check_data,
+    open_database,
+    open_journal,
+    open_study,
+)
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
 from mnistcli.commands.sweep.trial_queue import Claim, Desk
 from mnistcli.errors import DataError, ResourceError, UsageError
@@ -102,7 +106,7 @@ from pathlib import Path
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
 from mnistcli.commands.sweep.trial_queue import Desk
 from mnistcli.commands.sweep.study import open_database, open_journal
-from mnistcli.commands.sweep.studies import open_study
+from mnistcli.commands.sweep.study import open_study
 
 sweep, directory = load_sweep("s.yaml"), Path(sys.argv[1])
 storage = open_database(sys.argv[2]) if len(sys.argv) > 2 else open_journal(directory)

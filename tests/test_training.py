@@ -14,8 +14,7 @@ from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import Progress, RunState
 from mnistcli.checkpoints.writer import create_checkpoint
 from mnistcli.config.schema import Config
-from mnistcli.datasets.base import Split
-from mnistcli.datasets.validation import split_validation
+from mnistcli.datasets.base import Split, split_validation
 from mnistcli.errors import DivergenceError
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing

@@ -9,7 +9,7 @@ import h5py
 import keras
 import pytest
 
-from mnistcli.checkpoints.untrusted.training_config import parse_training_config
+from mnistcli.checkpoints.untrusted.keras_config import parse_training_config
 from mnistcli.errors import CheckpointError
 from mnistcli.metrics.scores import LossSpec
 

@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
-from mnistcli.commands.train.overfitting import MAX_IMAGES, MAX_STEPS
+from mnistcli.commands.train.overfit import MAX_IMAGES, MAX_STEPS
 from mnistcli.config import load_config, parse_assignment
-from mnistcli.config.optimization import Clip, Cosine, EarlyStopping, ReduceOnPlateau
 from mnistcli.config.overrides import Override
-from mnistcli.config.schema import MlpModel, TrainingConfig
+from mnistcli.config.schema import (
+    Clip,
+    Cosine,
+    EarlyStopping,
+    MlpModel,
+    ReduceOnPlateau,
+    TrainingConfig,
+)
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (`[^|]+) \| ([^|]+) \| (.+) \|$", TEXT, re.MULTILINE)

@@ -15,7 +15,7 @@ from mnistcli.errors import ResourceError
 from mnistcli.tensorflow_import import wait_for_loading
 
 BaselineName = Literal["logistic-regression", "random-forest"]
-"""Its classifiers that are used here, by `mnistcli.commands.baselines`."""
+"""Its classifiers that are used here, by `mnistcli.commands.compare`."""
 
 TITLE = "scikit-learn"
 INSTALL_HINT = 'install it: python -m pip install "mnistcli[sklearn]"'

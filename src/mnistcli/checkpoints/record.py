@@ -1,20 +1,77 @@
-"""What a checkpoint keeps of the run it came from, next to Keras' own data."""
+"""What the bits of a result depend on besides config, data and seed.
+
+How large a checkpoint may be: nothing is trained, or written, that would not be read again.
+
+What a checkpoint keeps of the run it came from, next to Keras' own data.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import platform
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from mnistcli import __version__
 from mnistcli.checkpoints.checksum import COPY_HINT
 from mnistcli.checkpoints.run_state import PlateauState, StoppingState
-from mnistcli.config.schema import AnyDatasetName, Config
+from mnistcli.checkpoints.untrusted.protocol import MAX_FILE_BYTES
+from mnistcli.config.schema import AnyDatasetName, Config, TrainingConfig
 from mnistcli.datasets.base import Identity
-from mnistcli.errors import CheckpointError
+from mnistcli.errors import CheckpointError, ResourceError
+from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.models.memory import FLOAT_BYTES, count_slots, format_bytes
+
+MAX_PARAMETERS = 200_000_000
+_MAX_HISTORIES = 7  # loss and accuracy, twice; learning rate, durations; and one to spare
+_VALUE_BYTES = 8
+_STRUCTURE_BYTES = 4 << 20  # HDF5's own and the record's texts; a few kilobytes each array
+_HINT = "use a smaller network (--hidden), or an optimizer that keeps less (--optimizer sgd)"
+
+
+def estimate_file_size(architecture: Architecture, training: TrainingConfig) -> int:
+    """Return at most how many bytes a run's checkpoint will have at its end.
+
+    Args:
+        architecture: the network.
+        training: its optimizer's slots, what early stopping keeps, and the histories count.
+    """
+    stopping = training.early_stopping
+    copies = 1 + count_slots(training.optimizer) + (stopping is not None and stopping.restore_best)
+    histories = _MAX_HISTORIES * training.epochs * _VALUE_BYTES
+    return architecture.parameter_count * FLOAT_BYTES * copies + histories + _STRUCTURE_BYTES
+
+
+def check_run_size(architecture: Architecture, training: TrainingConfig) -> None:
+    """Refuse a run whose checkpoints could not be read.
+
+    Raises:
+        ResourceError: its network or its file would be too large.
+    """
+    count = architecture.parameter_count
+    if count > MAX_PARAMETERS:
+        what = f"this network has {count:,} parameters, at most {MAX_PARAMETERS:,} are read back"
+        raise ResourceError("checkpoint", what, "use a smaller network (--hidden)")
+    check_file_size(estimate_file_size(architecture, training), "checkpoint")
+
+
+def check_file_size(size_bytes: int, where: str) -> None:
+    """Refuse a file that is too large to be read back.
+
+    Raises:
+        ResourceError: it is.
+    """
+    if size_bytes > MAX_FILE_BYTES:
+        size, most = format_bytes(size_bytes), format_bytes(MAX_FILE_BYTES)
+        what = f"this run's file would have {size}, files of at most {most} are read back"
+        raise ResourceError(where, what, _HINT)
 
 
 def _check_printable(text: str) -> str:
@@ -192,3 +249,79 @@ def parse_record(parts: Mapping[str, str], kind: type[_Kind], where: str) -> _Ki
 def refuse_record(where: str) -> CheckpointError:
     """Say that the run cannot be told from the file."""
     return CheckpointError(where, "its record of the run is damaged", COPY_HINT)
+
+
+_LIBRARIES = ("keras", "tensorflow", "numpy")
+_FEATURES = ("sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "amx_tile")
+
+
+def count_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def find_version(library: str) -> str | None:
+    """Return an installed library's version without importing it; null where it is missing."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def describe_environment(threads: int, devices: int = 1, workers: int = 1) -> Environment:
+    """Return versions, processor, threads and devices as a checkpoint records them."""
+    versions = {name: version(name) for name in _LIBRARIES}
+    return Environment(
+        versions={"mnistcli": __version__, **versions, "python": platform.python_version()},
+        processor=platform.machine(),
+        processor_features=read_processor_features(),
+        threads=threads,
+        onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+        devices=devices,
+        workers=workers,
+    )
+
+
+def describe_devices(environment: Environment) -> str:
+    """Say on how many devices a run trained; nothing where that was one."""
+    devices, workers = environment.devices, environment.workers
+    if workers > 1:
+        return f"{workers} workers" + (f" with {devices} devices each" if devices > 1 else "")
+    return f"{devices} devices" if devices > 1 else ""
+
+
+def list_differences(recorded: Environment, present: Environment) -> tuple[str, ...]:
+    """Say what may change the bits of a result: `keras 3.15.1 -> 3.16.0` for example.
+
+    Python's own version does no arithmetic here, and threads are applied again as recorded.
+
+    Args:
+        recorded: where a run was made.
+        present: where it goes on.
+    """
+    names = sorted((recorded.versions.keys() | present.versions.keys()) - {"python"})
+    pairs = [
+        (name, recorded.versions.get(name, "unknown"), present.versions.get(name, "unknown"))
+        for name in names
+    ]
+    before, after = set(recorded.processor_features), set(present.processor_features)
+    features = [f"-{name}" for name in sorted(before - after)]
+    features += [f"+{name}" for name in sorted(after - before)]
+    pairs.append(("processor", recorded.processor, present.processor))
+    pairs.append(("devices", str(recorded.devices), str(present.devices)))
+    pairs.append(("workers", str(recorded.workers), str(present.workers)))
+    pairs.append(("TF_ENABLE_ONEDNN_OPTS", str(int(recorded.onednn)), str(int(present.onednn))))
+    differences = [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
+    return (*differences, *([f"processor features {' '.join(features)}"] if features else []))
+
+
+def read_processor_features() -> tuple[str, ...]:
+    """Name the vector instructions that decide how products are summed, where Linux tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ()
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
+    return tuple(name for name in _FEATURES if name in flags)

@@ -13,11 +13,10 @@ import numpy as np
 
 from mnistcli.atomic_files import create_file, replace_file
 from mnistcli.checkpoints.checksum import add_seal
-from mnistcli.checkpoints.limits import check_file_size
-from mnistcli.checkpoints.record import Record
+from mnistcli.checkpoints.record import Record, check_file_size
 from mnistcli.checkpoints.run_state import NamedArray, RunState
-from mnistcli.checkpoints.untrusted.contents import DURATIONS
-from mnistcli.checkpoints.untrusted.hdf5 import KEPT_WEIGHTS, RECORD_GROUP
+from mnistcli.checkpoints.untrusted.protocol import DURATIONS
+from mnistcli.checkpoints.untrusted.sandboxed_reader import KEPT_WEIGHTS, RECORD_GROUP
 from mnistcli.errors import ResourceError
 
 _SPACE_HINT = "free some space, or choose another place with -o"

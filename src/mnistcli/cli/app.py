@@ -1,19 +1,29 @@
-"""The program: its commands, and what becomes of every way in which one can end."""
+"""The program: its commands, and what becomes of every way in which one can end.
+
+Typer's words for a wrong command line become ours: the place, the mistake, the way out.
+
+How commands are made: their help, and what they refuse where Typer would drop a part of it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
+import inspect
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.main
+from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
 from mnistcli import __version__
 from mnistcli.cli import (
@@ -31,13 +41,18 @@ from mnistcli.cli import (
     sweep,
     train,
 )
-from mnistcli.cli.command import add_command, make_group
-from mnistcli.cli.log_flags import Invocation, LogFile, LogLevel, drop_log_flags
-from mnistcli.cli.options import InstallCompletion, ShowCompletion
-from mnistcli.cli.shells import SHELL_VARIABLE, answer_shell
-from mnistcli.cli.usage import explain_usage
+from mnistcli.cli.completion import SHELL_VARIABLE, answer_shell
+from mnistcli.cli.options import (
+    InstallCompletion,
+    Invocation,
+    LogFile,
+    LogLevel,
+    ShowCompletion,
+    drop_log_flags,
+    with_log,
+)
 from mnistcli.commands.signals import Stopped, end_by_signal, unwind_on_signals
-from mnistcli.errors import ExitCode, GateError, MnistcliError, ResourceError
+from mnistcli.errors import ExitCode, GateError, MnistcliError, ResourceError, UsageError
 from mnistcli.output.logs import close_log, open_log
 from mnistcli.output.terminal import (
     PROGRAM,
@@ -48,6 +63,178 @@ from mnistcli.output.terminal import (
     write_error_line,
 )
 from mnistcli.tensorflow_import import is_debugging
+
+
+def explain_usage(error: typer.TyperException, words: Sequence[str], program: Any) -> UsageError:
+    """Return what is wrong with a command line.
+
+    Typer exports only the base of its exceptions; what the others know is in their attributes.
+
+    Args:
+        error: what Typer makes of it.
+        words: the command line without the program's name.
+        program: Typer's command of the whole program.
+    """
+    path, commands = _follow(words, program)
+    command, left = " ".join([PROGRAM, *path]), words[len(path) :]
+    see_help = f"see {command} --help"
+    if commands and left and not left[0].startswith("-"):
+        near = difflib.get_close_matches(left[0], commands, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(commands)}"
+        return UsageError(left[0], "no such command", hint)
+    flag = getattr(error, "option_name", None)
+    if flag is not None and hasattr(error, "possibilities"):
+        certainty = 0.6 if path else 0.8  # every command's flags are near to one of the two
+        near = difflib.get_close_matches(flag, error.possibilities or (), 1, certainty)
+        if not (near or path):
+            see_help = f"flags stand behind the command; {see_help}"
+        return UsageError(flag, "no such flag", f"did you mean {near[0]}?" if near else see_help)
+    parameter = getattr(error, "param", None)
+    if parameter is not None:
+        return _explain_parameter(error, parameter, see_help)
+    where = flag or command
+    what = error.format_message().removeprefix(f"Option {flag!r} ")
+    return UsageError(where, _to_phrase(what), see_help)
+
+
+def _follow(words: Sequence[str], program: Any) -> tuple[list[str], list[str]]:
+    """Return the words that name a command, and the commands that could follow them."""
+    path: list[str] = []
+    for word in words:
+        if word not in getattr(program, "commands", ()):
+            break
+        program = program.commands[word]
+        path.append(word)
+    return path, list(getattr(program, "commands", ()))
+
+
+def _explain_parameter(error: typer.TyperException, parameter: object, see_help: str) -> UsageError:
+    """Say what is wrong with a flag's or an argument's value, or that it is missing."""
+    where = name_parameter(parameter)
+    if hasattr(error, "param_type"):
+        return UsageError(where, "missing", see_help)
+    return UsageError(where, _to_phrase(str(getattr(error, "message", ""))), see_help)
+
+
+def _to_phrase(sentence: str) -> str:
+    """Turn a sentence into what stands after a colon."""
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
+class Group(TyperGroup):
+    """A group of commands; the program is one."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the flags; help shows no type for those that take no value."""
+        return _hide_switches_types(super().get_params(ctx))
+
+
+class Command(TyperCommand):
+    """A command of which no flag is given twice, no value is empty, no argument too many."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return flags and arguments; help shows no type for flags that take no value."""
+        return _hide_switches_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Look at all that was typed, then let Typer parse it.
+
+        Raises:
+            UsageError: a flag's first value would be dropped, an argument has no place, or a
+                value is empty, as an unset variable of the shell's is.
+        """
+        values, left_over, parameters = self.make_parser(ctx).parse_args(list(args))
+        asks_for_help = any(set(p.opts) & set(ctx.help_option_names) for p in parameters)
+        if not (asks_for_help or ctx.resilient_parsing):
+            _refuse_second_values(parameters)
+            _refuse_empty_values(parameters, values)
+            _refuse_left_over(left_over, ctx)
+        return super().parse_args(ctx, args)
+
+
+def make_group(name: str, about: str, examples: str) -> typer.Typer:
+    """Return a group without commands yet.
+
+    Args:
+        name: the word that its commands stand behind.
+        about: its help.
+        examples: command lines, one a line, that its help ends with.
+    """
+    return typer.Typer(
+        name=name,
+        cls=Group,
+        help=about,
+        epilog=_show_examples(examples),
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        add_completion=False,  # ours is in mnistcli.cli.completion
+    )
+
+
+def add_command(
+    group: typer.Typer, function: Callable[..., None], examples: str, name: str | None = None
+) -> None:
+    """Add a command; its help is its docstring, a paragraph a line, and its examples.
+
+    Args:
+        group: what it is added to.
+        function: carries it out.
+        examples: command lines, one a line.
+        name: null for the function's.
+    """
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    add = group.command(name, cls=Command, help=text, epilog=_show_examples(examples))
+    add(with_log(function))
+
+
+def _show_examples(examples: str) -> str:
+    """Their brackets are no markup."""
+    return f"Examples:\n{escape(examples)}".rstrip()
+
+
+def _hide_switches_types(parameters: list[Any]) -> list[Any]:
+    """`<bool>` behind `--json` looks as if something had to be given there."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
+def name_parameter(parameter: Any) -> str:
+    """Call a flag or an argument as the help does."""
+    flags = [name for name in parameter.opts if name.startswith("-")]
+    return flags[0] if flags else str(parameter.metavar)
+
+
+def _refuse_second_values(parameters: list[Any]) -> None:
+    """A switch may stand twice; of two values one would be lost."""
+    flags = [
+        name_parameter(one)
+        for one in parameters
+        if one.param_type_name == "option" and not one.is_flag and not one.multiple
+    ]
+    twice = next((flag for flag, count in Counter(flags).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(twice, "given more than once", "give it once")
+
+
+def _refuse_empty_values(parameters: list[Any], values: Mapping[str, Any]) -> None:
+    """An empty path would mean the working directory, an empty number null."""
+    for parameter in parameters:
+        value = values.get(parameter.name)
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            hint = "give it a value, or leave it out"
+            raise UsageError(name_parameter(parameter), "its value is empty", hint)
+
+
+def _refuse_left_over(words: list[str], ctx: Any) -> None:
+    """Typer's own words for it name no place."""
+    if words:
+        hint = f"see {ctx.command_path} --help"
+        raise UsageError(words[0], f"one argument more than {ctx.info_name} takes", hint)
+
 
 _LOG = logging.getLogger(__name__)
 _EXAMPLES = """

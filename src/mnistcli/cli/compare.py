@@ -72,7 +72,7 @@ def compare(
         hint = f"name another, or a {BASELINE_FLAG}; of one alone: mnistcli evaluate {models[0]}"
         raise UsageError("MODEL.h5", "one checkpoint is nothing to compare", hint)
     from mnistcli.commands.compare import Selection, compare_checkpoints
-    from mnistcli.commands.data_places import Places
+    from mnistcli.commands.trained_model import Places
     from mnistcli.output.terminal import Output
 
     console = Output(quiet=quiet or json or csv)
@@ -81,7 +81,7 @@ def compare(
     if json:
         console.print_json(answer)
         return
-    from mnistcli.output.comparisons import format_pairs, list_verdicts, render_comparison
+    from mnistcli.output.tables import format_pairs, list_verdicts, render_comparison
 
     if csv:
         console.print_line(format_pairs(answer))

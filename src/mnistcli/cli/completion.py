@@ -2,13 +2,270 @@
 
 Typer asks these functions for all that a word can become; they are named in the declarations of
 the commands, beside the help. Nothing heavy is imported unless the word at hand needs it.
+
+What bash, zsh and fish need in order to complete our command lines, and where they look for it.
+The scripts hand over the line up to the cursor and get one candidate a row: the whole word, a
+tab, its meaning. Typer's own scripts break words at bash's `=`, and put a space behind `key=`.
+
+A command line that is still being typed, and the words that its last one can become.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import typer
+
+from mnistcli.config.allowed_values import check_choice
+from mnistcli.output.terminal import PROGRAM, Output
+
+SHELL_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
+_LINE_VARIABLE = f"_{PROGRAM.upper()}_LINE"
+_BREAKS_VARIABLE = f"_{PROGRAM.upper()}_BREAKS"
+
+_BASH = r"""_PROGRAM_complete() {
+    local row reply are_paths=1 current=${COMP_LINE:0:COMP_POINT}
+    COMPREPLY=()
+    while IFS= read -r row; do
+        reply=${row%%$'\t'*}
+        COMPREPLY+=("$reply")
+        [[ -e ${reply/#\~/$HOME} ]] || are_paths=0
+    done < <(SHELL_VARIABLE=bash LINE_VARIABLE="$current" BREAKS_VARIABLE="$COMP_WORDBREAKS" \
+        "${1/#\~/$HOME}" 2>/dev/null)
+    [[ ${#COMPREPLY[@]} -gt 0 ]] || return 0
+    if ((are_paths)); then
+        compopt -o filenames
+    elif [[ ${current##*[[:space:]]} != *[\"\']* ]]; then
+        for row in "${!COMPREPLY[@]}"; do
+            printf -v "COMPREPLY[row]" %q "${COMPREPLY[row]}"
+        done
+    fi
+    [[ ${#COMPREPLY[@]} -gt 1 || ${COMPREPLY[0]} != *[/=.] ]] || compopt -o nospace
+}
+complete -F _PROGRAM_complete PROGRAM
+"""
+
+_ZSH = r"""#compdef PROGRAM
+_PROGRAM() {
+    local row word
+    local -a whole partial
+    for row in "${(@f)$(SHELL_VARIABLE=zsh LINE_VARIABLE="${(j: :)words[1,CURRENT-1]} $PREFIX" \
+        ${~words[1]} 2>/dev/null)}"; do
+        [[ -n $row ]] || continue
+        word=${${row%%$'\t'*}//:/\\:}
+        if [[ $word == *[/=.] ]]; then
+            partial+=("$word:${row#*$'\t'}")
+        else
+            whole+=("$word:${row#*$'\t'}")
+        fi
+    done
+    _describe -t values value partial -S '' -- whole
+}
+if [[ $funcstack[1] == _PROGRAM ]]; then
+    _PROGRAM "$@"
+else
+    compdef _PROGRAM PROGRAM
+fi
+"""
+
+_FISH = r"""function __PROGRAM_complete
+    set -l program (string replace -r '^~' $HOME -- (commandline -opc)[1])
+    set -l line (commandline -cp | string collect)
+    env SHELL_VARIABLE=fish LINE_VARIABLE="$line" $program 2>/dev/null
+end
+complete -c PROGRAM -f -a '(__PROGRAM_complete)'
+"""
+
+
+@dataclass(frozen=True)
+class Shell:
+    """One shell that can complete.
+
+    Attributes:
+        script: what it has to read.
+        base_variable: names the folder that the place below is in.
+        base: that folder, below the home, where the variable is not set.
+        place: where the script goes.
+        advice: what is left for the user to do, once.
+    """
+
+    script: str
+    base_variable: str
+    base: str
+    place: str
+    advice: str
+
+    def locate(self) -> Path:
+        """Return where the script goes, for this user."""
+        base = os.environ.get(self.base_variable)
+        return Path(base or Path.home() / self.base) / self.place
+
+
+def _fill_in(script: str) -> str:
+    """Say each name once."""
+    names = {
+        "SHELL_VARIABLE": SHELL_VARIABLE,
+        "LINE_VARIABLE": _LINE_VARIABLE,
+        "BREAKS_VARIABLE": _BREAKS_VARIABLE,
+        "PROGRAM": PROGRAM,
+    }
+    return re.sub("|".join(names), lambda found: names[found.group()], script)
+
+
+SHELLS = {
+    "bash": Shell(
+        _fill_in(_BASH),
+        "XDG_DATA_HOME",
+        ".local/share",
+        f"bash-completion/completions/{PROGRAM}",
+        "new shells with bash-completion find it; without, add to ~/.bashrc: source {path}",
+    ),
+    "zsh": Shell(
+        _fill_in(_ZSH),
+        "ZDOTDIR",
+        "",
+        f".zfunc/_{PROGRAM}",
+        "add to ~/.zshrc, before compinit runs: fpath=({folder} $fpath)",
+    ),
+    "fish": Shell(
+        _fill_in(_FISH),
+        "XDG_CONFIG_HOME",
+        ".config",
+        f"fish/completions/{PROGRAM}.fish",
+        "new shells find it",
+    ),
+}
+
+
+def show_completion(name: str | None) -> None:
+    """Print a shell's script; UsageError for a shell that has none."""
+    if name is None:
+        return
+    check_choice(name, tuple(SHELLS), "--show-completion")
+    Output().print_line(SHELLS[name].script.removesuffix("\n"))
+    raise typer.Exit
+
+
+def install_completion(name: str | None) -> None:
+    """Write a shell's script where it belongs, print its path, and say what is left to do.
+
+    Raises:
+        UsageError: there is none for this shell.
+        OSError: it cannot be written.
+    """
+    if name is None:
+        return
+    check_choice(name, tuple(SHELLS), "--install-completion")
+    from mnistcli.atomic_files import replace_file
+
+    shell = SHELLS[name]
+    path = Path(os.path.realpath(shell.locate()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, [shell.script.encode()])
+    quoted = {"path": shlex.quote(str(path)), "folder": shlex.quote(str(path.parent))}
+    Output().print_line(str(path))
+    Output().note(shell.advice.format(**quoted))
+    raise typer.Exit
+
+
+def answer_shell(program: Any) -> Iterator[str]:
+    """Yield the rows that the shell asks for whose script has set the variables.
+
+    Args:
+        program: Typer's command of the whole program.
+    """
+    line = os.environ.get(_LINE_VARIABLE, "")
+    said = _count_said(line, os.environ.get(_BREAKS_VARIABLE, ""))
+    for word, meaning in complete_line(program, line):
+        yield f"{word[said:]}\t{meaning}"
+
+
+def _count_said(line: str, breaks: str) -> int:
+    """Count the characters of the last word that the shell takes for words of their own.
+
+    Bash breaks at `=` and `:`, unless they are quoted, and completes what is behind the last one.
+    """
+    word = re.split(r"\s", line)[-1]
+    if "'" in word or '"' in word:
+        return 0
+    return max((word.rfind(sign) + 1 for sign in "=:" if sign in breaks), default=0)
+
+
+def complete_line(program: Any, line: str) -> Iterator[Completion]:
+    """Yield what the last word of a command line can become, as whole words.
+
+    Args:
+        program: Typer's command of the whole program.
+        line: as typed, quotes included, up to the cursor.
+    """
+    typed_words = split_line(line)
+    typed = typed_words.pop()
+    command, words = _find_command(program, typed_words[1:])
+    known = [] if hasattr(command, "commands") else list(words)
+    context = command.make_context(PROGRAM, known, resilient_parsing=True)
+    prefix, flag = "", words[-1] if words else ""
+    if typed.startswith("--") and "=" in typed:
+        flag, _, typed = typed.partition("=")
+        prefix = f"{flag}="
+    asked = _find_option(command, flag) or _choose_asked(command, context, words, typed)
+    for item in asked.shell_complete(context, typed):
+        yield prefix + item.value, " ".join((item.help or "").split()).partition(". ")[0]
+
+
+def split_line(line: str) -> list[str]:
+    """Split a line as a shell does, whose last word, perhaps empty, may lack its closing quote."""
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    words: list[str] = []
+    try:
+        for word in lexer:
+            words.append(word)
+    except ValueError:
+        return [*words, lexer.token]
+    return [*words, ""] if not words or line[-1].isspace() else words
+
+
+def _find_command(program: Any, words: list[str]) -> tuple[Any, list[str]]:
+    """Go down to the command that the words name; return the words behind it."""
+    commands = getattr(program, "commands", {})
+    for number, word in enumerate(words):
+        if word in commands:
+            return _find_command(commands[word], words[number + 1 :])
+    return program, words
+
+
+def _find_option(command: Any, flag: str) -> Any:
+    """Return the option that takes the word behind a flag; null where none does."""
+    return next(
+        (
+            parameter
+            for parameter in command.params
+            if flag in parameter.opts
+            and parameter.param_type_name == "option"
+            and not parameter.is_flag
+        ),
+        None,
+    )
+
+
+def _choose_asked(command: Any, context: Any, words: list[str], typed: str) -> Any:
+    """A dash asks for flags; other words go to the first argument that has room."""
+    if typed.startswith("-") and "--" not in words:
+        return command
+    for parameter in command.params:
+        if parameter.param_type_name == "argument" and (
+            parameter.nargs == -1 or not context.params.get(parameter.name)
+        ):
+            return parameter
+    return command
+
 
 Completion = tuple[str, str]
 """A word, and its meaning, which may be empty."""
@@ -76,7 +333,7 @@ def complete_own_data(incomplete: str) -> list[Completion]:
 
 def complete_column() -> list[str]:
     """Offer the columns that every table of `ls` has."""
-    from mnistcli.output.csv_rows import ListRow
+    from mnistcli.output.results import ListRow
 
     return list(ListRow.list_columns())
 
@@ -90,7 +347,7 @@ def complete_gate() -> list[str]:
 
 def complete_assignment(incomplete: str) -> list[Completion]:
     """Offer a config's dotted keys, and behind `=` the words that a key accepts."""
-    from mnistcli.config.candidates import list_assignments
+    from mnistcli.config.field_info import list_assignments
 
     return [(candidate.text, candidate.meaning) for candidate in list_assignments(incomplete)]
 

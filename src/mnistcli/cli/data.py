@@ -200,7 +200,7 @@ def _choose_config(name: str, own_data: Path | None, size: str | None) -> AnyDat
 def _fetch(config: AnyDataset, data_dir: Path | None, console: Output, *, json: bool) -> None:
     """Make sure that a data set is there, and say where."""
     from mnistcli.commands.open_dataset import fetch_dataset
-    from mnistcli.output.plot_results import FetchResult
+    from mnistcli.output.results import FetchResult
 
     path, downloaded = fetch_dataset(config, data_dir, console)
     name = config.name

@@ -37,15 +37,15 @@ def doctor(
     the code that they would end with.
     """
     del debug
-    from mnistcli.commands.data_places import Places
     from mnistcli.commands.doctor import examine
+    from mnistcli.commands.trained_model import Places
     from mnistcli.output.terminal import Output, report_problem
 
     answer, problems = examine(model, Places(data_dir, own_data))
     if json:
         Output().print_json(answer)
     else:
-        from mnistcli.output.reports import render_doctor
+        from mnistcli.output.tables import render_doctor
 
         Output().print_table(*render_doctor(answer))
     for problem in problems:

@@ -69,7 +69,7 @@ def evaluate(
     Of several there is a row each, with --csv too. Every one of them has to meet --fail-under.
     """
     del debug
-    from mnistcli.checkpoints.untrusted.process import ParsingChild
+    from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
     from mnistcli.commands.fail_under import find_failure, parse_gates
     from mnistcli.errors import UsageError
 
@@ -77,8 +77,7 @@ def evaluate(
         raise UsageError("--json, --csv", "they exclude each other", "give one of them")
     gates = parse_gates(fail_under or ())
     first = ParsingChild(models[0], "weights")  # at work while the imports below run
-    from mnistcli.commands.data_places import Places
-    from mnistcli.commands.trained_model import open_model
+    from mnistcli.commands.trained_model import Places, open_model
     from mnistcli.output.results import EvaluateResult
     from mnistcli.output.terminal import Output, choose_progress
 
@@ -141,7 +140,7 @@ def _show(
     elif json:
         console.print_json(answer)
     elif csv:
-        from mnistcli.output.csv_text import format_evaluations
+        from mnistcli.output.results import format_evaluations
 
         console.print_line(format_evaluations(answer.results))
     elif quiet:

@@ -54,7 +54,7 @@ def ls(
     """
     del debug
     from mnistcli.checkpoints.untrusted.sandbox import Survey
-    from mnistcli.commands.found_files import find_files
+    from mnistcli.commands.ls import find_files
     from mnistcli.errors import CheckpointError, UsageError
 
     if json and csv:

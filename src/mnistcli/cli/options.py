@@ -1,28 +1,61 @@
-"""Flags that several commands share, each declared once."""
+"""`--log-level` and `--log-file`: before a command's name or behind it, for every command alike.
+
+Flags that several commands share, each declared once.
+
+Turns the flags about pictures into how these are prepared.
+
+The flags that change single keys of a config; their meanings are the models' own.
+
+Flags of `train` alone that say how a run is watched and tried out.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import logging
 import os
 import re
+import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import typer
 
-from mnistcli.cli.completion import complete_directory, complete_own_data, offer
-from mnistcli.cli.shells import SHELLS, install_completion, show_completion
+from mnistcli import __version__
+from mnistcli.cli.completion import (
+    SHELLS,
+    complete_assignment,
+    complete_directory,
+    complete_own_data,
+    install_completion,
+    offer,
+    show_completion,
+)
 from mnistcli.config.allowed_values import (
     SPLITS,
     check_choice,
+    describe,
     get_choices,
+    get_members,
     join_choices,
     list_choices,
     list_data_sets,
 )
-from mnistcli.config.schema import DatasetConfig
+from mnistcli.config.schema import (
+    AnyDatasetName,
+    DatasetConfig,
+    MlpModel,
+    Model,
+    Optimizer,
+    TrainingConfig,
+)
 from mnistcli.errors import UsageError
-from mnistcli.output.terminal import Progress
+from mnistcli.images.options import InkChoice, Prepare, Step, Treatment
+from mnistcli.output.logs import DEFAULT_FILE_LEVEL, DEFAULT_LEVEL, LEVELS, open_log
+from mnistcli.output.terminal import PROGRAM, Progress
 from mnistcli.tensorflow_import import DEBUG_VARIABLE
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -206,3 +239,260 @@ Show = Annotated[
     bool,
     typer.Option("--show", help="Draw in the terminal.", rich_help_panel="Output"),
 ]
+
+
+def choose_treatment(prepare: str, ink: str, skip: Sequence[str]) -> Treatment:
+    """Read `--prepare`, `--ink` and `--skip`; the last takes lists, and may be repeated.
+
+    Raises:
+        UsageError: a name that is unknown, or steps to skip where none are taken.
+    """
+    check_choice(prepare, get_args(Prepare), "--prepare")
+    check_choice(ink, get_args(InkChoice), "--ink")
+    steps = [step.strip() for steps in skip for step in steps.split(",")]
+    for step in steps:
+        check_choice(step, get_args(Step), "--skip")
+    if steps and prepare != "auto":
+        what = f"--prepare {prepare} takes no steps that could be left out"
+        raise UsageError("--skip", what, "leave one of the two out")
+    skipped = frozenset(cast("list[Step]", steps))
+    return Treatment(cast("Prepare", prepare), cast("InkChoice", ink), skipped)
+
+
+_EXPERIMENT = "Experiment (each takes precedence over CONFIG)"
+_OPTIMIZERS = get_members(Optimizer, "name")
+_MODELS = get_members(Model, "type")
+
+Epochs = Annotated[
+    str | None,
+    typer.Option(
+        "--epochs",
+        metavar="N",
+        help=describe(TrainingConfig, "epochs"),
+        rich_help_panel=_EXPERIMENT,
+    ),
+]
+BatchSize = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help=describe(TrainingConfig, "batch_size"),
+        rich_help_panel=_EXPERIMENT,
+    ),
+]
+OptimizerName = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer",
+        metavar="NAME",
+        help=f"{', '.join(_OPTIMIZERS)}; a new one takes its own default learning rate.",
+        rich_help_panel=_EXPERIMENT,
+        autocompletion=offer(_OPTIMIZERS),
+    ),
+]
+LearningRate = Annotated[
+    str | None,
+    typer.Option(
+        "--learning-rate",
+        metavar="RATE",
+        help="Size of the optimizer's step.",
+        rich_help_panel=_EXPERIMENT,
+    ),
+]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar=join_choices(get_args(AnyDatasetName)),
+        help=describe(DatasetConfig, "name"),
+        rich_help_panel=_EXPERIMENT,
+        autocompletion=offer(get_args(AnyDatasetName)),
+    ),
+]
+ModelType = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar=join_choices(_MODELS),
+        help="The kind of network.",
+        rich_help_panel=_EXPERIMENT,
+        autocompletion=offer(_MODELS),
+    ),
+]
+HiddenUnits = Annotated[
+    str | None,
+    typer.Option(
+        "--hidden",
+        metavar="256,128",
+        help="Units of an MLP's hidden layers, first to last.",
+        rich_help_panel=_EXPERIMENT,
+    ),
+]
+ActivationName = Annotated[
+    str | None,
+    typer.Option(
+        "--activation",
+        metavar="NAME",
+        help=describe(MlpModel, "activation"),
+        rich_help_panel=_EXPERIMENT,
+        autocompletion=offer(get_choices(MlpModel, "activation")),
+    ),
+]
+Dropout = Annotated[
+    str | None,
+    typer.Option(
+        "--dropout", metavar="RATE", help=describe(MlpModel, "dropout"), rich_help_panel=_EXPERIMENT
+    ),
+]
+Validation = Annotated[
+    str | None,
+    typer.Option(
+        "--validation",
+        metavar="FRACTION|test",
+        help=describe(DatasetConfig, "validation"),
+        rich_help_panel=_EXPERIMENT,
+        autocompletion=offer(["test"]),
+    ),
+]
+Seed = Annotated[
+    str | None,
+    typer.Option(
+        "--seed", metavar="N", help=describe(TrainingConfig, "seed"), rich_help_panel=_EXPERIMENT
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any key of the config, dotted: model.l2=1e-4. Repeatable.",
+        rich_help_panel=_EXPERIMENT,
+        autocompletion=complete_assignment,
+    ),
+]
+
+
+TensorBoardDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard",
+        metavar="DIR",
+        help="Write metrics, histograms of the weights and misclassified images for TensorBoard"
+        " here, under the checkpoint's name.",
+        autocompletion=complete_directory,
+        rich_help_panel="Run",
+    ),
+]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        metavar="N",
+        parser=count_from(1, "--devices"),
+        help="Cut each batch into N shards, and train on as many GPUs at a time; without a GPU, on"
+        " N parts of the processor. Several machines train together where TF_CONFIG names them. No"
+        " key of the config: what is trained is the same, but for the rounding of sums. The"
+        " checkpoint records it, and --resume uses as many again.",
+        show_default="1",
+        rich_help_panel="Run",
+    ),
+]
+OverfitOneBatch = Annotated[
+    bool,
+    typer.Option(
+        "--overfit-one-batch",
+        help="Only see whether the network can learn at all: train on the first (at most 32)"
+        " images of the run's first batch, again and again, without validation, dropout,"
+        " penalties, label smoothing, class weights and schedule, until every image is right and"
+        " the loss a tenth of what it was; exit code 3 if it is not after 2,000 steps. No"
+        " checkpoint is written.",
+        rich_help_panel="Run",
+    ),
+]
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Keep only parts of the training set in memory, to the same bits; done by itself where"
+        " all of it does not fit.",
+        rich_help_panel="Data",
+    ),
+]
+
+
+_LEVEL, _FILE = "--log-level", "--log-file"
+_KIND = inspect.Parameter.KEYWORD_ONLY
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+LogLevel = Annotated[
+    str | None,
+    typer.Option(
+        _LEVEL,
+        metavar=join_choices(LEVELS),
+        help="How much of what happens, and why, is logged on stderr.",
+        autocompletion=offer(LEVELS),
+        show_default=f"{DEFAULT_LEVEL}; {DEFAULT_FILE_LEVEL} with {_FILE}",
+        rich_help_panel="Output",
+    ),
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(
+        _FILE,
+        metavar="FILE",
+        help="Append the log to this file instead, with times; warnings stay on stderr too.",
+        rich_help_panel="Output",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A command line, and what was said about the log before the command's name."""
+
+    words: tuple[str, ...] = ()
+    level: str | None = None
+    file: Path | None = None
+
+
+def drop_log_flags(words: Sequence[str]) -> Sequence[str]:
+    """Return a command line from its command's name on, where only these flags stand before it."""
+    while words and words[0].split("=")[0] in (_LEVEL, _FILE):
+        words = words[1 if "=" in words[0] else 2 :]
+    return words
+
+
+def with_log(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that takes the two flags too, and opens its log before it begins."""
+
+    @functools.wraps(command)
+    def logged(
+        context: typer.Context, log_level: str | None, log_file: Path | None, **values: Any
+    ) -> None:
+        invocation = context.obj if isinstance(context.obj, Invocation) else Invocation()
+        level = _choose(_LEVEL, invocation.level, log_level)
+        file = _choose(_FILE, invocation.file, log_file)
+        if level is not None:
+            check_choice(level, LEVELS, _LEVEL)
+        open_log(level, file)
+        _LOG.info("%s %s: %s", PROGRAM, __version__, shlex.join(invocation.words))
+        command(**values)
+
+    added = [
+        inspect.Parameter("log_level", _KIND, default=None, annotation=LogLevel),
+        inspect.Parameter("log_file", _KIND, default=None, annotation=LogFile),
+        inspect.Parameter("context", _KIND, annotation=typer.Context),
+    ]
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [p.replace(kind=_KIND) for p in own] + added
+    logged.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return logged
+
+
+def _choose(flag: str, before: _T | None, behind: _T | None) -> _T | None:
+    """Take the value from where it was given; of two one would be lost."""
+    if before is not None and behind is not None:
+        raise UsageError(flag, "given before the command and behind it", "give it once")
+    return behind if before is None else before

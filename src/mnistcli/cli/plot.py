@@ -105,12 +105,11 @@ def plot(
     console = Output(quiet=quiet or json, progress=progress)
     path = output or (None if show else Path(f"{model.stem}-{kind}.png"))
     target = choose_output(path, overwrite=overwrite, shows=show, json=json, console=console)
-    from mnistcli.checkpoints.untrusted.process import ParsingChild
+    from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
 
     child = ParsingChild(model, "none" if kind == "curves" else "weights")
-    from mnistcli.commands.data_places import Places
     from mnistcli.commands.plot import compose_picture, describe_picture
-    from mnistcli.commands.trained_model import open_model
+    from mnistcli.commands.trained_model import Places, open_model
 
     places = Places(data_dir, own_data)
     trained = open_model(model, child, dataset, normalization, places, console)

@@ -120,15 +120,13 @@ def predict(
     numbers from 0 to 255 in the network's own shape, taken as they are.
     """
     del debug
-    from mnistcli.checkpoints.untrusted.process import ParsingChild
-    from mnistcli.cli.picture_flags import choose_treatment
+    from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+    from mnistcli.cli.options import choose_treatment
 
     treatment = choose_treatment(prepare, ink, skip or [])
     child = ParsingChild(model, "weights")
-    from mnistcli.commands.data_places import Places
-    from mnistcli.commands.predict import Choice
-    from mnistcli.commands.prediction import Format, predict_images
-    from mnistcli.commands.trained_model import open_model
+    from mnistcli.commands.predict import Choice, Format, predict_images
+    from mnistcli.commands.trained_model import Places, open_model
     from mnistcli.output.terminal import Output
 
     console = Output(quiet=json or jsonl or csv, progress=progress)

@@ -13,7 +13,7 @@ from mnistcli.cli.options import Debug, Json, Quiet
 
 if TYPE_CHECKING:
     from mnistcli.config.recipes import Recipe
-    from mnistcli.output.config_results import RecipeResult
+    from mnistcli.output.results import RecipeResult
 
 EXAMPLES = """
 mnistcli recipes list
@@ -46,7 +46,7 @@ def list_recipes(json: Json = False, debug: Debug = False) -> None:
     """List the recipes: what each trains, what its author got, and what it gives here."""
     del debug
     from mnistcli.config import recipes
-    from mnistcli.output.config_results import RecipesResult
+    from mnistcli.output.results import RecipesResult
     from mnistcli.output.terminal import Output
 
     answer = RecipesResult(recipes=tuple(map(_describe, recipes.list_recipes())))
@@ -62,7 +62,7 @@ def _describe(recipe: Recipe) -> RecipeResult:
     """Join what a recipe's header and its config say."""
     from mnistcli.config import load_config
     from mnistcli.config.schema import MlpModel
-    from mnistcli.output.config_results import MeasuredResult, RecipeResult
+    from mnistcli.output.results import MeasuredResult, RecipeResult
 
     config, figures = load_config(recipe.name).config, recipe.read_figures()
     accuracy = figures.test_accuracy
@@ -93,7 +93,7 @@ def show_recipe(name: RecipeName, json: Json = False, debug: Debug = False) -> N
     if not json:
         Output().print_line(text.removesuffix("\n"))
         return
-    from mnistcli.output.config_results import ShownRecipeResult
+    from mnistcli.output.results import ShownRecipeResult
 
     Output().print_json(ShownRecipeResult(name=name, yaml=text))
 
@@ -147,7 +147,7 @@ def copy_recipe(
 def print_schema(debug: Debug = False) -> None:
     """Print the JSON Schema that every config's YAML keeps to."""
     del debug
-    from mnistcli.config.json_schema import write_json_schema
+    from mnistcli.config.field_info import write_json_schema
     from mnistcli.output.terminal import Output
 
     Output().print_line(write_json_schema().removesuffix("\n"))

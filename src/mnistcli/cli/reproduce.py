@@ -68,8 +68,8 @@ def reproduce(
 
     is_file = source is not None and (has_checkpoint_name(source) or Path(source).exists())
     if source is not None and is_file and source not in list_recipe_names():
-        from mnistcli.commands.data_places import Places
         from mnistcli.commands.reproduce import reproduce_run
+        from mnistcli.commands.trained_model import Places
 
         places = Places(data_dir, own_data)
         reproduce_run(Path(source), places, progress, json=json, quiet=quiet)
@@ -77,7 +77,7 @@ def reproduce(
     if own_data is not None:
         what = "recipes are about published data sets"
         raise UsageError("--data", what, "name a folder of their files with --data-dir")
-    from mnistcli.commands.recipe_reproduction import Manner, reproduce_recipes
+    from mnistcli.commands.reproduce import Manner, reproduce_recipes
 
     recipes = list_recipes() if source is None else (find_recipe(source),)
     reproduce_recipes(recipes, Manner(data_dir, progress, json, quiet))

@@ -55,7 +55,7 @@ def summary(
 
 def _summarize_checkpoint(path: Path, with_weights: bool) -> SummaryResult:
     """Read only what is asked for: the record is small, the arrays may not be."""
-    from mnistcli.checkpoints.untrusted.process import ParsingChild
+    from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
 
     child = ParsingChild(path, "weights" if with_weights else "none")
     from mnistcli.checkpoints.reader import interpret_checkpoint

@@ -9,31 +9,32 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_checkpoint, complete_config
-from mnistcli.cli.experiment_options import (
+from mnistcli.cli.options import (
     ActivationName,
     Assignments,
     BatchSize,
+    DataDir,
     DatasetName,
+    Debug,
+    Devices,
     Dropout,
     Epochs,
     HiddenUnits,
+    Json,
+    Jsonl,
     LearningRate,
     ModelType,
     OptimizerName,
-    Seed,
-    Validation,
-)
-from mnistcli.cli.options import (
-    DataDir,
-    Debug,
-    Json,
-    Jsonl,
+    OverfitOneBatch,
     OwnData,
     ProgressOption,
     Quiet,
+    Seed,
+    Stream,
+    TensorBoardDirectory,
+    Validation,
     count_from,
 )
-from mnistcli.cli.train_options import Devices, OverfitOneBatch, Stream, TensorBoardDirectory
 from mnistcli.errors import UsageError
 
 EXAMPLES = """
@@ -166,7 +167,7 @@ def train(
     saves the run where it stands; --resume goes on from there to the same bits.
     """
     del debug  # acted on when it was parsed
-    from mnistcli.commands.train.run_plan import Request
+    from mnistcli.commands.train.request import Request
     from mnistcli.training.distributed.cluster import read_cluster
 
     request = Request(
@@ -204,7 +205,7 @@ def train(
         cluster=read_cluster(os.environ),
     )
     if print_config:
-        from mnistcli.commands.train.config_printing import print_resolved
+        from mnistcli.commands.train.prepare import print_resolved
 
         print_resolved(request)
         return
@@ -221,6 +222,6 @@ def train(
 
         try_one_batch(request)
         return
-    from mnistcli.commands.train.experiment import run_experiment
+    from mnistcli.commands.train.run import run_experiment
 
     run_experiment(request)

@@ -16,9 +16,8 @@ from mnistcli.datasets.base import Dataset, Split, SplitName
 from mnistcli.datasets.registry import get_info
 from mnistcli.errors import UsageError
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
-from mnistcli.output.plot_results import ArrayResult, DataResult, ExampleResult, PictureResult
-from mnistcli.output.plots.pictures import Heading, Tiles
-from mnistcli.output.plots.plot_kinds import compose_images
+from mnistcli.output.plots.plot_kinds import Heading, Tiles, compose_images
+from mnistcli.output.results import ArrayResult, DataResult, ExampleResult, PictureResult
 
 BOTH: frozenset[SplitName] = frozenset({"train", "test"})
 
@@ -75,7 +74,7 @@ def view_dataset(
     if json:
         console.print_json(answer)
         return
-    from mnistcli.output.data_tables import render_dataset, render_example
+    from mnistcli.output.tables import render_dataset, render_example
 
     if example is not None:
         console.print_table(*render_example(example))

@@ -9,31 +9,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from mnistcli import __version__
-from mnistcli.checkpoints.environment import (
+from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
+from mnistcli.checkpoints.record import (
     count_processors,
     describe_environment,
     find_version,
     list_differences,
     read_processor_features,
 )
-from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
-from mnistcli.commands.data_places import Places
 from mnistcli.commands.summary import describe_training
-from mnistcli.commands.train.run_data import BOTH_SPLITS
+from mnistcli.commands.train.prepare import BOTH_SPLITS
+from mnistcli.commands.trained_model import Places
 from mnistcli.config.schema import FilesConfig
 from mnistcli.datasets import cifar10, digits, mnist, synthetic, xor
-from mnistcli.datasets.files import DataSearch, Source, locate_files, search_from_environment
+from mnistcli.datasets.download import DataSearch, Source, locate_files, search_from_environment
 from mnistcli.datasets.registry import get_info
 from mnistcli.errors import CheckpointError, DataError, MnistcliError, ResourceError
-from mnistcli.models.available_memory import read_available_memory
+from mnistcli.models.memory import read_available_memory
 from mnistcli.optional_imports import TITLE, check_scikit_learn
-from mnistcli.output.check_results import (
+from mnistcli.output.results import (
     CheckpointResult,
     DirectoryResult,
     DoctorResult,
     LocatedDatasetResult,
+    describe_error,
 )
-from mnistcli.output.results import describe_error
 
 _LIBRARIES = ("keras", "tensorflow", "numpy", "h5py")
 _IN_FILES = {"mnist": mnist, "cifar10": cifar10}

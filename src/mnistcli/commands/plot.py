@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mnistcli.commands.scored_predictions import predict_examples
-from mnistcli.commands.trained_model import TrainedModel
+from mnistcli.commands.trained_model import TrainedModel, predict_examples
 from mnistcli.datasets.base import DatasetInfo, Split
 from mnistcli.errors import UsageError, make_printable
-from mnistcli.images.images import COLOUR_SHAPE, DIGIT_SHAPE
+from mnistcli.images.preparation import COLOUR_SHAPE, DIGIT_SHAPE
 from mnistcli.metrics.calibration import measure_calibration
-from mnistcli.metrics.mistakes import find_mistakes
+from mnistcli.metrics.scores import find_mistakes
 from mnistcli.models.layers import Shape
 from mnistcli.models.numpy_inference import is_same_layout
-from mnistcli.output.plot_results import BinResult, CalibrationPlotResult, PictureResult, PlotResult
-from mnistcli.output.plots.pictures import Curves, Heading, Picture, Reliability
 from mnistcli.output.plots.plot_kinds import (
+    Curves,
+    Heading,
+    Picture,
+    Reliability,
     compose_confusion,
     compose_curves,
     compose_mistakes,
     compose_predictions,
     compose_weights,
 )
+from mnistcli.output.results import BinResult, CalibrationPlotResult, PictureResult, PlotResult
 
 MAX_TILES = 1000  # images in one picture
 MAX_NAME = 60  # characters of a file's name in a title

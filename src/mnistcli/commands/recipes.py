@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 
 from mnistcli.atomic_files import create_file, replace_file
-from mnistcli.config.json_schema import INSTALLED_SCHEMA, write_json_schema
+from mnistcli.config.field_info import INSTALLED_SCHEMA, write_json_schema
 from mnistcli.config.recipes import Recipe
 from mnistcli.errors import ResourceError, UsageError
-from mnistcli.output.config_results import CopiedRecipeResult
+from mnistcli.output.results import CopiedRecipeResult
 from mnistcli.output.terminal import PROGRAM
 
 SCHEMA_NAME = f"{PROGRAM}.schema.json"

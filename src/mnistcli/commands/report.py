@@ -7,17 +7,13 @@ from pathlib import Path
 
 from mnistcli import __version__
 from mnistcli.checkpoints.reader import Checkpoint
-from mnistcli.commands.scored_predictions import predict_examples
 from mnistcli.commands.summary import describe_training, summarize_plan
-from mnistcli.commands.trained_model import TrainedModel
+from mnistcli.commands.trained_model import TrainedModel, predict_examples
 from mnistcli.metrics.calibration import measure_calibration
-from mnistcli.metrics.mistakes import find_mistakes
-from mnistcli.output.commands import write_recipe
-from mnistcli.output.facts import Outcome, Report
-from mnistcli.output.plots.pictures import Curves, Heading
-from mnistcli.output.plots.plot_kinds import compose_curves
-from mnistcli.output.report_results import ReportResult
-from mnistcli.output.results import DatasetResult
+from mnistcli.metrics.scores import find_mistakes
+from mnistcli.output.html_report import Outcome, Report, write_recipe
+from mnistcli.output.plots.plot_kinds import Curves, Heading, compose_curves
+from mnistcli.output.results import DatasetResult, ReportResult
 from mnistcli.output.terminal import PROGRAM, Output
 
 SHOWN_MISTAKES = 24

@@ -1,36 +1,271 @@
-"""Joins what a reproduction needs: the record's plan, a second training, the comparison."""
+"""Joins what a reproduction needs: the record's plan, a second training, the comparison.
+
+A recipe's whole story: train, save, load, evaluate, go on, look at the first images.
+
+`reproduce RECIPE`: its story once more, and each figure beside the old ones.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from dataclasses import asdict, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from mnistcli.checkpoints.environment import describe_environment, list_differences
+from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.reader import CHANGED, Checkpoint, read_checkpoint
-from mnistcli.checkpoints.record import Record
-from mnistcli.checkpoints.run_comparison import compare_runs, hash_weights, list_arrays
-from mnistcli.checkpoints.run_state import Progress, RunState
-from mnistcli.commands.data_places import Places
-from mnistcli.commands.signals import StopRequest, end_by_signal
-from mnistcli.commands.train.build_trainer import build_training
-from mnistcli.commands.train.prepare import with_initial_weights
-from mnistcli.commands.train.request import OutputFile
-from mnistcli.commands.train.run_data import check_same_data, load_recorded_data
-from mnistcli.commands.train.run_plan import Plan, Request
-from mnistcli.errors import CheckpointError, GateError, ResourceError
-from mnistcli.output.check_results import (
-    ArrayDifferenceResult,
-    FailedReproduceResult,
-    ReproduceResult,
+from mnistcli.checkpoints.record import Record, describe_environment, list_differences
+from mnistcli.checkpoints.run_state import (
+    Progress,
+    RunState,
+    compare_runs,
+    hash_weights,
+    list_arrays,
 )
+from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+from mnistcli.commands.open_dataset import open_dataset
+from mnistcli.commands.signals import StopRequest, end_by_signal
+from mnistcli.commands.train.build_trainer import build_training, forget_training
+from mnistcli.commands.train.prepare import (
+    check_same_data,
+    load_recorded_data,
+    prepare_run,
+    with_initial_weights,
+)
+from mnistcli.commands.train.request import OutputFile, Plan, Request
+from mnistcli.commands.train.run import Interruption, train_plan
+from mnistcli.commands.trained_model import Places, TrainedModel, open_model
+from mnistcli.config import Recipe, load_config
+from mnistcli.config.recipes import Figures
+from mnistcli.datasets.base import SplitName
+from mnistcli.errors import CheckpointError, GateError, ResourceError
+from mnistcli.metrics.scores import class_probabilities, predict_classes
+from mnistcli.models.numpy_inference import compute_probabilities
 from mnistcli.output.progress import EpochDisplay, open_epoch_display
-from mnistcli.output.reports import render_reproduction
-from mnistcli.output.results import DatasetResult, SecondsResult, describe_error
-from mnistcli.output.terminal import Output, choose_progress
+from mnistcli.output.results import (
+    ArrayDifferenceResult,
+    DatasetResult,
+    FailedReproduceRecipesResult,
+    FailedReproduceResult,
+    FigureResult,
+    RecipeReproduction,
+    ReproduceRecipesResult,
+    ReproduceResult,
+    SecondsResult,
+    ToleranceResult,
+    TrainResult,
+    describe_error,
+)
+from mnistcli.output.tables import render_figures, render_reproduction
+from mnistcli.output.terminal import PROGRAM, Output, choose_progress
 from mnistcli.output.terminal import Progress as ProgressMode
 from mnistcli.training.callbacks import Live
+
+_AGAIN = "then "
+_FIRST_WRONG = re.compile(r"first (\d+) wrong")
+_IMAGE_AS = re.compile(r"image (\d+) as (\d+)")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a story came to: the data, and each figure by its name."""
+
+    dataset: DatasetResult
+    figures: dict[str, float]
+
+
+def tell_story(
+    request: Request, names: Collection[str], directory: Path, console: Output, lock: RunLock
+) -> Told | Interruption:
+    """Run as much of a recipe's story as its figures need.
+
+    Args:
+        request: of its training, without a file to write.
+        names: of the figures, as `mnistcli.config.recipes` explains them.
+        directory: takes the checkpoints.
+        console: hears what is being done.
+        lock: is given the checkpoints.
+
+    Raises:
+        MnistcliError: a step could not be carried out.
+    """
+    first = directory / "first.h5"
+    trained = _train(replace(request, output=first), console, lock)
+    if isinstance(trained, Interruption):
+        return trained
+    figures = dict(_read_history(trained))
+    model = _load(first, request, console)
+    figures |= _evaluate(model, "test")
+    if any(name.startswith("train ") for name in names):
+        figures |= _evaluate(model, "train")
+    if any(name.startswith(_AGAIN) for name in names):
+        again = directory / "again.h5"
+        console.note(f"{request.source}: on from its weights, with a fresh optimizer")
+        more = _train(replace(request, output=again, init_from=first), console, lock)
+        if isinstance(more, Interruption):
+            return more
+        model = _load(again, request, console)
+        figures |= {f"{_AGAIN}{name}": value for name, value in _evaluate(model, "test").items()}
+    figures |= dict(_predict(model, names))
+    return Told(trained.dataset, figures)
+
+
+def _train(request: Request, console: Output, lock: RunLock) -> TrainResult | Interruption:
+    """Train as `mnistcli train` does, as if in a process of its own."""
+    result = train_plan(prepare_run(request, console, lock), request, console)
+    forget_training()
+    return result
+
+
+def _load(path: Path, request: Request, console: Output) -> TrainedModel:
+    """Read what was saved, as any other command does."""
+    return open_model(path, ParsingChild(path, "weights"), None, None, request.places, console)
+
+
+def _read_history(result: TrainResult) -> Iterator[tuple[str, float]]:
+    """Name what the epochs' lines say."""
+    for metric, values in result.history.items():
+        for epoch, value in enumerate(values, 1):
+            yield f"epoch {epoch} {metric}", value
+
+
+def _evaluate(model: TrainedModel, name: SplitName) -> dict[str, float]:
+    """Score a loaded checkpoint on a split."""
+    split = model.read_split(name)
+    score = model.score(split, model.run(split.images))
+    return {f"{name} loss": score.loss, f"{name} accuracy": score.accuracy}
+
+
+def _predict(model: TrainedModel, names: Collection[str]) -> Iterator[tuple[str, float]]:
+    """Look at those of the first test images that figures are about."""
+    asked = [name for name in names if _FIRST_WRONG.fullmatch(name) or _IMAGE_AS.fullmatch(name)]
+    if not asked:
+        return
+    test = model.read_split("test")
+    outputs = compute_probabilities(model.checkpoint.architecture, model.run(test.images))
+    is_wrong = predict_classes(outputs) != test.labels
+    probabilities = class_probabilities(outputs)
+    for name in asked:
+        if match := _FIRST_WRONG.fullmatch(name):
+            yield name, float(is_wrong[: int(match[1])].sum())
+        elif match := _IMAGE_AS.fullmatch(name):
+            yield name, float(probabilities[int(match[1]), int(match[2])])
+
+
+@dataclass(frozen=True)
+class Manner:
+    """Where the data are, and how progress and the answer are shown."""
+
+    data_dir: Path | None
+    progress: ProgressMode
+    json: bool
+    quiet: bool
+
+
+def reproduce_recipes(recipes: Sequence[Recipe], manner: Manner) -> None:
+    """Carry out `mnistcli reproduce RECIPE` and `--all`.
+
+    Raises:
+        GateError: a figure is another one.
+        DataError, ResourceError: a story could not be run.
+    """
+    silent = manner.quiet or (manner.json and not sys.stderr.isatty())
+    progress = choose_progress(manner.progress, silent=silent)
+    console = Output(quiet=manner.quiet or manner.json, progress=progress)
+    _find_data(recipes, manner, console)
+    done: list[RecipeReproduction] = []
+    for recipe in recipes:
+        again = _reproduce(recipe, manner, console)
+        if isinstance(again, Interruption):
+            end_by_signal(again.signal)
+            return
+        done.append(again)
+        if manner.quiet and not manner.json:
+            console.print_line(f"{recipe.name} {'holds' if again.holds else 'differs'}")
+    holds = all(again.holds for again in done)
+    _show_recipe(ReproduceRecipesResult(holds=holds, recipes=tuple(done)), manner, console)
+
+
+def _find_data(recipes: Sequence[Recipe], manner: Manner, console: Output) -> None:
+    """Find out at once what is missing, not after minutes; DataError."""
+    configs = (load_config(recipe.name).config.dataset for recipe in recipes)
+    for config in {config.name: config for config in configs}.values():
+        open_dataset(config, frozenset({"test"}), manner.data_dir, console)
+
+
+def _reproduce(
+    recipe: Recipe, manner: Manner, console: Output
+) -> RecipeReproduction | Interruption:
+    """Run one story in a folder that is gone afterwards."""
+    request = Request(
+        source=recipe.name, data_dir=manner.data_dir, json=manner.json, quiet=manner.quiet
+    )
+    figures, begin_s = recipe.read_figures(), time.monotonic()
+    names = [row.name for row in figures.rows]
+    console.note(f"{recipe.name}: {recipe.about}")
+    with TemporaryDirectory(prefix=f"{PROGRAM}-") as folder, RunLock() as lock:
+        told = tell_story(request, names, Path(folder), console, lock)
+    if isinstance(told, Interruption):
+        return told
+    rows = tuple(_judge(figures, told))
+    return RecipeReproduction(
+        recipe=recipe.name,
+        dataset=told.dataset,
+        measured_on=figures.measured_on or None,
+        seeds=figures.seeds,
+        figures=rows,
+        holds=all(row.verdict != "differs" for row in rows),
+        seconds=time.monotonic() - begin_s,
+    )
+
+
+def _judge(figures: Figures, told: Told) -> Iterator[FigureResult]:
+    """Put the new figures beside the old ones."""
+    for row in figures.rows:
+        now, tolerance = told.figures[row.name], row.tolerance
+        yield FigureResult(
+            name=row.name,
+            published=row.published,
+            measured=row.measured,
+            tolerance=ToleranceResult(low=tolerance.low, high=tolerance.high),
+            now=now,
+            verdict=row.judge(now),
+            digits=row.digits,
+        )
+
+
+def _show_recipe(answer: ReproduceRecipesResult, manner: Manner, console: Output) -> None:
+    """Print the answer in the form that was asked for; GateError where a figure is another."""
+    failure = _find_failure(answer)
+    if manner.json and failure is not None:
+        error = describe_error(failure)
+        console.print_json(FailedReproduceRecipesResult(**dict(answer), error=error))
+    elif manner.json:
+        console.print_json(answer)
+    elif not manner.quiet:
+        console.print_table(*render_figures(answer))
+    if failure is not None:
+        raise failure
+
+
+def _find_failure(answer: ReproduceRecipesResult) -> GateError | None:
+    """Name the recipes and figures that came out otherwise."""
+    found = [
+        (again.recipe, row.name)
+        for again in answer.recipes
+        for row in again.figures
+        if row.verdict == "differs"
+    ]
+    if not found:
+        return None
+    where = ", ".join(dict.fromkeys(recipe for recipe, _ in found))
+    total = sum(len(again.figures) for again in answer.recipes)
+    what = f"{len(found)} of {total} figures differ from those measured before"
+    hint = f"look for other data or versions: {PROGRAM} doctor"
+    return GateError(where, what, hint)
 
 
 def reproduce_run(

@@ -1,4 +1,11 @@
-"""A checkpoint together with what using it takes: how pixels become input, and which data."""
+"""Runs a checkpoint on examples, for what shows them: pictures and reports.
+
+Where the command line says that data lie.
+
+Which data a checkpoint is used on: those of its record, or those that flags name.
+
+A checkpoint together with what using it takes: how pixels become input, and which data.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +17,133 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint
-from mnistcli.checkpoints.untrusted.process import ParsingChild
-from mnistcli.commands.data_places import Places
-from mnistcli.commands.model_dataset import choose_dataset
+from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
 from mnistcli.commands.open_dataset import choose_splits, open_dataset
-from mnistcli.config.allowed_values import SPLITS, check_choice, get_choices
-from mnistcli.config.schema import AnyDataset, DatasetConfig, FilesConfig, Normalization
+from mnistcli.config.allowed_values import AUTO, SPLITS, check_choice, get_choices, list_data_sets
+from mnistcli.config.schema import (
+    AnyDataset,
+    DatasetConfig,
+    DatasetName,
+    FilesConfig,
+    Normalization,
+)
 from mnistcli.datasets.base import WHITE, Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.registry import get_info, recall_info
 from mnistcli.errors import UsageError
-from mnistcli.metrics.scores import LossSpec, Score, evaluate_logits
+from mnistcli.metrics.scores import (
+    LossSpec,
+    Score,
+    class_probabilities,
+    evaluate_logits,
+    predict_classes,
+)
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
 from mnistcli.models.layers import BatchNormalization, Rescaling
-from mnistcli.models.numpy_inference import run_network
-from mnistcli.models.regularization import compute_penalty
+from mnistcli.models.numpy_inference import (
+    compute_penalty,
+    compute_probabilities,
+    is_same_layout,
+    run_network,
+)
+from mnistcli.output.plots.plot_kinds import Predictions
 from mnistcli.output.terminal import Output
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where to look for data; null leaves it to the environment, or to what a run recorded.
+
+    Attributes:
+        directory: `--data-dir`, for published data sets.
+        own: `--data`, images of one's own.
+    """
+
+    directory: Path | None = None
+    own: Path | None = None
+
+
+_DATASET, _DATA, _FILES = "--dataset", "--data", "files"
+
+
+def choose_dataset(checkpoint: Checkpoint, name: str | None, own: Path | None) -> AnyDataset | None:
+    """Return the data set's config; null for other people's files about which nothing is said.
+
+    Args:
+        checkpoint: with its record, where it has one.
+        name: from `--dataset`.
+        own: from `--data`.
+
+    Raises:
+        UsageError: there is no such data set, or it is not for this network.
+        DataError: one's own images cannot be looked at, as they have to be for files that do not
+            say what they take.
+    """
+    if name is not None:
+        _check_name(name)
+    recorded = checkpoint.record.config.dataset if checkpoint.record is not None else None
+    if own is not None and name not in (None, _FILES):
+        what = f"they are no copy of {name}"
+        raise UsageError(f"{_DATA} and {_DATASET}", what, "give one of them")
+    if isinstance(recorded, FilesConfig) and name in (None, _FILES):
+        return _complete(checkpoint, recorded, own)
+    if own is not None:
+        return _adapt(checkpoint, recorded, own)
+    if name == _FILES:
+        raise UsageError(_DATASET, "nothing says where your images are", f"give {_DATA} PATH")
+    if name is not None:
+        chosen = DatasetConfig(name=cast("DatasetName", name))
+        _check_fit(checkpoint, get_info(chosen), _DATASET)
+        return chosen
+    return recorded
+
+
+def _check_name(name: str) -> None:
+    """Refuse what is no data set; UsageError."""
+    if name == AUTO:
+        what = "auto chooses what to train on, a trained network has its data"
+        raise UsageError(_DATASET, what, f"name them: one of {', '.join(list_data_sets())}")
+    check_choice(name, list_data_sets(), _DATASET)
+
+
+def _complete(checkpoint: Checkpoint, recorded: FilesConfig, own: Path | None) -> FilesConfig:
+    """Take the recorded images, perhaps from another place."""
+    names = checkpoint.record.class_names if checkpoint.record is not None else ()
+    return recorded.model_copy(
+        update={
+            "path": recorded.path if own is None else str(own),
+            "size": recorded.size or checkpoint.architecture.input_shape,
+            "classes": recorded.classes or names,
+        }
+    )
+
+
+def _adapt(checkpoint: Checkpoint, recorded: AnyDataset | None, own: Path) -> FilesConfig:
+    """Bring one's own images to what a network takes that was trained on others."""
+    config = FilesConfig(name="files", path=str(own))
+    if recorded is not None and checkpoint.record is not None:
+        info = get_info(recorded)
+        if len(info.image_shape) == 1:
+            what = f"{recorded.name} takes {info.image_shape[0]} numbers, not images"
+            raise UsageError(_DATA, what, "leave it out")
+        changes = {"size": info.image_shape, "classes": checkpoint.record.class_names}
+        return config.model_copy(update=changes)
+    info = get_info(config)
+    _check_fit(checkpoint, info, _DATA)
+    return config.model_copy(update={"size": info.image_shape, "classes": info.class_names})
+
+
+def _check_fit(checkpoint: Checkpoint, info: DatasetInfo, flag: str) -> None:
+    """Refuse data that the network was not made for before any are read; UsageError."""
+    network = checkpoint.architecture
+    hint = "name the data that it was trained on"
+    if not is_same_layout(info.image_shape, network.input_shape):
+        what = f"{info.title}'s inputs are {info.image_shape}, {checkpoint.path} takes"
+        raise UsageError(flag, f"{what} {network.input_shape}", hint)
+    units = network.output_shape[-1]
+    if len(info.class_names) != max(2, units):
+        what = f"{info.title} has {len(info.class_names)} classes, {checkpoint.path} tells"
+        raise UsageError(flag, f"{what} {max(2, units)} apart", hint)
+
 
 _DATASET, _DATA = "--dataset", "--data"
 
@@ -199,3 +318,24 @@ def open_model(
     return TrainedModel(
         checkpoint, config, cast("Normalization | None", normalization), places, console
     )
+
+
+def predict_examples(model: TrainedModel, examples: Split) -> tuple[Predictions, Score]:
+    """Return what the network makes of examples, and how well.
+
+    Raises:
+        DataError: there are none, or their classes are not the network's.
+    """
+    architecture = model.checkpoint.architecture
+    logits = model.run(examples.images)
+    score = model.score(examples, logits)
+    outputs = compute_probabilities(architecture, logits)
+    predictions = Predictions(
+        images=model.brighten(examples.images),
+        rows=np.arange(len(examples)),
+        probabilities=class_probabilities(outputs),
+        classes=predict_classes(outputs),
+        truth=examples.labels,
+        labels=model.class_names,
+    )
+    return predictions, score

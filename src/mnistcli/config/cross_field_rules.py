@@ -1,4 +1,7 @@
-"""Rules that join several keys: combinations that each key alone cannot know to be wrong."""
+"""Rules that join several keys: combinations that each key alone cannot know to be wrong.
+
+Rules that depend on how many classes the data have, and those about images of one's own.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mnistcli.config.data_rules import check_class_count, check_files, count_classes
-from mnistcli.config.initializers import RandomUniform
-from mnistcli.config.optimization import Clip, Cosine, Piecewise, Sgd
-from mnistcli.config.schema import Config, MlpModel
+from mnistcli.config.schema import (
+    Clip,
+    Config,
+    Cosine,
+    FilesConfig,
+    MlpModel,
+    Piecewise,
+    RandomUniform,
+    Sgd,
+)
 from mnistcli.config.validation_errors import Fault, KeyPath, format_path
 
+_SIZE: KeyPath = ("dataset", "size")
+_CLASSES: KeyPath = ("dataset", "classes")
+_CLASS_WEIGHT: KeyPath = ("training", "class_weight")
 _NAME: KeyPath = ("dataset", "name")
 _NORMALIZATION: KeyPath = ("dataset", "normalization")
 _VALIDATION: KeyPath = ("dataset", "validation")
@@ -29,6 +41,52 @@ _SMOOTHING: KeyPath = ("training", "label_smoothing")
 
 _AUTOMATIC_NAME = re.compile(r"(flatten|dense|dropout|input_layer)(_\d+)?")
 _RESERVED_GROUP = "top_level_model_weights"  # where Keras' HDF5 format keeps layer-less weights
+
+
+def check_class_count(config: Config, count: int) -> list[Fault]:
+    """Return what is wrong with a config that learns so many classes."""
+    return [*_check_class_weight(config, count), *_check_two_classes(config, count)]
+
+
+def count_classes(config: Config) -> int | None:
+    """Count the classes where they can be known without looking at any data."""
+    if isinstance(config.dataset, FilesConfig):
+        return len(config.dataset.classes) if config.dataset.classes is not None else None
+    return 2 if config.dataset.name == "xor" else 10
+
+
+def _check_class_weight(config: Config, count: int) -> Iterator[Fault]:
+    """Every class needs its weight."""
+    weights = config.training.class_weight
+    if isinstance(weights, tuple) and len(weights) != count:
+        what = f"{config.dataset.name} has {count} classes, received {len(weights)} weights"
+        yield Fault(_CLASS_WEIGHT, what, f"give {count}, or balanced", involves=(_NAME, _CLASSES))
+
+
+def _check_two_classes(config: Config, count: int) -> Iterator[Fault]:
+    """Sigmoid decides between two classes by one output unit; xor has rules of its own."""
+    if count != 2 or config.dataset.name == "xor" or config.model.output_activation == "softmax":
+        return
+    if config.training.loss in ("categorical_crossentropy", "sparse_categorical_crossentropy"):
+        what = f"{config.training.loss} does not match the one sigmoid unit that tells two classes"
+        hint = "set training.loss: binary_crossentropy, or model.output_activation: softmax"
+        flag_hint = "add --set training.loss=binary_crossentropy"
+        yield Fault(_LOSS, f"{what} apart", hint, flag_hint, involves=(_OUTPUT, _CLASSES))
+
+
+def check_files(config: Config) -> Iterator[Fault]:
+    """A size is that of a grey or of a colour image; names tell classes apart."""
+    if not isinstance(config.dataset, FilesConfig):
+        return
+    size, classes = config.dataset.size or (), config.dataset.classes or ()
+    if len(size) == 3 and size[2] != 3:
+        what = f"an image has 3 colours, received {size[2]}"
+        yield Fault((*_SIZE, 2), what, "write [height, width, 3], or [height, width] for grey")
+    for index, name in enumerate(classes):
+        if name in classes[:index]:
+            yield Fault((*_CLASSES, index), f"{name} is there twice", "name each class once")
+        if not name.isprintable():
+            yield Fault((*_CLASSES, index), "not a printable text", "choose another name")
 
 
 def check_rules(config: Config) -> list[Fault]:

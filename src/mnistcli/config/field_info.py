@@ -1,15 +1,26 @@
-"""The shape of the config, read off the models: which keys there are, and what each takes."""
+"""The config as JSON Schema, for editors that complete and check YAML: made from the models.
+
+pydantic writes down the models as they are; what a file may leave out or abbreviate is added
+here. Rules over several keys (`mnistcli.config.cross_field_rules`) have no place in a schema.
+
+The shape of the config, read off the models: which keys there are, and what each takes.
+
+What can be typed next in `--set key=value`, read off the models.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 
 from mnistcli.config.schema import Config
 from mnistcli.config.validation_errors import KeyPath
@@ -228,3 +239,141 @@ def locate(loc: Sequence[str | int], root: Slot = ROOT) -> Located:
         at = Located((*at.path, part), child, model, slot, tag)
         model = child.find_model(None) if child and not child.tag_key else None
     return at
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to go on.
+
+    Attributes:
+        text: the whole of what would then stand there.
+        meaning: said beside it; may be empty.
+    """
+
+    text: str
+    meaning: str = ""
+
+
+def list_assignments(typed: str) -> Iterator[Candidate]:
+    """Yield what `--set` can go on with: the keys of one block, then the values of a key.
+
+    Args:
+        typed: what stands there so far, `training.optim` or `model.activation=re`.
+    """
+    key, equals, _ = typed.partition("=")
+    if equals:
+        yield from (Candidate(f"{key}={value}") for value in list_values(key))
+        return
+    prefix, dot, _ = key.rpartition(".")
+    block = find_slot(split_key(prefix)) if dot else ROOT
+    if block is not None:
+        yield from _list_keys(block, prefix + dot)
+
+
+def list_values(key: str) -> tuple[str, ...]:
+    """Return the words that a dotted key accepts; none for an unknown key or for numbers."""
+    path = split_key(key)
+    slot, parent = find_slot(path), find_slot(path[:-1])
+    if slot is None or parent is None:
+        return ()
+    if path[-1] == parent.tag_key:
+        return parent.tags
+    words = slot.names or list_words(slot.annotation)
+    return (*words, *(("null",) if slot.is_nullable else ()))
+
+
+def list_words(annotation: Any) -> tuple[str, ...]:
+    """Return the words that an annotation's values can be, those of its branches included."""
+    annotation, _ = split_annotation(annotation)
+    if annotation is bool:
+        return ("true", "false")
+    if is_literal(annotation):
+        return get_args(annotation)
+    if get_origin(annotation) is tuple:
+        return ()
+    return tuple(word for branch in get_args(annotation) for word in list_words(branch))
+
+
+def _list_keys(block: Slot, prefix: str) -> Iterator[Candidate]:
+    """A block of keys is gone on with by a dot, or by `=` where a word can stand for it."""
+    if block.item is not None:
+        yield Candidate(f"{prefix}0.", "the first; they are counted from 0")
+    for key, child in block.list_fields().items():
+        meaning = child.description
+        if child.models:
+            yield Candidate(f"{prefix}{key}.", meaning)
+        if not child.models or child.shorthand_key or child.is_nullable:
+            yield Candidate(f"{prefix}{key}=", meaning)
+        if child.item is not None and child.item.models:
+            yield Candidate(f"{prefix}{key}.", meaning)
+
+
+JsonObject = dict[str, Any]
+INSTALLED_SCHEMA = Path(__file__).with_name("schema.json")
+"""What `write_json_schema` returned when this version was made, for editors to find."""
+
+
+class _Generator(GenerateJsonSchema):
+    """Without titles that only repeat the keys."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+def make_json_schema() -> JsonObject:
+    """Return the JSON Schema (draft 2020-12) that a config's YAML file keeps to."""
+    schema = Config.model_json_schema(schema_generator=_Generator)
+    blocks: dict[str, JsonObject] = {Config.__name__: schema, **schema["$defs"]}
+    for model in dict.fromkeys(_list_models(ROOT)):
+        for key, entry in blocks[model.__name__]["properties"].items():
+            _allow_short_forms(entry, field_slot(model, key), blocks)
+    return {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        **schema,
+        "title": "mnistcli config",
+        "description": "One experiment. Keys that are left out take their defaults.",
+    }
+
+
+def write_json_schema() -> str:
+    """Return the schema as the text of a file."""
+    return json.dumps(make_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _list_models(slot: Slot) -> Iterator[type[BaseModel]]:
+    """Yield every model of the config, once for each place that it has."""
+    for model in slot.models:
+        yield model
+        for key in model.model_fields:
+            below = field_slot(model, key)
+            yield from _list_models(below.item or below)
+
+
+def _allow_short_forms(entry: JsonObject, slot: Slot, blocks: dict[str, JsonObject]) -> None:
+    """Add what a key's validators turn into its full form."""
+    if slot.item is not None:
+        _allow_short_forms(entry["items"], slot.item, blocks)
+    if slot.tag_key and slot.default is not None:  # a block without a name is the default's
+        required = blocks[type(slot.default).__name__].get("required", [])
+        if slot.tag_key in required:
+            required.remove(slot.tag_key)
+    alternatives = [*_list_short_forms(slot, blocks)]
+    if not alternatives:
+        return
+    full = {key: entry.pop(key) for key in _FULL_FORM if key in entry}
+    entry["anyOf"] = [*alternatives, *(full["anyOf"] if [*full] == ["anyOf"] else [full])]
+
+
+_FULL_FORM = ("$ref", "anyOf", "oneOf", "discriminator")
+"""The keys of a schema that say what a value may be; others describe it."""
+
+
+def _list_short_forms(slot: Slot, blocks: dict[str, JsonObject]) -> Iterator[JsonObject]:
+    """Yield the schemas of a slot's shorthands: a name, a number, a mapping for a list."""
+    key = slot.shorthand_key
+    if slot.names:
+        yield {"enum": list(slot.names), "type": "string"}
+    elif key is not None:
+        yield blocks[slot.models[0].__name__]["properties"][key]
+    if isinstance(slot.expand({"0": 1.0, "1": 1.0}), list):
+        yield {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}

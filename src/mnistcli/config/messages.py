@@ -20,7 +20,6 @@ from mnistcli.config.field_info import (
     locate,
     split_annotation,
 )
-from mnistcli.config.scalars import ScalarError, resolve_scalar
 from mnistcli.config.validation_errors import (
     Fault,
     KeyPath,
@@ -28,6 +27,7 @@ from mnistcli.config.validation_errors import (
     format_path,
     format_value,
 )
+from mnistcli.config.yaml_reader import ScalarError, resolve_scalar
 
 _YES = {"yes", "on", "y", "true"}
 _NO = {"no", "off", "n", "false"}

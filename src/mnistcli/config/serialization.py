@@ -1,19 +1,26 @@
-"""A config as text: YAML for people, JSON for the checkpoint's record."""
+"""What tells configs apart, key by key.
+
+A config as text: YAML for people, JSON for the checkpoint's record.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mnistcli.config.schema import Config
-from mnistcli.config.validation import validate, validate_rules
+from pydantic import BaseModel, JsonValue
+
+from mnistcli.config.loading import validate, validate_rules
+from mnistcli.config.schema import Config, HiddenLayer
 from mnistcli.config.validation_errors import KeyPath, format_path, format_value, to_problem
-from mnistcli.config.yaml_document import MAX_BYTES
+from mnistcli.config.yaml_reader import MAX_BYTES
 from mnistcli.errors import ConfigError, Problem, make_printable
 
 if TYPE_CHECKING:
-    from mnistcli.config.origins import Origins
+    from mnistcli.config.loading import Origins
+
 
 _BY_TOOL = "the file was not written by this tool, or changed since"
 
@@ -109,3 +116,72 @@ def _join_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
         raise ValueError(f"key {format_path((twice,))} given twice")
     return values
+
+
+_TAGS = ("name", "type")  # they say of what kind a block is, and come first
+_ALWAYS_TOLD = ("hidden",)  # beside a network without hidden layers the usual ones matter too
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key that has not the same value everywhere.
+
+    Attributes:
+        key: dotted, `training.optimizer.name` for example.
+        values: one a config, as JSON has them; null where a config has no such key.
+    """
+
+    key: str
+    values: tuple[JsonValue, ...]
+
+
+def list_config_differences(configs: Sequence[Config]) -> tuple[Difference, ...]:
+    """Return the keys in which configs differ, block by block.
+
+    A key that only some configs have, as each optimizer has its own, counts where its value is
+    not the default. A part that can be left out, a schedule for example, is one value.
+    """
+    found = [{key: (value, usual) for key, value, usual in _walk_leaves(c, "")} for c in configs]
+    blocks = list(Config.model_fields)
+    keys = dict.fromkeys(key for values in found for key in values)
+    return tuple(
+        Difference(key, tuple(values.get(key, (None, True))[0] for values in found))
+        for key in sorted(keys, key=lambda key: blocks.index(key.partition(".")[0]))
+        if _differs([values.get(key) for values in found])
+    )
+
+
+def _walk_leaves(part: BaseModel, prefix: str) -> Iterator[tuple[str, JsonValue, bool]]:
+    """Name a block's values, and tell whether each is the default."""
+    fields = type(part).model_fields
+    for name in sorted(fields, key=lambda name: name not in _TAGS):
+        value, field = getattr(part, name), fields[name]
+        if isinstance(value, BaseModel) and field.default is not None:
+            yield from _walk_leaves(value, f"{prefix}{name}.")
+        else:
+            usual = value == field.default and name not in _ALWAYS_TOLD
+            yield f"{prefix}{name}", _simplify(value), usual
+
+
+def _simplify(value: object) -> JsonValue:
+    """Write a value as JSON has it, a hidden layer that is only units as their number."""
+    if isinstance(value, HiddenLayer):
+        said: dict[str, JsonValue] = value.model_dump(mode="json", exclude_none=True)
+        return said["units"] if said.keys() == {"units"} else said
+    if isinstance(value, BaseModel):
+        dumped: dict[str, JsonValue] = value.model_dump(mode="json")
+        return dumped
+    if isinstance(value, dict):
+        return {str(key): _simplify(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_simplify(item) for item in value]
+    assert value is None or isinstance(value, str | int | float)
+    return value
+
+
+def _differs(values: Sequence[tuple[JsonValue, bool] | None]) -> bool:
+    """Compare what there is; what some lack is a difference where the others chose it."""
+    there = [value for value in values if value is not None]
+    if any(value != there[0][0] for value, _ in there):
+        return True
+    return len(there) < len(values) and not all(usual for _, usual in there)

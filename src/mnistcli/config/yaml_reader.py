@@ -4,20 +4,163 @@ Tags, duplicate keys and second documents are refused; anchors and aliases are a
 `MAX_NODES` and `MAX_DEPTH`. Nothing is ever executed. PyYAML reads the events, this module makes
 values of them: its own constructor knows no places, takes the last of two equal keys, and has no
 bounds.
+
+What an unquoted word means: YAML 1.2's core schema. PyYAML's own resolver follows YAML 1.1. Here
+(https://yaml.org/spec/1.2.2/#103-core-schema) `1e-3` is a float, `yes`, `on`, `1:30` and
+`2001-01-01` are text, `0o10` is octal. `010` is 8 in YAML 1.1 and 10 in YAML 1.2, and therefore
+refused.
+
+What a YAML text says, and where in the text each value of it stands.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 import yaml
 
-from mnistcli.config.scalars import ScalarError, resolve_scalar
-from mnistcli.config.validation_errors import KeyPath
-from mnistcli.config.yaml_document import MAX_BYTES, Mark, YamlDocument, YamlFault
+from mnistcli.config.validation_errors import KeyPath, format_value, to_problem
 from mnistcli.errors import ConfigError, Problem
+
+MAX_DIGITS = 300
+
+_CONSTANTS: dict[str, object] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_BASED_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INF_OR_NAN = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+class ScalarError(ValueError):
+    """A scalar that means nothing certain; its arguments are the mistake and the way out."""
+
+
+def resolve_scalar(text: str) -> object:
+    """Return what an unquoted scalar means in YAML 1.2's core schema.
+
+    Raises:
+        ScalarError: the number is ambiguous, or longer than any that a config needs.
+    """
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if len(text) > MAX_DIGITS and (_INT.fullmatch(text) or _BASED_INT.fullmatch(text)):
+        raise ScalarError(f"a number of {len(text)} digits", "write a smaller one")
+    if _INT.fullmatch(text):
+        return int(text)
+    if _BASED_INT.fullmatch(text):
+        return int(text, 0)
+    if _LEADING_ZERO.fullmatch(text):
+        plain = int(text[:MAX_DIGITS])
+        raise ScalarError(
+            f"{format_value(text)} is octal in YAML 1.1 and decimal in YAML 1.2",
+            f"write {plain} without the leading zero",
+        )
+    if _INF_OR_NAN.fullmatch(text):
+        return float(text.replace(".", ""))
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+MAX_BYTES = 2**20
+
+
+@dataclass(frozen=True, order=True)
+class Mark:
+    """A position in a text; both count from 1."""
+
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class YamlFault:
+    """A mistake in the YAML itself, after which reading could go on."""
+
+    path: KeyPath
+    mark: Mark
+    what: str
+    hint: str
+
+    def place_in(self, where: str) -> Problem:
+        """Say it with its place, `config.yaml:7:3`."""
+        return to_problem(self.what, self.hint, f"{where}:{self.mark}", self.path)
+
+
+@dataclass(frozen=True)
+class YamlDocument:
+    """What a text says, and where.
+
+    Attributes:
+        value: nested dicts with text keys, lists, text, numbers, booleans and None.
+        key_marks: where each key stands.
+        value_marks: where each value stands; inside an alias, only the alias itself is marked.
+        faults: mistakes that did not stop the reading, in the order of the text.
+    """
+
+    value: object
+    key_marks: dict[KeyPath, Mark]
+    value_marks: dict[KeyPath, Mark]
+    faults: tuple[YamlFault, ...]
+
+    def find_mark(self, path: KeyPath, *, is_key: bool = False) -> Mark | None:
+        """Return where a key or its value stands, else the nearest block around it."""
+        if is_key and path in self.key_marks:
+            return self.key_marks[path]
+        while path and path not in self.value_marks:
+            path = path[:-1]
+        return self.value_marks.get(path) if path else None
+
+    def cut(self, path: KeyPath) -> YamlDocument:
+        """Return what stands at a path, as a document of its own."""
+        here: object = self.value
+        for part in path:
+            here = here[part]  # type: ignore[index]  # whoever asks knows that it is there
+        length = len(path)
+        marks = [
+            {at[length:]: mark for at, mark in marks.items() if at[:length] == path}
+            for marks in (self.key_marks, self.value_marks)
+        ]
+        return YamlDocument(here, marks[0], marks[1], ())
+
+    def is_written(self, path: KeyPath) -> bool:
+        """Tell the keys of the text from defaults."""
+        here = self.value
+        for part in path:
+            if isinstance(here, dict) and part in here:
+                here = here[part]
+            elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+                here = here[part]  # mypy wants them apart
+            else:
+                return False
+        return True
+
+    def shorten(self, path: KeyPath) -> KeyPath:
+        """Name what was written: where that is `optimizer: adm`, there is no `name`."""
+        for depth in range(1, len(path)):
+            if self.is_shorthand(path[:depth]):
+                return path[:depth]
+        return path
+
+    def is_shorthand(self, path: KeyPath) -> bool:
+        """Tell whether a plain value stands at a path."""
+        here = self.value
+        for part in path:
+            if isinstance(here, dict):
+                here = here.get(part)
+            elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+                here = here[part]
+        return not isinstance(here, dict | list | None)
+
 
 MAX_NODES = 10_000
 MAX_DEPTH = 32

@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.base import Dataset, DatasetInfo, Split, SplitName
-from mnistcli.datasets.identity import hash_splits, make_dataset
+from mnistcli.datasets.base import Dataset, DatasetInfo, Split, SplitName, hash_splits, make_dataset
 from mnistcli.optional_imports import TITLE, import_scikit_learn
 
 INFO = DatasetInfo(

@@ -1,21 +1,43 @@
-"""Which pictures lie in a folder, of which class, and for which part of an experiment.
+"""Data of one's own, by their config: what they are, and the data themselves.
 
-The folder may be anybody's: nothing is opened here, links lead at most two folders down, and
-numbers are bounded.
+Which pictures lie in a folder, of which class, and for which part of an experiment. The folder
+may be anybody's: nothing is opened here, links lead at most two folders down, and numbers are
+bounded.
+
+A folder of pictures, a folder for each class, as a data set.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import stat
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-from mnistcli.config.schema import MAX_LABELS
-from mnistcli.datasets.base import SplitName
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.config.schema import MAX_LABELS, FilesConfig
+from mnistcli.datasets.base import (
+    Dataset,
+    DatasetInfo,
+    Identity,
+    Split,
+    SplitName,
+    hash_array,
+    join_hashes,
+)
+from mnistcli.datasets.download import OnDownload
+from mnistcli.datasets.memory_map import FoundRows, OnProgress, RowSource, load_rows
+from mnistcli.datasets.npz import ImageArchive, open_archive
 from mnistcli.errors import DataError, escape_name, make_printable
-from mnistcli.images.decoding import FORMATS_HINT, IMAGE_NAME
+from mnistcli.images.decoding import FORMATS_HINT, IMAGE_NAME, decode_image, fit_image
 
 MAX_PICTURES = 5_000_000
 HELD_OUT = 0.2
@@ -245,3 +267,246 @@ def _note_untested(names: Sequence[str], pictures: Sequence[Picture]) -> tuple[s
     tested = {picture.label for picture in pictures}
     absent = [name for label, name in enumerate(names) if label not in tested]
     return (f"no test images of {', '.join(absent[:10])}",) if absent else ()
+
+
+_FORMAT = 1  # of the rows; another one where pictures are brought to their size in another way
+_CHUNK = 512  # pictures decoded at a time
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """The pictures of a folder, and what they are brought to.
+
+    Attributes:
+        path: the folder.
+        listing: which pictures there are.
+        image_shape: of one row.
+        is_given: the shape was asked for; else it is the first picture's, and must be every one's.
+    """
+
+    path: Path
+    listing: Listing
+    image_shape: tuple[int, ...]
+    is_given: bool
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In class order."""
+        return self.listing.class_names
+
+    @property
+    def held_out(self) -> float:
+        """The share of each class that was taken for testing."""
+        return self.listing.held_out
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should hear."""
+        return self.listing.notes
+
+    def count(self, split: SplitName) -> int:
+        """Count the pictures of a split; 0 where it was not asked for."""
+        return len(self.listing.pictures.get(split, ()))
+
+    def read_labels(self, split: SplitName) -> NDArray[np.uint8]:
+        """Return the classes of the pictures, uint8 [count]."""
+        return np.array([p.label for p in self.listing.pictures[split]], np.uint8)
+
+    def read_rows(self, split: SplitName, cache: Path, on_progress: OnProgress) -> FoundRows:
+        """Return the pictures as rows, decoded now or another time; see `load_rows`.
+
+        Raises:
+            DataError: a picture is damaged, or of another size where none was given.
+            ResourceError: the cache cannot be written.
+        """
+        pictures = self.listing.pictures[split]
+        shape = (len(pictures), *self.image_shape)
+        same, fitted = (self._make_key(pictures, is_given=given) for given in (False, True))
+        first = next(iter(self.listing.pictures.values()))[0]
+        return load_rows(
+            RowSource(
+                (same, fitted) if self.is_given else (same,),
+                shape,
+                lambda: self._decode(pictures, first.path),
+            ),
+            cache,
+            on_progress,
+        )
+
+    def _make_key(self, pictures: Sequence[Picture], *, is_given: bool) -> str:
+        """Sum up what the rows depend on: the files as the folder lists them, shape, decoder.
+
+        Rows of pictures that all had their shape before are good for runs that ask for it too.
+        """
+        about = (_FORMAT, version("pillow"), self.image_shape, is_given)
+        digest = hashlib.sha256(repr(about).encode())
+        for picture in pictures:
+            stamp = f"\0{picture.size_bytes}\0{picture.changed_ns}\0"
+            digest.update(os.fsencode(picture.path) + stamp.encode())
+        return digest.hexdigest()[:32]
+
+    def _decode(self, pictures: Sequence[Picture], first: Path) -> Iterator[NDArray[np.uint8]]:
+        """Decode pictures side by side, in order."""
+
+        def read(picture: Picture) -> NDArray[np.uint8]:
+            pixels = decode_image(picture.path, str(picture.path))
+            if not self.is_given and pixels.shape != self.image_shape:
+                raise _refuse_other_size(picture.path, pixels.shape, first, self.image_shape)
+            return fit_image(pixels, self.image_shape)
+
+        with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            # the decoder's own way to silence warnings restores what another thread has set
+            for start in range(0, len(pictures), _CHUNK):
+                yield np.stack(list(pool.map(read, pictures[start : start + _CHUNK])))
+
+
+def open_folder(config: FilesConfig, path: Path, splits: frozenset[SplitName]) -> PictureFolder:
+    """List a folder, and look at one picture where no size is given.
+
+    Raises:
+        DataError: see `list_pictures`; or that picture is damaged.
+    """
+    listing = list_pictures(path, config.classes, splits)
+    if config.size is not None:
+        return PictureFolder(path, listing, config.size, is_given=True)
+    first = next(iter(listing.pictures.values()))[0].path
+    return PictureFolder(path, listing, decode_image(first, str(first)).shape, is_given=False)
+
+
+def _refuse_other_size(
+    path: Path, shape: tuple[int, ...], first: Path, wanted: tuple[int, ...]
+) -> DataError:
+    """Name two pictures that differ, and the key that brings all to one size."""
+    size = ", ".join(map(str, wanted))
+    what = f"it is {_describe(shape)}, and {first} is {_describe(wanted)}"
+    return DataError(str(path), what, f"bring all to one size: --set dataset.size=[{size}], say")
+
+
+def _describe(shape: tuple[int, ...]) -> str:
+    """Write a picture's shape for people, width first."""
+    return f"{shape[1]} x {shape[0]} in {'colour' if len(shape) == 3 else 'grey'}"
+
+
+ROWS_FOLDER = "rows"
+_BOTH: frozenset[SplitName] = frozenset({"train", "test"})
+
+
+def locate(config: FilesConfig) -> Path:
+    """Return the folder or file that a config names, from the root on.
+
+    Raises:
+        DataError: it is not there.
+    """
+    path = Path(os.path.abspath(Path(config.path).expanduser()))  # noqa: PTH100 (links stay)
+    where = config.path if Path(config.path).is_absolute() else f"{config.path} ({path})"
+    if str(path) != escape_name(str(path)):
+        raise DataError(where, "its name is no UTF-8 text", "rename it")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        what = "there is no such folder or file"
+        raise DataError(where, what, "say where the data lie with --data PATH") from None
+    except (OSError, ValueError) as error:
+        raise DataError(where, f"cannot be read: {error}", "check its permissions") from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise DataError(where, "neither a folder nor a file", "name another with --data PATH")
+    return path
+
+
+def get_info(config: FilesConfig) -> DatasetInfo:
+    """Return what a folder's listing or a file's headers say, without reading what is in them.
+
+    Raises:
+        DataError: there are no such data, or they are not laid out as they have to be.
+    """
+    return _describe_classes(_open(config, locate(config), _BOTH))
+
+
+def recall_info(config: FilesConfig) -> DatasetInfo:
+    """Return what a complete config says of its data, which may be gone; nothing is counted."""
+    return DatasetInfo(
+        name=config.name,
+        title=_name(Path(config.path)),
+        image_shape=config.size or (),
+        class_names=config.classes or (),
+        train_count=0,
+        test_count=0,
+    )
+
+
+def read_dataset(
+    config: FilesConfig,
+    splits: frozenset[SplitName],
+    cache_directory: Path,
+    on_preparation: OnDownload,
+) -> Dataset:
+    """Return images of one's own: mapped from a file, so that they need not fit into memory.
+
+    Args:
+        config: says where they are.
+        splits: which are wanted.
+        cache_directory: rows that are decoded or unpacked are kept in a folder below it.
+        on_preparation: hears of that: what it is, bytes so far, bytes in all.
+
+    Raises:
+        DataError: they are missing, damaged, or not laid out as they have to be.
+        ResourceError: the cache cannot be written.
+    """
+    path = locate(config)
+    source = _open(config, path, splits)
+    info, notes = _describe_classes(source), list(source.notes)
+    read: dict[SplitName, Split] = {}
+    arrays: dict[str, str] = {}
+    made_bytes, cache = 0, cache_directory / ROWS_FOLDER
+    for name in sorted(splits, reverse=True):
+        labels = source.read_labels(name)
+        rows = source.read_rows(name, cache, partial(on_preparation, f"{info.title} {name}"))
+        made_bytes += rows.images.nbytes if rows.is_new else 0
+        read[name] = Split(rows.images, labels)
+        arrays |= {f"x_{name}": rows.sha256, f"y_{name}": hash_array(labels)}
+    if made_bytes:
+        size = f"{made_bytes / 1e6:,.1f} MB"
+        notes.append(f"what was decoded of {info.title} is kept ({size}) in {cache}")
+    identity = Identity(
+        name=info.name,
+        sha256=join_hashes(arrays),
+        arrays=arrays,
+        known_as=f"{info.title} ({info.name})",
+        location=str(path),
+        held_out=source.held_out,
+    )
+    return Dataset(info, identity, read, notes=tuple(notes))
+
+
+def resolve(config: FilesConfig, dataset: Dataset) -> FilesConfig:
+    """Write down what was found, so that a run goes on with it from any folder."""
+    found = {
+        "path": dataset.identity.location,
+        "size": dataset.info.image_shape,
+        "classes": dataset.info.class_names,
+    }
+    return config.model_copy(update=found)
+
+
+def _open(
+    config: FilesConfig, path: Path, splits: frozenset[SplitName]
+) -> PictureFolder | ImageArchive:
+    """Look at a folder or a file."""
+    return open_folder(config, path, splits) if path.is_dir() else open_archive(config, path)
+
+
+def _describe_classes(source: PictureFolder | ImageArchive) -> DatasetInfo:
+    """Return what is known before rows are read."""
+    return DatasetInfo(
+        name="files",
+        title=_name(source.path),
+        image_shape=source.image_shape,
+        class_names=source.class_names,
+        train_count=source.count("train"),
+        test_count=source.count("test"),
+    )
+
+
+def _name(path: Path) -> str:
+    """Call data as their folder or file is called."""
+    return make_printable(path.stem if path.suffix == ".npz" else path.name) or str(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mnistcli.config.schema import AnyDataset, FilesConfig
 from mnistcli.datasets.base import Dataset, DatasetInfo, SplitName
-from mnistcli.datasets.files import DataSearch, Source, locate_files, missing_directories
+from mnistcli.datasets.download import DataSearch, Source, locate_files, missing_directories
 from mnistcli.errors import DataError, ResourceError
 from mnistcli.optional_imports import check_scikit_learn
 
@@ -31,9 +31,9 @@ def get_info(dataset: AnyDataset) -> DatasetInfo:
         DataError: one's own data are not there, or not laid out as they have to be.
     """
     if isinstance(dataset, FilesConfig):
-        from mnistcli.datasets import opening
+        from mnistcli.datasets import image_folder
 
-        return opening.get_info(dataset)
+        return image_folder.get_info(dataset)
     match dataset.name:
         case "mnist" | "auto":
             from mnistcli.datasets import mnist
@@ -59,9 +59,9 @@ def get_info(dataset: AnyDataset) -> DatasetInfo:
 
 def recall_info(config: FilesConfig) -> DatasetInfo:
     """What a run's record tells of images of one's own, which may be gone; nothing is counted."""
-    from mnistcli.datasets import opening
+    from mnistcli.datasets import image_folder
 
-    return opening.recall_info(config)
+    return image_folder.recall_info(config)
 
 
 def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: DataSearch) -> Dataset:
@@ -84,9 +84,11 @@ def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: Data
             data set is not installed.
     """
     if isinstance(dataset, FilesConfig):
-        from mnistcli.datasets import opening
+        from mnistcli.datasets import image_folder
 
-        return opening.read_dataset(dataset, splits, search.cache_directory, search.on_preparation)
+        return image_folder.read_dataset(
+            dataset, splits, search.cache_directory, search.on_preparation
+        )
     match dataset.name:
         case "mnist":
             from mnistcli.datasets import mnist
@@ -153,9 +155,9 @@ def resolve_dataset(config: AnyDataset, dataset: Dataset) -> AnyDataset:
         dataset: what it led to.
     """
     if isinstance(config, FilesConfig):
-        from mnistcli.datasets import opening
+        from mnistcli.datasets import image_folder
 
-        return opening.resolve(config, dataset)
+        return image_folder.resolve(config, dataset)
     return config.model_copy(update={"name": dataset.info.name})
 
 
@@ -175,9 +177,9 @@ def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:
             not installed.
     """
     if isinstance(dataset, FilesConfig):
-        from mnistcli.datasets import opening
+        from mnistcli.datasets import image_folder
 
-        return opening.locate(dataset)
+        return image_folder.locate(dataset)
     match dataset.name:
         case "mnist":
             from mnistcli.datasets import mnist

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mnistcli.datasets.base import Dataset, DatasetInfo, Split, SplitName
-from mnistcli.datasets.identity import hash_splits, make_dataset
+from mnistcli.datasets.base import Dataset, DatasetInfo, Split, SplitName, hash_splits, make_dataset
 
 INFO = DatasetInfo(
     name="xor",

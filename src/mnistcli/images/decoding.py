@@ -1,8 +1,16 @@
-"""An image file of whatever kind -> an upright uint8 array, grey or RGB."""
+"""A .npy file -> the images in it, exactly as they are: nothing is cropped, scaled or inverted.
+
+The header of NumPy's .npy files, read by a pattern: the format's own way evaluates Python text.
+Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+
+An image file of whatever kind -> an upright uint8 array, grey or RGB.
+"""
 
 from __future__ import annotations
 
+import io
 import logging
+import math
 import os
 import re
 import struct
@@ -11,17 +19,79 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
+from mnistcli.models.layers import Shape
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+MAGIC = b"\x93NUMPY"
+_MAX_HEADER_BYTES = 4096
+_HEADER = re.compile(
+    r"\{\s*['\"]descr['\"]\s*:\s*(?P<descr>.+?)\s*,"
+    r"\s*['\"]fortran_order['\"]\s*:\s*(?P<fortran>True|False)\s*,"
+    r"\s*['\"]shape['\"]\s*:\s*\((?P<shape>[\dL,\s]*)\)\s*,?\s*\}\s*"
+)
+_INTEGERS = re.compile(r"['\"](?P<dtype>[<>|=]?[iu][1248])['\"]")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an .npy header says of the integers that follow."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    is_fortran_order: bool
+    header_bytes: int
+
+    @property
+    def array_bytes(self) -> int:
+        """In Python's integers, which do not overflow."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def make_array(self, contents: bytes) -> NDArray[Any]:
+        """Return the array of which these are the bytes, C-contiguous, perhaps read-only."""
+        order: Literal["C", "F"] = "F" if self.is_fortran_order else "C"
+        array = np.frombuffer(contents, dtype=self.dtype)
+        return np.asarray(array.reshape(self.shape, order=order), order="C")
+
+
+def read_header(stream: IO[bytes]) -> Header:
+    """Read a header, and leave the stream where the array begins.
+
+    Raises:
+        ValueError: it is none, or that of an array of anything but integers; its text is a
+            phrase that says so.
+    """
+    start = stream.read(8)
+    length_bytes = {1: 2, 2: 4, 3: 4}.get(start[6] if len(start) == 8 else 0)
+    if start[:6] != MAGIC or length_bytes is None:
+        raise ValueError("does not begin as a NumPy array")
+    length = int.from_bytes(stream.read(length_bytes), "little")
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError(f"has a header of {length} bytes")
+    match = _HEADER.fullmatch(stream.read(length).decode("latin1"))
+    if match is None:
+        raise ValueError("has a header that cannot be understood")
+    integers = _INTEGERS.fullmatch(match["descr"])
+    if integers is None:
+        raise ValueError(f"has dtype {match['descr'].strip()}, not an integer one")
+    return Header(
+        dtype=np.dtype(integers["dtype"]),
+        shape=tuple(int(axis.strip(" L")) for axis in match["shape"].split(",") if axis.strip()),
+        is_fortran_order=match["fortran"] == "True",
+        header_bytes=8 + length_bytes + length,
+    )
+
 
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 1 << 29
@@ -173,3 +243,52 @@ def fit_image(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.u
         return pixels
     height, width = shape[:2]
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+_HOW = "send whole numbers from 0 (black) to 255 (white), as uint8"
+_WHITE = 255
+
+
+def is_array(content: bytes) -> bool:
+    """Tell whether a file is an array, by how it begins."""
+    return content.startswith(MAGIC)
+
+
+def read_array(content: bytes, where: str) -> NDArray[np.uint8]:
+    """Return the array in an .npy file.
+
+    Args:
+        content: the file; whole numbers from 0 to 255 of any integer type.
+        where: what messages call it.
+
+    Returns:
+        uint8 of the file's shape, perhaps read-only.
+
+    Raises:
+        DataError: too large, damaged, no integers, or not from 0 to 255.
+    """
+    if len(content) > MAX_FILE_BYTES:
+        raise DataError(where, f"more than {MAX_FILE_BYTES >> 20} MiB", "send it in parts")
+    stream = io.BytesIO(content)
+    try:
+        header = read_header(stream)
+    except ValueError as error:
+        raise DataError(where, f"the array {error}", _HOW) from None
+    rest = len(content) - stream.tell()
+    if header.array_bytes != rest:
+        what = f"the array's header announces {header.array_bytes} bytes, {rest} follow"
+        raise DataError(where, what, CHECK_HINT)
+    if rest == 0:
+        raise DataError(where, f"the array of shape {header.shape} holds no images", CHECK_HINT)
+    values = header.make_array(stream.read())
+    if values.dtype != np.uint8 and (values.min() < 0 or values.max() > _WHITE):
+        what = f"the array holds numbers from {values.min()} to {values.max()}, not 0 to {_WHITE}"
+        raise DataError(where, what, _HOW)
+    return values.astype(np.uint8, copy=False)
+
+
+def refuse_shape(where: str, shape: Shape, input_shape: Shape) -> DataError:
+    """Say that an array is neither one input of a network nor a batch of them."""
+    batch = ", ".join(("N", *map(str, input_shape)))
+    what = f"an array of shape {shape}, where the network takes {input_shape} or a batch ({batch})"
+    return DataError(where, what, "reshape it; a picture of another size can be sent as PNG")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.config.schema import Normalization
-from mnistcli.datasets.mapped import walk_pieces
+from mnistcli.datasets.memory_map import walk_pieces
 
 
 @dataclass(frozen=True)

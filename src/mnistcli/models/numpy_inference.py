@@ -3,6 +3,8 @@
 What NumPy does not do here (convolution, pooling) is handed to Keras. Everything stops at the
 logits: what the output layer's activation makes of them is `compute_probabilities`' part, since
 losses are computed from logits.
+
+What the kernels' penalties add to a loss: `model.l1` and `model.l2`, or a Keras file's own.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.checkpoints.run_state import Array
 from mnistcli.errors import DataError
 from mnistcli.models.activations import Floats, apply_activation
 from mnistcli.models.architecture import Architecture, Stage
@@ -31,6 +34,26 @@ from mnistcli.models.layers import (
     Shape,
 )
 from mnistcli.tensorflow_import import load_backend
+
+
+def compute_penalty(architecture: Architecture, weights: Sequence[Array]) -> float:
+    """Return l1 · Σ|w| + l2 · Σw² over the kernels of all Dense layers.
+
+    Keras counts it into the loss that it trains on and that `model.evaluate` reports.
+
+    Args:
+        architecture: the network.
+        weights: its arrays in `Architecture.walk` order.
+    """
+    rest, penalty = iter(weights), 0.0
+    for stage in architecture.walk():
+        arrays = [next(rest) for _ in stage.weights]
+        if isinstance(stage.layer, Dense) and (stage.layer.l1 or stage.layer.l2):
+            kernel = arrays[0].astype(np.float64)
+            penalty += stage.layer.l1 * float(np.abs(kernel).sum())
+            penalty += stage.layer.l2 * float(np.square(kernel).sum())
+    return penalty
+
 
 Forward = Callable[[Floats], Floats]
 

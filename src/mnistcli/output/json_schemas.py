@@ -14,43 +14,45 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import FloatSchema
 
-from mnistcli.output.check_results import (
-    DoctorResult,
-    DryRunResult,
-    FailedOverfitResult,
-    FailedReproduceResult,
-    OverfitResult,
-    ReproduceResult,
-)
-from mnistcli.output.comparison_results import (
+from mnistcli.output.results import (
+    CalibrationPlotResult,
     CompareResult,
-    FailedReproduceRecipesResult,
-    RepeatResult,
-    ReproduceRecipesResult,
-)
-from mnistcli.output.config_results import (
     ConfigResult,
     CopiedRecipeResult,
-    RecipesResult,
-    ShownRecipeResult,
-)
-from mnistcli.output.csv_rows import EvaluationRow, ListRow, PairRow, PredictionRow
-from mnistcli.output.list_results import ListResult
-from mnistcli.output.plot_results import CalibrationPlotResult, DataResult, FetchResult, PlotResult
-from mnistcli.output.report_results import ReportResult
-from mnistcli.output.results import (
+    DataResult,
+    DoctorResult,
+    DryRunResult,
     EpochResult,
     ErrorResult,
     EvaluateResult,
+    EvaluationRow,
+    FailedOverfitResult,
+    FailedReproduceRecipesResult,
+    FailedReproduceResult,
+    FetchResult,
     GatedEvaluateResult,
+    ListResult,
+    ListRow,
+    OverfitResult,
+    PairRow,
+    PlotResult,
     Prediction,
+    PredictionRow,
     PredictResult,
     RankedPrediction,
+    RecipesResult,
+    RepeatResult,
+    ReportResult,
+    ReproduceRecipesResult,
+    ReproduceResult,
+    ShownRecipeResult,
     SummaryResult,
+    SweepPlanResult,
+    SweepResult,
     TrainResult,
+    TrialLine,
     WeightsSummaryResult,
 )
-from mnistcli.output.sweep_results import SweepPlanResult, SweepResult, TrialLine
 
 DIRECTORY = Path(__file__).parent / "schemas"
 VERSION = 1

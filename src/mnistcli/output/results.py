@@ -1,33 +1,82 @@
-"""What the commands find out: the JSON that scripts read, each key declared once.
+"""The lines of CSV that commands print: their columns in order, each declared once.
 
-Numbers that are not finite become null. Keys are promises; new ones may come, none goes.
+A cell that is empty stands for what is not known, or does not apply.
+
+What all JSON answers have in common.
+
+What the commands find out: the JSON that scripts read, each key declared once. Numbers that are
+not finite become null. Keys are promises; new ones may come, none goes.
+
+What a dry run, `reproduce` and `doctor` find out: the JSON that scripts read. As in `results`,
+keys are promises.
+
+Runs side by side: the JSON of `compare`, of `train --repeat` and of `reproduce RECIPE`. As in
+`results`, keys are promises.
+
+What there is to know about configs: the JSON of `recipes` and of `train --print-config`. As in
+`results`, keys are promises.
+
+What `ls` finds out: the JSON that scripts read. As in `results`, keys are promises.
+
+What `plot` and `data` find out: the JSON that scripts read. As in `results`, keys are promises.
+
+What `report` finds out: the JSON that scripts read. As in `results`, keys are promises.
+
+What a sweep finds out: the JSON that scripts read. As in `results`, keys are promises.
+
+Tables as CSV (RFC 4180 but for the line ends): a header line, numbers in full, nulls empty.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-from mnistcli.checkpoints.record import Environment
+from mnistcli.checkpoints.record import Environment, TrialState
+from mnistcli.config.recipes import Verdict
 from mnistcli.config.schema import Config
 from mnistcli.errors import MnistcliError, escape_name
 from mnistcli.images.options import Preparation
-from mnistcli.output.answers import Answer as _Answer
-from mnistcli.output.answers import AnswerPart as _Result
+
+
+class AnswerPart(BaseModel):
+    """A frozen part of a command's answer."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+
+class CsvRow(AnswerPart):
+    """A line of CSV: its columns in order."""
+
+    @classmethod
+    def list_columns(cls) -> tuple[str, ...]:
+        """Name the columns that are always there."""
+        return tuple(field.alias or name for name, field in cls.model_fields.items())
+
+
+class Answer(AnswerPart):
+    """A command's whole answer."""
+
+    version: Literal[1] = Field(1, description="Version of this shape.")
+
 
 Name = Annotated[str, AfterValidator(escape_name)]
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 
 
-class DatasetResult(_Result):
+class DatasetResult(AnswerPart):
     """Which data a run was trained on."""
 
     name: str
     sha256: str | None
 
 
-class TestResult(_Result):
+class TestResult(AnswerPart):
     """The score on the test set."""
 
     __test__ = False
@@ -36,14 +85,14 @@ class TestResult(_Result):
     accuracy: Accuracy
 
 
-class SecondsResult(_Result):
+class SecondsResult(AnswerPart):
     """How long a run took, in seconds: in all, and a warm epoch (the median)."""
 
     total: float
     per_epoch: float | None
 
 
-class EpochResult(_Answer):
+class EpochResult(Answer):
     """One line of `train --jsonl`."""
 
     epoch: int
@@ -52,7 +101,7 @@ class EpochResult(_Answer):
     seconds: float
 
 
-class TrainResult(_Answer):
+class TrainResult(Answer):
     """The answer of `train`."""
 
     checkpoint: Name
@@ -63,7 +112,7 @@ class TrainResult(_Answer):
     seconds: SecondsResult
 
 
-class ClassResult(_Result):
+class ClassResult(AnswerPart):
     """How one class fared; a ratio with nothing below the line is null."""
 
     label: str
@@ -73,7 +122,7 @@ class ClassResult(_Result):
     support: int
 
 
-class EvaluationResult(_Result):
+class EvaluationResult(AnswerPart):
     """How one checkpoint did on a split; in `confusion`, rows are the truth.
 
     `dataset` is for people: no part of the JSON.
@@ -89,13 +138,13 @@ class EvaluationResult(_Result):
     confusion: tuple[tuple[int, ...], ...]
 
 
-class EvaluateResult(_Answer):
+class EvaluateResult(Answer):
     """The answer of `evaluate`."""
 
     results: tuple[EvaluationResult, ...]
 
 
-class ClassProbability(_Result):
+class ClassProbability(AnswerPart):
     """One class and its probability."""
 
     class_index: int = Field(serialization_alias="class")
@@ -103,7 +152,7 @@ class ClassProbability(_Result):
     probability: float
 
 
-class Prediction(_Result):
+class Prediction(AnswerPart):
     """What the network takes one image for.
 
     `row` is the place in a data set or an array, null for a file of one image; `truth` is the
@@ -127,13 +176,13 @@ class RankedPrediction(Prediction):
     top: tuple[ClassProbability, ...]
 
 
-class PredictResult(_Answer):
+class PredictResult(Answer):
     """The answer of `predict`."""
 
     predictions: tuple[RankedPrediction | Prediction, ...]
 
 
-class LayerResult(_Result):
+class LayerResult(AnswerPart):
     """One row of the layer table; null stands for the batch axis."""
 
     name: str
@@ -142,7 +191,7 @@ class LayerResult(_Result):
     parameters: int
 
 
-class TrainingFacts(_Result):
+class TrainingFacts(AnswerPart):
     """Where a checkpoint comes from and how far it has come."""
 
     dataset: DatasetResult
@@ -158,7 +207,7 @@ class TrainingFacts(_Result):
     class_names: tuple[str, ...]
 
 
-class WeightResult(_Result):
+class WeightResult(AnswerPart):
     """One array of the network, as nested lists in row-major order."""
 
     layer: str
@@ -167,7 +216,7 @@ class WeightResult(_Result):
     values: list[object]
 
 
-class SummaryResult(_Answer):
+class SummaryResult(Answer):
     """The answer of `summary`; `training` is null for a config and for other people's files."""
 
     layers: tuple[LayerResult, ...]
@@ -182,7 +231,7 @@ class WeightsSummaryResult(SummaryResult):
     weights: tuple[WeightResult, ...]
 
 
-class ErrorDetail(_Result):
+class ErrorDetail(AnswerPart):
     """What went wrong, for scripts."""
 
     code: int
@@ -192,7 +241,7 @@ class ErrorDetail(_Result):
     hint: Name
 
 
-class ProblemResult(_Result):
+class ProblemResult(AnswerPart):
     """One of several things that are wrong with a config."""
 
     where: Name
@@ -206,7 +255,7 @@ class ManyErrorsDetail(ErrorDetail):
     problems: tuple[ProblemResult, ...]
 
 
-class ErrorResult(_Answer):
+class ErrorResult(Answer):
     """The answer of a command that failed, under `--json`."""
 
     error: ManyErrorsDetail | ErrorDetail
@@ -234,3 +283,674 @@ def describe_error(error: MnistcliError) -> ErrorDetail:
         for problem in error.problems
     )
     return ManyErrorsDetail.model_validate({**facts, "problems": problems})
+
+
+class MemoryResult(AnswerPart):
+    """Bytes that a run is estimated to need, their parts, and what is available (null: unknown)."""
+
+    total: int
+    libraries: int
+    data: int
+    weights: int
+    optimizer: int
+    working: int
+    available: int | None
+
+
+class EstimatedSecondsResult(AnswerPart):
+    """How long a run is estimated to take, in seconds; extrapolated from `measured_steps` steps.
+
+    `startup` is the import of TensorFlow and the compilation, a part of `total` as the epochs are.
+    """
+
+    total: float
+    startup: float
+    per_epoch: float
+    measured_steps: int
+
+
+class DryRunResult(SummaryResult):
+    """The answer of `train --dry-run`."""
+
+    memory: MemoryResult
+    seconds: EstimatedSecondsResult
+
+
+class FirstAndLastResult(AnswerPart):
+    """A metric before the first step and before the last."""
+
+    first: float
+    last: float
+
+
+class OverfitResult(Answer):
+    """The answer of `train --overfit-one-batch`: whether one batch was learned by heart."""
+
+    learned: bool
+    images: int
+    steps: int
+    loss: FirstAndLastResult
+    accuracy: FirstAndLastResult
+    seconds: float
+
+
+class FailedOverfitResult(OverfitResult):
+    """The answer of `train --overfit-one-batch` where it was not."""
+
+    error: ErrorDetail
+
+
+class ArrayDifferenceResult(AnswerPart):
+    """An array that came out otherwise; `max_abs_difference` is null where it is not finite."""
+
+    name: str
+    size: int
+    differing: int
+    max_abs_difference: float | None
+
+
+class ReproduceResult(Answer):
+    """The answer of `reproduce`: whether the bits are the same, and where they are not."""
+
+    checkpoint: str
+    dataset: DatasetResult
+    epochs: int
+    same: bool
+    arrays: int
+    differences: tuple[ArrayDifferenceResult, ...]
+    seconds: SecondsResult
+
+
+class FailedReproduceResult(ReproduceResult):
+    """The answer of `reproduce` where the bits are others."""
+
+    error: ErrorDetail
+
+
+class LocatedDatasetResult(AnswerPart):
+    """A data set as it was found; location and identity are null where it was not."""
+
+    name: str
+    location: str | None
+    sha256: str | None
+    known_as: str | None
+    note: str
+
+
+class DirectoryResult(AnswerPart):
+    """A folder that mnistcli writes to; one that does not exist is made when it is needed."""
+
+    purpose: str
+    path: str
+    exists: bool
+    writable: bool
+
+
+class CheckpointResult(AnswerPart):
+    """A checkpoint that could be read whole.
+
+    `seal` is `intact` for a file as mnistcli wrote it, `gone` for one that was changed since,
+    `none` for other people's. `training` is null without a run; `differences` say why its bits
+    cannot be had again here.
+    """
+
+    path: str
+    seal: str
+    layers: int
+    parameters: int
+    training: TrainingFacts | None
+    differences: tuple[str, ...]
+
+
+class DoctorResult(Answer):
+    """The answer of `doctor`.
+
+    `versions` holds null for what is not installed; `problems` is empty where `train` and
+    `evaluate` could run.
+    """
+
+    versions: dict[str, str | None]
+    processor: str
+    processor_features: tuple[str, ...]
+    processors: int
+    threads: int
+    available_memory: int | None
+    datasets: tuple[LocatedDatasetResult, ...]
+    directories: tuple[DirectoryResult, ...]
+    checkpoint: CheckpointResult | None
+    problems: tuple[ErrorDetail, ...]
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class IntervalResult(AnswerPart):
+    """Bounds that hold the true accuracy with the answer's confidence."""
+
+    low: Share
+    high: Share
+
+
+class ComparedResult(AnswerPart):
+    """How one checkpoint, or one baseline, did on the split.
+
+    `checkpoint` is a baseline's name where `kind` says that it is one. `dataset` is the data it
+    was evaluated on, `trained_on` those of its record, `epochs` the completed ones, `fit_seconds`
+    what training or fitting took; the last three are null for other people's files, and a baseline
+    has no epochs.
+    """
+
+    kind: Literal["checkpoint", "baseline"]
+    checkpoint: Name
+    dataset: str
+    trained_on: DatasetResult | None
+    epochs: int | None
+    count: int
+    correct: int
+    accuracy: Accuracy
+    interval: IntervalResult
+    loss: float
+    fit_seconds: float | None
+
+
+class DifferenceResult(AnswerPart):
+    """A config key, or `dataset.sha256`, with one value a checkpoint; null where it has none."""
+
+    key: str
+    values: tuple[JsonValue, ...]
+
+
+class PairResult(AnswerPart):
+    """Two checkpoints on the same images, by their places in `results`.
+
+    `difference` is the second's accuracy without the first's; `only_first` and `only_second`
+    count the images that one alone got right. `p_value` is McNemar's, `adjusted_p_value` allows
+    for the number of pairs.
+    """
+
+    first: int
+    second: int
+    count: int
+    only_first: int
+    only_second: int
+    difference: float
+    p_value: Share
+    adjusted_p_value: Share
+    distinguishable: bool
+
+
+class UnpairedResult(AnswerPart):
+    """Two checkpoints that were evaluated on other images, by their places in `results`."""
+
+    first: int
+    second: int
+    reason: str
+
+
+class CompareResult(Answer):
+    """The answer of `compare`."""
+
+    split: str
+    confidence: float
+    results: tuple[ComparedResult, ...]
+    differences: tuple[DifferenceResult, ...]
+    pairs: tuple[PairResult, ...]
+    unpaired: tuple[UnpairedResult, ...]
+
+
+class RepeatResult(Answer):
+    """The answer of `train --repeat`: the means under `train`'s own keys, and what is behind them.
+
+    `deviation` is the sample standard deviation; `runs` are the answers of the single runs, in
+    the order of `seeds`.
+    """
+
+    seeds: tuple[int, ...]
+    test: TestResult
+    deviation: TestResult
+    runs: tuple[TrainResult, ...]
+
+
+class ToleranceResult(AnswerPart):
+    """Bounds within which a figure is taken for the same."""
+
+    low: float
+    high: float
+
+
+class FigureResult(AnswerPart):
+    """One figure of a recipe.
+
+    `published` is null where its author printed none; `measured` holds one value a seed. `digits`
+    (behind the point) is for people: no part of the JSON.
+    """
+
+    name: str
+    published: float | None
+    measured: tuple[float, ...]
+    tolerance: ToleranceResult
+    now: float
+    verdict: Verdict
+    digits: int = Field(exclude=True)
+
+
+class RecipeReproduction(AnswerPart):
+    """One recipe's story, run again.
+
+    `seeds` are those of each figure's `measured`; `measured_on` says which data gave these, null
+    for the published ones.
+    """
+
+    recipe: str
+    dataset: DatasetResult
+    measured_on: str | None
+    seeds: tuple[int, ...]
+    figures: tuple[FigureResult, ...]
+    holds: bool
+    seconds: float
+
+
+class ReproduceRecipesResult(Answer):
+    """The answer of `reproduce RECIPE` and of `reproduce --all`."""
+
+    holds: bool
+    recipes: tuple[RecipeReproduction, ...]
+
+
+class FailedReproduceRecipesResult(ReproduceRecipesResult):
+    """The answer where a figure is another one."""
+
+    error: ErrorDetail
+
+
+class MeasuredResult(AnswerPart):
+    """What a recipe came to here, with one seed."""
+
+    seed: int
+    test_accuracy: float
+
+
+class RecipeResult(AnswerPart):
+    """One recipe; `published_test_accuracy` is null where its author printed none.
+
+    `hidden` holds the units of the hidden layers, `seconds_per_epoch` the time of a warm one.
+    """
+
+    name: str
+    about: str
+    dataset: str
+    model: str
+    hidden: tuple[int, ...]
+    epochs: int
+    published_test_accuracy: float | None
+    measured: tuple[MeasuredResult, ...]
+    seconds_per_epoch: float
+
+
+class RecipesResult(Answer):
+    """The answer of `recipes list`."""
+
+    recipes: tuple[RecipeResult, ...]
+
+
+class ShownRecipeResult(Answer):
+    """The answer of `recipes show`: the file as it is."""
+
+    name: str
+    yaml: str
+
+
+class CopiedRecipeResult(Answer):
+    """The answer of `recipes copy`: the new file, and the schema that its first line names."""
+
+    path: Name
+    editor_schema: Name
+
+
+class ConfigResult(Answer):
+    """The answer of `train --print-config`: the config, and where each dotted key comes from."""
+
+    config: Config
+    origins: dict[str, str]
+
+
+Status = Literal["run", "foreign", "changed", "refused"]
+
+
+class ListedTrial(AnswerPart):
+    """Which trial of a sweep a run is; one that was stopped or killed is still `running`."""
+
+    study: Name
+    number: int
+    state: TrialState
+
+
+class ListedCheckpoint(AnswerPart):
+    """One file.
+
+    `status` is `run` for a file as mnistcli wrote it, `foreign` for one that holds no run,
+    `changed` for one whose run was changed since, `refused` for one that is damaged or no
+    checkpoint; `reason` says why it is no `run`. What only a run has is null for the others.
+    `best` holds the highest accuracies and the lowest losses of all epochs, each on its own.
+    `saved` is when the file was last written; `trial` says which of a sweep it is.
+    """
+
+    checkpoint: Name
+    status: Status
+    reason: Name
+    dataset: DatasetResult | None = None
+    model: str | None = None
+    parameters: int | None = None
+    epochs: int | None = None
+    planned_epochs: int | None = None
+    last: dict[str, float]
+    best: dict[str, float]
+    test: TestResult | None = None
+    seconds: SecondsResult | None = None
+    saved: datetime | None = None
+    config: Config | None = None
+    trial: ListedTrial | None = None
+
+
+class ListResult(Answer):
+    """The answer of `ls`; `differing` names the config keys in which the runs differ, dotted."""
+
+    checkpoints: tuple[ListedCheckpoint, ...]
+    differing: tuple[str, ...]
+
+
+class PictureResult(AnswerPart):
+    """A picture that was written; sizes are in pixels, an SVG's in points."""
+
+    path: Name
+    width: int
+    height: int
+
+
+class PlotResult(Answer):
+    """The answer of `plot`; `split` is null for what was drawn from the checkpoint alone."""
+
+    checkpoint: Name
+    kind: str
+    path: Name
+    width: int
+    height: int
+    split: str | None
+
+
+class BinResult(AnswerPart):
+    """Predictions with a confidence in (low, high]; means are null where there are none."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class CalibrationPlotResult(PlotResult):
+    """The answer of `plot calibration`: the expected calibration error too, and its bins."""
+
+    ece: float
+    bins: tuple[BinResult, ...]
+
+
+class ArrayResult(AnswerPart):
+    """One array of a data set; `minimum` and `maximum` are of its values."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    minimum: int
+    maximum: int
+    sha256: str
+
+
+class ExampleResult(AnswerPart):
+    """One image: `matrix` has its numbers where they were asked for, as nested lists."""
+
+    split: str
+    row: int
+    class_index: int = Field(serialization_alias="class")
+    label: str
+    one_hot: tuple[int, ...]
+    minimum: float
+    maximum: float
+    matrix: list[object] | None
+
+
+class DataResult(Answer):
+    """The answer of `data`.
+
+    `balance` counts each class's examples in each split; `example` is null without `--index`,
+    `picture` without `-o`.
+    """
+
+    name: str
+    title: str
+    location: Name
+    known_as: str | None
+    sha256: str | None
+    image_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    arrays: tuple[ArrayResult, ...]
+    counts: dict[str, int]
+    balance: dict[str, tuple[int, ...]]
+    example: ExampleResult | None
+    picture: PictureResult | None
+
+
+class FetchResult(Answer):
+    """The answer of `data --fetch`; `location` is null for what is built in."""
+
+    name: str
+    location: Name | None
+    downloaded: bool
+
+
+class ReportResult(Answer):
+    """The answer of `report`.
+
+    `dataset` is what the run was trained on, null without a record of it; `split` and the figures
+    are null where nothing says which data the network is for, `ece` also where its outputs are no
+    probabilities.
+    """
+
+    checkpoint: Name
+    path: Name
+    bytes: int
+    dataset: DatasetResult | None
+    split: str | None
+    count: int | None
+    loss: float | None
+    accuracy: Accuracy | None
+    ece: float | None
+    mistakes: int | None
+
+
+SweepTrialState = Literal["waiting", "running", "complete", "pruned", "failed"]
+
+
+class TrialResult(AnswerPart):
+    """One trial.
+
+    `trial` is its place in the sweep, from 0; `parameters` holds the searched keys; `value` is the
+    objective's, of the weights in `checkpoint`; `host` is the machine that holds the checkpoint,
+    null for this one; `reason` says why it failed. Null is what there is not, or not yet.
+    """
+
+    trial: int
+    state: SweepTrialState
+    value: float | None
+    parameters: dict[str, JsonValue]
+    epochs: int
+    checkpoint: Name | None
+    host: str | None
+    reason: str | None
+    seconds: float | None
+
+
+class TrialLine(Answer, TrialResult):
+    """One line of `sweep --jsonl`: a trial that has come to its end."""
+
+
+class SweepResult(Answer):
+    """The answer of `sweep`.
+
+    `ranking` lists the finished trials, the best complete one first, then the pruned, then the
+    failed; `best` is the first and null where none is complete, `test` its score on the test set,
+    by which nothing was chosen. `importances` holds each searched key's share of what sets the
+    best trials apart; it is empty where there are too few.
+    """
+
+    study: Name
+    objective: str
+    direction: Literal["maximize", "minimize"]
+    trials: int
+    complete: int
+    pruned: int
+    failed: int
+    best: TrialResult | None
+    test: TestResult | None
+    importances: dict[str, float]
+    ranking: tuple[TrialResult, ...]
+
+
+class DimensionResult(AnswerPart):
+    """A searched key; `points` counts its values, null where they cannot be counted."""
+
+    key: str
+    values: str
+    points: int | None
+
+
+class SweepPlanResult(Answer):
+    """The answer of `sweep --dry-run`.
+
+    `points` counts the combinations, null where they cannot be counted; `refused` those of a grid
+    that the config's rules refuse, null for other samplers.
+    """
+
+    search: tuple[DimensionResult, ...]
+    points: int | None
+    sampler: str
+    pruner: str
+    objective: str
+    trials: int
+    refused: int | None
+
+
+def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write lines of cells; the last line has no end of its own."""
+    return "\n".join(map(_format_line, (header, *rows)))
+
+
+def format_predictions(predictions: Iterable[Prediction], labels: Iterable[str]) -> str:
+    """Write predictions; one probability column a class."""
+    header = [*PredictionRow.list_columns(), *(f"p_{label}" for label in labels)]
+    rows = []
+    for one in predictions:
+        facts = [one.source, one.row, one.class_index, one.label, one.probability, one.truth]
+        rows.append([*facts, *one.probabilities])
+    return format_csv(header, rows)
+
+
+def format_evaluations(results: Iterable[EvaluationResult]) -> str:
+    """Write how checkpoints did, without what is known of single classes."""
+    columns = EvaluationRow.list_columns()
+    return format_csv(columns, ([getattr(result, name) for name in columns] for result in results))
+
+
+def _format_line(cells: Iterable[object]) -> str:
+    """The writer puts quotes around what occurs in its own line ends, so they have to be both."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue().removesuffix("\r\n")
+
+
+class PredictionRow(CsvRow):
+    """What the network takes one image for (`predict --csv`).
+
+    Behind these columns stands `p_<label>`, the probability, for each class in order.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float]
+
+    source: str
+    row: int | None
+    class_index: int = Field(alias="class")
+    label: str
+    probability: float
+    truth: int | None
+
+
+class EvaluationRow(CsvRow):
+    """How one checkpoint did on a split (`evaluate --csv`)."""
+
+    checkpoint: str
+    dataset: str
+    split: str
+    count: int
+    loss: float
+    accuracy: Accuracy
+
+
+class PairRow(CsvRow):
+    """Two checkpoints side by side (`compare --csv`).
+
+    The columns from `difference` on are empty where they were evaluated on other images.
+    """
+
+    first: str
+    second: str
+    split: str
+    first_count: int
+    first_accuracy: Accuracy
+    first_low: Accuracy
+    first_high: Accuracy
+    second_count: int
+    second_accuracy: Accuracy
+    second_low: Accuracy
+    second_high: Accuracy
+    difference: float | None
+    only_first: int | None
+    only_second: int | None
+    p_value: float | None
+    adjusted_p_value: float | None
+    distinguishable: bool | None
+
+
+class ListRow(CsvRow):
+    """A file in the table of `ls`, in the order of its columns; empty cells are null.
+
+    Behind these columns stands one for each config key in which the runs differ, named by the key.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    checkpoint: str
+    status: Status
+    reason: str | None
+    dataset: str | None
+    dataset_sha256: str | None = Field(alias="dataset.sha256")
+    model: str | None
+    parameters: int | None
+    epochs: int | None
+    planned_epochs: int | None
+    last_loss: float | None = Field(alias="last.loss")
+    last_accuracy: float | None = Field(alias="last.accuracy")
+    last_val_loss: float | None = Field(alias="last.val_loss")
+    last_val_accuracy: float | None = Field(alias="last.val_accuracy")
+    best_loss: float | None = Field(alias="best.loss")
+    best_accuracy: float | None = Field(alias="best.accuracy")
+    best_val_loss: float | None = Field(alias="best.val_loss")
+    best_val_accuracy: float | None = Field(alias="best.val_accuracy")
+    test_loss: float | None = Field(alias="test.loss")
+    test_accuracy: Accuracy | None = Field(alias="test.accuracy")
+    seconds_total: float | None = Field(alias="seconds.total")
+    seconds_per_epoch: float | None = Field(alias="seconds.per_epoch")
+    saved: datetime | None
+    trial_study: str | None = Field(alias="trial.study")
+    trial_number: int | None = Field(alias="trial.number")
+    trial_state: TrialState | None = Field(alias="trial.state")

@@ -1,29 +1,76 @@
-"""Results become tables and lines for people."""
+"""Sweeps for people: trials as they end, a live table of them, and what they came to.
+
+Results become tables and lines for people.
+
+What the commands around a run find out, for people: reproductions, and the state of things.
+
+Runs side by side, for people and as CSV: comparisons, repetitions, recipes run again.
+
+What `data` finds out, for people.
+
+Many runs as a table: plain text of its own, as Rich takes a quarter of a second for 200 rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+from pydantic import JsonValue
 from rich import box
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mnistcli.checkpoints.environment import describe_devices
+from mnistcli.checkpoints.record import describe_devices
 from mnistcli.checkpoints.run_state import StoppingState
-from mnistcli.output.config_results import RecipesResult
+from mnistcli.errors import make_printable
+from mnistcli.models.memory import format_bytes
 from mnistcli.output.results import (
+    CheckpointResult,
+    ComparedResult,
+    CompareResult,
+    DataResult,
+    DirectoryResult,
+    DoctorResult,
+    EstimatedSecondsResult,
     EvaluationResult,
+    ExampleResult,
+    FigureResult,
     LayerResult,
+    LocatedDatasetResult,
+    OverfitResult,
+    PairResult,
+    PairRow,
     Prediction,
     PredictResult,
     RankedPrediction,
+    RecipeReproduction,
+    RecipesResult,
+    RepeatResult,
+    ReproduceRecipesResult,
+    ReproduceResult,
     SummaryResult,
+    SweepPlanResult,
+    SweepResult,
     TrainingFacts,
     TrainResult,
+    TrialResult,
     WeightResult,
     WeightsSummaryResult,
+    format_csv,
 )
+from mnistcli.output.terminal import Progress, is_terminal, make_console, write_error_line
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 
 def _make_table(*columns: str, left: int = 1) -> Table:
@@ -196,3 +243,628 @@ def render_recipes(result: RecipesResult) -> Table:
             f"{min(accuracies):.4f}-{max(accuracies):.4f}",
         )
     return table
+
+
+def _count(number: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def render_reproduction(result: ReproduceResult) -> Iterator[RenderableType]:
+    """Say whether the bits are the same, and which arrays have others."""
+    where = f"{result.checkpoint}, {_count(result.epochs, 'epoch')}"
+    if result.same:
+        yield Text(f"{where}: same bits in all {result.arrays} arrays")
+        return
+    yield Text(f"{where}: other bits in {len(result.differences)} of {result.arrays} arrays")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("array", no_wrap=True)
+    for column in ("numbers", "differing", "largest difference"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in result.differences:
+        largest = row.max_abs_difference
+        shown = "-" if largest is None else f"{largest:.3g}"
+        table.add_row(row.name, f"{row.size:,}", f"{row.differing:,}", shown)
+    yield table
+
+
+def render_overfitting(result: OverfitResult) -> str:
+    """Say in one line whether a batch was learned by heart, with the figures."""
+    return (
+        f"{'learned' if result.learned else 'did not learn'} {_count(result.images, 'image')} by"
+        f" heart in {_count(result.steps, 'step')}:"
+        f" loss {result.loss.first:.4f} -> {result.loss.last:.4f},"
+        f" accuracy {result.accuracy.first:.4f} -> {result.accuracy.last:.4f}"
+        f" ({format_duration(result.seconds)})"
+    )
+
+
+def describe_time(seconds: EstimatedSecondsResult) -> str:
+    """Say in one phrase how long a run will take, and what that is based on."""
+    return (
+        f"about {format_duration(seconds.per_epoch)} an epoch,"
+        f" {format_duration(seconds.total)} in all"
+        f" (measured over {_count(seconds.measured_steps, 'step')})"
+    )
+
+
+def format_duration(duration_s: float) -> str:
+    """Write a duration for people, with two digits or in full units: `0.31 s`, `42 s`, `3 h`."""
+    if duration_s < 9.95:
+        return f"{duration_s:.2g} s"
+    for unit, unit_s in (("s", 1), ("min", 60), ("h", 3600)):
+        if duration_s < 120 * unit_s:
+            return f"{duration_s / unit_s:.0f} {unit}"
+    return f"{duration_s / 86400:.1f} days"
+
+
+def render_doctor(result: DoctorResult) -> Iterator[RenderableType]:
+    """Show what there is to work with, one thing a row."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, version in result.versions.items():
+        table.add_row(name, version or "not installed")
+    features = ", ".join(result.processor_features) or "features unknown"
+    table.add_row("processor", f"{result.processor} ({features})")
+    table.add_row("threads", f"{result.threads} of {result.processors} processors")
+    if result.available_memory is not None:
+        table.add_row("memory", f"{format_bytes(result.available_memory)} available")
+    for dataset in result.datasets:
+        table.add_row(dataset.name, _describe_dataset(dataset))
+    for directory in result.directories:
+        table.add_row(directory.purpose, _describe_directory(directory))
+    yield table
+    if result.checkpoint is not None:
+        yield from _describe_checkpoint(result.checkpoint)
+
+
+def _describe_dataset(dataset: LocatedDatasetResult) -> str:
+    """Say which data these are, and where."""
+    if dataset.location is None:
+        return dataset.note
+    identity = dataset.known_as or dataset.note
+    digest = f", sha256 {dataset.sha256[:12]}…" if dataset.sha256 else ""
+    return f"{identity}{digest}, {dataset.location}"
+
+
+def _describe_directory(directory: DirectoryResult) -> str:
+    """Say whether a folder takes files."""
+    made = "" if directory.exists else ", made when it is needed"
+    return f"{directory.path}, {'writable' if directory.writable else 'not writable'}{made}"
+
+
+_SEALS = {
+    "intact": "as mnistcli wrote it (its checksum holds)",
+    "gone": "changed since mnistcli wrote it (its checksum is gone)",
+    "none": "not a file of mnistcli's",
+}
+
+
+def _describe_checkpoint(checkpoint: CheckpointResult) -> Iterator[RenderableType]:
+    """Say what a file is, what network it holds, and what run it comes from."""
+    yield Text(f"\n{checkpoint.path}: {_SEALS[checkpoint.seal]}")
+    yield Text(
+        f"{_count(checkpoint.layers, 'layer')}, {checkpoint.parameters:,} parameters, all finite"
+    )
+    facts = checkpoint.training
+    if facts is not None:
+        part = f" and {facts.step} steps" if facts.step else ""
+        score = f", test accuracy {facts.test.accuracy:.4f}" if facts.test is not None else ""
+        yield Text(
+            f"{facts.known_as or facts.dataset.name}, {facts.epochs}{part} of"
+            f" {facts.planned_epochs} epochs, seed {facts.config.training.seed}{score}"
+        )
+    if checkpoint.differences:
+        yield Text(f"other bits than here are to be expected: {', '.join(checkpoint.differences)}")
+
+
+def _letter(place: int) -> str:
+    """Call the checkpoints A to Z, then AA, AB, …"""
+    before = _letter(place // 26 - 1) if place >= 26 else ""
+    return f"{before}{chr(ord('A') + place % 26)}"
+
+
+def _make_comparison_table(*columns: str, left: int) -> Table:
+    """Return an empty table whose first `left` columns hold text and the others numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
+    return table
+
+
+def render_comparison(answer: CompareResult) -> Iterator[RenderableType]:
+    """Show each checkpoint, what differs in the configs, and each pair's verdict."""
+    interval = f"{100 * answer.confidence:g} % interval"
+    columns = ("", "checkpoint", "data", "epochs", "images", "accuracy", interval, "loss")
+    has_baselines = any(row.kind == "baseline" for row in answer.results)
+    table = _make_comparison_table(*columns, *(["time"] if has_baselines else []), left=3)
+    for place, row in enumerate(answer.results):
+        time = "-" if row.fit_seconds is None else f"{row.fit_seconds:.1f} s"
+        bounds = f"{row.interval.low:.4f}-{row.interval.high:.4f}"
+        epochs = "-" if row.epochs is None else f"{row.epochs}"
+        data = f"{row.dataset} {answer.split}"
+        score = (f"{row.count:,}", f"{row.accuracy:.4f}", bounds, f"{row.loss:.4f}")
+        cells = (*score, *([time] if has_baselines else []))
+        table.add_row(_letter(place), row.checkpoint, data, epochs, *cells)
+    yield table
+    yield from _render_differences(answer)
+    yield Text("\n".join(list_verdicts(answer)))
+
+
+def _render_differences(answer: CompareResult) -> Iterator[RenderableType]:
+    """Show the keys that are not the same everywhere, and which files have none."""
+    count, files = len(answer.results), [r for r in answer.results if r.kind == "checkpoint"]
+    if answer.differences:
+        letters = map(_letter, range(count))
+        table = _make_comparison_table("what differs", *letters, left=1)
+        for row in answer.differences:
+            table.add_row(row.key, *map(_format_value, row.values))
+        yield table
+    elif len(files) > 1 and all(row.trained_on is not None for row in files):
+        yield Text("the configs are the same\n")
+    unknown = [_letter(i) for i, row in enumerate(answer.results) if row.trained_on is None]
+    if unknown:
+        yield Text(f"{', '.join(unknown)}: no config in the file\n")
+
+
+def _format_value(value: JsonValue) -> str:
+    """Write a config's value in a cell; hashes are long, and their beginning tells enough."""
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return f"{value[:12]}…" if len(value) == 64 else value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value)
+
+
+def list_verdicts(answer: CompareResult) -> Iterator[str]:
+    """Say of each pair, in a line, how far apart it is and whether that is more than chance."""
+    count = len(answer.pairs)
+    allowing = f" allowing for {count} pairs" if count > 1 else ""
+    for pair in answer.pairs:
+        first, second = _letter(pair.first), _letter(pair.second)
+        better = second if pair.difference > 0 else first
+        verdict = f"{better} is better" if pair.distinguishable else "not distinguishable"
+        yield (
+            f"{second} - {first} = {100 * pair.difference:+.2f} points,"
+            f" {_format_p(pair.adjusted_p_value)}{allowing}: {verdict}"
+            f" ({pair.only_second:,} images only {second} got right, {pair.only_first:,} only"
+            f" {first})"
+        )
+    for unpaired in answer.unpaired:
+        first, second = _letter(unpaired.first), _letter(unpaired.second)
+        yield f"{second} and {first}: not compared, {unpaired.reason}"
+
+
+def _format_p(p: float) -> str:
+    """Write a p-value with two digits; far below any level its size tells nothing."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def format_pairs(answer: CompareResult) -> str:
+    """Write a CSV line for each pair; those on other images have no test."""
+    rows = [_list_cells(answer, pair.first, pair.second, pair) for pair in answer.pairs]
+    rows += [_list_cells(answer, one.first, one.second, None) for one in answer.unpaired]
+    return format_csv(PairRow.list_columns(), rows)
+
+
+def _list_cells(
+    answer: CompareResult, first: int, second: int, pair: PairResult | None
+) -> list[object]:
+    """Return a pair's cells, in the order of the columns."""
+    one, other = answer.results[first], answer.results[second]
+    test: list[object] = [None] * 6
+    if pair is not None:
+        test = [
+            pair.difference,
+            pair.only_first,
+            pair.only_second,
+            pair.p_value,
+            pair.adjusted_p_value,
+            str(pair.distinguishable).lower(),
+        ]
+    scores = (*_list_score(one), *_list_score(other))
+    return [one.checkpoint, other.checkpoint, answer.split, *scores, *test]
+
+
+def _list_score(row: ComparedResult) -> tuple[float, ...]:
+    """Return an accuracy with its number of images and its bounds."""
+    return row.count, row.accuracy, row.interval.low, row.interval.high
+
+
+def render_repetition(answer: RepeatResult) -> str:
+    """Say in one line what runs that differ in their seeds came to."""
+    mean, deviation = answer.test, answer.deviation
+    return (
+        f"test accuracy {mean.accuracy:.4f} ± {deviation.accuracy:.4f},"
+        f" loss {mean.loss:.4f} ± {deviation.loss:.4f}"
+        f" ({len(answer.seeds)} runs, seeds {answer.seeds[0]} to {answer.seeds[-1]})"
+    )
+
+
+def render_figures(answer: ReproduceRecipesResult) -> Iterator[RenderableType]:
+    """Show each figure as it was published, as it was measured, and now."""
+    columns = ("recipe", "figure", "published", "measured before", "now", "verdict")
+    table = _make_comparison_table(*columns, left=2)
+    table.columns[-1].justify = "left"
+    for again in answer.recipes:
+        for number, row in enumerate(again.figures):
+            name = again.recipe if number == 0 else ""
+            style = "bold" if row.verdict == "differs" else None
+            table.add_row(name, *_list_figure_cells(row), style=style)
+    yield table
+    yield Text("\n".join(_explain_verdicts(answer.recipes)))
+
+
+def _list_figure_cells(row: FigureResult) -> tuple[str, ...]:
+    """Write a figure with as many digits as it was printed with."""
+    numbers = (min(row.measured), max(row.measured), row.now)
+    low, high, now = (f"{number:.{row.digits}f}" for number in numbers)
+    published = "-" if row.published is None else f"{row.published:.{row.digits}f}"
+    before = low if low == high else f"{low}-{high}"
+    return row.name, published, before, now, row.verdict
+
+
+def _explain_verdicts(recipes: tuple[RecipeReproduction, ...]) -> Iterator[str]:
+    """Count the verdicts, and say what they mean."""
+    verdicts = [row.verdict for again in recipes for row in again.figures]
+    counts = {name: verdicts.count(name) for name in dict.fromkeys(verdicts)}
+    yield f"{len(verdicts)} figures: {', '.join(f'{n} {name}' for name, n in counts.items())}"
+    seeds = recipes[0].seeds
+    yield (
+        f"measured before: the range over seeds {seeds[0]} to {seeds[-1]}; a figure holds within"
+        " that range widened by its width at both ends, and is as published where the published"
+        " one lies there too"
+    )
+    for again in recipes:
+        if again.measured_on is not None:
+            yield f"{again.recipe} was measured on {again.measured_on}"
+
+
+def render_dataset(result: DataResult) -> Iterator[RenderableType]:
+    """Show a data set's identity, its arrays, and how many examples each class has."""
+    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    digest = f", sha256 {result.sha256[:12]}…" if result.sha256 else ""
+    facts.add_row("data", f"{result.known_as or 'unknown contents'}{digest}")
+    facts.add_row("location", result.location)
+    counts = ", ".join(f"{count:,} {name}" for name, count in result.counts.items())
+    facts.add_row("examples", counts)
+    yield facts
+    arrays = _make_data_table("array", "shape", "dtype", "values", left=4)
+    for array in result.arrays:
+        values = f"{array.minimum} to {array.maximum}"
+        arrays.add_row(array.name, str(array.shape), array.dtype, values)
+    yield arrays
+    yield _render_balance(result)
+
+
+def _render_balance(result: DataResult) -> Table:
+    """Show each class's examples and their share of the split."""
+    columns = [column for name in result.balance for column in (name, "share")]
+    table = _make_data_table("class", "label", *columns, left=2)
+    for index, label in enumerate(result.class_names):
+        cells = []
+        for name, counts in result.balance.items():
+            share = counts[index] / result.counts[name]
+            cells += [f"{counts[index]:,}", f"{share:.4f}"]
+        table.add_row(str(index), label, *cells)
+    return table
+
+
+def render_example(example: ExampleResult) -> Iterator[RenderableType]:
+    """Show an image's label, its one-hot vector and its numbers."""
+    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    facts.add_row("row", f"{example.row} of {example.split}")
+    facts.add_row("class", f"{example.class_index}")
+    facts.add_row("label", example.label)
+    facts.add_row("one-hot", f"[{' '.join(map(str, example.one_hot))}]")
+    facts.add_row("minimum", f"{example.minimum:.6g}")
+    facts.add_row("maximum", f"{example.maximum:.6g}")
+    yield facts
+    if example.matrix is not None:
+        yield from _render_matrix(np.array(example.matrix))
+
+
+def _render_matrix(values: np.ndarray) -> Iterator[Text]:
+    """Show the numbers row by row, one matrix a colour channel."""
+    values = values[None] if values.ndim == 1 else values
+    channels = {"": values} if values.ndim == 2 else dict(
+        zip(("red", "green", "blue"), np.moveaxis(values, -1, 0), strict=True)
+    )  # fmt: skip
+    pattern = "{:>3d}" if values.dtype.kind == "i" else "{:>5.2f}"
+    for name, matrix in channels.items():
+        lines = [" ".join(pattern.format(value) for value in row) for row in matrix.tolist()]
+        yield Text("\n".join(["", *([name] if name else []), *lines]))
+
+
+def _make_data_table(*columns: str, left: int) -> Table:
+    """Return an empty table whose first `left` columns hold text and the others numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
+    return table
+
+
+Row = Mapping[str, str | int | float | None]
+
+_GAP = "   "
+_EMPTY = "-"
+_TEXTS = ("checkpoint", "dataset", "model", "saved")  # stand on the left, numbers on the right
+# What tells least, first.
+_DISPENSABLE = ("saved", "seconds.total", "best.accuracy", "dataset", "last.accuracy",
+                "last.val_accuracy", "model", "best.val_accuracy", "epochs")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """What the table shows.
+
+    Attributes:
+        columns: in order.
+        titles: of the columns.
+        kept: the columns that are shown however narrow the terminal is.
+    """
+
+    columns: tuple[str, ...]
+    titles: Mapping[str, str]
+    kept: tuple[str, ...]
+
+
+def find_width() -> int | None:
+    """Return how many columns of characters there are; None off a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def render_runs(table: RunTable, runs: Sequence[Row], width: int | None) -> tuple[str, list[str]]:
+    """Return the table, and the columns for which there was no room; nothing without runs."""
+    if not runs:
+        return "", []
+    texts = {
+        name: [table.titles[name], *(_format_cell(name, run) for run in runs)]
+        for name in table.columns
+    }
+    widths = {name: max(map(cell_len, column)) for name, column in texts.items()}
+    hidden = _choose_hidden(table, widths, width)
+    shown = [name for name in table.columns if name not in hidden]
+    on_left = {name: _is_text(name, runs) for name in shown}
+    padded = [
+        [_pad(text, widths[name], left=on_left[name]) for text in texts[name]] for name in shown
+    ]
+    lines = [_GAP.join(cells) for cells in zip(*padded, strict=True)]
+    rule = "─" * (sum(widths[name] for name in shown) + len(_GAP) * (len(shown) - 1))
+    head = f" {lines[0]}".rstrip()
+    if is_terminal(sys.stdout):
+        head = f"\x1b[1m{head}\x1b[0m"
+    return "\n".join((head, f" {rule}", *(f" {line}".rstrip() for line in lines[1:]))), hidden
+
+
+def render_reasons(files: Sequence[tuple[str, str]]) -> str:
+    """Return a line for each file that is no run, with the reason."""
+    names = [make_printable(name) for name, _ in files]
+    width = max(map(cell_len, names), default=0)
+    return "\n".join(
+        f" {_pad(name, width, left=True)}{_GAP}{make_printable(reason)}"
+        for name, (_, reason) in zip(names, files, strict=True)
+    )
+
+
+def _choose_hidden(table: RunTable, widths: Mapping[str, int], width: int | None) -> list[str]:
+    """Leave out what tells least until the rest fits, the config's keys last."""
+    keys = [name for name in table.columns[::-1] if name not in (*_DISPENSABLE, *table.kept)]
+    candidates = [
+        name for name in (*_DISPENSABLE, *keys) if name in widths and name not in table.kept
+    ]
+    needed = 1 - len(_GAP) + sum(size + len(_GAP) for size in widths.values())
+    hidden: list[str] = []
+    while width is not None and needed > width and len(hidden) < len(candidates):
+        hidden.append(candidates[len(hidden)])
+        needed -= widths[hidden[-1]] + len(_GAP)
+    return hidden
+
+
+def _is_text(name: str, runs: Sequence[Row]) -> bool:
+    """Tell whether a column holds words."""
+    return name in _TEXTS or any(isinstance(run.get(name), str) for run in runs)
+
+
+def _pad(text: str, width: int, *, left: bool) -> str:
+    """Fill a cell up to its column's width; some characters are two columns wide."""
+    blank = " " * (width - cell_len(text))
+    return text + blank if left else blank + text
+
+
+def _format_cell(name: str, run: Row) -> str:
+    """Write a cell as people compare it."""
+    value = run.get(name)
+    if value is None:
+        return _EMPTY
+    if name == "epochs" and value != run["planned_epochs"]:
+        return f"{value}/{run['planned_epochs']}"
+    if name == "saved":
+        return f"{datetime.fromisoformat(str(value)).astimezone():%Y-%m-%d %H:%M}"
+    if name == "seconds.total":
+        return f"{value:.1f}"
+    if name.startswith(("last.", "best.", "test.")):
+        return f"{value:.4f}"
+    return f"{value:g}" if isinstance(value, float) else make_printable(str(value))
+
+
+_SHOWN = 10  # rows of the live table
+_ENDED = ("complete", "pruned", "failed")
+
+
+class TrialDisplay(Protocol):
+    """What shows a sweep while it runs."""
+
+    def show(self, trials: Sequence[TrialResult], ended: Sequence[TrialResult]) -> None:
+        """Show where all trials stand, the best first, and those that have ended just now."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class SilentTrials:
+    """Shows nothing."""
+
+    def show(self, trials: Sequence[TrialResult], ended: Sequence[TrialResult]) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class TrialLines:
+    """A line on stderr for each trial that has ended."""
+
+    def __init__(self, objective: str) -> None:
+        self._objective = objective
+
+    def show(self, trials: Sequence[TrialResult], ended: Sequence[TrialResult]) -> None:
+        """Write the lines of trials that have ended."""
+        shorten = _shorten(key for trial in trials for key in trial.parameters)
+        done = sum(trial.state in _ENDED for trial in trials) - len(ended)
+        for number, trial in enumerate(ended, done + 1):
+            values = _describe(trial.parameters, shorten)
+            came_to = _describe_end(trial, self._objective)
+            write_error_line(f"{number}/{len(trials)}  trial {trial.trial}  {came_to}  {values}")
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class TrialTable:
+    """The best trials and those that run, on stderr, again and again in one place."""
+
+    def __init__(self, objective: str) -> None:
+        from rich.live import Live
+
+        self._objective = objective
+        self._live: Live = Live(
+            console=make_console(sys.stderr, terminal=True), refresh_per_second=4, transient=True
+        )
+        self._live.start()
+
+    def show(self, trials: Sequence[TrialResult], ended: Sequence[TrialResult]) -> None:
+        """Draw the table anew."""
+        del ended  # they are in it
+        counts = {state: sum(t.state == state for t in trials) for state in (*_ENDED, "running")}
+        done = sum(counts[state] for state in _ENDED)
+        told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        running = [trial for trial in trials if trial.state == "running"]
+        shown = [*[t for t in trials if t.state in _ENDED][:_SHOWN], *running]
+        head = Text(f"{done} of {len(trials)} trials{f': {told}' if told else ''}", style="bold")
+        self._live.update(_stack(head, make_table(shown, self._objective)))
+
+    def close(self) -> None:
+        """Remove the table: the ranking takes its place."""
+        self._live.stop()
+
+
+def open_trial_display(objective: str, progress: Progress) -> TrialDisplay:
+    """Return a live table, lines, or what shows nothing."""
+    if progress == "bar":
+        return TrialTable(objective)
+    return TrialLines(objective) if progress == "lines" else SilentTrials()
+
+
+def _stack(*parts: RenderableType) -> RenderableType:
+    """One below the other."""
+    from rich.console import Group
+
+    return Group(*parts)
+
+
+def make_table(trials: Sequence[TrialResult], objective: str) -> Table:
+    """Return trials as a table, a column for each searched key."""
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.parameters))
+    shorten = _shorten(keys)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for title in ("trial", objective, "epochs", "state", *(shorten[key] for key in keys)):
+        is_left = title == "state"
+        table.add_column(title, justify="left" if is_left else "right", no_wrap=True)
+    for trial in trials:
+        table.add_row(
+            str(trial.trial),
+            "-" if trial.value is None else f"{trial.value:.4f}",
+            str(trial.epochs),
+            trial.state,
+            *(_format(trial.parameters[k]) if k in trial.parameters else "-" for k in keys),
+            style=None if trial.state == "complete" else "dim",
+        )
+    return table
+
+
+def render_sweep(answer: SweepResult) -> Iterator[RenderableType]:
+    """Show the ranking, why trials failed, and which keys made the difference."""
+    yield make_table(answer.ranking, answer.objective)
+    reasons = [trial for trial in answer.ranking if trial.reason]
+    if reasons:
+        lines = [make_printable(f"trial {one.trial} failed: {one.reason}") for one in reasons]
+        yield Text("\n".join(lines))
+    if answer.importances:
+        shorten = _shorten(answer.importances)
+        shares = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        shares.add_column("key")
+        shares.add_column("importance", justify="right")
+        for key, share in answer.importances.items():
+            shares.add_row(shorten[key], f"{share:.2f}")
+        yield shares
+    counts = f"{answer.complete} complete, {answer.pruned} pruned, {answer.failed} failed"
+    yield Text(f"{answer.trials} trials: {counts}")
+
+
+def render_best(answer: SweepResult) -> str:
+    """Say which trial is the best, and how good it is on data that chose nothing."""
+    if answer.best is None or answer.best.value is None:
+        return "no trial is complete"
+    test = answer.test
+    beside = "" if test is None else f", test accuracy {test.accuracy:.4f}, loss {test.loss:.4f}"
+    best = answer.best
+    return f"best trial {best.trial}: {answer.objective} {best.value:.4f}{beside}"
+
+
+def render_plan(answer: SweepPlanResult) -> Iterator[RenderableType]:
+    """Show what would be searched."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("key")
+    table.add_column("values")
+    table.add_column("points", justify="right")
+    for row in answer.search:
+        table.add_row(row.key, row.values, "-" if row.points is None else str(row.points))
+    yield table
+    points = "" if answer.points is None else f" of {answer.points} combinations"
+    yield Text(
+        f"{answer.trials} trials{points}, sampler {answer.sampler}, pruner {answer.pruner},"
+        f" objective {answer.objective}"
+    )
+    if answer.refused:
+        yield Text(f"{answer.refused} of them are refused by the config's rules, and would fail")
+
+
+def _describe_end(trial: TrialResult, objective: str) -> str:
+    """Say what became of a trial."""
+    if trial.state == "failed":
+        return f"failed: {make_printable(trial.reason or '')}"
+    value = "-" if trial.value is None else f"{trial.value:.4f}"
+    after = f"  pruned after epoch {trial.epochs}" if trial.state == "pruned" else ""
+    return f"{objective} {value}{after}"
+
+
+def _describe(values: Mapping[str, JsonValue], names: Mapping[str, str]) -> str:
+    """Write the searched keys' values in a row."""
+    return "  ".join(f"{names[key]} {_format(value)}" for key, value in values.items())
+
+
+def _format(value: JsonValue) -> str:
+    """Write a value as YAML has it, numbers as people compare them."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return make_printable(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _shorten(keys: Iterable[str]) -> dict[str, str]:
+    """Return the last word of each key, or all of it where two would be the same."""
+    keys = list(dict.fromkeys(keys))
+    ends = [key.rpartition(".")[2] for key in keys]
+    pairs = zip(keys, ends, strict=True)
+    return {key: key if ends.count(end) > 1 or end.isdecimal() else end for key, end in pairs}

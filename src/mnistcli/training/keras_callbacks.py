@@ -17,8 +17,7 @@ from mnistcli.checkpoints.run_state import (
     PlateauState,
     StoppingState,
 )
-from mnistcli.config.optimization import EarlyStopping, ReduceOnPlateau
-from mnistcli.config.schema import TrainingConfig
+from mnistcli.config.schema import EarlyStopping, ReduceOnPlateau, TrainingConfig
 from mnistcli.training.network_state import assign_weights, network_weights
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from mnistcli.config.optimization import Clip, Cosine, Exponential, Piecewise
-from mnistcli.config.schema import TrainingConfig
+from mnistcli.config.schema import Clip, Cosine, Exponential, Piecewise, TrainingConfig
 
 _CLIP_ARGUMENTS = {"norm": "clipnorm", "value": "clipvalue", "global_norm": "global_clipnorm"}
 _LOSS_CLASSES = {

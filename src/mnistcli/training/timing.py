@@ -10,7 +10,7 @@ from mnistcli.datasets.base import Split
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.training.compile_model import compile_network, initialize_network
-from mnistcli.training.distributed.engine import Engine, Epoch
+from mnistcli.training.distributed.strategies import Engine, Epoch
 
 MEASURED_S = 0.5
 

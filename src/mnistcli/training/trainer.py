@@ -25,7 +25,7 @@ from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.training.callbacks import Live, Observer
 from mnistcli.training.compile_model import compile_network, initialize_network
-from mnistcli.training.distributed.engine import Engine, OneDevice, Validation
+from mnistcli.training.distributed.strategies import Engine, OneDevice, Validation
 from mnistcli.training.keras_callbacks import Callbacks
 from mnistcli.training.network_state import assign_weights, capture_state, restore_state
 

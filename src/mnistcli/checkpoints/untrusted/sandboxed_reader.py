@@ -1,5 +1,14 @@
-"""Parses one HDF5 file from standard input in a process of its own, with limits on time and memory.
+"""Reads the records of many HDF5 files, one after the other, in one process with limits.
 
+Open files come through a socket, which is this process' standard input; each is answered there by
+one JSON line, an `Excerpt` or a refusal. The limits of `child` hold for each file anew. A process
+in which HDF5 has stumbled over a file ends, so that it answers for no other.
+`mnistcli.checkpoints.untrusted.sandbox` starts it.
+
+What is allowed inside a checkpoint's HDF5 data, and where things lie in it. Runs in the parsing
+child only; every function refuses with `Refused` what Keras would not write.
+
+Parses one HDF5 file from standard input in a process of its own, with limits on time and memory.
 HDF5 bytes from anywhere can make the library hang, crash or fill the memory. Here they can do so
 without harm: this process reads no other file, writes nothing but its standard output, and ends
 when its limits are reached. It prints one JSON line, `Contents` or a refusal, and then the bytes
@@ -8,12 +17,14 @@ of the arrays that were asked for, one after the other. `process` starts it.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,18 +33,170 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mnistcli.checkpoints.checksum import COPY_HINT, SealState, split_seal
-from mnistcli.checkpoints.run_state import Array
-from mnistcli.checkpoints.untrusted.contents import MAX_FILE_BYTES, ArrayHeader, Contents
-from mnistcli.checkpoints.untrusted.hdf5 import (
-    RECORD_GROUP,
-    STRANGE_HINT,
-    Refused,
-    list_arrays,
-    open_child,
-    read_text,
-    walk_objects,
+from mnistcli.checkpoints.checksum import COPY_HINT, SealState, check_seal, split_seal
+from mnistcli.checkpoints.run_state import Array, Progress
+from mnistcli.checkpoints.untrusted.protocol import (
+    DURATIONS,
+    EXCERPT_PARTS,
+    HISTORY_GROUP,
+    KEPT_GROUP,
+    MAX_FILE_BYTES,
+    OPTIMIZER_GROUP,
+    ArrayHeader,
+    Contents,
+    Excerpt,
+    MetricRange,
+    show,
 )
+
+MAX_OBJECTS = 2000
+MAX_ATTRIBUTE_BYTES = 16 << 20
+MAX_DEFLATE_RATIO = 1032  # what zlib can reach at the very most
+ALLOWED_FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
+RECORD_GROUP = "mnistcli"
+KEPT_WEIGHTS = f"{RECORD_GROUP}/kept_weights"
+
+
+STRANGE_HINT = "Keras saves no such file: get another from whoever made it"
+
+
+class Refused(Exception):  # noqa: N818 (it crosses no room, and is no error of this program)
+    """The file is not one that is read here."""
+
+    def __init__(self, what: str, hint: str = STRANGE_HINT) -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Go through every object behind hard links, and refuse every other way to reach data."""
+    for name in group:
+        child = open_child(group, name)
+        address = h5py.h5o.get_info(child.id).addr
+        if address in seen:
+            raise Refused(f"{show(child.name)} is reached twice")
+        seen.add(address)
+        if len(seen) > MAX_OBJECTS:
+            raise Refused(f"more than {MAX_OBJECTS} objects")
+        if isinstance(child, h5py.Group):
+            yield from walk_objects(child, seen)
+        elif isinstance(child, h5py.Dataset):
+            check_dataset(child)
+            yield child.name, child
+        else:
+            raise Refused(f"{show(child.name)} is a stored type, which no Keras file has")
+
+
+def open_child(group: h5py.Group, name: str) -> Any:
+    """Open what stands under a name in this very file; None where there is nothing."""
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        path = show(f"{group.name.rstrip('/')}/{name}")
+        kind = "a soft link" if isinstance(link, h5py.SoftLink) else "an external link"
+        raise Refused(f"{path} is {kind}, which can lead anywhere")
+    return group[name]
+
+
+def check_dataset(dataset: h5py.Dataset) -> None:
+    """Refuse a data set that is not plain numbers inside this file, in a size that it can hold."""
+    properties, owner = dataset.id.get_create_plist(), show(dataset.name)
+    if properties.get_external_count() > 0:
+        raise Refused(f"{owner} keeps its data in another file")
+    if properties.get_layout() == h5py.h5d.VIRTUAL:
+        raise Refused(f"{owner} is a virtual data set")
+    if dataset.dtype.kind not in "fiu" or dataset.dtype.itemsize > 8:
+        raise Refused(f"{owner} holds {dataset.dtype}, not plain numbers")
+    if dataset.shape is None or len(dataset.shape) > 8:
+        raise Refused(f"{owner} has no usable shape")
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if unknown := set(filters) - set(ALLOWED_FILTERS.values()):
+        raise Refused(f"{owner} uses filter {min(unknown)}; only gzip is read here")
+    declared = math.prod(dataset.shape) * dataset.dtype.itemsize
+    stored = dataset.id.get_storage_size()
+    room = stored * MAX_DEFLATE_RATIO if filters else stored
+    if declared > room or declared > MAX_FILE_BYTES:
+        raise Refused(f"{owner} declares {declared} bytes and stores {stored}")
+
+
+def read_text(item: h5py.Group, name: str) -> str | None:
+    """Read an attribute that is one text; None where there is none."""
+    attributes = item.attrs  # made anew each time that it is asked for
+    if name not in attributes:
+        return None
+    check_attribute(attributes, item, name)
+    value = attributes[name]
+    if not isinstance(value, str | bytes):  # NumPy's texts are these too
+        raise Refused(f"attribute {show(name)} of {show(item.name)} is not a text")
+    if len(value) > MAX_ATTRIBUTE_BYTES:
+        raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
+    return bytes(value).decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def check_attribute(attributes: h5py.AttributeManager, item: h5py.Group, name: str) -> None:
+    """Refuse an attribute too large to be what Keras writes."""
+    attribute = attributes.get_id(name)
+    if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
+        raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
+
+
+def read_names(group: h5py.Group, name: str) -> list[str]:
+    """Read a list of names; Keras writes long ones in pieces (name0, name1, …)."""
+    attributes = group.attrs
+    keys = [name] if name in attributes else []
+    if not keys:
+        pieces = (f"{name}{i}" for i in range(MAX_OBJECTS))
+        for key in pieces:
+            if key not in attributes:
+                break
+            keys.append(key)
+    names: list[str] = []
+    for key in keys:
+        check_attribute(attributes, group, key)
+        values = np.asarray(attributes[key]).reshape(-1).tolist()
+        names += [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values]
+    if len(names) > MAX_OBJECTS or len(set(names)) < len(names):
+        raise Refused(f"{name} of {show(group.name)} is too long or names something twice")
+    return names
+
+
+def list_arrays(
+    file: h5py.File, datasets: dict[str, h5py.Dataset], wanted: str
+) -> Iterator[tuple[ArrayHeader, h5py.Dataset]]:
+    """List the arrays that were asked for, in the order in which Keras counts them."""
+    if wanted != "none":
+        model = file.get("model_weights")
+        for layer in read_names(model, "layer_names"):
+            group = file.get(f"model_weights/{layer}")
+            names = read_names(group, "weight_names") if isinstance(group, h5py.Group) else []
+            for name in names:
+                yield find_array(datasets, f"/model_weights/{layer}/{name}", layer, name)
+    if wanted == "all" and isinstance(optimizer := file.get("optimizer_weights"), h5py.Group):
+        for name in read_names(optimizer, "weight_names"):
+            yield find_array(datasets, f"/optimizer_weights/{name}", OPTIMIZER_GROUP, name)
+    if wanted == "all" and isinstance(kept := file.get(KEPT_WEIGHTS), h5py.Group):
+        for name in read_names(kept, "weight_names"):
+            yield find_array(datasets, f"/{KEPT_WEIGHTS}/{name}", KEPT_GROUP, name)
+    prefix = f"/{RECORD_GROUP}/history/"
+    for path, dataset in datasets.items():
+        if path.startswith(prefix):
+            yield make_header(HISTORY_GROUP, path.removeprefix(prefix), dataset), dataset
+
+
+def find_array(
+    datasets: dict[str, h5py.Dataset], path: str, group: str, name: str
+) -> tuple[ArrayHeader, h5py.Dataset]:
+    """Look a named array up among those that were checked."""
+    if path not in datasets:
+        raise Refused(f"{show(path)} is named, but missing")
+    return make_header(group, name, datasets[path]), datasets[path]
+
+
+def make_header(group: str, name: str, dataset: h5py.Dataset) -> ArrayHeader:
+    """Describe an array as it will be written: in native byte order."""
+    return ArrayHeader(group, name, dataset.dtype.newbyteorder("=").str, dataset.shape)
+
 
 MEMORY_BASE_BYTES = 512 << 20  # beyond what the interpreter and its libraries have mapped
 MAPPED_BYTES = 2 << 30  # which is so much where the system does not tell
@@ -199,7 +362,7 @@ def refuse(error: Exception) -> bytes:
     return json.dumps({"refused": what, "hint": hint}).encode()
 
 
-def main() -> None:
+def read_one() -> None:
     """Parse standard input; exit 0 with a line that says what it is or why it is refused."""
     arrays: list[Array] = []
     try:
@@ -214,5 +377,71 @@ def main() -> None:
     output.flush()
 
 
-if __name__ == "__main__":
-    main()
+def read_excerpt(stream: io.FileIO, mapped_bytes: int) -> Excerpt:
+    """Return what a file says of its network and its run; its arrays are left alone."""
+    limit_resources(check_size(stream.fileno()), mapped_bytes)
+    seal = check_seal(stream)
+    stream.seek(0)
+    check_head(seal, stream.read(len(SIGNATURE)))
+    with h5py.File(stream, "r") as file:
+        group = open_child(file, RECORD_GROUP)
+        is_run = isinstance(group, h5py.Group)
+        history = dict(read_history(group)) if is_run else {}
+        durations = history.pop(DURATIONS, np.empty(0))
+        return Excerpt(
+            seal=seal,
+            model_config=read_model_config(file),
+            keras_version=read_text(file, "keras_version"),
+            record=read_parts(group) if is_run else None,
+            history={name: find_range(values) for name, values in history.items()},
+            warm_epoch_s=Progress(epoch_durations_s=tuple(durations.tolist())).warm_epoch_s,
+        )
+
+
+def read_parts(group: h5py.Group) -> dict[str, str]:
+    """Read the texts of which a `RecordExcerpt` consists."""
+    texts = {name: read_text(group, name) for name in EXCERPT_PARTS}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def read_history(group: h5py.Group) -> Iterator[tuple[str, Array]]:
+    """Read one number an epoch for each metric."""
+    history = open_child(group, "history")
+    if not isinstance(history, h5py.Group):
+        return
+    for name in history:
+        dataset = open_child(history, name)
+        if not isinstance(dataset, h5py.Dataset):
+            raise Refused("its history is not one of numbers")
+        check_dataset(dataset)
+        yield name, np.asarray(dataset[()], np.float64).reshape(-1)
+
+
+def find_range(values: Array) -> MetricRange:
+    """Return the last, the lowest and the highest of the values that are finite."""
+    finite = values[np.isfinite(values)]
+    last = float(values[-1]) if len(values) else math.nan
+    return MetricRange(
+        last=last if math.isfinite(last) else None,
+        lowest=float(finite.min()) if len(finite) else None,
+        highest=float(finite.max()) if len(finite) else None,
+    )
+
+
+def read_excerpts() -> None:
+    """Answer for each file until no more come."""
+    mapped_bytes = count_mapped_bytes()
+    parent = socket.socket(fileno=0)
+    is_sound = True
+    while is_sound:
+        _, descriptors, _, _ = socket.recv_fds(parent, 1, 1)
+        if not descriptors:
+            break
+        with os.fdopen(descriptors[0], "rb", buffering=0) as stream:
+            try:
+                line = encode_line(asdict(read_excerpt(stream, mapped_bytes)))
+            except Refused as error:
+                line = refuse(error)
+            except STUMBLES as error:
+                line, is_sound = refuse(error), False
+        parent.sendall(line + b"\n")

@@ -12,10 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue
 
 from mnistcli.config.loading import vary_config
-from mnistcli.config.optimization import ValidationMetric
 from mnistcli.config.overrides import Override
-from mnistcli.config.schema import MAX_SEED, Config
-from mnistcli.config.strict import StrictModel
+from mnistcli.config.schema import MAX_SEED, Config, StrictModel, ValidationMetric
 
 Sampler = Literal["grid", "random", "tpe"]
 Pruner = Literal["median", "none"]

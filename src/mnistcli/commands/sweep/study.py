@@ -1,4 +1,9 @@
-"""Where a sweep's trials are written down: a journal beside the checkpoints, or a database."""
+"""The study of a sweep: made once, found again, and never another sweep's.
+
+Where a sweep's trials are written down: a journal beside the checkpoints, or a database.
+
+How the values of a trial are chosen: Optuna's samplers, each trial with a seed of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +11,30 @@ import contextlib
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import sqlalchemy
 from filelock import FileLock
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.exceptions import DuplicatedStudyError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
-from mnistcli.errors import ResourceError, UsageError
+from mnistcli.commands.sweep.definition import Dimension, NumberDimension, Pruner, Sweep
+from mnistcli.errors import DataError, ResourceError, UsageError
 from mnistcli.tensorflow_import import is_debugging
 
 JOURNAL = "sweep.journal"
@@ -190,3 +208,148 @@ class _KernelLock:
                 return
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
+
+
+TRIAL = "trial"
+"""The user attribute that holds a trial's number."""
+
+
+def list_distributions(sweep: Sweep) -> dict[str, BaseDistribution]:
+    """Return the search space as Optuna has it."""
+    return {dimension.key: _make_distribution(dimension) for dimension in sweep.search}
+
+
+def _make_distribution(dimension: Dimension) -> BaseDistribution:
+    """Ranges end at the last number that a step leads to."""
+    if not isinstance(dimension, NumberDimension):
+        return CategoricalDistribution(dimension.labels)
+    points = dimension.list_points() if dimension.step is not None else None
+    high = dimension.high if points is None else points[-1]
+    assert isinstance(high, int | float)
+    if dimension.kind == "int":
+        step = int(dimension.step or 1)
+        return IntDistribution(int(dimension.low), int(high), log=dimension.log, step=step)
+    return FloatDistribution(dimension.low, high, log=dimension.log, step=dimension.step)
+
+
+def make_pruner(name: Pruner) -> BasePruner:
+    """Return Optuna's pruner of a name."""
+    return MedianPruner() if name == "median" else NopPruner()
+
+
+class TrialSampler(BaseSampler):
+    """Chooses a trial's values by a sampler that is seeded by the sweep and the trial's number.
+
+    A sampler with one seed for the whole sweep would begin anew in every process, and a sweep
+    that goes on would suggest again what it has tried.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._kind, self._seed = sweep.sampler, sweep.seed
+        self._sampler: BaseSampler = RandomSampler(self._seed)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Take the trial's own seed."""
+        words = [self._seed, int(trial.user_attrs.get(TRIAL, trial.number))]
+        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+        tpe = self._kind == "tpe"
+        self._sampler = TPESampler(seed=seed) if tpe else RandomSampler(seed)
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return what is sampled together."""
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Sample what is sampled together."""
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Sample one value by itself."""
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Let the sampler write down what it needs."""
+        self._sampler.after_trial(study, trial, state, values)
+
+
+_IDENTITY = "mnistcli:sweep"
+_DATA = "mnistcli:data"
+
+
+def open_study(storage: BaseStorage, name: str, sweep: Sweep, where: str, way_out: str) -> Study:
+    """Return the study of a sweep, a new one where there is none of that name.
+
+    Args:
+        storage: where it is written down.
+        name: of the study.
+        sweep: what it has to be the study of; the number of trials may be another one.
+        where: what messages call the sweep.
+        way_out: what to do where it is another sweep's.
+
+    Raises:
+        UsageError: it is another sweep's.
+    """
+    parts: dict[str, Any] = {
+        "storage": storage,
+        "study_name": name,
+        "sampler": TrialSampler(sweep),
+        "pruner": make_pruner(sweep.pruner),
+    }
+    with hush():
+        try:
+            study = optuna.create_study(**parts, direction=sweep.direction)
+        except DuplicatedStudyError:
+            study = optuna.load_study(**parts)
+    identity = sweep.describe_identity()
+    known = study.user_attrs.get(_IDENTITY)
+    if known is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(_IDENTITY, identity)
+        return study
+    if not isinstance(known, dict):
+        what = f"the study {name} was not made by mnistcli sweep"
+        raise UsageError(where, what, way_out)
+    changed = [part for part in {**known, **identity} if known.get(part) != identity.get(part)]
+    if changed:
+        what = f"not the sweep that began as {name}: {_name_parts(changed)} changed since"
+        raise UsageError(where, what, way_out)
+    return study
+
+
+def _name_parts(changed: list[str]) -> str:
+    """Say what is not the same; the list of keys only where no key itself tells it."""
+    keys = [part.removeprefix("search ") for part in changed if part.startswith("search ")]
+    others = [part for part in changed if not part.startswith("search")]
+    names = {"base": "the config", "fixed": "set"}
+    told = [*(names.get(part, part) for part in others), *keys]
+    return ", ".join(told or ["the order of search"])
+
+
+def check_data(study: Study, location: str, sha256: str | None) -> None:
+    """Refuse other data than those that the sweep began with: results could not be compared.
+
+    Raises:
+        DataError: they are others.
+    """
+    known = study.user_attrs.get(_DATA)
+    if known is None and sha256 is not None:
+        study.set_user_attr(_DATA, sha256)
+    elif known != sha256:
+        what = f"not the data that the sweep {study.study_name} began with"
+        raise DataError(location, what, "point --data-dir to those")

@@ -39,8 +39,7 @@ from mnistcli.commands.sweep.ranking import (
     is_settled,
     name_checkpoint,
 )
-from mnistcli.commands.sweep.sampling import TRIAL, list_distributions
-from mnistcli.commands.sweep.study import close_storage, hush
+from mnistcli.commands.sweep.study import TRIAL, close_storage, hush, list_distributions
 from mnistcli.errors import ResourceError
 
 _UNSEEN = timedelta(hours=1)  # after which a trial without a worker's name was never begun

@@ -7,12 +7,10 @@ from dataclasses import asdict
 
 from mnistcli.commands.summary import summarize_plan
 from mnistcli.commands.train.build_trainer import measure_run
-from mnistcli.commands.train.run_plan import Plan, Request
-from mnistcli.models.available_memory import read_available_memory
-from mnistcli.models.memory import format_bytes
-from mnistcli.output.check_results import DryRunResult, EstimatedSecondsResult, MemoryResult
-from mnistcli.output.reports import describe_time
-from mnistcli.output.tables import render_summary
+from mnistcli.commands.train.request import Plan, Request
+from mnistcli.models.memory import format_bytes, read_available_memory
+from mnistcli.output.results import DryRunResult, EstimatedSecondsResult, MemoryResult
+from mnistcli.output.tables import describe_time, render_summary
 from mnistcli.output.terminal import Output
 
 

@@ -1,4 +1,11 @@
-"""Everything about a run that can be known, checked or refused before TensorFlow is imported."""
+"""Everything about a run that can be known, checked or refused before TensorFlow is imported.
+
+How far a resumed run is to go.
+
+`train --print-config`: the config that a run would have, and where each value comes from.
+
+Reads the data of a run, and plans what follows from them: shapes, memory, preprocessing.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +14,28 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-from mnistcli.checkpoints.environment import list_differences
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.reader import CHANGED, Checkpoint, read_checkpoint
-from mnistcli.checkpoints.run_comparison import hash_weights
-from mnistcli.commands.train.extension import extend_run
-from mnistcli.commands.train.request import OutputFile, choose_output, continue_output
-from mnistcli.commands.train.run_data import check_same_data, load_data, load_recorded_data
-from mnistcli.commands.train.run_plan import Plan, Request, describe_rest
+from mnistcli.checkpoints.record import Record, check_run_size, count_processors, list_differences
+from mnistcli.checkpoints.run_state import hash_weights
+from mnistcli.commands.open_dataset import choose_splits, open_dataset
+from mnistcli.commands.train.build_trainer import begin_loading
+from mnistcli.commands.train.request import (
+    OutputFile,
+    Plan,
+    Request,
+    choose_output,
+    continue_output,
+    describe_rest,
+    name_output,
+)
 from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
+from mnistcli.config.cross_field_rules import check_class_count
+from mnistcli.config.schema import Config, FilesConfig
+from mnistcli.config.serialization import annotate_config, list_value_paths
+from mnistcli.config.validation_errors import format_path, to_problem
+from mnistcli.datasets.base import DatasetInfo, SplitName
+from mnistcli.datasets.registry import get_info, resolve_dataset
 from mnistcli.errors import (
     CheckpointError,
     ConfigError,
@@ -23,8 +43,154 @@ from mnistcli.errors import (
     Problem,
     UsageError,
     escape_name,
+    make_printable,
 )
+from mnistcli.models.architecture import plan_architecture
+from mnistcli.models.input_scaling import fit_preprocessing
+from mnistcli.models.memory import (
+    MemoryEstimate,
+    Placement,
+    check_memory,
+    estimate_memory,
+    read_available_memory,
+)
+from mnistcli.output.results import ConfigResult
 from mnistcli.output.terminal import Output
+
+
+def extend_run(config: Config, request: Request, completed: int) -> Config:
+    """Set the total number of epochs of a resumed run."""
+    text = request.flags.get("--epochs", ("", None))[1]
+    if text is not None and request.more is not None:
+        raise UsageError(
+            "--more", "--epochs says the total already", "give one of --epochs and --more"
+        )
+    epochs = config.training.epochs
+    if request.more is not None:
+        epochs = _check_epochs(completed + request.more, "--more")
+    elif text is not None:
+        epochs = _check_epochs(parse_assignment(f"epochs={text}").value, "--epochs")
+        if epochs < completed:
+            what = f"{epochs} is less than the {completed} epochs that are done"
+            raise UsageError("--epochs", what, "give a larger total, or --more N")
+    training = config.training.model_copy(update={"epochs": epochs})
+    return config.model_copy(update={"training": training})
+
+
+def _check_epochs(value: object, flag: str) -> int:
+    """A total has the bounds that it has in a config; ConfigError where it breaks them."""
+    return load_config(None, [Override("training.epochs", value, flag)]).config.training.epochs
+
+
+def print_resolved(request: Request) -> None:
+    """Print the resolved config as YAML, or as JSON where that was asked for.
+
+    Raises:
+        ConfigError: there is no such config.
+        UsageError: the run is a resumed one, whose config is in its checkpoint.
+    """
+    if request.resume is not None:
+        hint = f"see the config there: mnistcli summary {request.resume} --json"
+        raise UsageError("--print-config", "a resumed run has its checkpoint's config", hint)
+    as_json = request.json or request.jsonl
+    console = Output(quiet=request.quiet or as_json)
+    loaded = load_request(request, console)
+    if not as_json:
+        text = annotate_config(loaded.config, loaded.origins)
+        console.print_line(text.removesuffix("\n"))
+        return
+    origins = {
+        format_path(path): make_printable(loaded.origins.find(path))
+        for path in list_value_paths(loaded.config)
+    }
+    console.print_json(ConfigResult(config=loaded.config, origins=origins))
+
+
+BOTH_SPLITS: frozenset[SplitName] = frozenset({"train", "test"})
+
+
+def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
+    """Read the data, and plan what follows from them; nothing large is held before it fits."""
+    memory, placement = plan_memory(config, request)
+    if placement == "streamed" and not request.streams:
+        console.note("the training set does not fit into memory: it is streamed, to the same bits")
+    programs = None if request.dry_run else begin_loading()
+    dataset = open_dataset(config.dataset, BOTH_SPLITS, request.data_dir, console)
+    resolved = resolve_dataset(config.dataset, dataset)
+    config = config.model_copy(update={"dataset": resolved})
+    train, validation = choose_splits(config, dataset)
+    normalization, info = config.dataset.normalization, dataset.info
+    return Plan(
+        config=config,
+        dataset=dataset,
+        architecture=plan_architecture(config.model, info.image_shape, len(info.class_names)),
+        preprocessing=fit_preprocessing(normalization, dataset.train.images, info.max_value),
+        train=train,
+        validation=validation,
+        output=output or name_output(config),
+        threads=count_processors(),
+        memory=memory,
+        placement=placement,
+        programs=programs,
+        devices=request.devices or 1,
+        cluster=request.cluster,
+    )
+
+
+def load_recorded_data(
+    config: Config, request: Request, console: Output, output: OutputFile
+) -> Plan:
+    """Read the data that a run recorded, where they lie now; else as `load_data`."""
+    return load_data(_move_data(config, request), request, console, output)
+
+
+def plan_memory(config: Config, request: Request) -> tuple[MemoryEstimate, Placement]:
+    """Say what a run will need; rows that do not fit into memory are streamed.
+
+    Raises:
+        ResourceError: it fits neither memory nor a file.
+        ConfigError: it does not fit the number of classes.
+    """
+    info, devices = get_info(config.dataset), request.devices or 1
+    _check_classes(config, info)
+    network = plan_architecture(config.model, info.image_shape, len(info.class_names))
+    check_run_size(network, config.training)
+    available = read_available_memory()
+    estimate = estimate_memory(config, network, info, devices)
+    fits = available is None or estimate.total <= available
+    if fits and not request.streams:
+        return estimate, "resident"
+    streamed = estimate_memory(config, network, info, devices, "streamed")
+    check_memory(min(estimate, streamed, key=lambda e: e.total), available)
+    return streamed, "streamed"
+
+
+def _check_classes(config: Config, info: DatasetInfo) -> None:
+    """Check what a config could not know before its data were looked at; ConfigError."""
+    faults = check_class_count(config, len(info.class_names))
+    if faults:
+        where = info.title
+        raise ConfigError([to_problem(f.what, f.hint, where, f.path) for f in faults])
+
+
+def _move_data(config: Config, request: Request) -> Config:
+    """Look for a recorded run's own images where the command line says; UsageError."""
+    if request.own_data is None:
+        return config
+    if not isinstance(config.dataset, FilesConfig):
+        what = f"the run was trained on {config.dataset.name}"
+        raise UsageError("--data", what, "name a folder of its files with --data-dir")
+    moved = config.dataset.model_copy(update={"path": str(request.own_data)})
+    return config.model_copy(update={"dataset": moved})
+
+
+def check_same_data(plan: Plan, record: Record, path: Path) -> None:
+    """Refuse other data than those that the run in a checkpoint was trained on; DataError."""
+    identity = plan.dataset.identity
+    if identity.sha256 != record.dataset.sha256:
+        what = f"not the {plan.dataset.info.title} that {path} was trained on"
+        flag = "--data" if isinstance(plan.config.dataset, FilesConfig) else "--data-dir"
+        raise DataError(identity.location, what, f"point {flag} to the data of that run")
 
 
 def prepare_run(request: Request, console: Output, lock: RunLock) -> Plan:

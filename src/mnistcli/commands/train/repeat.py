@@ -10,26 +10,30 @@ from mnistcli.commands.open_dataset import choose_splits
 from mnistcli.commands.signals import end_by_signal
 from mnistcli.commands.train.build_trainer import forget_training
 from mnistcli.commands.train.dry_run import show_plan
-from mnistcli.commands.train.experiment import (
+from mnistcli.commands.train.prepare import load_request, prepare_run
+from mnistcli.commands.train.request import (
+    OutputFile,
+    Plan,
+    Request,
+    check_name,
+    choose_output,
+    name_output,
+)
+from mnistcli.commands.train.run import (
     Interruption,
+    check_directory,
     note_interruption,
     open_output,
+    refuse_together,
     show_saved,
     train_plan,
+    write_command,
 )
-from mnistcli.commands.train.next_command import write_command
-from mnistcli.commands.train.prepare import load_request, prepare_run
-from mnistcli.commands.train.request import OutputFile, check_name, choose_output, name_output
-from mnistcli.commands.train.run import check_directory
-from mnistcli.commands.train.run_plan import Plan, Request
-from mnistcli.commands.train.teamwork import refuse_together
 from mnistcli.config.schema import MAX_SEED, Config
 from mnistcli.errors import UsageError
 from mnistcli.metrics.significance import summarize_runs
-from mnistcli.output.comparison_results import RepeatResult
-from mnistcli.output.comparisons import render_repetition
-from mnistcli.output.results import TestResult, TrainResult
-from mnistcli.output.tables import render_train
+from mnistcli.output.results import RepeatResult, TestResult, TrainResult
+from mnistcli.output.tables import render_repetition, render_train
 from mnistcli.output.terminal import Output
 
 FLAG = "--repeat"

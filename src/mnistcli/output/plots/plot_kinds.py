@@ -1,4 +1,11 @@
-"""Arrays become pictures: which images, in which order, under which words."""
+"""Arrays become pictures: which images, in which order, under which words.
+
+Colours that colour-blind people tell apart, and numbers as colours. The hues are those of Okabe
+and Ito, "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/; every ramp changes in
+lightness too.
+
+What can be drawn: everything that stands in a picture, before it is known how it is drawn.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +19,171 @@ from numpy.typing import NDArray
 
 from mnistcli.checkpoints.run_state import History
 from mnistcli.errors import UsageError, make_printable
+from mnistcli.metrics.calibration import Calibration
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.layers import Conv2D, Dense, Flatten, Shape
-from mnistcli.output.plots.colors import Pixels, color_grey, color_signed
-from mnistcli.output.plots.pictures import (
-    Caption,
-    Confusion,
-    Curves,
-    Heading,
-    Kernel,
-    Line,
-    Panel,
-    Tiles,
-)
 from mnistcli.output.results import Prediction
+
+Rgb = tuple[int, int, int]
+Pixels = NDArray[np.uint8]
+
+BLUE: Rgb = (0, 114, 178)
+SKY_BLUE: Rgb = (86, 180, 233)
+VERMILLION: Rgb = (213, 94, 0)
+ORANGE: Rgb = (230, 159, 0)
+WHITE: Rgb = (255, 255, 255)
+INK: Rgb = (26, 26, 26)
+GREY: Rgb = (98, 98, 98)
+PALE: Rgb = (221, 221, 221)
+_DEEP_BLUE: Rgb = (0, 50, 92)
+_DEEP_VERMILLION: Rgb = (112, 44, 0)
+
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_DARK = 140
+
+
+def to_hex(color: Rgb) -> str:
+    """Write a colour as `#0072b2`."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def measure_luminance(pixels: Pixels) -> NDArray[np.float64]:
+    """Return how light pixels [..., 3] are, 0 to 255, [...]."""
+    return np.asarray(pixels @ np.array(_LUMINANCE))
+
+
+def is_dark(pixels: Pixels) -> NDArray[np.bool_]:
+    """Tell on which pixels [..., 3] white text is read better than black, [...]."""
+    return measure_luminance(pixels) < _DARK
+
+
+def color_signed(values: NDArray[np.floating], limit: float) -> Pixels:
+    """Colour numbers by sign and size, as uint8 [..., 3].
+
+    Args:
+        values: of any shape.
+        limit: what is below -limit is deepest blue, above it deepest vermillion; 0 is white.
+    """
+    stops = (_DEEP_BLUE, BLUE, WHITE, VERMILLION, _DEEP_VERMILLION)
+    return _interpolate((values / limit + 1) / 2, stops)
+
+
+def color_shares(shares: NDArray[np.floating], hue: Rgb) -> Pixels:
+    """Colour shares from 0 (white) to 1 (the hue) as uint8 [..., 3]."""
+    return _interpolate(shares, (WHITE, hue))
+
+
+def color_grey(values: Pixels) -> Pixels:
+    """Turn grey pixels [...] into coloured ones of the same look, [..., 3]."""
+    return np.repeat(values[..., None], 3, axis=-1)
+
+
+def _interpolate(shares: NDArray[np.floating], stops: tuple[Rgb, ...]) -> Pixels:
+    """Go through colours, equally far from each other, as shares go from 0 to 1."""
+    places = np.linspace(0, 1, len(stops))
+    channels = [np.interp(shares, places, channel) for channel in zip(*stops, strict=True)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands above a picture: what it shows, and of what."""
+
+    title: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What stands below an image; a mistake is marked."""
+
+    lines: tuple[str, ...]
+    is_mistake: bool = False
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Images in rows and columns.
+
+    Attributes:
+        heading: above them.
+        images: uint8 [n, height, width, 3].
+        captions: one an image, or none at all.
+        limit: images are signed numbers, coloured from -limit to limit; null for photographs.
+        missing: what is said where there are no images.
+    """
+
+    heading: Heading
+    images: Pixels
+    captions: tuple[Caption, ...] = ()
+    limit: float | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One value an epoch; not finite ones are gaps."""
+
+    label: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines that share an axis."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Panels side by side, over the same epochs."""
+
+    heading: Heading
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """What was taken for what.
+
+    Attributes:
+        heading: above it.
+        labels: of the classes.
+        counts: int64 [classes, classes], rows the truth, columns the predictions.
+    """
+
+    heading: Heading
+    labels: tuple[str, ...]
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The weights of a layer whose inputs are no image.
+
+    Attributes:
+        heading: above it.
+        values: float32 [inputs, units].
+        limit: the largest size among them.
+    """
+
+    heading: Heading
+    values: NDArray[np.float32]
+    limit: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence against accuracy."""
+
+    heading: Heading
+    calibration: Calibration
+
+
+Picture = Tiles | Curves | Confusion | Kernel | Reliability
+
 
 OUTLIER_QUANTILE = 0.999  # of the weights' sizes: few pixels must not make all others pale
 MAX_NAME = 28  # characters: as wide as a digit is drawn

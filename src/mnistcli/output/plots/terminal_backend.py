@@ -1,36 +1,259 @@
-"""Pictures become lines of text for a terminal, without matplotlib."""
+"""Pictures become lines of text for a terminal, without matplotlib.
+
+What stdout can show of a picture.
+
+Pixels become lines of text: half blocks in colour, or characters where there is none. A cell of a
+terminal is about twice as high as it is wide, so that ▀ (upper half block), its foreground the
+upper pixel and its background the lower one, makes two square pixels of it.
+
+Lines over epochs as text: two rows of pixels a line in colour, one without.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from dataclasses import dataclass
+from itertools import groupby, pairwise, zip_longest
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mnistcli.output.plots.colors import (
+from mnistcli.output.plots.matplotlib_backend import color_confusion
+from mnistcli.output.plots.plot_kinds import (
     BLUE,
     INK,
     ORANGE,
     SKY_BLUE,
     VERMILLION,
     WHITE,
-    Pixels,
-    color_signed,
-    is_dark,
-)
-from mnistcli.output.plots.matrices import color_confusion
-from mnistcli.output.plots.pictures import (
     Caption,
     Confusion,
     Curves,
     Kernel,
+    Panel,
     Picture,
+    Pixels,
     Reliability,
+    Rgb,
     Tiles,
+    color_signed,
+    is_dark,
+    measure_luminance,
 )
-from mnistcli.output.plots.plots_screen import Screen, draw_bar, shrink
-from mnistcli.output.plots.terminal_chart import draw_panel
+from mnistcli.output.terminal import is_terminal
+
+
+def inspect_screen() -> tuple[Screen, str]:
+    """Return what pictures are shown on, and why there are no colours; empty where there are."""
+    columns = shutil.get_terminal_size().columns
+    reason = _find_hindrance()
+    return Screen(columns, "none" if reason else _find_depth()), reason
+
+
+def _find_hindrance() -> str:
+    """Say what speaks against colours and half blocks."""
+    if os.environ.get("NO_COLOR"):
+        return "NO_COLOR is set"
+    if not sys.stdout.isatty():
+        return "stdout is no terminal"
+    if not is_terminal(sys.stdout):
+        return "TERM is dumb"
+    try:
+        "▀█━│└─".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return f"{sys.stdout.encoding} has no half blocks"
+    return ""
+
+
+def _find_depth() -> Depth:
+    """Terminals that have more than 256 colours say so in COLORTERM, or in TERM's ending."""
+    told = os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit")
+    return "truecolor" if told or os.environ.get("TERM", "").endswith("-direct") else "256"
+
+
+Depth = Literal["truecolor", "256", "none"]
+
+_UPPER_HALF = "▀"
+_RESET = "\x1b[0m"
+_CHARACTERS = " .:-=+*#%@"  # from black to white, on the dark ground that pictures of ink have
+_CUBE_LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of xterm's 6 x 6 x 6 cube, from 16 on
+_GREY_LEVELS = np.arange(8, 239, 10)  # of its 24 greys, from 232 on
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What pictures are shown on.
+
+    Attributes:
+        columns: characters in a line.
+        depth: which colours it has; `none` leaves plain characters.
+    """
+
+    columns: int
+    depth: Depth
+
+    @property
+    def has_color(self) -> bool:
+        """Whether colours, and characters beyond ASCII, may be used."""
+        return self.depth != "none"
+
+    def paint(self, text: str, color: Rgb | None = None, ground: Rgb | None = None) -> str:
+        """Give a text its colours, where there are any."""
+        if not self.has_color or (color is None and ground is None):
+            return text
+        codes = [self._code(38, color)] if color is not None else []
+        codes += [self._code(48, ground)] if ground is not None else []
+        return f"\x1b[{';'.join(codes)}m{text}{_RESET}"
+
+    def draw_pixels(self, pixels: Pixels, *, negative: bool = False) -> list[str]:
+        """Return the lines that show pixels, uint8 [height, width, 3]: two rows of them a line.
+
+        Args:
+            pixels: the picture; below an odd last row there is a row of its own colour.
+            negative: without colour, what is dark is drawn and what is light left out.
+        """
+        if len(pixels) % 2:
+            pixels = np.concatenate([pixels, pixels[-1:]])
+        if not self.has_color:
+            return _draw_characters(pixels, negative)
+        pairs = zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True)
+        return [self._draw_line(upper, lower) for upper, lower in pairs]
+
+    def _draw_line(self, upper: list[list[int]], lower: list[list[int]]) -> str:
+        """Draw two rows of pixels; cells of the same colours share their codes."""
+        cells = ((tuple(a), tuple(b)) for a, b in zip(upper, lower, strict=True))
+        runs = ((colors, len(list(run))) for colors, run in groupby(cells))
+        return "".join(
+            self.paint(_UPPER_HALF * length, _to_rgb(above), _to_rgb(below))
+            for (above, below), length in runs
+        )
+
+    def _code(self, ground: int, color: Rgb) -> str:
+        """Write a colour for the terminal: 38 sets the foreground, 48 the background."""
+        if self.depth == "256":
+            return f"{ground};5;{_find_in_palette(color)}"
+        return f"{ground};2;{';'.join(map(str, color))}"
+
+
+def _to_rgb(values: tuple[int, ...]) -> Rgb:
+    """Three channels, as the types want them."""
+    red, green, blue = values
+    return red, green, blue
+
+
+def _draw_characters(pixels: Pixels, negative: bool) -> list[str]:
+    """Draw the mean lightness of two rows as characters of more or less ink."""
+    lightness = measure_luminance(pixels).reshape(-1, 2, pixels.shape[1]).mean(axis=1) / 255
+    shares = 1 - lightness if negative else lightness
+    places = (shares * (len(_CHARACTERS) - 1)).round().astype(np.int64)
+    return ["".join(_CHARACTERS[place] for place in row) for row in places]
+
+
+def _find_in_palette(color: Rgb) -> int:
+    """Return the nearest of xterm's 256 colours, the 16 that users redefine left out."""
+    channels = np.array(color)
+    cube = np.abs(channels[:, None] - _CUBE_LEVELS).argmin(axis=1)
+    grey = int(np.abs(channels.mean() - _GREY_LEVELS).argmin())
+    cube_distance = np.square(_CUBE_LEVELS[cube] - channels).sum()
+    grey_distance = np.square(_GREY_LEVELS[grey] - channels).sum()
+    if grey_distance < cube_distance:
+        return 232 + grey
+    return int(16 + cube @ (36, 6, 1))
+
+
+def shrink(images: Pixels) -> Pixels:
+    """Halve images [n, height, width, 3], each pixel the mean of four; odd edges are repeated."""
+    count, height, width, channels = images.shape
+    images = np.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    blocks = images.reshape(count, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
+    return np.asarray(blocks.mean(axis=(2, 4)).round().astype(np.uint8))
+
+
+def draw_bar(share: float, length: int, *, plain: bool) -> str:
+    """Return a bar of up to so many characters, for a share of 0 to 1."""
+    return ("#" if plain else "█") * round(share * length)
+
+
+_HEIGHT = 12  # lines of text
+_MAX_WIDTH = 72
+_MARGIN = 10  # columns for the numbers beside the axis
+_MARKS = "*o"  # of the first and the second line, where there is no colour
+
+Canvas = NDArray[np.int8]  # number of the line that passes, -1 where none does
+
+
+def draw_panel(panel: Panel, colors: Sequence[Rgb], screen: Screen) -> Iterator[str]:
+    """Draw a panel: its title and legend, the lines between two axes, the epochs below.
+
+    Args:
+        panel: what is drawn.
+        colors: one a line.
+        screen: what it is drawn on.
+    """
+    width = max(10, min(_MAX_WIDTH, screen.columns - _MARGIN - 1))
+    finite = [v for line in panel.lines for v in line.values if np.isfinite(v)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    yield "  ".join([panel.title, *_list_legend(panel, colors, screen)])
+    pixels = _HEIGHT * (2 if screen.has_color else 1)
+    canvas = np.full((pixels, width), -1, np.int8)
+    for number, line in enumerate(panel.lines):
+        _trace(canvas, number, line.values, low, high)
+    side, corner = ("│", "└") if screen.has_color else ("|", "+")
+    for row in range(_HEIGHT):
+        share = {0: 0.0, _HEIGHT // 2: 0.5, _HEIGHT - 1: 1.0}.get(row)
+        shown = "" if share is None else f"{high + share * (low - high):.4g}"
+        yield f"{shown:>{_MARGIN - 1}} {side}{_draw_row(canvas, row, colors, screen)}"
+    epochs = max(len(line.values) for line in panel.lines)
+    yield " " * _MARGIN + corner + ("─" if screen.has_color else "-") * width
+    yield " " * _MARGIN + " 1" + f"epoch {epochs}".rjust(width - 1)
+
+
+def _list_legend(panel: Panel, colors: Sequence[Rgb], screen: Screen) -> Iterator[str]:
+    """Name each line beside a sample of it."""
+    for line, color, mark in zip(panel.lines, colors, _MARKS, strict=False):
+        sample = screen.paint("━━", color) if screen.has_color else mark
+        yield f"{sample} {line.label}"
+
+
+def _trace(canvas: Canvas, number: int, values: Sequence[float], low: float, high: float) -> None:
+    """Draw a line from the left edge to the right one; values that are not finite are gaps."""
+    height, width = canvas.shape
+    places = np.linspace(0, len(values) - 1, width)
+    heights = np.interp(places, np.arange(len(values)), np.array(values, np.float64))
+    with np.errstate(invalid="ignore"):
+        rows = (high - heights) / (high - low) * (height - 1)
+    for x, (here, following) in enumerate(pairwise([*rows.tolist(), rows[-1]])):
+        if np.isfinite(here):
+            start = round(here)
+            end = round((here + following) / 2) if np.isfinite(following) else start
+            canvas[min(start, end) : max(start, end) + 1, x] = number
+
+
+def _draw_row(canvas: Canvas, row: int, colors: Sequence[Rgb], screen: Screen) -> str:
+    """Draw one line of text."""
+    if not screen.has_color:
+        return "".join(" " if number < 0 else _MARKS[number] for number in canvas[row])
+    upper, lower = canvas[2 * row].tolist(), canvas[2 * row + 1].tolist()
+    return "".join(_draw_cell(a, b, colors, screen) for a, b in zip(upper, lower, strict=True))
+
+
+def _draw_cell(upper: int, lower: int, colors: Sequence[Rgb], screen: Screen) -> str:
+    """Draw two pixels, of which none, one or both are there."""
+    if upper < 0 and lower < 0:
+        return " "
+    if lower < 0:
+        return screen.paint("▀", colors[upper])
+    if upper < 0:
+        return screen.paint("▄", colors[lower])
+    return screen.paint("▀", colors[upper], colors[lower])
+
 
 _GAP = 2
 _MAX_LARGE_ROWS = 2  # of images: where there are more, they are shown at half their size
