@@ -2,10 +2,10 @@
 
     python benchmarks/photographs.py MODEL.h5 [--split test] [--count 200] [--json FILE]
 
-For each kind of picture (`tests/paper.py`), digits of the split are put on paper, photographed,
-and read back from their files: once prepared as `predict` does, once only resized, and beside them
-the originals. As many empty pages are taken, on which no digit must be found. The same seed makes
-the same pictures. Whatever is tuned is tuned on `--split train`.
+For each kind of picture (`tests/helpers/paper.py`), digits of the split are put on paper,
+photographed, and read back from their files: once prepared as `predict` does, once only resized,
+and beside them the originals. As many empty pages are taken, on which no digit must be found. The
+same seed makes the same pictures. Whatever is tuned is tuned on `--split train`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from helpers.paper import SCENES, Scene, photograph
 from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
 from mnistcli.config.schema import DatasetConfig
 from mnistcli.datasets.base import Split
@@ -32,7 +33,6 @@ from mnistcli.errors import DataError
 from mnistcli.images.options import Treatment
 from mnistcli.images.preparation import DIGIT_SHAPE, read_image
 from mnistcli.models.numpy_inference import run_network
-from paper import SCENES, Scene, photograph
 
 NOTHING = np.zeros(DIGIT_SHAPE, np.uint8)
 TILE = 112

@@ -1,0 +1,185 @@
+"""Images of one's own, from the shell: trained on, moved, gone on with, streamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from conftest import Run, Train, make_digits
+from helpers.own_files import make_square, write_digits, write_picture, write_squares
+
+MLP = ("--model", "mlp", "--hidden", "16", "--dropout", "0.2", "--optimizer", "adam")
+FLAGS = (*MLP, "--batch-size", 32, "--epochs", 2, "--validation", "0.2")
+
+
+def read_arrays(path: str) -> list[bytes]:
+    """Every number in a checkpoint except how long things took.
+
+    Names are left out: Keras counts the optimizers of a process.
+    """
+    arrays: list[bytes] = []
+
+    def keep(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and "duration" not in name:
+            arrays.append(item[()].tobytes())
+
+    with h5py.File(path) as file:
+        file.visititems(keep)
+    return arrays
+
+
+def test_a_folder_of_pictures_is_trained_on_and_found_again(run: Run) -> None:
+    write_digits(Path("digits"), 200, seed=1)
+    trained = run("train", "--data", "digits", *FLAGS, "-o", "own.h5", "--json")
+    assert trained.code == 0, trained.err
+    streamed = run("train", "--data", "digits", *FLAGS, "--stream", "-o", "streamed.h5", "--json")
+    assert streamed.json["history"] == trained.json["history"]
+    arrays = read_arrays("own.h5")
+    assert len(arrays) > 10
+    assert read_arrays("streamed.h5") == arrays
+
+    evaluated = run("evaluate", "own.h5", "--json").json["results"][0]
+    assert evaluated["accuracy"] == trained.json["test"]["accuracy"]
+    assert [row["label"] for row in evaluated["per_class"]] == sorted(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
+
+    Path("digits").rename("moved")
+    gone = run("evaluate", "own.h5")
+    assert gone.code == 4
+    assert gone.err.endswith("no such folder or file. Say where the data lie with --data PATH\n")
+    assert run("evaluate", "own.h5", "--data", "moved", "--json").json["results"][0] == evaluated
+    assert run("doctor", "own.h5").code == 4
+    assert run("doctor", "own.h5", "--data", "moved").code == 0
+    assert run("summary", "own.h5").code == 0
+
+    resumed = run("train", "--resume", "own.h5", "--more", 1, "--data", "moved", "--json")
+    assert resumed.json["epochs"] == 3, resumed.err
+    assert run("evaluate", "own.h5", "-q").code == 0  # the record knows the new place
+
+    other = write_digits(Path("other"), 200, seed=5)
+    refused = run("train", "--resume", "own.h5", "--more", 1, "--data", other)
+    assert refused.code == 4
+    assert "not the other that own.h5 was trained on. Point --data to the data of" in refused.err
+
+
+def test_two_classes_in_colour_are_told_apart_and_files_predicted(run: Run) -> None:
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        for channel, name in enumerate(("cat", "dog")):
+            for number in range(count):
+                pixels = generator.integers(0, 90, (10 + number, 12, 3), dtype=np.uint8)
+                pixels[..., channel] += 120
+                write_picture(Path(f"pets/{split}/{name}/{number}.png"), pixels)
+    flags = ("--set", "dataset.size=[8,8,3]", "--epochs", 3, "--batch-size", 8)
+    assert run("train", "--data", "pets", *flags, "--optimizer", "adam", "-o", "pets.h5").code == 0
+
+    answer = run("predict", "pets.h5", "pets/test/dog/3.png", "--json").json["predictions"][0]
+    row = run("predict", "pets.h5", "--split", "test", "--index", 11, "--json").json
+    assert answer["probabilities"] == row["predictions"][0]["probabilities"]  # prepared alike
+    assert (answer["label"], len(answer["probabilities"])) == ("dog", 2)
+
+    for words in (("plot", "mistakes"), ("plot", "confusion"), ("report",)):
+        assert run(*words, "pets.h5", "--overwrite").code == 0
+    data = run("data", "files", "--data", "pets", "--size", "8,8,3", "--json").json
+    assert data["counts"] == {"train": 48, "test": 16}
+    assert data["image_shape"] == [8, 8, 3]
+    one_unit = run("train", "--data", "pets", *flags, "--set", "model.output_activation=sigmoid")
+    assert one_unit.code == 2
+    assert "does not match the one sigmoid unit that tells two classes apart" in one_unit.err
+
+
+def test_an_archive_and_a_config_that_names_it(run: Run) -> None:
+    train, test = make_digits(100, 1), make_digits(40, 2)
+    arrays = {"x_train": train.images, "y_train": train.labels}
+    np.savez("own.npz", **arrays, x_test=test.images, y_test=test.labels)
+    Path("own.yaml").write_text(
+        "dataset: {name: files, path: own.npz, normalization: standard}\n"
+        "training: {epochs: 1, batch_size: 32, class_weight: balanced}\n"
+    )
+    summary = run("summary", "own.yaml", "--json")
+    assert summary.json["total_parameters"] == 7850
+    assert run("train", "own.yaml", "--dry-run", "--stream").code == 0
+    assert run("train", "own.yaml", "-o", "own.h5").code == 0
+    assert run("reproduce", "own.h5", "-q").out == "same\n"
+
+    np.savez("own.npz", **(arrays | {"x_test": 255 - test.images}), y_test=test.labels)
+    changed = run("evaluate", "own.h5", "-q")
+    assert changed.code == 0
+    assert "own.npz: not the data that own.h5 was trained on" in changed.err
+
+
+def test_a_network_for_digits_looks_at_digits_of_ones_own(run: Run, train_once: Train) -> None:
+    train_once("--epochs", 1)
+    for number, pixels in enumerate(make_digits(40, 3).images):
+        write_picture(Path(f"mine/{number % 10}/{number}.png"), pixels)
+    scored = run("evaluate", "model.h5", "--data", "mine", "--json").json["results"][0]
+    assert (scored["count"], len(scored["confusion"])) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (
+            ("train", "--dataset", "files"), 2,
+            "--dataset: dataset.path: missing. Give the path to a folder of images or to an .npz",
+        ),
+        (
+            ("train", "--dataset", "mnist", "--data", "pets"), 2,
+            "--data: dataset.path: mnist has no path to a folder of images or to an .npz file",
+        ),
+        (("train", "--data", "pets", "--set", "dataset.path=x"), 2, "--set: dataset.path: already"),
+        (("train", "--data", "nowhere"), 4, "nowhere: there is no such folder or file"),
+        (("train", "--data", "/dev/null"), 4, "/dev/null: neither a folder nor a file"),
+        (("train", "--data", "pets", "--set", "dataset.size=[9,9,2]"), 2, "an image has 3 colours"),
+        (
+            ("train", "--data", "pets", "--set", "training.class_weight=[1,2,3]"), 2,
+            "pets: training.class_weight: files has 2 classes, received 3 weights",
+        ),
+        (("data", "files"), 2, "Give both: mnistcli data files --data PATH"),
+        (("data", "mnist", "--size", "3,3"), 2, "--size: mnist has its own. Leave it out"),
+        (("reproduce", "xor", "--data", "pets"), 2, "recipes are about published data sets"),
+        (
+            ("train", "--data", "pets", "--set", "dataset.classes=[cat,cow]"), 4,
+            "pets/train/dog: dataset.classes does not name it. Add it there, or move it away",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_one_line(
+    words: tuple[str, ...], code: int, line: str, run: Run
+) -> None:
+    write_squares(Path("pets"))
+    ended = run(*words)
+    assert ended.code == code
+    assert ended.err.startswith("mnistcli: error: ")
+    assert ended.err.count("\n") == 1
+    assert line in ended.err.replace(f" ({Path('nowhere').absolute()})", "")
+
+
+def test_images_of_other_classes_than_a_networks_are_refused(run: Run, train_once: Train) -> None:
+    write_picture(Path("mine/a/1.png"), make_square(1))
+    write_picture(Path("mine/b/1.png"), make_square(2))
+    train_once("--epochs", 1)
+    ended = run("evaluate", "model.h5", "--data", "mine")
+    assert ended.code == 4
+    assert "mine/a: dataset.classes does not name it" in ended.err
+
+
+def test_what_does_not_fit_into_memory_is_streamed_by_itself(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "mnistcli.commands.train.prepare.read_available_memory", lambda: 1_400_000_000
+    )
+    ended = run("train", "--dataset", "cifar10")
+    assert ended.code == 4  # the files are not here
+    assert ended.err.startswith(
+        "the training set does not fit into memory: it is streamed, to the same bits\n"
+    )
+    monkeypatch.setattr(
+        "mnistcli.commands.train.prepare.read_available_memory", lambda: 900_000_000
+    )
+    assert run("train", "--dataset", "cifar10").code == 7

@@ -1,0 +1,385 @@
+"""Images of one's own: what becomes a row, which data they are, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.dataset_files import npy, write_members
+from helpers.own_files import make_square, write_picture, write_squares
+from mnistcli.config.schema import FilesConfig
+from mnistcli.datasets import image_folder
+from mnistcli.datasets.base import Dataset, SplitName, split_validation
+from mnistcli.datasets.image_folder import list_pictures
+from mnistcli.datasets.memory_map import find_map
+from mnistcli.errors import DataError, ResourceError
+from mnistcli.models.input_scaling import fit_preprocessing
+
+BOTH: frozenset[SplitName] = frozenset({"train", "test"})
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+
+
+def read(path: Path, **keys: object) -> Dataset:
+    config = FilesConfig.model_validate({"name": "files", "path": str(path), **keys})
+    return image_folder.read_dataset(config, BOTH, path.parent / "cache", lambda *_: None)
+
+
+def test_pictures_are_rows_in_the_order_of_their_names(tmp_path: Path) -> None:
+    dataset = read(write_squares(tmp_path / "pets"))
+
+    expected = np.stack([make_square(level) for level in (1, 2, 3, 101, 102)])
+    np.testing.assert_array_equal(dataset.train.images, expected)
+    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1]
+    np.testing.assert_array_equal(dataset.test.images[1], make_square(103))
+    assert (dataset.info.title, dataset.info.class_names) == ("pets", ("cat", "dog"))
+    assert (dataset.info.train_count, dataset.info.test_count) == (5, 2)
+    arrays = dataset.identity.arrays
+    assert arrays["x_train"] == hashlib.sha256(expected.tobytes()).hexdigest()
+    assert dataset.identity.held_out == 0.0
+
+    swapped = read(tmp_path / "pets", classes=["dog", "cat"])
+    assert swapped.train.labels.tolist() == [1, 1, 1, 0, 0]
+    assert swapped.identity.arrays["x_train"] == arrays["x_train"]
+    assert swapped.identity.sha256 != dataset.identity.sha256
+
+
+def test_an_archive_with_the_same_arrays_is_the_same_data(tmp_path: Path) -> None:
+    folder = read(write_squares(tmp_path / "pets"))
+    parts = {f"x_{n}": folder.splits[n].images for n in BOTH}
+    parts |= {f"y_{n}": folder.splits[n].labels for n in BOTH}
+    np.savez(tmp_path / "stored.npz", **parts)
+    wide = {
+        name: a.astype(np.int64) if name[0] == "y" else a[..., None] for name, a in parts.items()
+    }
+    np.savez_compressed(tmp_path / "small.npz", **wide)
+
+    stored, small = read(tmp_path / "stored.npz"), read(tmp_path / "small.npz")
+    assert stored.identity.sha256 == small.identity.sha256 == folder.identity.sha256
+    assert stored.info.class_names == ("0", "1")
+    assert small.info.image_shape == (4, 6)
+    for dataset in (folder, stored, small):
+        assert find_map(dataset.train.images) is not None  # they need not fit into memory
+    assert not stored.notes
+    assert "is kept" in small.notes[-1]
+
+
+def test_pictures_are_brought_to_a_size(tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "pets")
+    wide = make_square(40, 9, 20, colour=True)
+    write_picture(root / "train/cat/wide.png", wide)
+    turned = Image.fromarray(make_square(60, 6, 4))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    turned.save(root / "train/cat/turned.png", exif=exif)
+
+    dataset = read(root, size=[4, 6, 3])
+    assert dataset.train.images.shape == (7, 4, 6, 3)
+    grey = np.repeat(make_square(1)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(dataset.train.images[0], grey)  # not resampled
+    np.testing.assert_array_equal(
+        dataset.train.images[4],
+        np.asarray(Image.fromarray(wide).resize((6, 4), Image.Resampling.LANCZOS)),
+    )
+    upright = np.asarray(turned.transpose(Image.Transpose.ROTATE_270).convert("RGB"))
+    np.testing.assert_array_equal(dataset.train.images[3], upright)
+
+    with pytest.raises(DataError) as caught:
+        read(root)
+    assert "wide.png: it is 20 x 9 in colour, and " in str(caught.value)
+    assert "1.png is 6 x 4 in grey. Bring all to one size: --set dataset.size=[4, 6]" in str(
+        caught.value
+    )
+
+
+def test_a_fifth_is_held_out_by_name_where_nothing_says_what_is_for_testing(
+    tmp_path: Path,
+) -> None:
+    for name in ("cat", "dog"):
+        for number in range(10):
+            write_picture(tmp_path / "pets" / name / f"{number}.png", make_square(number))
+    listing = list_pictures(tmp_path / "pets", None, BOTH)
+    held_out = [p.path.name for p in listing.pictures["test"]]
+    assert held_out == ["0.png", "6.png"] * 2
+    assert len(listing.pictures["train"]) == 16
+
+    write_picture(tmp_path / "pets/cat/new.png", make_square(99))
+    again = list_pictures(tmp_path / "pets", None, BOTH)
+    assert [p.path.name for p in again.pictures["test"]] == held_out  # one more moves none
+    dataset = read(tmp_path / "pets")
+    assert dataset.identity.held_out == 0.2
+    assert "a fifth of each class, chosen by file name" in dataset.notes[0]
+
+
+def test_rows_are_kept_and_made_again_where_they_are_damaged_or_the_pictures_changed(
+    tmp_path: Path,
+) -> None:
+    root, rows = write_squares(tmp_path / "pets"), tmp_path / "cache" / "rows"
+    first = read(root)
+    kept = sorted(rows.iterdir())
+    assert len(kept) == 2
+    assert "is kept" in first.notes[0]
+    np.testing.assert_array_equal(np.load(kept[0]), np.load(kept[0], mmap_mode="r"))
+
+    sized = read(root, size=[4, 6])  # as a resumed run asks
+    assert not sized.notes
+    assert sorted(rows.iterdir()) == kept
+
+    for path in kept:
+        contents = bytearray(path.read_bytes())
+        contents[-1] ^= 1
+        path.write_bytes(contents)
+    mended = read(root)
+    assert mended.identity == first.identity
+    assert sorted(rows.iterdir()) == kept
+
+    write_picture(root / "train/cat/1.png", make_square(7))
+    changed = read(root)
+    assert changed.identity.sha256 != first.identity.sha256
+    np.testing.assert_array_equal(changed.train.images[0], make_square(7))
+
+    old = next(p for p in kept if p.stem.endswith(first.identity.arrays["x_train"]))
+    os.utime(old, (0, 0))
+    (rows / f".{old.stem}.tmp").touch()
+    os.utime(rows / f".{old.stem}.tmp", (0, 0))
+    write_picture(root / "train/cat/1.png", make_square(8))
+    read(root)
+    assert not {old, rows / f".{old.stem}.tmp"} & set(rows.iterdir())
+
+
+def test_parts_and_statistics_of_mapped_rows_are_those_of_rows_in_memory(tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    for level in range(40):
+        write_picture(root / f"train/{'ab'[level % 2]}/{level}.png", make_square(level))
+        write_picture(root / f"test/{'ab'[level % 2]}/{level}.png", make_square(level))
+    mapped = read(root).train
+    loaded = replace(mapped, images=np.array(mapped.images))
+    parts = zip(split_validation(mapped, 0.3, 1), split_validation(loaded, 0.3, 1), strict=True)
+    for one, other in parts:
+        np.testing.assert_array_equal(one.images, other.images)
+        assert find_map(one.images) is not None
+        assert find_map(other.images) is None
+    assert fit_preprocessing("standard", mapped.images, 255) == fit_preprocessing(
+        "standard", loaded.images, 255
+    )
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        for path in sorted((root / name).rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        (root / name).rmdir()
+
+    return change
+
+
+def write(name: str, contents: bytes) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(contents)
+
+    return change
+
+
+def truncate(root: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
+    write_picture(root / "train/dog/102.png", noise)
+    path = root / "train/dog/102.png"
+    path.write_bytes(path.read_bytes()[:900])
+
+
+def link_to_itself(root: Path) -> None:
+    (root / "train/dog/again").symlink_to(root / "train/dog")
+
+
+def make_many_classes(root: Path) -> None:
+    for number in range(260):
+        (root / f"train/{number}").mkdir()
+
+
+BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
+    "no test": (
+        remove("test"), {},
+        "pets: it has a folder train and none that is named test. Make a folder for each class",
+    ),
+    "no training images of a class": (
+        lambda root: (remove("train/dog")(root), (root / "train/dog").mkdir()), {},
+        "pets/train/dog: the folder holds no images. Images are read from",
+    ),
+    "a class in test alone": (
+        write("test/cow/1.png", b""), {},
+        "pets/test/cow: {root}/train has no such class. Name both alike",
+    ),
+    "a class that is not named": (
+        lambda _: None, {"classes": ["cat", "cow"]},
+        "pets/train/dog: dataset.classes does not name it. Add it there, or move it away",
+    ),
+    "a class without a folder": (
+        lambda _: None, {"classes": ["cat", "cow", "dog"]},
+        "pets/train: it has no folder for the class cow. Its folders are cat, dog",
+    ),
+    "one class": (
+        lambda root: (remove("train/dog")(root), remove("test/dog")(root)), {},
+        "pets/train: 1 classes, where 2 to 256 can be told apart",
+    ),
+    "many classes": (make_many_classes, {}, "262 classes, where 2 to 256 can be told apart"),
+    "an unprintable class": (
+        write("train/c\x1b[31m/1.png", b""), {},
+        "c\\x1b[31m: the name is too long for a class, or cannot be printed. Rename the folder",
+    ),
+    "no image": (
+        write("train/dog/102.png", b"no image"), {},
+        "pets/train/dog/102.png: is not an image that can be read",
+    ),
+    "cut short": (truncate, {}, "pets/train/dog/102.png: the image is damaged or cut short"),
+    "a folder too deep": (
+        write("train/dog/more/1.png", b""), {},
+        "pets/train/dog/more: a folder within the folder of a class",
+    ),
+    "a link to itself": (link_to_itself, {}, "dog/again: a folder within the folder of a class"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FOLDERS)
+def test_a_folder_that_cannot_be_learned_from_is_refused(case: str, tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "pets")
+    change, keys, message = BAD_FOLDERS[case]
+    change(root)
+    with pytest.raises(DataError) as caught:
+        read(root, **keys)
+    assert message.format(root=root) in str(caught.value)
+
+
+def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "pets")
+    remove("test/dog")(root)
+    for name in ("extra/x.png", "train/notes.txt", "train/cat/a.txt", "train/cat/b.txt"):
+        write(name, b"")(root)
+    for name in (".hidden", "train/cat/.DS_Store"):
+        write(name, b"")(root)
+    (root / "train/dog/gone.png").symlink_to(root / "nowhere")
+    notes = list_pictures(root, None, BOTH).notes
+    assert notes == (
+        f"left out, being neither train nor test: {root}/extra",
+        f"left out, being no folder of a class: {root}/train/notes.txt",
+        f"left out, being not named like images: {root}/train/cat/a.txt and 1 more",
+        f"left out, being not named like images: {root}/train/dog/gone.png",
+        "no test images of dog",
+    )
+
+
+X = np.arange(6 * 12, dtype=np.uint8).reshape(6, 3, 4)
+GOOD = {"x_train": X, "y_train": np.arange(6) % 3, "x_test": X[:3], "y_test": np.arange(3)}
+
+
+def damage_stored(path: Path) -> None:
+    large = {"x_train": np.repeat(X, 100, axis=0), "y_train": np.arange(600) % 3}
+    np.savez(path, **(GOOD | large))
+    contents = path.read_bytes()
+    place = contents.index(large["x_train"].tobytes()) + 7000
+    path.write_bytes(contents[:place] + b"\xff" + contents[place + 1 :])
+
+
+def claim_too_much(path: Path) -> None:
+    members = {name: npy(array) for name, array in GOOD.items()}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (2**40, 3, 4)}
+    )
+    write_members(path, **(members | {"x_train": header.getvalue() + X.tobytes()}))
+
+
+def save(**changed: np.ndarray) -> Callable[[Path], None]:
+    return lambda path: np.savez_compressed(path, allow_pickle=True, **(GOOD | changed))
+
+
+def save_without(name: str) -> Callable[[Path], None]:
+    kept = {other: array for other, array in GOOD.items() if other != name}
+    return lambda path: np.savez_compressed(path, **kept)
+
+
+BAD_ARCHIVES: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
+    "no archive": (lambda path: path.write_bytes(b"PK no"), {}, "is damaged or no .npz file"),
+    "missing": (save_without("y_test"), {}, "holds no array y_test. Write it with numpy.savez("),
+    "floats": (
+        save(x_train=X / 255), {},
+        "x_train has dtype '<f8', not an integer one. Images are whole numbers from 0 to 255:"
+        " save x.astype(numpy.uint8), times 255 before that where they go from 0 to 1",
+    ),
+    "wide integers": (save(x_test=X[:3].astype(np.int32)), {}, "x_test has dtype int32, not uint8"),
+    "objects": (save(x_train=np.array([{}, {}])), {}, "x_train has dtype '|O', not an integer"),
+    "flat": (save(x_train=X.reshape(6, 12)), {}, "x_train has shape (6, 12). Images are (count,"),
+    "channels first": (save(x_train=X.reshape(6, 3, 2, 2)), {}, "x_train has shape (6, 3, 2, 2)"),
+    "columns": (
+        save(x_train=np.asfortranarray(X)), {},
+        "x_train is stored column by column. Save numpy.ascontiguousarray(x)",
+    ),
+    "two sizes": (
+        save(x_test=X[:3, :, :3]), {},
+        "images of x_train are (3, 4), of x_test (3, 3). Both have to be of one size",
+    ),
+    "another size": (save(), {"size": [4, 3]}, "its images are (3, 4), dataset.size is (4, 3)"),
+    "too few labels": (save(y_train=np.arange(5)), {}, "y_train has shape (5,), x_train 6 images"),
+    "a negative label": (save(y_train=np.arange(6) - 1), {}, "y_train holds the label -1"),
+    "a label too large": (save(y_train=np.arange(6) * 99), {}, "y_train holds the label 297"),
+    "a gap": (
+        save(y_train=np.array([0, 0, 0, 2, 2, 2])), {},
+        "y_train has no example of the class 1. Number the classes from 0 without gaps",
+    ),
+    "too few names": (
+        save(), {"classes": ["a", "b"]}, "there are 3 classes, and dataset.classes names 2",
+    ),
+    "a damaged stored array": (damage_stored, {}, "x_train is damaged: its check sum is another"),
+    "a claim": (claim_too_much, {}, "x_train claims 13194139533440 bytes and has 200"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_ARCHIVES)
+def test_an_archive_that_cannot_be_learned_from_is_refused(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    make, keys, message = BAD_ARCHIVES[case]
+    make(path)
+    with pytest.raises(DataError) as caught:
+        read(path, **keys)
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
+
+
+def test_an_archive_that_inflates_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    save()(path)
+    with zipfile.ZipFile(path) as archive:
+        size = archive.getinfo("x_train.npy").file_size
+    bomb = npy(X) + bytes(10**6)
+    write_members(path, **({n: npy(a) for n, a in GOOD.items()} | {"x_train": bomb}))
+    contents = path.read_bytes()
+    path.write_bytes(contents.replace(len(bomb).to_bytes(4, "little"), size.to_bytes(4, "little")))
+    with pytest.raises(DataError, match=r"x_train|damaged"):
+        read(path)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "pets")
+    (tmp_path / "cache").mkdir(mode=0o500)
+    with pytest.raises(ResourceError, match="rows cannot be kept there: Permission denied"):
+        read(root)
+
+
+def test_a_cache_that_is_a_file_is_named(tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "pets")
+    (tmp_path / "cache").write_bytes(b"")
+    with pytest.raises(ResourceError, match=r"rows cannot be kept there: .*XDG_CACHE_HOME"):
+        read(root)
