@@ -51,7 +51,7 @@ def test_a_search_space_becomes_configs() -> None:
     assert dropout.list_points() == (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
     assert batch.list_points() == (32, 64)
     assert seed.list_points() == (1, 4, 7)
-    values = sweep.read_values(
+    values = sweep.decode_params(
         {
             "training.optimizer.learning_rate": 0.003,
             "model.hidden": "[256, 128]",

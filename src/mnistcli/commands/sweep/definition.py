@@ -1,4 +1,4 @@
-"""A sweep: one experiment, the keys that vary in it, and how their values are chosen."""
+"""What a sweep is: the base config, the search space, the sampler, pruner and objective."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from mnistcli.config.loading import vary_config
 from mnistcli.config.overrides import Override
 from mnistcli.config.schema import MAX_SEED, Config, StrictModel, ValidationMetric
 
-Sampler = Literal["grid", "random", "tpe"]
-Pruner = Literal["median", "none"]
+SamplerName = Literal["grid", "random", "tpe"]
+PrunerName = Literal["median", "none"]
 Direction = Literal["maximize", "minimize"]
+Scalar = str | int | float | bool | None
 Number = Annotated[int | float, Field(ge=-1e300, le=1e300)]
 
 MAX_TRIALS = 100_000
-_DIGITS = 12  # of a stepped number: 0.1 + 0.2 is 0.3
+_DIGITS = 12  # significant ones of a stepped number: 0.1 + 0.2 is 0.3
 
 
 class SweepFile(StrictModel):
-    """The YAML file of a sweep; what stands below `search` is looked at key by key."""
+    """Model a sweep's YAML file; the entries of `search` are parsed one by one."""
 
     config: str | dict[str, Any] = Field(
         description="A recipe's name, a YAML file beside this one, or a mapping: the config itself."
@@ -34,11 +35,11 @@ class SweepFile(StrictModel):
     search: dict[str, Any] = Field(
         description="Dotted keys, each with a list of choices or a range."
     )
-    sampler: Sampler = Field(
+    sampler: SamplerName = Field(
         "tpe",
         description="grid: every combination; random; tpe: where earlier trials did well.",
     )
-    pruner: Pruner = Field(
+    pruner: PrunerName = Field(
         "median",
         description="median: a trial that is worse than half of the others at its epoch ends"
         " there, once five are complete; none.",
@@ -52,14 +53,14 @@ class SweepFile(StrictModel):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Of the sampler.")
 
 
-class Choice(StrictModel):
-    """A list of values, as a mapping."""
+class ChoiceSpec(StrictModel):
+    """Model a list of values that is written as a mapping."""
 
     choice: list[Any] = Field(min_length=1, description="The values.")
 
 
-class Range(StrictModel):
-    """Numbers from one to another, both included."""
+class RangeSpec(StrictModel):
+    """Model a range of numbers, both ends included."""
 
     low: Number = Field(description="The lowest.")
     high: Number = Field(description="The highest.")
@@ -67,12 +68,12 @@ class Range(StrictModel):
     step: Number | None = Field(None, gt=0, description="Only low, low + step, and so on.")
 
 
-class ChoiceDimension(StrictModel):
-    """A key with some values to choose from.
+class CategoricalDimension(StrictModel):
+    """Describe a searched key with a list of values.
 
     Attributes:
         key: dotted.
-        values: as YAML has them.
+        values: as parsed from YAML.
     """
 
     kind: Literal["choice"] = "choice"
@@ -80,33 +81,33 @@ class ChoiceDimension(StrictModel):
     values: tuple[JsonValue, ...]
 
     @property
-    def labels(self) -> tuple[str | int | float | bool | None, ...]:
-        """What Optuna, which knows only plain values, calls them: lists become their JSON."""
-        return tuple(map(_label, self.values))
+    def choices(self) -> tuple[Scalar, ...]:
+        """Return the values as Optuna's choices, which are scalars: lists become JSON."""
+        return tuple(map(_encode, self.values))
 
-    def read(self, label: object) -> JsonValue:
-        """Return the value that a label stands for."""
-        return self.values[self.labels.index(label)]
+    def decode(self, param: object) -> JsonValue:
+        """Return the config value of one of Optuna's choices."""
+        return self.values[self.choices.index(param)]
 
     def list_points(self) -> tuple[JsonValue, ...]:
-        """Return the labels of the values, in order."""
-        return self.labels
+        """Return Optuna's choices in the order of the values."""
+        return self.choices
 
     def describe(self) -> str:
-        """Write the values as YAML has them."""
-        return ", ".join(value if isinstance(value, str) else str(_label(value))
+        """Format the values as they are written in YAML."""
+        return ", ".join(value if isinstance(value, str) else str(_encode(value))
                          for value in self.values)  # fmt: skip
 
 
-class NumberDimension(StrictModel):
-    """A key with a range of numbers.
+class NumericDimension(StrictModel):
+    """Describe a searched key with a range of numbers.
 
     Attributes:
         key: dotted.
         low: the lowest number.
-        high: the highest; one that no step leads to is never reached.
-        log: whether it is the logarithm that is chosen evenly.
-        step: between numbers; null for all.
+        high: the highest number; excluded where no step leads to it.
+        log: sample uniformly in the logarithm.
+        step: distance between neighbouring numbers; None for a continuous range.
     """
 
     kind: Literal["int", "float"]
@@ -116,85 +117,87 @@ class NumberDimension(StrictModel):
     log: bool
     step: Number | None
 
-    def read(self, label: object) -> JsonValue:
-        """Return a number as the config gets it: no 0.30000000000000004 where there are steps."""
-        assert isinstance(label, int | float)
+    def decode(self, param: object) -> JsonValue:
+        """Return the config value of one of Optuna's numbers."""
+        assert isinstance(param, int | float)
         if self.kind == "int":
-            return int(label)
-        return float(label) if self.step is None else _round(label)
+            return int(param)
+        return float(param) if self.step is None else _round(param)
 
     def list_points(self) -> tuple[JsonValue, ...] | None:
-        """Return every number in order; null where they cannot be counted."""
+        """Return all numbers in ascending order; None for a continuous range."""
         step = self.step if self.kind == "float" else self.step or 1
         if step is None:
             return None
         count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        return tuple(self.read(self.low + number * step) for number in range(count))
+        return tuple(self.decode(self.low + number * step) for number in range(count))
 
     def describe(self) -> str:
-        """Write the range in words."""
+        """Format the range in words."""
         ends = f"{self.low:g} to {self.high:g}"
         step = "" if self.step is None else f" by {self.step:g}"
         return f"{ends}{step}{', logarithmic' if self.log else ''}"
 
 
-Dimension = Annotated[ChoiceDimension | NumberDimension, Field(discriminator="kind")]
+Dimension = Annotated[CategoricalDimension | NumericDimension, Field(discriminator="kind")]
 
 
 class Sweep(StrictModel):
-    """What a sweep's file comes to; complete, so that a worker needs nothing else.
+    """Define a sweep completely: a worker process needs nothing else of its YAML file.
 
     Attributes:
-        base: the config before anything is set; its combinations are checked trial by trial.
-        fixed: dotted keys that are the same in all trials.
-        search: the keys that vary.
-        trials: how many, in all.
+        base: the config before `fixed` and the searched values are set. Combinations of values
+            are validated trial by trial.
+        fixed: dotted keys with one value for all trials.
+        search: the searched keys.
+        trials: the total number of trials.
     """
 
     base: Config
     fixed: dict[str, JsonValue]
     search: tuple[Dimension, ...]
-    sampler: Sampler
-    pruner: Pruner
+    sampler: SamplerName
+    pruner: PrunerName
     trials: int
     objective: ValidationMetric
     seed: int
 
     @property
     def direction(self) -> Direction:
-        """Whether the objective is better high or low."""
+        """Return whether the objective is maximised or minimised."""
         return "maximize" if self.objective == "val_accuracy" else "minimize"
 
-    def read_values(self, labels: Mapping[str, Any]) -> dict[str, JsonValue]:
-        """Return the values of the searched keys that Optuna's stand for."""
-        return {d.key: d.read(labels[d.key]) for d in self.search if d.key in labels}
+    def decode_params(self, params: Mapping[str, Any]) -> dict[str, JsonValue]:
+        """Return the config values of the searched keys from a trial's Optuna params."""
+        return {d.key: d.decode(params[d.key]) for d in self.search if d.key in params}
 
     def make_config(self, values: Mapping[str, JsonValue]) -> Config:
         """Return the config of a trial.
 
         Raises:
-            ConfigError: the combination is refused.
+            ConfigError: the combination of values is invalid.
         """
         pairs = [*self.fixed.items(), *values.items()]
         return vary_config(self.base, [Override(key, value, key) for key, value in pairs])
 
     def count_points(self) -> int | None:
-        """Return the number of combinations; null where a range cannot be counted."""
+        """Return the number of combinations; None if a range is continuous."""
         lists = [dimension.list_points() for dimension in self.search]
         return math.prod(0 if points is None else len(points) for points in lists) or None
 
     def list_points(self) -> Iterator[dict[str, JsonValue]]:
-        """Yield every combination, the last key's values next to each other, as Optuna's labels."""
+        """Yield all combinations as Optuna params; the last key varies fastest."""
         keys = [dimension.key for dimension in self.search]
         for values in itertools.product(*(d.list_points() or () for d in self.search)):
             yield dict(zip(keys, values, strict=True))
 
-    def describe_identity(self) -> dict[str, str]:
-        """Return what makes it this sweep, part by part; the number of trials may grow.
+    def hash_parts(self) -> dict[str, str]:
+        """Return a SHA-256 per part of the sweep; a study accepts only the sweep it began with.
 
-        Of the config only what is not the default: later versions know more keys.
+        The number of trials is left out: it may grow.
         """
         dumped = self.model_dump(mode="json", exclude={"base", "trials", "search"})
+        # Without defaults: later versions have more keys.
         dumped["base"] = self.base.model_dump(mode="json", exclude_defaults=True)
         parts = {**dumped, **{f"search {d.key}": d.model_dump(mode="json") for d in self.search}}
         parts["search"] = [dimension.key for dimension in self.search]
@@ -204,11 +207,10 @@ class Sweep(StrictModel):
         }
 
 
-def _label(value: JsonValue) -> str | int | float | bool | None:
-    """Write a list or a mapping as text."""
+def _encode(value: JsonValue) -> Scalar:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _round(number: float) -> float:
-    """Leave the noise of binary fractions out."""
+    # 0.30000000000000004 becomes 0.3
     return float(f"{number:.{_DIGITS}g}")

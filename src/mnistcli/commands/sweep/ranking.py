@@ -145,7 +145,7 @@ def _stand(number: int, attempts: Sequence[FrozenTrial], sweep: Sweep, directory
         number=number,
         state=_STATES[trial.state],
         value=value,
-        values=sweep.read_values(trial.params),
+        values=sweep.decode_params(trial.params),
         epochs=max(reported, default=0),
         reason=str(attributes.get(REASON, "")),
         host=str(attributes.get(HOST, "")),

@@ -33,7 +33,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from mnistcli.commands.sweep.definition import Dimension, NumberDimension, Pruner, Sweep
+from mnistcli.commands.sweep.definition import Dimension, NumericDimension, PrunerName, Sweep
 from mnistcli.errors import DataError, ResourceError, UsageError
 from mnistcli.tensorflow_import import is_debugging
 
@@ -221,8 +221,8 @@ def list_distributions(sweep: Sweep) -> dict[str, BaseDistribution]:
 
 def _make_distribution(dimension: Dimension) -> BaseDistribution:
     """Ranges end at the last number that a step leads to."""
-    if not isinstance(dimension, NumberDimension):
-        return CategoricalDistribution(dimension.labels)
+    if not isinstance(dimension, NumericDimension):
+        return CategoricalDistribution(dimension.choices)
     points = dimension.list_points() if dimension.step is not None else None
     high = dimension.high if points is None else points[-1]
     assert isinstance(high, int | float)
@@ -232,7 +232,7 @@ def _make_distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(dimension.low, high, log=dimension.log, step=dimension.step)
 
 
-def make_pruner(name: Pruner) -> BasePruner:
+def make_pruner(name: PrunerName) -> BasePruner:
     """Return Optuna's pruner of a name."""
     return MedianPruner() if name == "median" else NopPruner()
 
@@ -317,7 +317,7 @@ def open_study(storage: BaseStorage, name: str, sweep: Sweep, where: str, way_ou
             study = optuna.create_study(**parts, direction=sweep.direction)
         except DuplicatedStudyError:
             study = optuna.load_study(**parts)
-    identity = sweep.describe_identity()
+    identity = sweep.hash_parts()
     known = study.user_attrs.get(_IDENTITY)
     if known is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(_IDENTITY, identity)

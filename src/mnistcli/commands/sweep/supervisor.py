@@ -173,7 +173,7 @@ def _count_refused(sweep: Sweep) -> int:
     refused = 0
     for labels in sweep.list_points():
         try:
-            sweep.make_config(sweep.read_values(labels))
+            sweep.make_config(sweep.decode_params(labels))
         except ConfigError:
             refused += 1
     return refused

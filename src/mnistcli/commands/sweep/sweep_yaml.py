@@ -1,11 +1,4 @@
-"""A sweep's YAML file becomes a `Sweep`: every key and value is checked before anything runs.
-
-What is wrong with a sweep's file, each with its place, collected until all is known.
-
-Tries every searched value on the config by itself; combinations are the trials' matter.
-
-What stands below `search` becomes dimensions: lists of choices and ranges of numbers.
-"""
+"""Load a sweep's YAML file and report everything that is wrong with it at once."""
 
 from __future__ import annotations
 
@@ -20,11 +13,11 @@ from pydantic import ValidationError
 
 from mnistcli.commands.sweep.definition import (
     MAX_TRIALS,
-    Choice,
-    ChoiceDimension,
+    CategoricalDimension,
+    ChoiceSpec,
     Dimension,
-    NumberDimension,
-    Range,
+    NumericDimension,
+    RangeSpec,
     Sweep,
     SweepFile,
 )
@@ -48,17 +41,21 @@ from mnistcli.errors import ConfigError, Problem
 
 SEARCH = "search"
 SET = "set"
+VALIDATION = "dataset.validation"
 _START = Mark(1, 1)
+_MAX_COMBINATIONS = 64  # of the searched kinds of blocks, that a value is validated with
+_SEARCH_HINT = "write [a, b, c] or {low: 0.1, high: 1}"
+
 _Model = TypeVar("_Model", bound=StrictModel)
 
 
 @dataclass
-class Problems:
-    """Collects what is wrong with one file.
+class SweepIssues:
+    """Collect the issues of one sweep file.
 
     Attributes:
-        label: what messages call the file.
-        document: what it says.
+        label: the file's name in messages.
+        document: the parsed file.
     """
 
     label: str
@@ -66,38 +63,44 @@ class Problems:
     _found: list[tuple[Mark, Problem]] = field(default_factory=list)
 
     def list(self) -> list[Problem]:
-        """Return all problems in the order of the file."""
+        """Return all issues in the order of the file."""
         return [problem for _, problem in sorted(self._found, key=lambda pair: pair[0])]
 
     def add(self, path: KeyPath, what: str, hint: str = "", *, is_key: bool = False) -> None:
-        """Keep a problem.
+        """Add an issue; below `search` and `set` it is named after the config's own key.
 
         Args:
-            path: in the file; the message names the config's own key below `search` and `set`.
+            path: in the sweep file.
             what: the mistake.
-            hint: the way out.
-            is_key: the key itself is the mistake, rather than its value.
+            hint: what to do about it.
+            is_key: the key is wrong rather than its value.
         """
-        self.add_about(path, _name(path), what, hint, is_key=is_key)
+        self.add_for(path, _name_key(path), what, hint, is_key=is_key)
 
-    def add_about(
-        self, path: KeyPath, name: KeyPath, what: str, hint: str, *, is_key: bool
-    ) -> None:
-        """Keep a problem under another name than its path."""
+    def add_for(self, path: KeyPath, name: KeyPath, what: str, hint: str, *, is_key: bool) -> None:
+        """Add an issue at a path of the file for a key with another name."""
         mark = self.document.find_mark(path, is_key=is_key) or _START
         self._found.append((mark, to_problem(what, hint, f"{self.label}:{mark}", name)))
 
-    def add_all(self, path: KeyPath, problems: Iterable[Problem]) -> None:
-        """Keep problems that have places of their own, at a key's place in the order."""
+    def add_located(self, path: KeyPath, problems: Iterable[Problem]) -> None:
+        """Add issues of another file, sorted in at a key of this one."""
         mark = self.document.find_mark(path, is_key=True) or _START
         self._found += [(mark, problem) for problem in problems]
 
+    def add_yaml_errors(self) -> None:
+        """Add the errors of the YAML itself."""
+        self._found += [(f.mark, f.place_in(self.label)) for f in self.document.faults]
+
     def locate(self, path: KeyPath) -> str:
-        """Say where a key stands: `sweep.yaml:4:3`."""
+        """Return the location of a key: `sweep.yaml:4:3`."""
         return f"{self.label}:{self.document.find_mark(path, is_key=True) or _START}"
 
     def validate(self, model: type[_Model], value: object, path: KeyPath) -> _Model | None:
-        """Check a mapping; null where it is wrong, and without what is wrong not complete."""
+        """Validate a mapping and add what is wrong with it.
+
+        Returns:
+            The model without its invalid entries; None if these are required.
+        """
         if not isinstance(value, dict):
             keys = ", ".join(model.model_fields)
             what = f"expected a mapping with keys among {keys}"
@@ -107,75 +110,240 @@ class Problems:
             return model.model_validate(value)
         except ValidationError as error:
             faults = explain_errors(error, Slot(model))
-        told = [fault.path for fault in self.document.faults]
+        known = [fault.path for fault in self.document.faults]
         for fault in faults:
             at = (*path, *fault.path)
-            if not is_related(at, told):
+            if not is_related(at, known):
                 self.add(at, fault.what, fault.hint, is_key=fault.is_key)
-        wrong = {fault.path[0] for fault in faults}
-        left = {key: entry for key, entry in value.items() if key not in wrong}
+        invalid = {fault.path[0] for fault in faults}
+        valid = {key: entry for key, entry in value.items() if key not in invalid}
         try:
-            return model.model_validate(left)
+            return model.model_validate(valid)
         except ValidationError:
             return None
 
-    def tell_yaml(self) -> None:
-        """Keep what is wrong with the YAML itself."""
-        self._found += [(f.mark, f.place_in(self.label)) for f in self.document.faults]
+
+def load_sweep(path: str) -> Sweep:
+    """Load and validate a sweep's YAML file.
+
+    Raises:
+        ConfigError: it cannot be read or is invalid; lists all issues in the order of the file.
+    """
+    source = read_yaml_file(path, "no such file")
+    issues = SweepIssues(source.label, parse_yaml(source.data, source.label))
+    issues.add_yaml_errors()
+    file = issues.validate(SweepFile, issues.document.value, ())
+    sweep = None if file is None else _resolve(file, Path(path).parent, issues)
+    if (found := issues.list()) or sweep is None:
+        raise ConfigError(found)
+    return sweep
 
 
-def _name(path: KeyPath) -> KeyPath:
-    """Below `search` and `set` the config's key says it all."""
-    if len(path) > 1 and path[0] in (SEARCH, SET):
-        return (*split_key(str(path[1])), *path[2:])
-    return path
+def _resolve(file: SweepFile, folder: Path, issues: SweepIssues) -> Sweep | None:
+    """Validate the parts of a file against each other and against the config."""
+    locations = {key: issues.locate((SET, key)) for key in file.set}
+    fixed = [Override(key, value, locations[key]) for key, value in file.set.items()]
+    try:
+        source, document = _read_config(file, folder, issues)
+    except ConfigError as error:
+        issues.add_located(("config",), error.problems)
+        return None
+    base = validate_document(document).config
+    try:
+        config = resolve_document(source.name, source.label, document, fixed).config
+    except ConfigError as error:
+        issues.add_located(("config",), error.problems)
+        fixed = []  # their issues have been added
+    else:
+        if VALIDATION not in file.search:
+            _check_objective(file, config, issues)
+    search = tuple(_parse_search(file.search, issues))
+    _ValueValidator(base, fixed, search, issues).run()
+    trials = _count_trials(file, search, issues)
+    if issues.list():
+        return None
+    return Sweep(
+        base=base,
+        fixed=file.set,
+        search=search,
+        sampler=file.sampler,
+        pruner=file.pruner,
+        trials=trials,
+        objective=file.objective,
+        seed=file.seed,
+    )
 
 
-VALIDATION = "dataset.validation"
-_MAX_KINDS = 64  # combinations of blocks' kinds that a value is tried with
+def _read_config(
+    file: SweepFile, folder: Path, issues: SweepIssues
+) -> tuple[ConfigSource, YamlDocument]:
+    """Read the config from the sweep file itself, a recipe, or a file in the same folder."""
+    if isinstance(file.config, dict):
+        label = issues.label
+        return ConfigSource(label, label, b""), issues.document.cut(("config",))
+    is_recipe = file.config in list_recipe_names()
+    source = read_source(file.config if is_recipe else str(folder / file.config))
+    return source, read_document(source)
+
+
+def _check_objective(file: SweepFile, config: Config, issues: SweepIssues) -> None:
+    """Require a validation set: the test set must not choose the best trial."""
+    held_out = config.dataset.validation
+    if held_out not in (0.0, "test"):
+        return
+    why = "is 0" if held_out == 0 else "is the test set, which must not choose"
+    what = f"{file.objective} needs a validation set of its own, {VALIDATION} {why}"
+    hint = f"add it: set: {{{VALIDATION}: 0.1}}"
+    key = "objective" if issues.document.is_written(("objective",)) else "config"
+    issues.add_for((key,), ("objective",), what, hint, is_key=True)
+
+
+def _count_trials(file: SweepFile, search: Sequence[Dimension], issues: SweepIssues) -> int:
+    """Return the number of trials: the file's, for a grid the number of combinations."""
+    if file.sampler != "grid":
+        if file.trials is None:
+            what, hint = f"missing: {file.sampler} does not end by itself", "add trials: 20, say"
+            issues.add_for(("sampler",), ("trials",), what, hint, is_key=True)
+        return file.trials or 1
+    points = [dimension.list_points() for dimension in search]
+    for dimension, values in zip(search, points, strict=True):
+        if values is None:
+            what, hint = "a grid cannot count this range", "give it a step, or a list of choices"
+            issues.add((SEARCH, dimension.key), what, hint, is_key=True)
+    count = math.prod(len(values) for values in points if values is not None)
+    if count > MAX_TRIALS:
+        what = f"a grid of {count} combinations, more than {MAX_TRIALS}"
+        issues.add(("sampler",), what, "use random or tpe")
+    if file.trials is not None:
+        hint = f"remove it: grid tries every combination, and these are {count}"
+        issues.add(("trials",), "grid has a number of its own", hint, is_key=True)
+    return min(max(count, 1), MAX_TRIALS)
+
+
+def _parse_search(search: dict[str, Any], issues: SweepIssues) -> Iterator[Dimension]:
+    """Yield the searched keys without the invalid ones."""
+    if not search:
+        hint = "name keys of the config, training.batch_size: [32, 64] for example"
+        issues.add((SEARCH,), "there is nothing to search", hint, is_key=True)
+    for key, value in search.items():
+        dimension = _parse_dimension(key, value, (SEARCH, key), issues)
+        if dimension is not None:
+            yield dimension
+
+
+def _parse_dimension(
+    key: str, value: object, path: KeyPath, issues: SweepIssues
+) -> Dimension | None:
+    """Parse a list of choices, a mapping with such a list, or a range."""
+    if isinstance(value, list):
+        return _parse_choices(key, value, path, issues)
+    if not isinstance(value, dict):
+        issues.add(path, "expected a list of choices, or a range", _SEARCH_HINT)
+        return None
+    if "choice" in value:
+        spec = issues.validate(ChoiceSpec, value, path)
+        if spec is None:
+            return None
+        return _parse_choices(key, spec.choice, (*path, "choice"), issues)
+    given = issues.validate(RangeSpec, value, path)
+    return None if given is None else _parse_range(key, given, path, issues)
+
+
+def _parse_choices(
+    key: str, values: list[Any], path: KeyPath, issues: SweepIssues
+) -> CategoricalDimension | None:
+    if not values:
+        issues.add(path, "an empty list", "give it a value")
+        return None
+    try:
+        dimension = CategoricalDimension(key=key, values=tuple(values))
+    except ValidationError:
+        issues.add(path, "a number that is not finite", "write another")
+        return None
+    choices = dimension.choices
+    for index, choice in enumerate(choices):
+        if choice in choices[:index]:  # Optuna could not tell their trials apart
+            what = f"{choice} equals an earlier choice"
+            hint = "remove one of them"
+            issues.add_for((*path, index), split_key(key), what, hint, is_key=False)
+            return None
+    return dimension
+
+
+def _parse_range(
+    key: str, given: RangeSpec, path: KeyPath, issues: SweepIssues
+) -> NumericDimension | None:
+    slot = find_slot(split_key(key))
+    kinds = list_kinds(slot)[0] & {int, float} if slot else {float}
+    what, hint = _find_range_mistake(given)
+    if not kinds:
+        what, hint = "it takes no numbers", "give a list of choices"
+    numbers = [given.low, given.high, *([] if given.step is None else [given.step])]
+    if kinds == {int} and not what and not all(isinstance(n, int) for n in numbers):
+        what, hint = "it takes whole numbers", "write low, high and step without a point"
+    if what:
+        issues.add(path, what, hint, is_key=True)
+        return None
+    kind = "int" if kinds == {int} else "float"
+    return NumericDimension.model_validate({"kind": kind, "key": key, **given.model_dump()})
+
+
+def _find_range_mistake(given: RangeSpec) -> tuple[str, str]:
+    """Return what is wrong with a range and the hint, two empty strings if it is valid."""
+    if given.low >= given.high:
+        return f"low {given.low:g} is not below high {given.high:g}", "exchange them"
+    if given.log and given.low <= 0:
+        return f"low {given.low:g} has no logarithm", "begin above 0, or leave log out"
+    if given.log and given.step is not None:
+        return "a logarithmic range has no step", "remove log or step"
+    if given.step is not None and given.step > given.high - given.low:
+        return f"step {given.step:g} leads beyond high {given.high:g}", "make it smaller"
+    return "", ""
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Knows the config that values are tried on.
+class _ValueValidator:
+    """Validate every searched value in the base config, one key at a time.
+
+    Combinations of values are validated trial by trial.
 
     Attributes:
-        base: valid by itself.
+        base: a valid config.
         fixed: what is the same in all trials.
-        search: the keys that vary.
-        problems: is told of every key that does not exist and every value that it cannot have.
+        search: the searched keys.
+        issues: receives unknown keys and invalid values.
     """
 
     base: Config
     fixed: Sequence[Override]
     search: Sequence[Dimension]
-    problems: Problems
+    issues: SweepIssues
 
-    def check(self) -> None:
-        """Try every value."""
+    def run(self) -> None:
+        """Validate all values."""
         for dimension in self.search:
-            told: list[str] = []
-            for path, value in _list_ends(dimension, self.problems):
+            known: list[str] = []
+            for path, value in _list_values(dimension, self.issues):
                 for fault in self._find_faults(dimension.key, value):
-                    if fault.what not in told:  # an unknown key is so for all of its values
-                        told.append(fault.what)
-                        self._tell(fault, path)
+                    if fault.what not in known:  # an unknown key is one for all of its values
+                        known.append(fault.what)
+                        self._add(fault, path)
                 if dimension.key == VALIDATION and value in (0, "test"):
                     what = "the objective needs a validation set of its own"
                     hint, name = "give fractions above 0", split_key(VALIDATION)
-                    self.problems.add_about(path, name, what, hint, is_key=False)
+                    self.issues.add_for(path, name, what, hint, is_key=False)
 
-    def _tell(self, fault: Fault, path: KeyPath) -> None:
-        """Name the config's key, and the way out as for a dotted one."""
+    def _add(self, fault: Fault, path: KeyPath) -> None:
+        """Add an issue with the hint for a dotted key."""
         hint = fault.hint if fault.flag_hint is None else fault.flag_hint
         at = path[:2] if fault.is_key else path
-        self.problems.add_about(at, fault.path, fault.what, hint, is_key=fault.is_key)
+        self.issues.add_for(at, fault.path, fault.what, hint, is_key=fault.is_key)
 
     def _find_faults(self, key: str, value: object) -> list[Fault]:
-        """Say what is wrong with a value; nothing where it fits any of the searched kinds."""
-        own = Override(key, value, self.problems.locate((SEARCH, key)))
+        """Return what is wrong with a value, nothing if it fits any of the searched kinds."""
+        own = Override(key, value, self.issues.locate((SEARCH, key)))
         first: list[Fault] | None = None
-        for others in itertools.islice(self._list_kinds(key), _MAX_KINDS):
+        for others in itertools.islice(self._combine_kinds(key), _MAX_COMBINATIONS):
             overridden = apply_overrides(self.base, [*self.fixed, *others, own])
             faults = [
                 Fault((), problem.what, problem.hint, is_key=True)
@@ -189,18 +357,18 @@ class Probe:
             first = faults if first is None else first
         return first or []
 
-    def _list_kinds(self, key: str) -> Iterator[list[Override]]:
-        """Yield what the search makes of blocks that have several kinds, optimizers for example."""
+    def _combine_kinds(self, key: str) -> Iterator[list[Override]]:
+        """Yield the combinations of the other searched kinds: optimizers, models."""
         varied = [
             [Override(d.key, value, d.key) for value in d.values if _is_kind(d.key, value)]
             for d in self.search
-            if isinstance(d, ChoiceDimension) and d.key != key
+            if isinstance(d, CategoricalDimension) and d.key != key
         ]
         yield from map(list, itertools.product(*filter(None, varied)))
 
 
 def _is_kind(key: str, value: object) -> bool:
-    """Tell what chooses a model of a union: `training.optimizer: adam`, `model.type: mlp`."""
+    """Return whether a value selects a union's model: `optimizer: adam`, `model.type: mlp`."""
     path = split_key(key)
     slot, parent = find_slot(path), find_slot(path[:-1])
     if slot is not None and slot.tag_key:
@@ -209,185 +377,20 @@ def _is_kind(key: str, value: object) -> bool:
     return parent is not None and parent.tag_key == path[-1] and value in parent.tags
 
 
-def _list_ends(dimension: Dimension, problems: Problems) -> Iterator[tuple[KeyPath, object]]:
-    """Yield the values to try, each with its place: choices, or a range's ends."""
+def _list_values(dimension: Dimension, issues: SweepIssues) -> Iterator[tuple[KeyPath, object]]:
+    """Yield the values to validate with their paths in the file: choices, or a range's ends."""
     path: KeyPath = (SEARCH, dimension.key)
-    if isinstance(dimension, NumberDimension):
+    if isinstance(dimension, NumericDimension):
         for key in ("low", "high"):
             number = getattr(dimension, key)
             yield (*path, key), number if dimension.kind == "int" else float(number)
         return
-    at = (*path, "choice") if problems.document.is_written((*path, "choice")) else path
+    at = (*path, "choice") if issues.document.is_written((*path, "choice")) else path
     yield from (((*at, index), value) for index, value in enumerate(dimension.values))
 
 
-_HINT = "write [a, b, c] or {low: 0.1, high: 1}"
-
-
-def read_search(search: dict[str, Any], problems: Problems) -> Iterator[Dimension]:
-    """Yield the keys that vary; one that is wrong is left out, and `problems` told."""
-    if not search:
-        hint = "name keys of the config, training.batch_size: [32, 64] for example"
-        problems.add((SEARCH,), "there is nothing to search", hint, is_key=True)
-    for key, value in search.items():
-        dimension = _read(key, value, (SEARCH, key), problems)
-        if dimension is not None:
-            yield dimension
-
-
-def _read(key: str, value: object, path: KeyPath, problems: Problems) -> Dimension | None:
-    """A list, a mapping with a list, or a range."""
-    if isinstance(value, list):
-        return _read_choice(key, value, path, problems)
-    if not isinstance(value, dict):
-        problems.add(path, "expected a list of choices, or a range", _HINT)
-        return None
-    if "choice" in value:
-        choice = problems.validate(Choice, value, path)
-        if choice is None:
-            return None
-        return _read_choice(key, choice.choice, (*path, "choice"), problems)
-    given = problems.validate(Range, value, path)
-    return None if given is None else _read_range(key, given, path, problems)
-
-
-def _read_choice(
-    key: str, values: list[Any], path: KeyPath, problems: Problems
-) -> Dimension | None:
-    """Every value once: the results of two equal ones could not be told apart."""
-    if not values:
-        problems.add(path, "an empty list", "give it a value")
-        return None
-    try:
-        dimension = ChoiceDimension(key=key, values=tuple(values))
-    except ValidationError:
-        problems.add(path, "a number that is not finite", "write another")
-        return None
-    labels = dimension.labels
-    for index, label in enumerate(labels):
-        if label in labels[:index]:
-            what = f"{label} equals an earlier choice"
-            hint = "remove one of them"
-            problems.add_about((*path, index), split_key(key), what, hint, is_key=False)
-            return None
-    return dimension
-
-
-def _read_range(key: str, given: Range, path: KeyPath, problems: Problems) -> Dimension | None:
-    """A range is one of numbers, and has its lower end first."""
-    slot = find_slot(split_key(key))
-    kinds = list_kinds(slot)[0] & {int, float} if slot else {float}
-    what, hint = _find_mistake(given)
-    if not kinds:
-        what, hint = "it takes no numbers", "give a list of choices"
-    whole = [given.low, given.high, *([] if given.step is None else [given.step])]
-    if kinds == {int} and not what and not all(isinstance(n, int) for n in whole):
-        what, hint = "it takes whole numbers", "write low, high and step without a point"
-    if what:
-        problems.add(path, what, hint, is_key=True)
-        return None
-    kind = "int" if kinds == {int} else "float"
-    return NumberDimension.model_validate({"kind": kind, "key": key, **given.model_dump()})
-
-
-def _find_mistake(given: Range) -> tuple[str, str]:
-    """What the numbers of a range have to do with each other; empty where they fit."""
-    if given.low >= given.high:
-        return f"low {given.low:g} is not below high {given.high:g}", "exchange them"
-    if given.log and given.low <= 0:
-        return f"low {given.low:g} has no logarithm", "begin above 0, or leave log out"
-    if given.log and given.step is not None:
-        return "a logarithmic range has no step", "remove log or step"
-    if given.step is not None and given.step > given.high - given.low:
-        return f"step {given.step:g} leads beyond high {given.high:g}", "make it smaller"
-    return "", ""
-
-
-def load_sweep(path: str) -> Sweep:
-    """Load a sweep's file.
-
-    Raises:
-        ConfigError: it cannot be read, or something in it is wrong; all problems at once, in the
-            order of the file.
-    """
-    source = read_yaml_file(path, "no such file")
-    problems = Problems(source.label, parse_yaml(source.data, source.label))
-    problems.tell_yaml()
-    file = problems.validate(SweepFile, problems.document.value, ())
-    sweep = None if file is None else _resolve(file, Path(path).parent, problems)
-    if (found := problems.list()) or sweep is None:
-        raise ConfigError(found)
-    return sweep
-
-
-def _resolve(file: SweepFile, folder: Path, problems: Problems) -> Sweep | None:
-    """Check what the parts of a file have to do with each other and with the config."""
-    places = {key: problems.locate((SET, key)) for key in file.set}
-    fixed = [Override(key, value, places[key]) for key, value in file.set.items()]
-    try:
-        source, document = _read_config(file, folder, problems)
-    except ConfigError as error:
-        problems.add_all(("config",), error.problems)
-        return None
-    base = validate_document(document).config
-    try:
-        config = resolve_document(source.name, source.label, document, fixed).config
-    except ConfigError as error:
-        problems.add_all(("config",), error.problems)
-        fixed = []  # what is wrong with them is known
-    else:
-        if VALIDATION not in file.search:
-            _check_objective(file, config, problems)
-    search = tuple(read_search(file.search, problems))
-    Probe(base, fixed, search, problems).check()
-    trials = _count_trials(file, search, problems)
-    if problems.list():
-        return None
-    parts = {name: getattr(file, name) for name in ("sampler", "pruner", "objective", "seed")}
-    return Sweep(base=base, fixed=file.set, search=search, trials=trials, **parts)
-
-
-def _read_config(
-    file: SweepFile, folder: Path, problems: Problems
-) -> tuple[ConfigSource, YamlDocument]:
-    """Find the config: in the file itself, a recipe, or a file that lies beside the sweep's."""
-    if isinstance(file.config, dict):
-        label = problems.label
-        return ConfigSource(label, label, b""), problems.document.cut(("config",))
-    is_recipe = file.config in list_recipe_names()
-    source = read_source(file.config if is_recipe else str(folder / file.config))
-    return source, read_document(source)
-
-
-def _check_objective(file: SweepFile, config: Config, problems: Problems) -> None:
-    """What chooses must not be what is reported at the end."""
-    held_out = config.dataset.validation
-    if held_out not in (0.0, "test"):
-        return
-    why = "is 0" if held_out == 0 else "is the test set, which must not choose"
-    what = f"{file.objective} needs a validation set of its own, {VALIDATION} {why}"
-    hint = f"add it: set: {{{VALIDATION}: 0.1}}"
-    key = "objective" if problems.document.is_written(("objective",)) else "config"
-    problems.add_about((key,), ("objective",), what, hint, is_key=True)
-
-
-def _count_trials(file: SweepFile, search: Sequence[Dimension], problems: Problems) -> int:
-    """Return how many trials there are; a grid has a number of its own."""
-    if file.sampler != "grid":
-        if file.trials is None:
-            what, hint = f"missing: {file.sampler} does not end by itself", "add trials: 20, say"
-            problems.add_about(("sampler",), ("trials",), what, hint, is_key=True)
-        return file.trials or 1
-    points = [dimension.list_points() for dimension in search]
-    for dimension, values in zip(search, points, strict=True):
-        if values is None:
-            what, hint = "a grid cannot count this range", "give it a step, or a list of choices"
-            problems.add((SEARCH, dimension.key), what, hint, is_key=True)
-    count = math.prod(len(values) for values in points if values is not None)
-    if count > MAX_TRIALS:
-        what = f"a grid of {count} combinations, more than {MAX_TRIALS}"
-        problems.add(("sampler",), what, "use random or tpe")
-    if file.trials is not None:
-        hint = f"remove it: grid tries every combination, and these are {count}"
-        problems.add(("trials",), "grid has a number of its own", hint, is_key=True)
-    return min(max(count, 1), MAX_TRIALS)
+def _name_key(path: KeyPath) -> KeyPath:
+    """Drop `search` and `set` from the name of a config's key."""
+    if len(path) > 1 and path[0] in (SEARCH, SET):
+        return (*split_key(str(path[1])), *path[2:])
+    return path

@@ -253,7 +253,7 @@ def run_trial(claim: Claim, place: Workplace) -> None:
     """
     desk, sweep = place.desk, place.sweep
     try:
-        values = sweep.read_values(claim.trial.params)
+        values = sweep.decode_params(claim.trial.params)
         config = sweep.make_config(values).with_lengths()
         plan_memory(config, place.request)
     except (ConfigError, ResourceError) as error:
