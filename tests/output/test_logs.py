@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from conftest import Run, Train
+from mnistcli.output.logs import (
+    announce,
+    close_log,
+    collect_warnings,
+    note,
+    open_log,
+    suppress_notes,
+    warn,
+)
 
 SMALL = ("--batch-size", 100, "--epochs", 2)
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d{4} \[\d+\]"
@@ -177,3 +190,66 @@ def test_a_full_disk_ends_the_log_and_not_the_command(run: Run) -> None:
     assert ended.err == (
         "mnistcli: warning: /dev/full: No space left on device: the log ends here\n"
     )
+
+
+@contextmanager
+def opened_log(
+    level: str | None = None, path: Path | None = None, *, shows_notes: bool = True
+) -> Iterator[None]:
+    open_log(level, path, shows_notes=shows_notes)
+    try:
+        yield
+    finally:
+        close_log()
+
+
+def test_notes_can_be_silenced_and_warnings_come_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with opened_log():
+        note("a note")
+        with suppress_notes():
+            note("not said")
+    with opened_log(shows_notes=False):
+        note("nor this")
+        announce("stopped")
+        for _ in range(2):
+            warn("look")
+    with opened_log("error"):
+        note("another")
+        warn("hidden")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "a note\nstopped\nmnistcli: warning: look\nanother\n"
+
+
+def test_a_file_has_notes_and_warnings_that_stderr_had(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.log"
+    with opened_log(None, path):
+        note("a note")
+        warn("look\nhere")
+        warn("look\nhere")
+    assert capsys.readouterr().err == "a note\nmnistcli: warning: look\\nhere\n"
+    assert read_messages(str(path)) == [
+        "INFO mnistcli.output.logs: a note",
+        "WARNING mnistcli.output.logs: look\\nhere",
+    ]
+
+
+def test_warnings_can_be_collected_while_they_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with opened_log(), collect_warnings() as collected:
+        note("a note")
+        warn("look")
+        warn("look")
+    assert collected == ["look"]
+    assert capsys.readouterr().err == "a note\nmnistcli: warning: look\n"
+
+
+def test_without_a_command_line_warnings_are_shown_and_notes_are_not() -> None:
+    program = "from mnistcli.output.logs import note, warn; note('a note'); warn('look')"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert (ended.stdout, ended.stderr) == ("", "look\n")

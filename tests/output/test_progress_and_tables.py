@@ -29,7 +29,7 @@ from mnistcli.output.results import (
     describe_error,
     format_predictions,
 )
-from mnistcli.output.terminal import Output, write_error_line
+from mnistcli.output.terminal import Output
 
 ESCAPE = "\x1b"
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m")
@@ -247,17 +247,6 @@ def test_what_is_not_a_number_is_null_in_json(
 ) -> None:
     Output().print_json(EvaluateResult(results=(make_evaluation(loss),)))
     assert json.loads(capsys.readouterr().out)["results"][0]["loss"] is None
-
-
-def test_notes_can_be_silenced_and_warnings_come_once(capsys: pytest.CaptureFixture[str]) -> None:
-    loud, quiet = Output(), Output(quiet=True)
-    loud.note("a note")
-    quiet.note("not said")
-    for _ in range(2):
-        quiet.warn("look")
-    write_error_line("bye")
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "a note\nmnistcli: warning: look\nbye\n")
 
 
 def test_an_error_is_described_by_five_keys() -> None:

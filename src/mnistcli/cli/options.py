@@ -422,6 +422,7 @@ Stream = Annotated[
 
 
 _LEVEL, _FILE = "--log-level", "--log-file"
+_QUIET_FLAGS = ("quiet", "json", "jsonl", "csv")  # stderr has no notes with any of them
 _KIND = inspect.Parameter.KEYWORD_ONLY
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -476,7 +477,8 @@ def with_log(command: Callable[..., None]) -> Callable[..., None]:
         file = _choose(_FILE, invocation.file, log_file)
         if level is not None:
             check_choice(level, LEVELS, _LEVEL)
-        open_log(level, file)
+        is_quiet = any(values.get(flag) for flag in _QUIET_FLAGS)
+        open_log(level, file, shows_notes=not is_quiet)
         _LOG.info("%s %s: %s", PROGRAM, __version__, shlex.join(invocation.words))
         command(**values)
 

@@ -1,7 +1,8 @@
-"""The log: what a run does and why, for whoever has to find out; on stderr, or in a file.
+"""Notes and warnings for the user, and the log: records of the logger `mnistcli`.
 
-Modules log under their own names (`logging.getLogger(__name__)`); what the user has been told on
-stderr is marked as shown, so that a file has it too and stderr has it once.
+Modules log under their own names (`logging.getLogger(__name__)`). A command line installs handlers
+for stderr and for `--log-file`. In Python use there are none: logging's last resort then shows
+warnings and errors on stderr, notes are dropped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
@@ -19,19 +21,106 @@ from mnistcli.output.terminal import PROGRAM, write_error_line
 
 LEVELS = ("debug", "info", "warning", "error")
 DEFAULT_LEVEL, DEFAULT_FILE_LEVEL = "warning", "info"
-_LOG = logging.getLogger(PROGRAM)
+_ROOT = logging.getLogger(PROGRAM)
+_LOG = logging.getLogger(__name__)
 _FLAG = "--log-file"
 _LIBRARIES = ("tensorflow", "absl")  # their loggers; TensorFlow's C++ side writes to descriptor 2
+_NOTE, _ANNOUNCEMENT, _WARNING = "note", "announcement", "warning"
+
+
+def note(text: str) -> None:
+    """Show a line on stderr, unless the command was given -q, --json, --jsonl or --csv."""
+    _LOG.info(text, extra={"kind": _NOTE})
+
+
+def announce(text: str) -> None:
+    """Show a line on stderr under -q too: how far an interrupted run came, for example."""
+    _LOG.info(text, extra={"kind": _ANNOUNCEMENT})
+
+
+def warn(text: str) -> None:
+    """Show `mnistcli: warning: <text>` on stderr, the same text once per command."""
+    _LOG.warning(make_printable(text), extra={"kind": _WARNING})
+
+
+@contextlib.contextmanager
+def suppress_notes() -> Iterator[None]:
+    """Treat notes as under -q, announcements apart."""
+    handlers = [handler for handler in _ROOT.handlers if isinstance(handler, _StderrHandler)]
+    shown = [handler.shows_notes for handler in handlers]
+    for handler in handlers:
+        handler.shows_notes = False
+    try:
+        yield
+    finally:
+        for handler, value in zip(handlers, shown, strict=True):
+            handler.shows_notes = value
+
+
+@contextlib.contextmanager
+def collect_warnings() -> Iterator[list[str]]:
+    """Yield a list that receives what `warn` shows meanwhile, each text once."""
+    handler = _Collector()
+    _ROOT.addHandler(handler)
+    try:
+        yield handler.texts
+    finally:
+        _ROOT.removeHandler(handler)
+
+
+class _WarnsOnce(logging.Filter):
+    """Drops a text of `warn` that this handler has had before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the record is handled."""
+        if getattr(record, "kind", None) != _WARNING:
+            return True
+        text = record.getMessage()
+        is_new = text not in self._seen
+        self._seen.add(text)
+        return is_new
 
 
 class _StderrHandler(logging.Handler):
-    """Writes `mnistcli: <level>: <message>`, above a bar where there is one."""
+    """Writes notes as they are, other records as `mnistcli: <level>: <message>`.
+
+    Args:
+        level: records below are dropped; notes and announcements are not.
+        shows_notes: otherwise a note is an ordinary record of level INFO.
+    """
+
+    def __init__(self, level: int, *, shows_notes: bool) -> None:
+        super().__init__(min(level, logging.INFO))
+        self.addFilter(_WarnsOnce())
+        self.shows_notes = shows_notes
+        self._level = level
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record that the user has not been shown."""
-        if not getattr(record, "is_shown", False):
+        kind = getattr(record, "kind", None)
+        if kind == _ANNOUNCEMENT or (kind == _NOTE and self.shows_notes):
+            write_error_line(record.getMessage())
+        elif record.levelno >= self._level and not getattr(record, "is_shown", False):
             for line in self.format(record).splitlines():
                 write_error_line(f"{PROGRAM}: {record.levelname.lower()}: {make_printable(line)}")
+
+
+class _Collector(logging.Handler):
+    """Keeps the texts of `warn`."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.addFilter(_WarnsOnce())
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a warning."""
+        if getattr(record, "kind", None) == _WARNING:
+            self.texts.append(record.getMessage())
 
 
 class _FileFormatter(logging.Formatter):
@@ -69,12 +158,15 @@ class _FileHandler(logging.FileHandler):
         write_error_line(f"{PROGRAM}: warning: {make_printable(what)}")
 
 
-def open_log(level: str | None = None, path: Path | None = None) -> None:
-    """Begin the log of a command, and end that of the command before.
+def open_log(
+    level: str | None = None, path: Path | None = None, *, shows_notes: bool = True
+) -> None:
+    """Install the handlers of a command, in place of those of the command before.
 
     Args:
-        level: one of LEVELS: what is less is left out. Null: `warning`, with a file `info`.
-        path: where it goes, appended, with times; stderr then has warnings and errors only.
+        level: one of LEVELS: what is less is left out. None: `warning`, with a file `info`.
+        path: file that the log is appended to, with times; stderr then has warnings and errors.
+        shows_notes: whether stderr has notes.
 
     Raises:
         ResourceError: the file cannot be written.
@@ -83,33 +175,34 @@ def open_log(level: str | None = None, path: Path | None = None) -> None:
     close_log()
     chosen = level or (DEFAULT_LEVEL if path is None else DEFAULT_FILE_LEVEL)
     number = logging.getLevelNamesMapping()[chosen.upper()]
-    stderr = _StderrHandler(number if path is None else max(number, logging.WARNING))
-    handlers: list[logging.Handler] = [stderr]
+    shown = number if path is None else max(number, logging.WARNING)
+    handlers: list[logging.Handler] = [_StderrHandler(shown, shows_notes=shows_notes)]
     if path is not None:
-        handlers.append(_open_file(path))
+        handlers.append(_open_file(path, number))
         if number == logging.DEBUG:
             _redirection.begin(path)
-    _LOG.setLevel(number)
-    _LOG.propagate = False
+    _ROOT.setLevel(min(number, logging.INFO))  # notes are shown at every level
+    _ROOT.propagate = False
     for handler in handlers:
-        _LOG.addHandler(handler)
+        _ROOT.addHandler(handler)
         if number == logging.DEBUG:
             for name in _LIBRARIES:
                 logging.getLogger(name).addHandler(handler)
 
 
 def close_log() -> None:
-    """End the log; what is logged afterwards is dropped."""
+    """Remove the handlers of a command; the logger is again as Python users have it."""
     _redirection.end()
     for logger in map(logging.getLogger, (PROGRAM, *_LIBRARIES)):
         for handler in list(logger.handlers):
             if isinstance(handler, _StderrHandler | _FileHandler):
                 logger.removeHandler(handler)
                 handler.close()
-    _LOG.setLevel(logging.NOTSET)
+    _ROOT.setLevel(logging.NOTSET)
+    _ROOT.propagate = True
 
 
-def _open_file(path: Path) -> _FileHandler:
+def _open_file(path: Path, level: int) -> _FileHandler:
     """Open the log's file before anything else happens."""
     hint = f"name another file with {_FLAG}"
     try:
@@ -121,6 +214,8 @@ def _open_file(path: Path) -> _FileHandler:
     except OSError as error:
         what = f"{path} cannot be written: {error.strerror}"
         raise ResourceError(_FLAG, what, hint) from error
+    handler.setLevel(level)
+    handler.addFilter(_WarnsOnce())
     handler.setFormatter(_FileFormatter())
     return handler
 

@@ -8,11 +8,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from pydantic import BaseModel
-
 from mnistcli.errors import MnistcliError, Problem, make_printable
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.console import Console, RenderableType
 
 PROGRAM = "mnistcli"
@@ -21,7 +20,6 @@ SHOWN = {"is_shown": True}  # marks records of what stderr has had already
 NO_LIMIT = 100_000  # columns: answers are never wrapped or cut, a terminal may wrap them itself
 
 _LOG = logging.getLogger(__name__)
-logging.getLogger(PROGRAM).addHandler(logging.NullHandler())  # until a command opens its log
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -86,7 +84,6 @@ class Output:
         self._quiet = quiet
         self._outlives_reader = outlives_reader
         self.is_closed = False
-        self._warned: set[str] = set()
 
     def print_json(self, answer: BaseModel) -> None:
         """Write an answer as one line of JSON on stdout, in ASCII where stdout takes no more."""
@@ -119,17 +116,18 @@ class Output:
 
     def note(self, line: str) -> None:
         """Tell something useful on stderr; silent under `-q`."""
-        if not self._quiet:
-            write_error_line(line)
-        _LOG.info(line, extra=None if self._quiet else SHOWN)
+        from mnistcli.output.logs import announce
+
+        if self._quiet:
+            _LOG.info(line)
+        else:
+            announce(line)
 
     def warn(self, line: str) -> None:
         """Tell something on stderr that the user should not miss, once."""
-        if line not in self._warned:
-            self._warned.add(line)
-            if _LOG.isEnabledFor(logging.WARNING):  # not under --log-level error
-                write_error_line(f"{PROGRAM}: warning: {make_printable(line)}")
-            _LOG.warning(make_printable(line), extra=SHOWN)
+        from mnistcli.output.logs import warn
+
+        warn(line)
 
 
 def open_missing_streams() -> None:
