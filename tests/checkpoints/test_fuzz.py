@@ -19,21 +19,21 @@ import pytest
 
 from conftest import SOURCE
 from helpers.checkpoints import describe_dense, draw_dense, make_run, write_dense, write_model
+from helpers.inference import compute_logits
 from mnistcli.checkpoints.checksum import add_seal, split_seal
 from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint, read_checkpoint
 from mnistcli.checkpoints.untrusted.sandbox import Parsed
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
-from mnistcli.models.numpy_inference import compute_logits
 
 # The parsing child's program again and again, each time in a fork of a process that has imported
 # h5py (and never TensorFlow): twenty times as fast, and just as mortal. Reads lines with the file
 # to parse and the file for its output; answers with how it ended.
 NURSERY = """
 import os, sys
-from mnistcli.checkpoint import child
-child.CPU_BASE_S = 1
-sys.argv = ["child", "all"]
+from mnistcli.checkpoints.untrusted import sandboxed_reader
+sandboxed_reader.CPU_BASE_S = 1
+sys.argv = ["sandboxed_reader", "all"]
 for line in sys.stdin:
     source, output = line.split()
     pid = os.fork()
@@ -41,7 +41,7 @@ for line in sys.stdin:
         os.dup2(os.open(source, os.O_RDONLY), 0)
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        child.main()
+        sandboxed_reader.read_one()
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
@@ -123,7 +123,7 @@ def damage(data: bytes, rng: random.Random) -> bytes:
 
 def check_sound(checkpoint: Checkpoint) -> None:
     """What is read can be used: a network, its finite weights, and a run that belongs to it."""
-    expected = [w.shape for stage in checkpoint.architecture.walk() for w in stage.weights]
+    expected = [w.shape for node in checkpoint.architecture.iter_layers() for w in node.weights]
     assert [array.shape for array in checkpoint.weights] == expected
     assert all(a.dtype == np.float32 and np.isfinite(a).all() for a in checkpoint.weights)
     inputs = np.zeros((2, *checkpoint.architecture.input_shape), np.float32)

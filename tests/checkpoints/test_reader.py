@@ -30,6 +30,7 @@ from helpers.checkpoints import (
     write_model,
     write_names,
 )
+from helpers.inference import compute_logits
 from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import Record
 from mnistcli.checkpoints.run_state import CallbackStates, NamedArray, RunState
@@ -39,7 +40,7 @@ from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.config.schema import Config
 from mnistcli.errors import CheckpointError, ExitCode
 from mnistcli.metrics.scores import LossSpec
-from mnistcli.models.numpy_inference import compute_logits, compute_probabilities
+from mnistcli.models.numpy_inference import compute_probabilities
 from mnistcli.tensorflow_import import load_backend
 
 load_backend()

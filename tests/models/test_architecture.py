@@ -106,11 +106,11 @@ def test_names_shapes_and_counts_are_those_that_keras_gives() -> None:
             keras.layers.Dense(10),
         ]
     )
-    stages = list(plan.walk())
-    assert [s.layer.name for s in stages] == [layer.name for layer in by_hand.layers]
-    assert [(None, *s.output_shape) for s in stages] == [x.output.shape for x in by_hand.layers]
-    assert [s.parameter_count for s in stages] == [x.count_params() for x in by_hand.layers]
-    assert [x.name for x in build_network(plan).layers] == [s.layer.name for s in stages]
+    nodes = list(plan.iter_layers())
+    assert [s.layer.name for s in nodes] == [layer.name for layer in by_hand.layers]
+    assert [(None, *s.output_shape) for s in nodes] == [x.output.shape for x in by_hand.layers]
+    assert [s.parameter_count for s in nodes] == [x.count_params() for x in by_hand.layers]
+    assert [x.name for x in build_network(plan).layers] == [s.layer.name for s in nodes]
 
 
 def test_shapes_go_from_layer_to_layer() -> None:
@@ -128,7 +128,7 @@ def test_shapes_go_from_layer_to_layer() -> None:
             ActivationLayer("softmax", "softmax"),
         ),
     )
-    table = [(s.layer.type, s.output_shape, s.parameter_count) for s in network.walk()]
+    table = [(s.layer.type, s.output_shape, s.parameter_count) for s in network.iter_layers()]
     assert table == [
         ("Rescaling", (28, 28), 0),
         ("Reshape", (28, 28, 1), 0),
@@ -154,18 +154,21 @@ def test_shapes_go_from_layer_to_layer() -> None:
 )
 def test_a_layer_that_does_not_fit_says_so(layer: Dense, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        list(Architecture((28, 28), (layer,)).walk())
+        list(Architecture((28, 28), (layer,)).iter_layers())
 
 
 def test_the_head_is_what_makes_the_output_of_the_logits() -> None:
     inside = Architecture((4,), (Dense("a", 3, "relu"), Dense("b", 2, "softmax")))
-    assert inside.head == "softmax"
-    assert inside.without_head().layers == (Dense("a", 3, "relu"), Dense("b", 2, "linear"))
+    assert inside.output_activation == "softmax"
+    assert inside.without_output_activation().layers == (
+        Dense("a", 3, "relu"),
+        Dense("b", 2, "linear"),
+    )
 
     apart = Architecture((4,), (Dense("a", 3), ActivationLayer("b", "sigmoid")))
-    assert apart.head == "sigmoid"
-    assert apart.without_head().layers == (Dense("a", 3),)
+    assert apart.output_activation == "sigmoid"
+    assert apart.without_output_activation().layers == (Dense("a", 3),)
 
     none = Architecture((4,), (Dense("a", 3), Dropout("b", 0.5)))
-    assert none.head == "linear"
-    assert none.without_head() is none
+    assert none.output_activation == "linear"
+    assert none.without_output_activation() is none

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers.inference import compute_logits
 from mnistcli.config.schema import Activation, MlpModel, SoftmaxModel
 from mnistcli.errors import DataError
 from mnistcli.models.architecture import Architecture, plan_architecture
@@ -26,9 +27,8 @@ from mnistcli.models.layers import (
     Reshape,
 )
 from mnistcli.models.numpy_inference import (
-    compute_logits,
     compute_probabilities,
-    is_numpy,
+    is_supported_by_numpy,
     run_network,
 )
 from mnistcli.training.compile_model import build_network
@@ -40,8 +40,8 @@ Arrays = list[NDArray[np.float32]]
 def draw_weights(architecture: Architecture, seed: int, size: float = 0.5) -> Arrays:
     rng = np.random.default_rng(seed)
     arrays = []
-    for stage in architecture.walk():
-        for weight in stage.weights:
+    for node in architecture.iter_layers():
+        for weight in node.weights:
             array = rng.normal(0, size, weight.shape).astype(np.float32)
             arrays.append(np.abs(array) + 0.1 if weight.name == "moving_variance" else array)
     return arrays
@@ -64,7 +64,7 @@ def check_against_keras(architecture: Architecture, weights: Arrays, seed: int =
     assert logits.dtype == np.float32
     close = {"rtol": 1e-5, "atol": 1e-5}
     np.testing.assert_allclose(
-        logits, ask_keras(architecture.without_head(), weights, inputs), **close
+        logits, ask_keras(architecture.without_output_activation(), weights, inputs), **close
     )
     probabilities = compute_probabilities(architecture, logits)
     np.testing.assert_allclose(probabilities, ask_keras(architecture, weights, inputs), **close)
@@ -112,7 +112,7 @@ def test_random_networks(seed: int) -> None:
     shape = [(6,), (3, 4), (2, 2, 3)][rng.integers(3)]
     architecture = Architecture(shape, draw_layers(rng))
 
-    assert is_numpy(architecture)
+    assert is_supported_by_numpy(architecture)
     check_against_keras(architecture, draw_weights(architecture, seed), seed)
 
 
@@ -138,7 +138,7 @@ CONVOLUTIONAL = (
 def test_convolution_and_pooling_go_through_keras(tail: tuple[Layer, ...]) -> None:
     architecture = Architecture((16, 12, 2), CONVOLUTIONAL + tail)
 
-    assert not is_numpy(architecture)
+    assert not is_supported_by_numpy(architecture)
     check_against_keras(architecture, draw_weights(architecture, seed=1))
 
 
@@ -183,7 +183,7 @@ def test_weights_of_another_network_are_refused() -> None:
         )
 
 
-@pytest.mark.parametrize("batch_size_rows", [1, 7, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
 @pytest.mark.parametrize(
     ("image_shape", "input_shape"),
     [
@@ -196,13 +196,13 @@ def test_weights_of_another_network_are_refused() -> None:
     ],
 )
 def test_images_take_the_networks_input_shape_and_its_preprocessing(
-    image_shape: tuple[int, ...], input_shape: tuple[int, ...], batch_size_rows: int
+    image_shape: tuple[int, ...], input_shape: tuple[int, ...], batch_size: int
 ) -> None:
     architecture = Architecture(input_shape, (Flatten("flatten"), Dense("dense", 10, "softmax")))
     weights = draw_weights(architecture, seed=0)
     images = np.random.default_rng(0).integers(0, 256, (20, *image_shape), np.uint8)
 
-    logits = run_network(architecture, weights, images, Preprocessing(32.0, 64.0), batch_size_rows)
+    logits = run_network(architecture, weights, images, Preprocessing(32.0, 64.0), batch_size)
 
     inputs = (images.reshape(20, -1).astype(np.float64) - 32) / 64
     np.testing.assert_allclose(logits, inputs @ weights[0] + weights[1], rtol=1e-4, atol=1e-4)
@@ -243,10 +243,11 @@ def test_the_numpy_path_never_imports_keras() -> None:
         "import sys, numpy as np\n"
         "from mnistcli.models.architecture import plan_architecture\n"
         "from mnistcli.config.schema import SoftmaxModel\n"
-        "from mnistcli.models.numpy_inference import compute_logits\n"
+        "from mnistcli.models.input_scaling import Preprocessing\n"
+        "from mnistcli.models.numpy_inference import run_network\n"
         "plan = plan_architecture(SoftmaxModel(), (28, 28), 10)\n"
         "weights = [np.zeros((784, 10), 'f4'), np.zeros(10, 'f4')]\n"
-        "compute_logits(plan, weights, np.zeros((3, 784), 'f4'))\n"
+        "run_network(plan, weights, np.zeros((3, 28, 28), 'u1'), Preprocessing(0, 255))\n"
         "sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -147,7 +147,7 @@ def test_softmax_weights_become_one_labelled_template_a_class() -> None:
 def test_colour_filters_keep_their_channels_and_other_inputs_become_a_table() -> None:
     mlp = MlpModel(type="mlp", hidden=(5,))  # type: ignore[arg-type]
     architecture = plan_architecture(mlp, (32, 32, 3), 10)
-    shapes = [w.shape for stage in architecture.walk() for w in stage.weights]
+    shapes = [w.shape for node in architecture.iter_layers() for w in node.weights]
     weights = [np.zeros(shape, np.float32) for shape in shapes]
     weights[0].reshape(32, 32, 3, 5)[1, 2, 0, 4] = 9.0
     picture = compose_weights("t", architecture, weights, (32, 32, 3), ("a",) * 10, 5)
@@ -157,7 +157,7 @@ def test_colour_filters_keep_their_channels_and_other_inputs_become_a_table() ->
         "t", architecture, weights, (32, 32, 3), ("a",) * 10, 3
     ).heading.note == ("layer dense, 3 of 5 units; channels from -1 to 1, grey is 0")
     xor = plan_architecture(mlp, (2,), 2)
-    weights = [np.ones(w.shape, np.float32) for stage in xor.walk() for w in stage.weights]
+    weights = [np.ones(w.shape, np.float32) for node in xor.iter_layers() for w in node.weights]
     table = compose_weights("t", xor, weights, None, ("0", "1"), 100)
     assert isinstance(table, Kernel)
     assert table.values.shape == (2, 5)

@@ -124,8 +124,8 @@ def _count_shapes(architecture: Architecture, training: TrainingConfig) -> Count
     numbers += _ARRAYS_OF_NADAM * (training.optimizer.name == "nadam")
     shapes: Counter[Shape] = Counter({(): numbers})
     slots = count_slots(training.optimizer)
-    for stage in architecture.walk():
-        for weight in stage.weights:
+    for node in architecture.iter_layers():
+        for weight in node.weights:
             shapes[weight.shape] += slots * weight.trainable
     return +shapes
 
@@ -221,7 +221,7 @@ class Checkpoint:
     Attributes:
         path: as the user gave it.
         architecture: the network.
-        weights: float32 arrays in `Architecture.walk` order; empty where none were asked for.
+        weights: float32 arrays in `Architecture.iter_layers` order; empty if none were read.
         loss: the loss it was compiled with; null where the file does not say.
         record: the run; null for a file of Keras' or one changed since it was written.
         progress: how far the run has come; at the beginning without a record.
@@ -313,14 +313,14 @@ def _match_arrays(
     architecture: Architecture, groups: Mapping[str, Mapping[str, Array]], where: str
 ) -> Iterator[LayerState]:
     """Give each layer its arrays; refuse those that are not what the network's layers need."""
-    stages = list(architecture.walk())
-    names = {stage.layer.name for stage in stages}
+    nodes = list(architecture.iter_layers())
+    names = {node.layer.name for node in nodes}
     if extra := next((name for name in groups if name not in names), None):
         what = f"the file holds arrays of {show(extra)}, which is no layer of its network"
         raise CheckpointError(where, what, _SAVE_HINT)
-    for stage in stages:
-        name, arrays = stage.layer.name, groups.get(stage.layer.name, {})
-        shapes = [weight.shape for weight in stage.weights]
+    for node in nodes:
+        name, arrays = node.layer.name, groups.get(node.layer.name, {})
+        shapes = [weight.shape for weight in node.weights]
         found = [values.shape for values in arrays.values()]
         if found != shapes:
             what = f"layer {name} needs arrays of shapes {_list_shapes(shapes)}"

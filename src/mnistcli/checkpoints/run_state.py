@@ -60,11 +60,6 @@ class NetworkState:
         """All layers' arrays in one row."""
         return tuple(array.values for layer in self.layers for array in layer.weights)
 
-    @property
-    def is_finite(self) -> bool:
-        """False where any weight is NaN or infinite; a finite loss can hide it."""
-        return all(bool(np.isfinite(values).all()) for values in self.weights)
-
 
 History = dict[str, tuple[float, ...]]
 

@@ -23,12 +23,12 @@ def summarize_plan(
     """Return the layer table of a network, and what is known of its run."""
     layers = tuple(
         LayerResult(
-            name=stage.layer.name,
-            type=stage.layer.type,
-            output_shape=(None, *stage.output_shape),
-            parameters=stage.parameter_count,
+            name=node.layer.name,
+            type=node.layer.type,
+            output_shape=(None, *node.output_shape),
+            parameters=node.parameter_count,
         )
-        for stage in architecture.walk()
+        for node in architecture.iter_layers()
     )
     return SummaryResult(
         layers=layers,
@@ -79,11 +79,11 @@ def _list_weights(checkpoint: Checkpoint) -> tuple[WeightResult, ...]:
     arrays = iter(checkpoint.weights)
     return tuple(
         WeightResult(
-            layer=stage.layer.name,
+            layer=node.layer.name,
             name=weight.name,
             shape=weight.shape,
             values=next(arrays).tolist(),
         )
-        for stage in checkpoint.architecture.walk()
-        for weight in stage.weights
+        for node in checkpoint.architecture.iter_layers()
+        for weight in node.weights
     )

@@ -40,13 +40,16 @@ from mnistcli.metrics.scores import (
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
 from mnistcli.models.layers import BatchNormalization, Rescaling
 from mnistcli.models.numpy_inference import (
+    build_numpy_forward,
     compute_penalty,
     compute_probabilities,
     is_same_layout,
+    is_supported_by_numpy,
     run_network,
 )
 from mnistcli.output.plots.plot_kinds import Predictions
 from mnistcli.output.terminal import Output
+from mnistcli.tensorflow_import import load_backend
 
 
 @dataclass(frozen=True)
@@ -280,7 +283,7 @@ class TrainedModel:
         return evaluate_logits(
             logits,
             split.labels,
-            checkpoint.architecture.head,
+            checkpoint.architecture.output_activation,
             checkpoint.loss or LossSpec("sparse_categorical_crossentropy"),
             self.class_names,
             compute_penalty(checkpoint.architecture, checkpoint.weights),
@@ -289,8 +292,18 @@ class TrainedModel:
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the network's logits [n, units] for raw images."""
         checkpoint = self.checkpoint
+        build_forward = build_numpy_forward
+        if not is_supported_by_numpy(checkpoint.architecture):
+            load_backend()
+            from mnistcli.training.network_state import build_keras_forward
+
+            build_forward = build_keras_forward
         return run_network(
-            checkpoint.architecture, checkpoint.weights, images, self.choose_preprocessing()
+            checkpoint.architecture,
+            checkpoint.weights,
+            images,
+            self.choose_preprocessing(),
+            build_forward=build_forward,
         )
 
 

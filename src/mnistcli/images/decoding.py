@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
-from mnistcli.models.layers import Shape
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -287,7 +286,7 @@ def read_array(content: bytes, where: str) -> NDArray[np.uint8]:
     return values.astype(np.uint8, copy=False)
 
 
-def refuse_shape(where: str, shape: Shape, input_shape: Shape) -> DataError:
+def refuse_shape(where: str, shape: tuple[int, ...], input_shape: tuple[int, ...]) -> DataError:
     """Say that an array is neither one input of a network nor a batch of them."""
     batch = ", ".join(("N", *map(str, input_shape)))
     what = f"an array of shape {shape}, where the network takes {input_shape} or a batch ({batch})"

@@ -57,7 +57,6 @@ from mnistcli.images.options import (
     Size,
     Treatment,
 )
-from mnistcli.models.layers import Shape
 
 WORKING_SIDE = 640  # pixels of the longer side: enough for a digit of a twentieth of it
 INK_LEVEL = 0.5  # of the ink's density: what is fainter is paper
@@ -327,7 +326,7 @@ def _make_natural_key(file: Path) -> tuple[list[str | int], str]:
 
 
 def read_image(
-    source: Path | bytes, where: str, image_shape: Shape, treatment: Treatment = AUTO
+    source: Path | bytes, where: str, image_shape: tuple[int, ...], treatment: Treatment = AUTO
 ) -> DecodedImage:
     """Return an image file as an example of its data set.
 
@@ -352,7 +351,7 @@ def read_image(
 
 
 def read_own_image(
-    source: Path | bytes, where: str, image_shape: Shape, treatment: Treatment
+    source: Path | bytes, where: str, image_shape: tuple[int, ...], treatment: Treatment
 ) -> DecodedImage:
     """Return an image file as a folder of one's own images has them: the whole of it, resized.
 
@@ -407,7 +406,7 @@ def _fit_digit(picture: NDArray[np.uint8], where: str, treatment: Treatment) -> 
     return DecodedImage(pixels, Preparation(treatment.prepare, size, ink=side))
 
 
-def _check_size(picture: NDArray[np.uint8], shape: Shape, where: str) -> None:
+def _check_size(picture: NDArray[np.uint8], shape: tuple[int, ...], where: str) -> None:
     """Refuse to change what is to be taken as it is."""
     if picture.shape[:2] != shape[:2]:
         (height, width), (rows, columns) = picture.shape[:2], shape[:2]
@@ -415,7 +414,7 @@ def _check_size(picture: NDArray[np.uint8], shape: Shape, where: str) -> None:
         raise DataError(where, what, "leave --prepare none out")
 
 
-def _scale_whole(pixels: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
+def _scale_whole(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Scale a whole picture, its proportions kept, onto a ground as light as its border."""
     from PIL import Image
 

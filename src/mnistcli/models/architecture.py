@@ -24,7 +24,7 @@ from mnistcli.models.layers import (
 
 
 @dataclass(frozen=True)
-class Stage:
+class LayerNode:
     """One layer in its place: what comes in, what goes out, what it holds."""
 
     layer: Layer
@@ -45,39 +45,39 @@ class Architecture:
     input_shape: Shape
     layers: tuple[Layer, ...]
 
-    def walk(self) -> Iterator[Stage]:
+    def iter_layers(self) -> Iterator[LayerNode]:
         """Go through the layers with their shapes; ValueError where one does not fit the next."""
         shape = self.input_shape
         for layer in self.layers:
             output_shape = layer.compute_output_shape(shape)
-            yield Stage(layer, shape, output_shape, layer.list_weights(shape))
+            yield LayerNode(layer, shape, output_shape, layer.list_weights(shape))
             shape = output_shape
 
     @property
     def output_shape(self) -> Shape:
         """The shape of one output; the input's where there are no layers."""
         shape = self.input_shape
-        for stage in self.walk():
-            shape = stage.output_shape
+        for node in self.iter_layers():
+            shape = node.output_shape
         return shape
 
     @property
     def parameter_count(self) -> int:
         """Number of numbers in all arrays."""
-        return sum(stage.parameter_count for stage in self.walk())
+        return sum(node.parameter_count for node in self.iter_layers())
 
     @property
     def trainable_count(self) -> int:
         """Number of numbers that training changes."""
-        return sum(math.prod(w.shape) for s in self.walk() for w in s.weights if w.trainable)
+        return sum(math.prod(w.shape) for s in self.iter_layers() for w in s.weights if w.trainable)
 
     @property
-    def head(self) -> Activation:
+    def output_activation(self) -> Activation:
         """The activation that makes the network's output of its logits."""
         last = self.layers[-1]
         return last.activation if isinstance(last, ActivationLayer | Dense | Conv2D) else "linear"
 
-    def without_head(self) -> Architecture:
+    def without_output_activation(self) -> Architecture:
         """Return the same network with its logits as output."""
         last = self.layers[-1]
         if isinstance(last, ActivationLayer):

@@ -205,7 +205,7 @@ def _estimate_step(
     """Count gradients, the updated arrays before they replace the old, and a batch's values."""
     trainable = architecture.trainable_count * FLOAT_BYTES
     values = 2 * math.prod(architecture.input_shape)  # as numbers, and normalised
-    values += 2 * sum(math.prod(stage.output_shape) for stage in architecture.walk())
+    values += 2 * sum(math.prod(node.output_shape) for node in architecture.iter_layers())
     batch = min(batch_size, train_count) * values * FLOAT_BYTES
     return trainable * (2 + slots) + batch
 
@@ -225,7 +225,7 @@ def _estimate_kept(config: Config, weights: int, state: int) -> int:
 def _estimate_evaluation(architecture: Architecture) -> int:
     """Count a batch of the widest layer's input and output, and an activation's intermediate."""
     widths = [math.prod(architecture.input_shape)]
-    widths += [math.prod(stage.output_shape) for stage in architecture.walk()]
+    widths += [math.prod(node.output_shape) for node in architecture.iter_layers()]
     rows = max(1, min(_EVALUATION_ROWS, _MAX_EVALUATION_VALUES // max(widths)))
     return 3 * rows * max(widths) * FLOAT_BYTES
 

@@ -1,10 +1,8 @@
-"""A trained network's forward pass in NumPy, without waiting for TensorFlow.
+"""Run a trained network in NumPy, without loading TensorFlow.
 
-What NumPy does not do here (convolution, pooling) is handed to Keras. Everything stops at the
-logits: what the output layer's activation makes of them is `compute_probabilities`' part, since
-losses are computed from logits.
-
-What the kernels' penalties add to a loss: `model.l1` and `model.l2`, or a Keras file's own.
+`run_network` returns logits, since losses are computed from logits; `compute_probabilities` applies
+the output activation. Convolution and pooling are not implemented: for networks with such layers
+the caller passes a forward pass that Keras computes.
 """
 
 from __future__ import annotations
@@ -16,10 +14,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.checkpoints.run_state import Array
 from mnistcli.errors import DataError
 from mnistcli.models.activations import Floats, apply_activation
-from mnistcli.models.architecture import Architecture, Stage
+from mnistcli.models.architecture import Architecture, LayerNode
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.layers import (
     ActivationLayer,
@@ -33,39 +30,167 @@ from mnistcli.models.layers import (
     Reshape,
     Shape,
 )
-from mnistcli.tensorflow_import import load_backend
 
-
-def compute_penalty(architecture: Architecture, weights: Sequence[Array]) -> float:
-    """Return l1 · Σ|w| + l2 · Σw² over the kernels of all Dense layers.
-
-    Keras counts it into the loss that it trains on and that `model.evaluate` reports.
-
-    Args:
-        architecture: the network.
-        weights: its arrays in `Architecture.walk` order.
-    """
-    rest, penalty = iter(weights), 0.0
-    for stage in architecture.walk():
-        arrays = [next(rest) for _ in stage.weights]
-        if isinstance(stage.layer, Dense) and (stage.layer.l1 or stage.layer.l2):
-            kernel = arrays[0].astype(np.float64)
-            penalty += stage.layer.l1 * float(np.abs(kernel).sum())
-            penalty += stage.layer.l2 * float(np.square(kernel).sum())
-    return penalty
-
-
-Forward = Callable[[Floats], Floats]
-
-BATCH_SIZE_ROWS = 1024
+DEFAULT_BATCH_SIZE = 1024
 MAX_BATCH_VALUES = 1 << 25  # of the widest layer's output in one batch: 128 MiB of float32
 
+Forward = Callable[[Floats], Floats]
+"""A forward pass: float32 [n, *input_shape] -> float32 [n, *output_shape]."""
+ForwardBuilder = Callable[[Architecture, Sequence[Floats]], Forward]
+"""A function that returns the forward pass of an architecture with its weights."""
 
-def is_numpy(architecture: Architecture) -> bool:
-    """Say whether the forward pass needs nothing but NumPy."""
+
+def is_supported_by_numpy(architecture: Architecture) -> bool:
+    """Tell whether `build_numpy_forward` implements all layers of a network."""
     return not any(
         isinstance(layer, Conv2D | Pooling2D | GlobalPooling2D) for layer in architecture.layers
     )
+
+
+def build_numpy_forward(architecture: Architecture, weights: Sequence[Floats]) -> Forward:
+    """Return the network as a function of one batch of inputs.
+
+    Args:
+        architecture: the network.
+        weights: its float32 arrays in `Architecture.iter_layers` order (which is Keras').
+
+    Raises:
+        ValueError: a layer is not implemented in NumPy, or the weights are not the network's.
+    """
+    if not is_supported_by_numpy(architecture):
+        raise ValueError("convolution and pooling are not implemented in NumPy")
+    pairs = list(_pair_weights(architecture, weights))
+
+    def forward(x: Floats) -> Floats:
+        with np.errstate(all="ignore"):  # as in Keras, overflow shows in the logits alone
+            for node, arrays in pairs:
+                x = _apply_layer(node, arrays, x)
+        return x
+
+    return forward
+
+
+def run_network(
+    architecture: Architecture,
+    weights: Sequence[Floats],
+    images: NDArray[np.uint8],
+    preprocessing: Preprocessing,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    build_forward: ForwardBuilder = build_numpy_forward,
+) -> Floats:
+    """Return the logits of raw images, which are preprocessed and computed in batches.
+
+    Args:
+        architecture: the network.
+        weights: its float32 arrays in `Architecture.iter_layers` order (which is Keras').
+        images: uint8 [n, *image_shape]; reshaped to the network's input shape where only
+            flattening or axes of 1 differ.
+        preprocessing: as in training.
+        batch_size: images per batch; reduced for networks with very wide layers.
+        build_forward: returns the forward pass.
+
+    Returns:
+        float32 [n, units].
+
+    Raises:
+        DataError: images of this shape do not fit the network.
+        ValueError: the weights are not the network's.
+    """
+    shape = architecture.input_shape
+    if not is_same_layout(images.shape[1:], shape):
+        raise DataError(
+            "network",
+            f"its input has the shape {shape}, the images have {images.shape[1:]}",
+            "use the data set that it was trained on",
+        )
+    logits = np.empty((len(images), *architecture.output_shape), np.float32)
+    rows = _limit_batch_size(architecture, batch_size)
+    forward = build_forward(architecture.without_output_activation(), weights)
+    for start in range(0, len(images), rows):
+        batch = slice(start, start + rows)
+        logits[batch] = forward(preprocessing.apply(images[batch]).reshape(-1, *shape))
+    return logits
+
+
+def is_same_layout(image_shape: Shape, input_shape: Shape) -> bool:
+    """Tell whether images of a shape fit a network's input shape.
+
+    Flattening, unflattening and axes of 1 may differ. (3, 32, 32) does not fit (32, 32, 3):
+    reshaping would mix pixels and channels.
+    """
+    image, wanted = (
+        tuple(size for size in shape if size != 1) for shape in (image_shape, input_shape)
+    )
+    is_flat = len(image) <= 1 or len(wanted) <= 1
+    return image == wanted or (is_flat and math.prod(image) == math.prod(wanted))
+
+
+def compute_probabilities(architecture: Architecture, logits: Floats) -> Floats:
+    """Return the network's output: its output activation applied to logits.
+
+    Args:
+        architecture: the network.
+        logits: float32 [n, units].
+
+    Returns:
+        float32 [n, units]; for a network with one sigmoid unit [n, 1], the raw sigmoid.
+    """
+    return apply_activation(architecture.output_activation, logits)
+
+
+def compute_penalty(architecture: Architecture, weights: Sequence[Floats]) -> float:
+    """Return the regularization loss: l1 · Σ|w| + l2 · Σw² over the kernels of Dense layers.
+
+    Keras adds it to the loss in training and in `model.evaluate`.
+
+    Args:
+        architecture: the network.
+        weights: its arrays in `Architecture.iter_layers` order.
+    """
+    remaining, penalty = iter(weights), 0.0
+    for node in architecture.iter_layers():
+        arrays = [next(remaining) for _ in node.weights]
+        if isinstance(node.layer, Dense) and (node.layer.l1 or node.layer.l2):
+            kernel = arrays[0].astype(np.float64)
+            penalty += node.layer.l1 * float(np.abs(kernel).sum())
+            penalty += node.layer.l2 * float(np.square(kernel).sum())
+    return penalty
+
+
+def _pair_weights(
+    architecture: Architecture, weights: Sequence[Floats]
+) -> Iterator[tuple[LayerNode, tuple[Floats, ...]]]:
+    # Shapes are checked here because NumPy would broadcast wrong ones silently.
+    expected = [weight.shape for node in architecture.iter_layers() for weight in node.weights]
+    received = [array.shape for array in weights]
+    if expected != received:
+        raise ValueError(f"expected arrays of shapes {expected}, received {received}")
+    arrays = iter(weights)
+    for node in architecture.iter_layers():
+        yield node, tuple(islice(arrays, len(node.weights)))
+
+
+def _limit_batch_size(architecture: Architecture, batch_size: int) -> int:
+    widest = max(
+        math.prod(architecture.input_shape),
+        *(math.prod(node.output_shape) for node in architecture.iter_layers()),
+    )
+    return max(1, min(batch_size, MAX_BATCH_VALUES // widest))
+
+
+def _apply_layer(node: LayerNode, weights: Sequence[Floats], x: Floats) -> Floats:
+    match node.layer:
+        case Dense() as layer:
+            return _apply_dense(layer, weights, x)
+        case BatchNormalization() as layer:
+            return _apply_batch_normalization(layer, weights, x)
+        case ActivationLayer() as layer:
+            return apply_activation(layer.activation, x)
+        case Flatten() | Reshape():
+            return x.reshape(len(x), *node.output_shape)
+        case Rescaling() as layer:
+            return x * np.float32(layer.scale) + np.float32(layer.offset)
+    return x  # Dropout does nothing after training
 
 
 def _apply_dense(layer: Dense, weights: Sequence[Floats], x: Floats) -> Floats:
@@ -78,7 +203,7 @@ def _apply_dense(layer: Dense, weights: Sequence[Floats], x: Floats) -> Floats:
 def _apply_batch_normalization(
     layer: BatchNormalization, weights: Sequence[Floats], x: Floats
 ) -> Floats:
-    """Fold the four arrays into one product and one sum, as TensorFlow does."""
+    # As in TensorFlow, the four arrays are folded into one factor and one shift.
     *scale_and_center, mean, variance = weights
     factor = 1 / np.sqrt(variance + np.float32(layer.epsilon))
     if layer.scale:
@@ -89,174 +214,3 @@ def _apply_batch_normalization(
     y: Floats = x * factor
     y += shift
     return y
-
-
-def _apply_layer(stage: Stage, weights: Sequence[Floats], x: Floats) -> Floats:
-    """Send one batch through one layer; Dropout lets it through untouched."""
-    match stage.layer:
-        case Dense() as layer:
-            return _apply_dense(layer, weights, x)
-        case BatchNormalization() as layer:
-            return _apply_batch_normalization(layer, weights, x)
-        case ActivationLayer() as layer:
-            return apply_activation(layer.activation, x)
-        case Flatten() | Reshape():
-            return x.reshape(len(x), *stage.output_shape)
-        case Rescaling() as layer:
-            return x * np.float32(layer.scale) + np.float32(layer.offset)
-    return x
-
-
-def _pair_weights(
-    architecture: Architecture, weights: Sequence[Floats]
-) -> Iterator[tuple[Stage, tuple[Floats, ...]]]:
-    """Give each layer its arrays; a wrong one would be broadcast without a word."""
-    expected = [weight.shape for stage in architecture.walk() for weight in stage.weights]
-    received = [array.shape for array in weights]
-    if expected != received:
-        raise ValueError(f"expected arrays of shapes {expected}, received {received}")
-    arrays = iter(weights)
-    for stage in architecture.walk():
-        yield stage, tuple(islice(arrays, len(stage.weights)))
-
-
-def _build_numpy_forward(architecture: Architecture, weights: Sequence[Floats]) -> Forward:
-    """Return the network as a function of one batch of inputs."""
-    pairs = list(_pair_weights(architecture, weights))
-
-    def forward(x: Floats) -> Floats:
-        with np.errstate(all="ignore"):  # as silent as Keras: not-finite logits say it all
-            for stage, arrays in pairs:
-                x = _apply_layer(stage, arrays, x)
-        return x
-
-    return forward
-
-
-def _build_keras_forward(architecture: Architecture, weights: Sequence[Floats]) -> Forward:
-    """Return the network as a function of one batch, for the layers that NumPy does not do."""
-    load_backend()
-    import keras
-
-    from mnistcli.training.compile_model import build_network
-    from mnistcli.training.network_state import assign_weights
-
-    network = build_network(architecture)
-    assign_weights(network, weights)
-
-    def forward(x: Floats) -> Floats:
-        logits: Floats = keras.ops.convert_to_numpy(network(x, training=False))
-        return logits
-
-    return forward
-
-
-def _count_batch_rows(architecture: Architecture, batch_size_rows: int) -> int:
-    """Keep the widest layer's output within bounds, whatever a checkpoint holds."""
-    widest = max(
-        math.prod(architecture.input_shape),
-        *(math.prod(stage.output_shape) for stage in architecture.walk()),
-    )
-    return max(1, min(batch_size_rows, MAX_BATCH_VALUES // widest))
-
-
-def _run_batches(
-    architecture: Architecture,
-    weights: Sequence[Floats],
-    count: int,
-    batch_size_rows: int,
-    make_inputs: Callable[[slice], Floats],
-) -> Floats:
-    """Collect the logits of `count` examples, whose inputs are made a batch at a time."""
-    build = _build_numpy_forward if is_numpy(architecture) else _build_keras_forward
-    logits = np.empty((count, *architecture.output_shape), np.float32)
-    rows = _count_batch_rows(architecture, batch_size_rows)
-    forward = build(architecture.without_head(), weights)
-    for start in range(0, count, rows):
-        batch = slice(start, start + rows)
-        logits[batch] = forward(make_inputs(batch))
-    return logits
-
-
-def compute_logits(architecture: Architecture, weights: Sequence[Floats], inputs: Floats) -> Floats:
-    """Return what the network's output activation is applied to.
-
-    Args:
-        architecture: the layer plan.
-        weights: all arrays of all layers, float32, in the plan's order (which is Keras').
-        inputs: float32 [n, *input_shape], preprocessed.
-
-    Returns:
-        float32 [n, units].
-
-    Raises:
-        ValueError: the weights are not those of the plan.
-    """
-    return _run_batches(
-        architecture, weights, len(inputs), BATCH_SIZE_ROWS, lambda batch: inputs[batch]
-    )
-
-
-def run_network(
-    architecture: Architecture,
-    weights: Sequence[Floats],
-    images: NDArray[np.uint8],
-    preprocessing: Preprocessing,
-    batch_size_rows: int = BATCH_SIZE_ROWS,
-) -> Floats:
-    """Return the logits of raw images, which are preprocessed a batch at a time.
-
-    Args:
-        architecture: the layer plan.
-        weights: all arrays of all layers, float32, in the plan's order.
-        images: uint8 [n, *image_shape]; flattened or not, with a channel axis of 1 or without
-            one, they are given the network's input shape.
-        preprocessing: what the network was trained with.
-        batch_size_rows: images at a time; fewer for networks with huge layers.
-
-    Returns:
-        float32 [n, units].
-
-    Raises:
-        DataError: images of this shape do not fit the network.
-        ValueError: the weights are not those of the plan.
-    """
-    shape = architecture.input_shape
-    if not is_same_layout(images.shape[1:], shape):
-        raise DataError(
-            "network",
-            f"its input has the shape {shape}, the images have {images.shape[1:]}",
-            "use the data set that it was trained on",
-        )
-    return _run_batches(
-        architecture,
-        weights,
-        len(images),
-        batch_size_rows,
-        lambda batch: preprocessing.apply(images[batch]).reshape(-1, *shape),
-    )
-
-
-def is_same_layout(image_shape: Shape, input_shape: Shape) -> bool:
-    """Tell whether images of a shape fit a network's input.
-
-    Flattening, unflattening and axes of 1 are allowed; (3, 32, 32) for (32, 32, 3) would be noise.
-    """
-    image, wanted = (
-        tuple(size for size in shape if size != 1) for shape in (image_shape, input_shape)
-    )
-    is_flat = len(image) <= 1 or len(wanted) <= 1
-    return image == wanted or (is_flat and math.prod(image) == math.prod(wanted))
-
-
-def compute_probabilities(architecture: Architecture, logits: Floats) -> Floats:
-    """Return the network's output: its last activation, applied to its logits.
-
-    Args:
-        architecture: the layer plan.
-        logits: float32 [n, units].
-
-    Returns:
-        float32 [n, units]; for a network with one sigmoid unit [n, 1], the raw sigmoid.
-    """
-    return apply_activation(architecture.head, logits)

@@ -11,6 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from mnistcli.checkpoints.run_state import Array, LayerState, NamedArray, NetworkState
+from mnistcli.models.activations import Floats
+from mnistcli.models.architecture import Architecture
+from mnistcli.models.numpy_inference import Forward
+from mnistcli.training.compile_model import build_network
 
 
 def _name_arrays(variables: Sequence[keras.Variable]) -> tuple[NamedArray, ...]:
@@ -90,8 +94,28 @@ def _assign_sums(network: keras.Sequential, arrays: Sequence[Array]) -> None:
 
 
 def assign_weights(network: keras.Sequential, weights: Sequence[Array]) -> None:
-    """Give a network its weights, in `Architecture.walk` order; ValueError where they differ."""
+    """Assign weights in `Architecture.iter_layers` order; ValueError if shapes differ."""
     _assign(network_weights(network), weights)
+
+
+def build_keras_forward(architecture: Architecture, weights: Sequence[Floats]) -> Forward:
+    """Return the network as a function of one batch of inputs, computed by Keras.
+
+    Args:
+        architecture: the network, of any of the layers that checkpoints may have.
+        weights: its float32 arrays in `Architecture.iter_layers` order.
+
+    Raises:
+        ValueError: the weights are not the network's.
+    """
+    network = build_network(architecture)
+    assign_weights(network, weights)
+
+    def forward(x: Floats) -> Floats:
+        logits: Floats = keras.ops.convert_to_numpy(network(x, training=False))
+        return logits
+
+    return forward
 
 
 def network_weights(network: keras.Sequential) -> list[keras.Variable]:

@@ -22,7 +22,7 @@ from mnistcli.checkpoints.untrusted.protocol import Settings, is_from_keras, par
 from mnistcli.config.schema import MAX_UNITS, Activation, Loss
 from mnistcli.errors import CheckpointError
 from mnistcli.metrics.scores import LossSpec
-from mnistcli.models.architecture import Architecture, Stage
+from mnistcli.models.architecture import Architecture, LayerNode
 from mnistcli.models.layers import (
     ActivationLayer,
     BatchNormalization,
@@ -271,14 +271,14 @@ def parse_model_config(text: str, where: str) -> Architecture:
     """
     entries, model_settings = _find_layers(parse_json(text, where, "model_config"), where)
     input_shape = _find_input_shape(entries, model_settings, where)
-    stages: list[Stage] = []
+    nodes: list[LayerNode] = []
     for index, entry in enumerate(entries):
         if entry["class_name"] == "InputLayer" and index == 0:
             continue
-        shape = stages[-1].output_shape if stages else input_shape
-        stages.append(_read_stage(entry, index, shape, where))
-    _check_network(stages, where)
-    return Architecture(input_shape, tuple(stage.layer for stage in stages))
+        shape = nodes[-1].output_shape if nodes else input_shape
+        nodes.append(_read_node(entry, index, shape, where))
+    _check_network(nodes, where)
+    return Architecture(input_shape, tuple(node.layer for node in nodes))
 
 
 def _find_layers(model: Any, where: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -361,7 +361,7 @@ def _check_input_layer(settings: Settings) -> None:
     settings.finish()  # sparse and ragged, if they are on
 
 
-def _read_stage(entry: dict[str, Any], index: int, input_shape: Shape, where: str) -> Stage:
+def _read_node(entry: dict[str, Any], index: int, input_shape: Shape, where: str) -> LayerNode:
     """Read one layer and put it in its place; bounds what it makes of each example."""
     settings = Settings(entry["config"], where, _describe(entry, index), HINT)
     name = settings.take("name")
@@ -374,27 +374,27 @@ def _read_stage(entry: dict[str, Any], index: int, input_shape: Shape, where: st
         settings.refuse(f"it does not fit its input: {error}")
     if math.prod(output_shape) > MAX_SIZE:
         settings.refuse(f"its output {output_shape} has more than {MAX_SIZE:,} numbers")
-    return Stage(layer, input_shape, output_shape, layer.list_weights(input_shape))
+    return LayerNode(layer, input_shape, output_shape, layer.list_weights(input_shape))
 
 
 def _is_layer_name(name: str) -> bool:
     return 0 < len(name) <= MAX_NAME_CHARACTERS and name.isprintable() and "/" not in name
 
 
-def _check_network(stages: list[Stage], where: str) -> None:
+def _check_network(nodes: list[LayerNode], where: str) -> None:
     """Refuse what no layer alone can be blamed for."""
-    names = [stage.layer.name for stage in stages]
+    names = [node.layer.name for node in nodes]
     twice = next((name for name in names if names.count(name) > 1), None)
-    count = sum(stage.parameter_count for stage in stages)
+    count = sum(node.parameter_count for node in nodes)
     what = ""
-    if not stages:
+    if not nodes:
         what = "the network has no layers"
     elif twice is not None:
         what = f"two layers have the name {show(twice)}"
     elif count > MAX_PARAMETERS:
         what = f"the network has {count:,} parameters, at most {MAX_PARAMETERS:,} are read"
-    elif len(stages[-1].output_shape) != 1:
-        what = f"its output {stages[-1].output_shape} is not one number a class"
+    elif len(nodes[-1].output_shape) != 1:
+        what = f"its output {nodes[-1].output_shape} is not one number a class"
     if what:
         raise CheckpointError(where, what, HINT)
 

@@ -263,7 +263,7 @@ def _prepare_new(request: Request, console: Output, lock: RunLock | None) -> Pla
 
 def with_initial_weights(plan: Plan, initial: Checkpoint) -> Plan:
     """Start a run from other weights; CheckpointError where they are no such network's."""
-    wanted = [weight.shape for stage in plan.architecture.walk() for weight in stage.weights]
+    wanted = [weight.shape for node in plan.architecture.iter_layers() for weight in node.weights]
     found = [values.shape for values in initial.weights]
     if wanted != found:
         raise CheckpointError(

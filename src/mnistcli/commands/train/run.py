@@ -333,7 +333,7 @@ class RunKeeper:
         logits = run_network(
             plan.architecture, state.network.weights, test.images, plan.preprocessing
         )
-        training, head = plan.config.training, plan.architecture.head
+        training, head = plan.config.training, plan.architecture.output_activation
         loss = LossSpec(training.loss, label_smoothing=training.label_smoothing)
         penalty = compute_penalty(plan.architecture, state.network.weights)
         names = plan.dataset.info.class_names

@@ -362,10 +362,10 @@ def _find_kernel(
 ) -> tuple[str, NDArray[np.float32], Shape | None]:
     """Return the first layer's name and kernel, and its units' inputs as an image's shape."""
     arrays, shape = iter(weights), architecture.input_shape
-    for stage in architecture.walk():
-        own = tuple(islice(arrays, len(stage.weights)))
-        name = stage.layer.name
-        match stage.layer:
+    for node in architecture.iter_layers():
+        own = tuple(islice(arrays, len(node.weights)))
+        name = node.layer.name
+        match node.layer:
             case Conv2D() if own[0].shape[2] in (1, 3):
                 return name, own[0], own[0].shape[:3]
             case Dense():
@@ -374,7 +374,7 @@ def _find_kernel(
                 return name, own[0], shape if fits else None
             case Flatten():
                 continue
-        shape = stage.output_shape
+        shape = node.output_shape
     what = "no layer takes the images themselves, so that none can be shown as images"
     raise UsageError("weights", what, "print them with mnistcli summary MODEL.h5 --weights")
 
