@@ -46,9 +46,6 @@ from mnistcli.errors import CheckpointError
 from mnistcli.metrics.scores import LossSpec
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.layers import Dropout, Shape
-from mnistcli.models.memory import count_slots
-
-_ARRAYS_OF_NADAM = 1  # the product of its momentum schedule
 
 
 def join_state(
@@ -121,9 +118,9 @@ def _count_shapes(architecture: Architecture, training: TrainingConfig) -> Count
     Their order is Keras' matter; a run that goes on compares it variable by variable.
     """
     numbers = 1 + (training.schedule is None)  # the step, and a learning rate that is stored
-    numbers += _ARRAYS_OF_NADAM * (training.optimizer.name == "nadam")
+    numbers += training.optimizer.extra_scalars
     shapes: Counter[Shape] = Counter({(): numbers})
-    slots = count_slots(training.optimizer)
+    slots = training.optimizer.slots
     for node in architecture.iter_layers():
         for weight in node.weights:
             shapes[weight.shape] += slots * weight.trainable

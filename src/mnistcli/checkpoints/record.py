@@ -27,7 +27,7 @@ from mnistcli.datasets.base import Identity
 from mnistcli.errors import CheckpointError, ResourceError
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
-from mnistcli.models.memory import FLOAT_BYTES, count_slots, format_bytes
+from mnistcli.models.memory import FLOAT_BYTES, format_bytes
 
 MAX_PARAMETERS = 200_000_000
 _MAX_HISTORIES = 7  # loss and accuracy, twice; learning rate, durations; and one to spare
@@ -44,7 +44,7 @@ def estimate_file_size(architecture: Architecture, training: TrainingConfig) -> 
         training: its optimizer's slots, what early stopping keeps, and the histories count.
     """
     stopping = training.early_stopping
-    copies = 1 + count_slots(training.optimizer) + (stopping is not None and stopping.restore_best)
+    copies = 1 + training.optimizer.slots + (stopping is not None and stopping.restore_best)
     histories = _MAX_HISTORIES * training.epochs * _VALUE_BYTES
     return architecture.parameter_count * FLOAT_BYTES * copies + histories + _STRUCTURE_BYTES
 

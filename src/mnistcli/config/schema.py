@@ -1,36 +1,150 @@
-"""The config: every key, its type, its bounds, its default and its meaning, each said once.
+"""The config: every key with its type, bounds, default and meaning.
 
-The models are strict (a string is no number, `true` is no 1), frozen, and know no other keys.
-Names and defaults of layers, initializers, losses and optimizers are Keras'.
-Rules over several keys are in `cross_field_rules`; messages read the rest off these classes.
-
-What every block of the config is made of.
-
-How kernels and biases are drawn. Names and defaults are Keras'.
-
-How steps are taken: optimizers, learning rates over time, gradients, and when to stop. Names,
-meanings and defaults are Keras'; lengths are in epochs, where Keras counts steps.
+It reads from top to bottom as a config does: constants and shared types, then `dataset`, `model`
+and `training`, then `Config`. Names and defaults of layers, initializers, losses and optimizers
+are Keras'; lengths are in epochs where Keras counts steps. Values are validated strictly: text is
+not converted to a number, nor `true` to 1. Rules over several keys are in `cross_field_rules`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+MAX_UNITS = 65_536
+MAX_HIDDEN_LAYERS = 64
+MAX_CLASSES = 1000
+MAX_SEED = 2**32 - 1
+MAX_SIDE = 4096
+MAX_LABELS = 256  # a label is one byte
+
+DatasetName = Literal["mnist", "cifar10", "digits", "synthetic", "xor", "auto"]
+FilesName = Literal["files"]
+AnyDatasetName = Literal[DatasetName, FilesName]
+Normalization = Literal["unit", "standard", "none"]
+Activation = Literal[
+    "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
+    "sigmoid", "hard_sigmoid", "tanh", "exponential", "linear", "softmax",
+]  # fmt: skip
+Loss = Literal[
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "mean_squared_error",
+    "binary_crossentropy",
+]
+Precision = Literal["float32", "mixed_bfloat16"]
+Metric = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
+ValidationMetric = Literal["val_loss", "val_accuracy"]
+
+_WeightBound = Annotated[float, Field(ge=-1e6, le=1e6)]
+Penalty = Annotated[float, Field(ge=0, le=1e6)]
+DropoutRate = Annotated[
+    float, Field(ge=0, lt=1, description="Share of a layer's outputs dropped in training.")
+]
+LearningRate = Annotated[
+    float, Field(gt=0, le=1e6, description="Size of the optimizer's step, above 0.")
+]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Epsilon = Annotated[float, Field(gt=0, le=1, description="Keeps divisions away from 0.")]
+WeightDecay = Annotated[
+    float | None, Field(ge=0, le=1, description="Decoupled weight decay; null: none.")
+]
+Patience = Annotated[
+    int, Field(ge=0, le=1_000_000, description="Epochs without an improvement before it acts.")
+]
+MinDelta = Annotated[
+    float, Field(ge=0, le=1e6, description="What counts as an improvement is larger than this.")
+]
+EpochCount = Annotated[float, Field(gt=0, le=1e6)]
+Bound = Annotated[float | None, Field(gt=0, le=1e6)]
+Factor = Annotated[float, Field(gt=0, le=1e6)]
+
 
 class StrictModel(BaseModel):
-    """A frozen record that knows no other keys and converts nothing."""
+    """Base of all models: frozen, without further keys, without conversions between types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def name_to_mapping(value: Any) -> Any:
-    """Let `adam` stand for `{name: adam}`."""
+    """Expand the short form `adam` to `{name: adam}`."""
     return {"name": value} if isinstance(value, str) else value
 
 
-_WeightBound = Annotated[float, Field(ge=-1e6, le=1e6)]
+def _units_to_mapping(value: Any) -> Any:
+    """Expand the short form `128` to `{units: 128}`."""
+    return {"units": value} if type(value) is int else value  # True stays, to be refused
+
+
+def _mapping_to_list(value: Any) -> Any:
+    """Convert `{0: 1.0, 1: 2.0}` to `[1.0, 2.0]`; a mapping that skips a class is left as it is."""
+    if not isinstance(value, dict) or not value:
+        return value
+    keys = [str(number) for number in range(len(value))]
+    return [value[key] for key in keys] if set(value) == set(keys) else value
+
+
+class _DatasetBase(StrictModel):
+    """Declares the keys that all data sets have."""
+
+    name: str
+    normalization: Normalization = Field(
+        "unit",
+        description="unit: divide by the largest value, 255 (of digits 16); standard: z-score with"
+        " the training set's one mean and deviation; none: as stored.",
+    )
+    validation: Annotated[float, Field(ge=0, lt=1)] | Literal["test"] = Field(
+        0.0,
+        description="Fraction of the training set held out for validation, or `test`: the test"
+        " set is monitored only, never used to choose.",
+    )
+
+
+class DatasetConfig(_DatasetBase):
+    """Which images are learned, and how they become numbers."""
+
+    name: DatasetName = Field(
+        "mnist",
+        description="The data set; auto is MNIST where it can be had, else synthetic digits; files"
+        " are images of one's own.",
+    )
+
+
+class FilesConfig(_DatasetBase):
+    """Images of one's own, in a folder for each class or in an .npz file."""
+
+    name: FilesName
+    path: str = Field(
+        min_length=1,
+        title="path to a folder of images or to an .npz file",
+        description="A folder of images or an .npz file, relative to the working directory.",
+    )
+    size: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1, le=MAX_SIDE)], ...],
+            Field(min_length=2, max_length=3, strict=False),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="What images are brought to: [height, width] in grey, [height, width, 3] in"
+        " colour; null: the size that all of them have.",
+    )
+    classes: (
+        Annotated[
+            tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
+            Field(min_length=2, max_length=MAX_LABELS, strict=False),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The classes in order: the folders' names, or names for an .npz file's labels"
+        " 0, 1, …; null: the folders in alphabetical order, or the labels.",
+    )
+
+
+AnyDataset = Annotated[DatasetConfig | FilesConfig, Field(discriminator="name")]
 
 
 class RandomNormal(StrictModel):
@@ -64,30 +178,76 @@ Initializer = Annotated[
 ]
 
 
-MAX_CLASSES = 1000
+class HiddenLayer(StrictModel):
+    """One hidden Dense layer; what it leaves out it takes from the model."""
 
-LearningRate = Annotated[
-    float, Field(gt=0, le=1e6, description="Size of the optimizer's step, above 0.")
-]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
-Epsilon = Annotated[float, Field(gt=0, le=1, description="Keeps divisions away from 0.")]
-WeightDecay = Annotated[
-    float | None, Field(ge=0, le=1, description="Decoupled weight decay; null: none.")
-]
-Metric = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
-ValidationMetric = Literal["val_loss", "val_accuracy"]
-Patience = Annotated[
-    int, Field(ge=0, le=1_000_000, description="Epochs without an improvement before it acts.")
-]
-MinDelta = Annotated[
-    float, Field(ge=0, le=1e6, description="What counts as an improvement is larger than this.")
-]
-EpochCount = Annotated[float, Field(gt=0, le=1e6)]
-Bound = Annotated[float | None, Field(gt=0, le=1e6)]
-Factor = Annotated[float, Field(gt=0, le=1e6)]
+    units: int = Field(ge=1, le=MAX_UNITS, description="Neurons in the layer.")
+    activation: Activation | None = Field(None, description="Null: the model's activation.")
+    dropout: DropoutRate | None = Field(None, description="Null: the model's dropout.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
+        description="Null: Keras' own name, dense, dense_1, …",
+    )
 
 
-class Sgd(StrictModel):
+class _ModelBase(StrictModel):
+    """Declares the keys that both types of network have."""
+
+    output_activation: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="What turns the last layer's logits into probabilities."
+    )
+    flatten: bool = Field(
+        False, description="The network takes images and begins with a Flatten layer."
+    )
+    kernel_initializer: Initializer = Field(
+        NamedInitializer(name="glorot_uniform"), description="How kernels are drawn."
+    )
+    bias_initializer: Initializer = Field(
+        NamedInitializer(name="zeros"), description="How biases are drawn."
+    )
+    l1: Penalty = Field(0.0, description="Times the sum of all kernels' sizes, added to the loss.")
+    l2: Penalty = Field(0.0, description="Times the sum of all kernels' squares, added likewise.")
+
+
+class SoftmaxModel(_ModelBase):
+    """Softmax regression: one Dense layer, nothing hidden."""
+
+    type: Literal["softmax"] = "softmax"
+
+
+class MlpModel(_ModelBase):
+    """A multi-layer perceptron: hidden Dense layers, then the output layer."""
+
+    type: Literal["mlp"]
+    hidden: Annotated[
+        tuple[Annotated[HiddenLayer, BeforeValidator(_units_to_mapping)], ...],
+        Field(min_length=1, max_length=MAX_HIDDEN_LAYERS, strict=False),
+    ] = Field(
+        (HiddenLayer(units=128),),
+        title="hidden layers",
+        description="The hidden layers, each a number of units or"
+        " {units, activation, dropout, name}.",
+    )
+    activation: Activation = Field("relu", description="Activation of the hidden layers.")
+    dropout: DropoutRate = Field(0.0, description="Dropout after each hidden layer.")
+
+
+Model = Annotated[SoftmaxModel | MlpModel, Field(discriminator="type")]
+
+
+class _Optimizer(StrictModel):
+    """Declares what Keras keeps for an optimizer in memory and in checkpoints."""
+
+    extra_scalars: ClassVar[int] = 0  # besides the step count and the learning rate
+
+    @property
+    def slots(self) -> int:
+        """Number of arrays that Keras keeps for each weight, each of the weight's shape."""
+        raise NotImplementedError
+
+
+class Sgd(_Optimizer):
     """Stochastic gradient descent."""
 
     name: Literal["sgd"]
@@ -96,8 +256,13 @@ class Sgd(StrictModel):
     nesterov: bool = False
     weight_decay: WeightDecay = None
 
+    @property
+    def slots(self) -> int:
+        """The velocity, where there is momentum."""
+        return int(self.momentum > 0)
 
-class Rmsprop(StrictModel):
+
+class Rmsprop(_Optimizer):
     """RMSprop."""
 
     name: Literal["rmsprop"]
@@ -107,31 +272,43 @@ class Rmsprop(StrictModel):
     epsilon: Epsilon = 1e-7
     weight_decay: WeightDecay = None
 
+    @property
+    def slots(self) -> int:
+        """The mean square of the gradient, and the velocity where there is momentum."""
+        return 1 + int(self.momentum > 0)
 
-class _Adaptive(StrictModel):
-    """What the Adam family has in common."""
+
+class _AdamBase(_Optimizer):
+    """Declares what Adam and its variants have in common."""
 
     learning_rate: LearningRate = 0.001
     beta_1: Momentum = 0.9
     beta_2: Momentum = 0.999
     epsilon: Epsilon = 1e-7
 
+    @property
+    def slots(self) -> int:
+        """The two moments of the gradient."""
+        return 2
 
-class Adam(_Adaptive):
+
+class Adam(_AdamBase):
     """Adam."""
 
     name: Literal["adam"]
     weight_decay: WeightDecay = None
 
 
-class Nadam(_Adaptive):
+class Nadam(_AdamBase):
     """Adam with Nesterov momentum."""
+
+    extra_scalars: ClassVar[int] = 1  # the product of its momentum schedule
 
     name: Literal["nadam"]
     weight_decay: WeightDecay = None
 
 
-class AdamW(_Adaptive):
+class AdamW(_AdamBase):
     """Adam with decoupled weight decay."""
 
     name: Literal["adamw"]
@@ -215,14 +392,6 @@ class Clip(StrictModel):
     global_norm: Bound = Field(None, description="Of the norm of all gradients together.")
 
 
-def _mapping_to_list(value: Any) -> Any:
-    """Let `{0: 1.0, 1: 2.0}` stand for `[1.0, 2.0]`; one that leaves a class out stays itself."""
-    if not isinstance(value, dict) or not value:
-        return value
-    keys = [str(number) for number in range(len(value))]
-    return [value[key] for key in keys] if set(value) == set(keys) else value
-
-
 ClassWeight = Annotated[
     Annotated[
         tuple[Annotated[float, Field(ge=0, le=1e6)], ...],
@@ -232,159 +401,6 @@ ClassWeight = Annotated[
     | None,
     BeforeValidator(_mapping_to_list),
 ]
-
-
-DatasetName = Literal["mnist", "cifar10", "digits", "synthetic", "xor", "auto"]
-FilesName = Literal["files"]
-AnyDatasetName = Literal[DatasetName, FilesName]
-Normalization = Literal["unit", "standard", "none"]
-Activation = Literal[
-    "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
-    "sigmoid", "hard_sigmoid", "tanh", "exponential", "linear", "softmax",
-]  # fmt: skip
-Loss = Literal[
-    "categorical_crossentropy",
-    "sparse_categorical_crossentropy",
-    "mean_squared_error",
-    "binary_crossentropy",
-]
-Precision = Literal["float32", "mixed_bfloat16"]
-
-MAX_UNITS = 65_536
-MAX_HIDDEN_LAYERS = 64
-MAX_SEED = 2**32 - 1
-MAX_SIDE = 4096
-MAX_LABELS = 256  # a label is one byte
-
-Penalty = Annotated[float, Field(ge=0, le=1e6)]
-DropoutRate = Annotated[
-    float, Field(ge=0, lt=1, description="Share of a layer's outputs dropped in training.")
-]
-
-
-def _units_to_mapping(value: Any) -> Any:
-    """Let `128` stand for `{units: 128}`; `true` stays what it is, and is refused."""
-    return {"units": value} if type(value) is int else value
-
-
-class _Dataset(StrictModel):
-    """What all data sets have."""
-
-    name: str
-    normalization: Normalization = Field(
-        "unit",
-        description="unit: divide by the largest value, 255 (of digits 16); standard: z-score with"
-        " the training set's one mean and deviation; none: as stored.",
-    )
-    validation: Annotated[float, Field(ge=0, lt=1)] | Literal["test"] = Field(
-        0.0,
-        description="Fraction of the training set held out for validation, or `test`: the test"
-        " set is monitored only, never used to choose.",
-    )
-
-
-class DatasetConfig(_Dataset):
-    """Which images are learned, and how they become numbers."""
-
-    name: DatasetName = Field(
-        "mnist",
-        description="The data set; auto is MNIST where it can be had, else synthetic digits; files"
-        " are images of one's own.",
-    )
-
-
-class FilesConfig(_Dataset):
-    """Images of one's own, in a folder for each class or in an .npz file."""
-
-    name: FilesName
-    path: str = Field(
-        min_length=1,
-        title="path to a folder of images or to an .npz file",
-        description="A folder of images or an .npz file, relative to the working directory.",
-    )
-    size: (
-        Annotated[
-            tuple[Annotated[int, Field(ge=1, le=MAX_SIDE)], ...],
-            Field(min_length=2, max_length=3, strict=False),
-        ]
-        | None
-    ) = Field(
-        None,
-        description="What images are brought to: [height, width] in grey, [height, width, 3] in"
-        " colour; null: the size that all of them have.",
-    )
-    classes: (
-        Annotated[
-            tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
-            Field(min_length=2, max_length=MAX_LABELS, strict=False),
-        ]
-        | None
-    ) = Field(
-        None,
-        description="The classes in order: the folders' names, or names for an .npz file's labels"
-        " 0, 1, …; null: the folders in alphabetical order, or the labels.",
-    )
-
-
-AnyDataset = Annotated[DatasetConfig | FilesConfig, Field(discriminator="name")]
-
-
-class HiddenLayer(StrictModel):
-    """One hidden Dense layer; what it leaves out it takes from the model."""
-
-    units: int = Field(ge=1, le=MAX_UNITS, description="Neurons in the layer.")
-    activation: Activation | None = Field(None, description="Null: the model's activation.")
-    dropout: DropoutRate | None = Field(None, description="Null: the model's dropout.")
-    name: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
-        description="Null: Keras' own name, dense, dense_1, …",
-    )
-
-
-class _Model(StrictModel):
-    """What both kinds of network have."""
-
-    output_activation: Literal["softmax", "sigmoid"] = Field(
-        "softmax", description="What turns the last layer's logits into probabilities."
-    )
-    flatten: bool = Field(
-        False, description="The network takes images and begins with a Flatten layer."
-    )
-    kernel_initializer: Initializer = Field(
-        NamedInitializer(name="glorot_uniform"), description="How kernels are drawn."
-    )
-    bias_initializer: Initializer = Field(
-        NamedInitializer(name="zeros"), description="How biases are drawn."
-    )
-    l1: Penalty = Field(0.0, description="Times the sum of all kernels' sizes, added to the loss.")
-    l2: Penalty = Field(0.0, description="Times the sum of all kernels' squares, added likewise.")
-
-
-class SoftmaxModel(_Model):
-    """Softmax regression: one Dense layer, nothing hidden."""
-
-    type: Literal["softmax"] = "softmax"
-
-
-class MlpModel(_Model):
-    """A multi-layer perceptron: hidden Dense layers, then the output layer."""
-
-    type: Literal["mlp"]
-    hidden: Annotated[
-        tuple[Annotated[HiddenLayer, BeforeValidator(_units_to_mapping)], ...],
-        Field(min_length=1, max_length=MAX_HIDDEN_LAYERS, strict=False),
-    ] = Field(
-        (HiddenLayer(units=128),),
-        title="hidden layers",
-        description="The hidden layers, each a number of units or"
-        " {units, activation, dropout, name}.",
-    )
-    activation: Activation = Field("relu", description="Activation of the hidden layers.")
-    dropout: DropoutRate = Field(0.0, description="Dropout after each hidden layer.")
-
-
-Model = Annotated[SoftmaxModel | MlpModel, Field(discriminator="type")]
 
 
 class TrainingConfig(StrictModel):
@@ -427,7 +443,7 @@ class TrainingConfig(StrictModel):
 
 
 class Config(StrictModel):
-    """One experiment, complete: the object that every command after the loader works with."""
+    """One complete experiment: the object that every command works with once it is loaded."""
 
     dataset: AnyDataset = DatasetConfig()
     model: Model = SoftmaxModel()
@@ -436,14 +452,19 @@ class Config(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _name_dataset(cls, values: Any) -> Any:
-        """Take a data set without a name for the default's, as when all had the same keys."""
+        """Give a data set without a name the default's name."""
+        # Older configs have none: all data sets had the same keys then.
         given = values.get("dataset") if isinstance(values, dict) else None
         if not isinstance(given, dict) or "name" in given:
             return values
         return {**values, "dataset": {"name": DatasetConfig().name, **given}}
 
     def with_lengths(self) -> Config:
-        """Write down the length of a schedule that is as long as the run, which may grow."""
+        """Return a config whose cosine schedule has a length of its own.
+
+        A schedule without one is as long as the run when it first starts. Its length is set then,
+        since the run may be extended later.
+        """
         schedule = self.training.schedule
         if not isinstance(schedule, Cosine) or schedule.epochs is not None:
             return self

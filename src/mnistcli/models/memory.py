@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from mnistcli.config.schema import Config, FilesConfig, Optimizer
+from mnistcli.config.schema import Config, FilesConfig
 from mnistcli.datasets.base import DatasetInfo
 from mnistcli.errors import ResourceError
 from mnistcli.models.architecture import Architecture
@@ -120,17 +120,6 @@ class MemoryEstimate:
         return f"about {format_bytes(self.total)} of memory ({parts})"
 
 
-def count_slots(optimizer: Optimizer) -> int:
-    """Return how many arrays of a weight's size Keras' optimizer keeps for each weight."""
-    match optimizer.name:
-        case "sgd":
-            return int(optimizer.momentum > 0)
-        case "rmsprop":
-            return 1 + (optimizer.momentum > 0)
-        case _:
-            return 2
-
-
 def estimate_memory(
     config: Config,
     architecture: Architecture,
@@ -148,7 +137,7 @@ def estimate_memory(
         placement: where its rows are to lie.
     """
     weights = architecture.parameter_count * FLOAT_BYTES
-    slots = count_slots(config.training.optimizer)
+    slots = config.training.optimizer.slots
     state = weights * (1 + slots)
     return MemoryEstimate(
         libraries=LIBRARIES_BYTES,
