@@ -1,4 +1,4 @@
-"""Mistakes: which ones are shown, and how."""
+"""Misclassified images: which ones are shown, and how."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import pytest
 from PIL import Image
 
 from mnistcli.datasets.base import Split
-from mnistcli.metrics.scores import Mistake, draw_sheet, find_mistakes
+from mnistcli.metrics.scores import Misclassified, find_misclassified
+from mnistcli.training.tensorboard_writer import draw_misclassified
 
 NAMES = ("cat", "dog")
 
 
-def test_the_surest_mistakes_come_first() -> None:
+def test_the_surest_misclassified_come_first() -> None:
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]], np.float32)
     labels = np.array([0, 0, 0, 1], np.uint8)
-    surest, second = find_mistakes(probabilities, labels, 9)
-    assert (surest.row, surest.truth, surest.taken_for) == (2, 0, 1)
+    surest, second = find_misclassified(probabilities, labels, 9)
+    assert (surest.row, surest.truth, surest.predicted) == (2, 0, 1)
     assert surest.probability == pytest.approx(0.8)
     assert second.row == 1
-    assert find_mistakes(probabilities, labels, 1) == (surest,)
+    assert find_misclassified(probabilities, labels, 1) == (surest,)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (32, 32, 3)])
@@ -29,8 +30,8 @@ def test_a_sheet_shows_each_image_in_its_place(shape: tuple[int, ...]) -> None:
     images = np.zeros((30, *shape), np.uint8)
     images[7] = 200
     split = Split(images, np.zeros(30, np.uint8))
-    mistakes = [Mistake(row, 0, 1, 0.5) for row in range(8)]
-    picture = draw_sheet(split, mistakes, NAMES)
+    misclassified = [Misclassified(row, 0, 1, 0.5) for row in range(8)]
+    picture = draw_misclassified(split, misclassified, NAMES)
     assert (picture.width, picture.height) == (6 * 120, 2 * 148)
     with Image.open(io.BytesIO(picture.png)) as sheet:
         assert sheet.getpixel((60, 60)) == (0, 0, 0)
@@ -40,5 +41,5 @@ def test_a_sheet_shows_each_image_in_its_place(shape: tuple[int, ...]) -> None:
 
 def test_no_more_is_drawn_than_has_a_place() -> None:
     split = Split(np.zeros((30, 28, 28), np.uint8), np.zeros(30, np.uint8))
-    picture = draw_sheet(split, [Mistake(row, 0, 1, 0.5) for row in range(30)], NAMES)
+    picture = draw_misclassified(split, [Misclassified(row, 0, 1, 0.5) for row in range(30)], NAMES)
     assert (picture.width, picture.height) == (6 * 120, 4 * 148)

@@ -9,7 +9,7 @@ from mnistcli.datasets.base import DatasetInfo, Split
 from mnistcli.errors import UsageError, make_printable
 from mnistcli.images.preparation import COLOUR_SHAPE, DIGIT_SHAPE
 from mnistcli.metrics.calibration import measure_calibration
-from mnistcli.metrics.scores import find_mistakes
+from mnistcli.metrics.scores import find_misclassified
 from mnistcli.models.layers import Shape
 from mnistcli.models.numpy_inference import is_same_layout
 from mnistcli.output.plots.plot_kinds import (
@@ -91,8 +91,8 @@ def _compose_results(
     if kind == "predictions":
         note = f"{note}; below each: predicted, probability, true"
         return compose_predictions(Heading(f"{name}: predictions", note), shown)
-    surest = find_mistakes(shown.probabilities, shown.truth, first)
-    worst = shown.take([mistake.row for mistake in surest])
+    surest = find_misclassified(shown.probabilities, shown.truth, first)
+    worst = shown.take([one.row for one in surest])
     note = f"{note}; {len(surest)} of {(~shown.is_right).sum():,} mistakes"
     return compose_mistakes(Heading(f"{name}: most confident mistakes", note), worst)
 

@@ -10,7 +10,7 @@ from mnistcli.checkpoints.reader import Checkpoint
 from mnistcli.commands.summary import describe_training, summarize_plan
 from mnistcli.commands.trained_model import TrainedModel, predict_examples
 from mnistcli.metrics.calibration import measure_calibration
-from mnistcli.metrics.scores import find_mistakes
+from mnistcli.metrics.scores import find_misclassified
 from mnistcli.output.html_report import Outcome, Report, write_recipe
 from mnistcli.output.plots.plot_kinds import Curves, Heading, compose_curves
 from mnistcli.output.results import DatasetResult, ReportResult
@@ -76,7 +76,7 @@ def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
     """Run the network once, and look at its answers from all sides."""
     split = model.read_split(split_name)
     predictions, score = predict_examples(model, split)
-    surest = find_mistakes(predictions.probabilities, split.labels, SHOWN_MISTAKES)
+    surest = find_misclassified(predictions.probabilities, split.labels, SHOWN_MISTAKES)
     confidences = predictions.confidences
     is_probable = bool(((confidences >= 0) & (confidences <= 1)).all())
     return Outcome(
@@ -85,7 +85,7 @@ def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
         calibration=(
             measure_calibration(confidences, predictions.is_right) if is_probable else None
         ),
-        mistakes=predictions.take([mistake.row for mistake in surest]),
+        mistakes=predictions.take([one.row for one in surest]),
         mistake_count=int((~predictions.is_right).sum()),
     )
 

@@ -1,15 +1,13 @@
-"""What a network takes for something else: which images, and a sheet that shows them.
+"""Loss, accuracy, metrics per class, the confusion matrix and the misclassified images. NumPy only.
 
-Logits and labels -> loss, accuracy, a report per class, the confusion matrix. NumPy only. The
-losses are those that `model.evaluate` of Keras 3 reports. Keras remembers the logits behind a
-softmax or sigmoid output and computes every cross-entropy from them, whichever of the two it was
+The losses are those that `model.evaluate` of Keras 3 reports. Keras keeps the logits of a softmax
+or sigmoid output and computes every cross-entropy from them, whichever of the two it was
 (keras/src/backend/tensorflow/nn.py, `_get_logits`): so the categorical cross-entropy of a sigmoid
 output is the softmax cross-entropy of its logits.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.config.schema import Activation, Loss
-from mnistcli.datasets.base import Split
 from mnistcli.errors import DataError
 from mnistcli.models.activations import apply_activation
-from mnistcli.training.tensorboard_writer import Picture
 
 Doubles = NDArray[np.float64]
 
 EPSILON = 1e-7  # keras.config.epsilon(): outputs that are no logits are clipped by it
-PIECE_VALUES = 1 << 20  # of one piece of the logits: 8 MiB of float64
+CHUNK_VALUES = 1 << 20  # of the logits, summed up at a time: 8 MiB of float64
 
 
 @dataclass(frozen=True)
@@ -79,6 +75,23 @@ class Score:
     accuracy: float
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Misclassified:
+    """An image whose predicted class is not the true one.
+
+    Attributes:
+        row: its index in the split.
+        truth: the true class.
+        predicted: the predicted class.
+        probability: that of the predicted class, 0 to 1.
+    """
+
+    row: int
+    truth: int
+    predicted: int
+    probability: float
 
 
 def predict_classes(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -136,6 +149,26 @@ def evaluate_logits(
     )
 
 
+def find_misclassified(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], limit: int
+) -> tuple[Misclassified, ...]:
+    """Return the misclassified images, those with the highest probability first.
+
+    Args:
+        probabilities: one column a class, [n, classes].
+        labels: class indices [n].
+        limit: the largest number of images that is returned.
+    """
+    predicted = probabilities.argmax(axis=1)
+    confidences = probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    surest = wrong[np.argsort(-confidences[wrong], kind="stable")][:limit]
+    return tuple(
+        Misclassified(int(row), int(labels[row]), int(predicted[row]), float(confidences[row]))
+        for row in surest
+    )
+
+
 def _check_classes(units: int, labels: NDArray[np.integer], class_count: int) -> None:
     """Refuse what would become a wrong score or an index error."""
     if len(labels) == 0:
@@ -161,7 +194,7 @@ def _sum_losses(
     logits: NDArray[np.floating], labels: NDArray[np.int64], head: Activation, loss: LossSpec
 ) -> float:
     """Add up in float64, a piece at a time: targets and logarithms are as large as the logits."""
-    rows, total = max(1, PIECE_VALUES // logits.shape[1]), 0.0
+    rows, total = max(1, CHUNK_VALUES // logits.shape[1]), 0.0
     for start in range(0, len(logits), rows):
         piece = slice(start, start + rows)
         total += float(_compute_losses(logits[piece], labels[piece], head, loss).sum())
@@ -246,74 +279,3 @@ def _score_classes(
 
 def _divide(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-SHEET_COLUMNS, SHEET_ROWS = 6, 4
-_CELL_WIDTH, _CAPTION_HEIGHT, _LINE_HEIGHT, _MARGIN = 120, 32, 14, 4
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """One image that was taken for something else.
-
-    Attributes:
-        row: its place in the split.
-        truth: its class.
-        taken_for: the class that the network sees in it.
-        probability: how sure the network is of that, 0 to 1.
-    """
-
-    row: int
-    truth: int
-    taken_for: int
-    probability: float
-
-
-def find_mistakes(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], limit: int
-) -> tuple[Mistake, ...]:
-    """Return the mistakes of which the network is surest, the surest first.
-
-    Args:
-        probabilities: one column a class, [n, classes].
-        labels: class indices [n].
-        limit: return no more than so many.
-    """
-    predicted = probabilities.argmax(axis=1)
-    sureness = probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    surest = wrong[np.argsort(-sureness[wrong], kind="stable")][:limit]
-    return tuple(
-        Mistake(int(row), int(labels[row]), int(predicted[row]), float(sureness[row]))
-        for row in surest
-    )
-
-
-def draw_sheet(split: Split, mistakes: Sequence[Mistake], class_names: Sequence[str]) -> Picture:
-    """Draw mistakes side by side, each with its class and what it was taken for.
-
-    Args:
-        split: the images, grey [n, h, w] or colour [n, h, w, 3].
-        mistakes: what to draw; at most SHEET_COLUMNS times SHEET_ROWS have a place.
-        class_names: in class order.
-    """
-    from PIL import Image, ImageDraw
-
-    mistakes = mistakes[: SHEET_COLUMNS * SHEET_ROWS]
-    side = _CELL_WIDTH - 2 * _MARGIN
-    cell_height = side + _MARGIN + _CAPTION_HEIGHT
-    columns = min(SHEET_COLUMNS, max(1, len(mistakes)))
-    rows = max(1, -(-len(mistakes) // SHEET_COLUMNS))
-    sheet = Image.new("RGB", (columns * _CELL_WIDTH, rows * cell_height), "white")
-    pen = ImageDraw.Draw(sheet)
-    for place, mistake in enumerate(mistakes):
-        x = place % SHEET_COLUMNS * _CELL_WIDTH + _MARGIN
-        y = place // SHEET_COLUMNS * cell_height + _MARGIN
-        image = Image.fromarray(split.images[mistake.row])
-        sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), (x, y))
-        pen.text((x, y + side + 2), f"is {class_names[mistake.truth]}", "black")
-        guess = f"not {class_names[mistake.taken_for]} ({mistake.probability:.2f})"
-        pen.text((x, y + side + 2 + _LINE_HEIGHT), guess, "darkred")
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return Picture(buffer.getvalue(), sheet.width, sheet.height)

@@ -8,6 +8,7 @@ Nothing here needs TensorFlow; the package `tensorboard` is imported when a file
 from __future__ import annotations
 
 import importlib.util
+import io
 import itertools
 import os
 import socket
@@ -20,11 +21,15 @@ from typing import Any
 import numpy as np
 
 from mnistcli.checkpoints.run_state import Array
+from mnistcli.datasets.base import Split
 from mnistcli.errors import ResourceError
+from mnistcli.metrics.scores import Misclassified
 
 PACKAGE = "tensorboard"
 INSTALL_HINT = 'install it: python -m pip install "mnistcli[tensorboard]"'
 HISTOGRAM_BUCKETS = 30  # TensorBoard's own default
+SHEET_COLUMNS, SHEET_ROWS = 6, 4
+_CELL_WIDTH, _CAPTION_HEIGHT, _LINE_HEIGHT, _MARGIN = 120, 32, 14, 4
 _RGB = 3
 _FILE_VERSION = "brain.Event:2"
 _numbers = itertools.count()
@@ -150,3 +155,35 @@ def count_buckets(array: Array) -> Buckets:
         bucket_limit=(*edges[1:-1].tolist(), high),
         bucket=tuple(counted.astype(np.float64).tolist()),
     )
+
+
+def draw_misclassified(
+    split: Split, misclassified: Sequence[Misclassified], class_names: Sequence[str]
+) -> Picture:
+    """Draw misclassified images in a grid, each with its true and its predicted class.
+
+    Args:
+        split: the images, grey [n, h, w] or colour [n, h, w, 3].
+        misclassified: what to draw; those beyond SHEET_COLUMNS times SHEET_ROWS are left out.
+        class_names: in class order.
+    """
+    from PIL import Image, ImageDraw
+
+    drawn = misclassified[: SHEET_COLUMNS * SHEET_ROWS]
+    side = _CELL_WIDTH - 2 * _MARGIN
+    cell_height = side + _MARGIN + _CAPTION_HEIGHT
+    columns = min(SHEET_COLUMNS, max(1, len(drawn)))
+    rows = max(1, -(-len(drawn) // SHEET_COLUMNS))
+    sheet = Image.new("RGB", (columns * _CELL_WIDTH, rows * cell_height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, one in enumerate(drawn):
+        x = place % SHEET_COLUMNS * _CELL_WIDTH + _MARGIN
+        y = place // SHEET_COLUMNS * cell_height + _MARGIN
+        image = Image.fromarray(split.images[one.row])
+        sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), (x, y))
+        pen.text((x, y + side + 2), f"is {class_names[one.truth]}", "black")
+        guess = f"not {class_names[one.predicted]} ({one.probability:.2f})"
+        pen.text((x, y + side + 2 + _LINE_HEIGHT), guess, "darkred")
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return Picture(buffer.getvalue(), sheet.width, sheet.height)

@@ -35,14 +35,11 @@ from mnistcli.commands.train.request import Plan, Request
 from mnistcli.datasets.base import Split
 from mnistcli.errors import DivergenceError, ResourceError, UsageError
 from mnistcli.metrics.scores import (
-    SHEET_COLUMNS,
-    SHEET_ROWS,
     LossSpec,
     Score,
     class_probabilities,
-    draw_sheet,
     evaluate_logits,
-    find_mistakes,
+    find_misclassified,
 )
 from mnistcli.models.numpy_inference import compute_penalty, compute_probabilities, run_network
 from mnistcli.output.progress import EpochDisplay, format_metrics, open_epoch_display
@@ -57,7 +54,13 @@ from mnistcli.output.tables import render_stopping, render_train
 from mnistcli.output.terminal import PROGRAM, SHOWN, Output, choose_progress, report_error
 from mnistcli.training.callbacks import Live
 from mnistcli.training.distributed.cluster import VARIABLE
-from mnistcli.training.tensorboard_writer import EventFile, check_tensorboard
+from mnistcli.training.tensorboard_writer import (
+    SHEET_COLUMNS,
+    SHEET_ROWS,
+    EventFile,
+    check_tensorboard,
+    draw_misclassified,
+)
 
 if TYPE_CHECKING:
     from mnistcli.training.callbacks import Observer
@@ -223,11 +226,11 @@ class Board:
         weights = tuple(array.values for layer in layers for array in layer.weights)
         logits = run_network(plan.architecture, weights, split.images, plan.preprocessing)
         probabilities = class_probabilities(compute_probabilities(plan.architecture, logits))
-        mistakes = find_mistakes(probabilities, split.labels, SHEET_COLUMNS * SHEET_ROWS)
+        mistakes = find_misclassified(probabilities, split.labels, SHEET_COLUMNS * SHEET_ROWS)
         if mistakes:
             info = plan.dataset.info
             bright = Split(info.brighten(split.images), split.labels)
-            sheet = draw_sheet(bright, mistakes, info.class_names)
+            sheet = draw_misclassified(bright, mistakes, info.class_names)
             self._open_file(name).write_picture(step, "misclassified", sheet)
 
 
