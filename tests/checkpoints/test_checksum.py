@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.checkpoints import make_run, seal, write_dense
-from mnistcli.checkpoints.checksum import add_seal, split_seal
+from mnistcli.checkpoints.checksum import format_checksum_line, split_checksum
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
@@ -29,20 +29,22 @@ def test_the_seal_is_a_line_with_the_sha256_of_all_that_precedes_it(path: Path) 
     data = path.read_bytes()
     body, line = data[:-82], data[-82:]
     assert line == b"\nmnistcli-sha256 " + hashlib.sha256(body).hexdigest().encode() + b"\n"
-    assert split_seal(memoryview(data)) == (body, "intact")
+    assert split_checksum(memoryview(data)) == (body, "valid")
 
 
 def test_a_flipped_bit_anywhere_breaks_it() -> None:
-    data = b"some data" + add_seal(b"some data")
+    data = b"some data" + format_checksum_line(b"some data")
     for position in range(9):
         flipped = bytearray(data)
         flipped[position] ^= 1
-        assert split_seal(memoryview(flipped))[1] == "broken"
+        assert split_checksum(memoryview(flipped))[1] == "mismatch"
 
 
-@pytest.mark.parametrize("data", [b"", b"short", add_seal(b"x")[:-1], add_seal(b"x") + b"\n"])
+@pytest.mark.parametrize(
+    "data", [b"", b"short", format_checksum_line(b"x")[:-1], format_checksum_line(b"x") + b"\n"]
+)
 def test_without_the_whole_line_at_the_very_end_there_is_none(data: bytes) -> None:
-    assert split_seal(memoryview(data)) == (data, "absent")
+    assert split_checksum(memoryview(data)) == (data, "missing")
 
 
 def test_h5py_opens_a_sealed_file(path: Path) -> None:

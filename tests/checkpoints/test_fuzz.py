@@ -20,9 +20,9 @@ import pytest
 from conftest import SOURCE
 from helpers.checkpoints import describe_dense, draw_dense, make_run, write_dense, write_model
 from helpers.inference import compute_logits
-from mnistcli.checkpoints.checksum import add_seal, split_seal
-from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint, read_checkpoint
-from mnistcli.checkpoints.untrusted.sandbox import Parsed
+from mnistcli.checkpoints.checksum import format_checksum_line, split_checksum
+from mnistcli.checkpoints.reader import Checkpoint, parse_checkpoint, read_checkpoint
+from mnistcli.checkpoints.untrusted.sandbox import ParserOutput
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
 
@@ -41,7 +41,7 @@ for line in sys.stdin:
         os.dup2(os.open(source, os.O_RDONLY), 0)
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        sandboxed_reader.read_one()
+        sandboxed_reader.parse_one_file()
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
@@ -70,11 +70,11 @@ class Nursery:
             self.deaths[code] += 1
             return None
         line, _, arrays = self._output.read_bytes().partition(b"\n")
-        parsed = Parsed(json.loads(line), memoryview(arrays), "all")
+        parsed = ParserOutput(json.loads(line), memoryview(arrays), "all")
         if "refused" in parsed.line:
             assert parsed.line["refused"].isprintable()
             return None
-        return interpret_checkpoint(path, parsed)
+        return parse_checkpoint(path, parsed)
 
     def close(self) -> None:
         self._process.communicate()
@@ -99,7 +99,9 @@ def make_originals(directory: Path) -> list[bytes]:
             values = group[name][()]
             del group[name]
             group.create_dataset(name, data=values, compression="gzip", fletcher32=True)
-    return [bytes(split_seal(memoryview(path.read_bytes()))[0]) for path in (ours, foreign, packed)]
+    return [
+        bytes(split_checksum(memoryview(path.read_bytes()))[0]) for path in (ours, foreign, packed)
+    ]
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
@@ -118,7 +120,7 @@ def damage(data: bytes, rng: random.Random) -> bytes:
             damaged[to : to + len(piece)] = piece
         else:
             damaged = damaged[: max(1, at)]
-    return bytes(damaged) + (add_seal(bytes(damaged)) if rng.random() < 0.7 else b"")
+    return bytes(damaged) + (format_checksum_line(bytes(damaged)) if rng.random() < 0.7 else b"")
 
 
 def check_sound(checkpoint: Checkpoint) -> None:

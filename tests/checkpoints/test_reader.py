@@ -31,11 +31,11 @@ from helpers.checkpoints import (
     write_names,
 )
 from helpers.inference import compute_logits
-from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint, read_checkpoint
+from mnistcli.checkpoints.reader import Checkpoint, parse_checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import Record
 from mnistcli.checkpoints.run_state import CallbackStates, NamedArray, RunState
 from mnistcli.checkpoints.untrusted import sandbox
-from mnistcli.checkpoints.untrusted.sandbox import Parsed, ParsingChild
+from mnistcli.checkpoints.untrusted.sandbox import ParserOutput, ParserProcess
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.config.schema import Config
 from mnistcli.errors import CheckpointError, ExitCode
@@ -456,7 +456,7 @@ def test_metrics_beyond_single_precision_are_no_warning(tmp_path: Path) -> None:
         lambda line: line.update(model_config=None),
         lambda line: line.update(model_config=["{}"]),
         lambda line: line.update(training_config=7),
-        lambda line: line.update(seal="perfect"),
+        lambda line: line.update(checksum="perfect"),
         lambda line: line.update(record=["format_version"]),
         lambda line: line.update(record={"format_version": {}}),
         lambda line: line.update(arrays=None),
@@ -476,11 +476,11 @@ def test_metrics_beyond_single_precision_are_no_warning(tmp_path: Path) -> None:
 )
 def test_the_child_is_not_believed(tmp_path: Path, forge: Callable[[Any], object]) -> None:
     path = write_dense(tmp_path / "model.h5")
-    parsed = ParsingChild(path, "weights").result()
+    parsed = ParserProcess(path, "weights").result()
     line = copy.deepcopy(parsed.line)
     forge(line)
     with pytest.raises(CheckpointError) as caught:
-        interpret_checkpoint(path, Parsed(line, parsed.arrays, "weights"))
+        parse_checkpoint(path, ParserOutput(line, parsed.arrays, "weights"))
     assert str(caught.value) == f"{path}: damaged: it was not read completely. {AGAIN}"
 
 

@@ -17,12 +17,12 @@ import pytest
 
 from conftest import SOURCE
 from helpers.checkpoints import make_run, seal, write_dense
-from mnistcli.checkpoints.checksum import check_seal, split_seal
-from mnistcli.checkpoints.reader import SurveyedFile, interpret_excerpt
-from mnistcli.checkpoints.record import RecordExcerpt
+from mnistcli.checkpoints.checksum import split_checksum, verify_checksum
+from mnistcli.checkpoints.reader import CheckpointMetadata, parse_metadata
+from mnistcli.checkpoints.record import RunMetadata
 from mnistcli.checkpoints.untrusted import sandbox
-from mnistcli.checkpoints.untrusted.protocol import EXCERPT_PARTS, MetricRange
-from mnistcli.checkpoints.untrusted.sandbox import Answer, Survey
+from mnistcli.checkpoints.untrusted.protocol import RUN_METADATA_FIELDS, MetricRange
+from mnistcli.checkpoints.untrusted.sandbox import MetadataReader, ParsedMetadata
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
 
@@ -34,18 +34,19 @@ def write_run(path: Path, epoch: int = 2) -> Path:
     return path
 
 
-def survey_files(paths: Sequence[Path]) -> list[SurveyedFile | CheckpointError]:
+def survey_files(paths: Sequence[Path]) -> list[CheckpointMetadata | CheckpointError]:
     """What is known of each file, or its error."""
     return [
-        interpret(path, answer) for path, answer in zip(paths, Survey(paths).results(), strict=True)
+        interpret(path, answer)
+        for path, answer in zip(paths, MetadataReader(paths).results(), strict=True)
     ]
 
 
-def interpret(path: Path, answer: Answer) -> SurveyedFile | CheckpointError:
+def interpret(path: Path, answer: ParsedMetadata) -> CheckpointMetadata | CheckpointError:
     if isinstance(answer, CheckpointError):
         return answer
     try:
-        return interpret_excerpt(path, answer)
+        return parse_metadata(path, answer)
     except CheckpointError as error:
         return error
 
@@ -55,13 +56,13 @@ def expect_error(answer: object) -> str:
     return answer.what
 
 
-def expect_file(answer: object) -> SurveyedFile:
-    assert isinstance(answer, SurveyedFile)
+def expect_file(answer: object) -> CheckpointMetadata:
+    assert isinstance(answer, CheckpointMetadata)
     return answer
 
 
 def test_the_parts_that_are_asked_for_are_those_of_the_excerpt() -> None:
-    assert set(EXCERPT_PARTS) == set(RecordExcerpt.model_fields)
+    assert set(RUN_METADATA_FIELDS) == set(RunMetadata.model_fields)
 
 
 def test_a_run_tells_its_record_and_its_metrics(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_a_run_tells_its_record_and_its_metrics(tmp_path: Path) -> None:
     }
     assert file.warm_epoch_s == 1.5
     assert file.record is not None
-    assert file.record.model_dump() == record.model_dump(include=set(EXCERPT_PARTS))
+    assert file.record.model_dump() == record.model_dump(include=set(RUN_METADATA_FIELDS))
 
 
 def test_files_of_keras_and_changed_ones_have_no_record(tmp_path: Path) -> None:
@@ -111,13 +112,13 @@ def test_the_seal_of_an_open_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "x"
     for size in (0, 50, 82, 1 << 20, (1 << 20) + 7):
         path.write_bytes(os.urandom(size))
-        for expected in ("absent", "intact", "broken"):
-            if expected == "intact":
+        for expected in ("missing", "valid", "mismatch"):
+            if expected == "valid":
                 seal(path)
-            elif expected == "broken" and size:
+            elif expected == "mismatch" and size:
                 path.write_bytes(b"!" + path.read_bytes()[1:])
             with path.open("rb", buffering=0) as stream:
-                assert check_seal(stream) == split_seal(memoryview(path.read_bytes()))[1]
+                assert verify_checksum(stream) == split_checksum(memoryview(path.read_bytes()))[1]
 
 
 def make_bad(folder: Path) -> dict[Path, str]:
@@ -146,7 +147,7 @@ def make_bad(folder: Path) -> dict[Path, str]:
         path = write_run(folder / name)
         with h5py.File(path, "r+") as file:
             file["mnistcli"].attrs[part] = text
-        path.write_bytes(split_seal(memoryview(path.read_bytes()))[0])
+        path.write_bytes(split_checksum(memoryview(path.read_bytes()))[0])
         seal(path)
     (folder / "text.h5").write_text("not a checkpoint")
     with h5py.File(folder / "weights.h5", "w") as file:
@@ -173,7 +174,7 @@ TRAITOR = """
 import os, sys, time
 sys.path.append(sys.argv.pop(1))
 from mnistcli.checkpoints.untrusted import sandboxed_reader
-read = sandboxed_reader.read_excerpt
+read = sandboxed_reader.read_metadata
 def betray(stream, mapped_bytes):
     text = stream.read()
     stream.seek(0)
@@ -188,8 +189,8 @@ def betray(stream, mapped_bytes):
     if b"flood" in text:
         os.write(0, b"x" * 5_000_000)
     return read(stream, mapped_bytes)
-sandboxed_reader.read_excerpt = betray
-sandboxed_reader.read_excerpts()
+sandboxed_reader.read_metadata = betray
+sandboxed_reader.parse_files()
 """
 
 
@@ -256,12 +257,13 @@ def test_a_file_that_would_fill_the_memory_is_refused_and_the_next_one_read(
 
 def test_nothing_to_survey_starts_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_PROGRAM", "this is no program")
-    assert Survey([]).results() == []
+    assert MetadataReader([]).results() == []
 
 
 def test_the_parent_of_the_children_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from mnistcli.checkpoints.untrusted.sandbox import Survey; Survey([]);"
+        "import sys; from mnistcli.checkpoints.untrusted.sandbox import MetadataReader;"
+        "MetadataReader([]);"
         "loaded = {'numpy', 'h5py', 'pydantic', 'rich'} & set(sys.modules);"
         "sys.exit(str(loaded) if loaded else 0)"
     )
@@ -278,7 +280,7 @@ def test_two_hundred_files_take_a_few_milliseconds_each(tmp_path: Path) -> None:
     for path in paths:
         path.write_bytes(data)
     begin_s = time.monotonic()
-    answers = Survey(paths).results()
+    answers = MetadataReader(paths).results()
     assert time.monotonic() - begin_s < 20  # half a second on a quiet machine of two cores
     assert all(isinstance(answer, dict) for answer in answers)
     assert len({json.dumps(answer, sort_keys=True) for answer in answers}) == 1

@@ -18,7 +18,7 @@ import pytest
 
 from conftest import Run
 from helpers.checkpoints import make_run, write_dense
-from mnistcli.checkpoints.record import TestScore
+from mnistcli.checkpoints.record import TestSetScore
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.config.schema import Config
 
@@ -37,7 +37,7 @@ def write_run(
     model: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     history: Mapping[str, tuple[float, ...]] | None = None,
-    test: TestScore | None = None,
+    test: TestSetScore | None = None,
 ) -> Path:
     """A run as `train` leaves it, with the values given."""
     metrics = dict(history or {"loss": (0.7, 0.4), "accuracy": (0.8, 0.9)})
@@ -52,8 +52,8 @@ def write_run(
     return Path(name)
 
 
-def score(accuracy: float, loss: float | None = 0.5) -> TestScore:
-    return TestScore(count=10, loss=loss, accuracy=accuracy)
+def score(accuracy: float, loss: float | None = 0.5) -> TestSetScore:
+    return TestSetScore(count=10, loss=loss, accuracy=accuracy)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.checkpoints.checksum import add_seal
+from mnistcli.checkpoints.checksum import format_checksum_line
 from mnistcli.checkpoints.record import Environment, ProgressRecord, Record, RunningState
 from mnistcli.checkpoints.run_state import (
     CallbackStates,
@@ -78,7 +78,7 @@ def write_dense(path: Path, inputs: int = 4, units: int = 3) -> Path:
 def seal(path: Path) -> None:
     """Seal a file as if mnistcli had written it."""
     data = path.read_bytes()
-    path.write_bytes(data + add_seal(data))
+    path.write_bytes(data + format_checksum_line(data))
 
 
 def make_run(epoch: int = 2, inputs: int = 784) -> tuple[RunState, Record]:

@@ -2,7 +2,7 @@
 
 A file's arrays and its record become the run as it was; arrays of another run are refused.
 
-What a survey's child says of a file becomes a `SurveyedFile`, checked as any checkpoint is.
+What a survey's child says of a file becomes a `CheckpointMetadata`, checked as any checkpoint is.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from mnistcli.checkpoints.checksum import COPY_HINT
-from mnistcli.checkpoints.record import Record, RecordExcerpt, parse_record, refuse_record
+from mnistcli.checkpoints.checksum import RESTORE_HINT
+from mnistcli.checkpoints.record import Record, RunMetadata, parse_record, refuse_record
 from mnistcli.checkpoints.run_state import (
     Array,
     CallbackStates,
@@ -34,13 +34,13 @@ from mnistcli.checkpoints.untrusted.protocol import (
     HISTORY_GROUP,
     KEPT_GROUP,
     OPTIMIZER_GROUP,
-    Contents,
-    Excerpt,
+    FileContents,
+    FileMetadata,
     MetricRange,
     cut_arrays,
     show,
 )
-from mnistcli.checkpoints.untrusted.sandbox import Parsed, ParsingChild, Wanted
+from mnistcli.checkpoints.untrusted.sandbox import ArraySelection, ParserOutput, ParserProcess
 from mnistcli.config.schema import TrainingConfig
 from mnistcli.errors import CheckpointError
 from mnistcli.metrics.scores import LossSpec
@@ -49,7 +49,7 @@ from mnistcli.models.layers import Dropout, Shape
 
 
 def join_state(
-    contents: Contents,
+    contents: FileContents,
     record: Record,
     progress: Progress,
     layers: tuple[LayerState, ...],
@@ -101,14 +101,14 @@ def check_state(
     found = Counter(array.values.shape for array in state.network.optimizer)
     if found != _count_shapes(architecture, training):
         what = f"its optimizer's arrays are not those that {name} keeps for this network"
-        raise CheckpointError(where, what, COPY_HINT)
+        raise CheckpointError(where, what, RESTORE_HINT)
     for array in state.network.optimizer:
         if array.values.dtype != np.float32 and array.values.shape != ():
             what = f"{show(array.name)} holds {array.values.dtype}, not float32"
-            raise CheckpointError(where, what, COPY_HINT)
+            raise CheckpointError(where, what, RESTORE_HINT)
         if not np.isfinite(array.values).all():
             what = f"{show(array.name)} holds numbers that are not finite"
-            raise CheckpointError(where, what, COPY_HINT)
+            raise CheckpointError(where, what, RESTORE_HINT)
     _check_beside(state, architecture, where)
 
 
@@ -135,15 +135,15 @@ def _check_beside(state: RunState, architecture: Architecture, where: str) -> No
         values.shape for values in state.network.weights
     ]:
         what = "the weights that early stopping keeps are not this network's"
-        raise CheckpointError(where, what, COPY_HINT)
+        raise CheckpointError(where, what, RESTORE_HINT)
     drawing = sum(isinstance(layer, Dropout) and layer.rate > 0 for layer in architecture.layers)
     if len(state.network.generators) != drawing:
         what = f"{len(state.network.generators)} random generators for {drawing} dropout layers"
-        raise CheckpointError(where, what, COPY_HINT)
+        raise CheckpointError(where, what, RESTORE_HINT)
 
 
 @dataclass(frozen=True)
-class SurveyedFile:
+class CheckpointMetadata:
     """A checkpoint without its arrays.
 
     Attributes:
@@ -157,24 +157,24 @@ class SurveyedFile:
 
     parameters: int
     keras_version: str
-    record: RecordExcerpt | None
+    record: RunMetadata | None
     history: Mapping[str, MetricRange]
     warm_epoch_s: float | None
     is_changed: bool
 
 
-def interpret_excerpt(path: Path, line: Mapping[str, Any]) -> SurveyedFile:
+def parse_metadata(path: Path, line: Mapping[str, Any]) -> CheckpointMetadata:
     """Check what the child found, and give it its types; CheckpointError where it is refused."""
     where = str(path)
     try:
         excerpt = _make_adapter().validate_python(line)
     except ValueError:
-        raise CheckpointError(where, "damaged: it was not read completely", COPY_HINT) from None
-    is_changed = excerpt.record is not None and excerpt.seal != "intact"
+        raise CheckpointError(where, "damaged: it was not read completely", RESTORE_HINT) from None
+    is_changed = excerpt.record is not None and excerpt.checksum != "valid"
     record = None
     if excerpt.record is not None and not is_changed:
-        record = parse_record(excerpt.record, RecordExcerpt, where)
-    return SurveyedFile(
+        record = parse_record(excerpt.record, RunMetadata, where)
+    return CheckpointMetadata(
         parameters=_count_parameters(excerpt.model_config, where),
         keras_version=show(excerpt.keras_version)[1:-1] if excerpt.keras_version else "",
         record=record,
@@ -185,9 +185,9 @@ def interpret_excerpt(path: Path, line: Mapping[str, Any]) -> SurveyedFile:
 
 
 @cache
-def _make_adapter() -> TypeAdapter[Excerpt]:
+def _make_adapter() -> TypeAdapter[FileMetadata]:
     """Building one takes as long as reading a file."""
-    return TypeAdapter(Excerpt)
+    return TypeAdapter(FileMetadata)
 
 
 def _count_parameters(model_config: str, where: str) -> int:
@@ -239,7 +239,7 @@ class Checkpoint:
 
 
 def read_checkpoint(
-    path: Path, wanted: Wanted = "weights", unsealed: Unsealed = "foreign"
+    path: Path, wanted: ArraySelection = "weights", unsealed: Unsealed = "foreign"
 ) -> Checkpoint:
     """Return what a checkpoint holds.
 
@@ -252,10 +252,12 @@ def read_checkpoint(
     Raises:
         CheckpointError: the file is missing, unreadable, damaged or refused.
     """
-    return interpret_checkpoint(path, ParsingChild(path, wanted).result(), unsealed)
+    return parse_checkpoint(path, ParserProcess(path, wanted).result(), unsealed)
 
 
-def interpret_checkpoint(path: Path, parsed: Parsed, unsealed: Unsealed = "foreign") -> Checkpoint:
+def parse_checkpoint(
+    path: Path, parsed: ParserOutput, unsealed: Unsealed = "foreign"
+) -> Checkpoint:
     """Check what the child found, and give it its types; CheckpointError where it is refused."""
     where = str(path)
     contents, groups = _unpack(parsed, where)
@@ -266,7 +268,7 @@ def interpret_checkpoint(path: Path, parsed: Parsed, unsealed: Unsealed = "forei
     layers: tuple[LayerState, ...] = ()
     if parsed.wanted != "none":
         layers = tuple(_match_arrays(architecture, groups, where))
-    is_changed = contents.record is not None and contents.seal != "intact"
+    is_changed = contents.record is not None and contents.checksum != "valid"
     warnings: tuple[str, ...] = ()
     record = None
     if is_changed:
@@ -292,17 +294,17 @@ def interpret_checkpoint(path: Path, parsed: Parsed, unsealed: Unsealed = "forei
     )
 
 
-def _unpack(parsed: Parsed, where: str) -> tuple[Contents, dict[str, dict[str, Array]]]:
+def _unpack(parsed: ParserOutput, where: str) -> tuple[FileContents, dict[str, dict[str, Array]]]:
     """Check the child's line, and sort the arrays by the group and the name they stand under."""
     groups: dict[str, dict[str, Array]] = {}
     try:
-        contents = TypeAdapter(Contents).validate_python(parsed.line)
+        contents = TypeAdapter(FileContents).validate_python(parsed.line)
         for header, values in zip(
             contents.arrays, cut_arrays(contents.arrays, parsed.arrays), strict=True
         ):
             groups.setdefault(header.group, {})[header.name] = values
     except ValueError:
-        raise CheckpointError(where, "damaged: it was not read completely", COPY_HINT) from None
+        raise CheckpointError(where, "damaged: it was not read completely", RESTORE_HINT) from None
     return contents, groups
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, Self, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from mnistcli import __version__
-from mnistcli.checkpoints.checksum import COPY_HINT
+from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.checkpoints.run_state import PlateauState, StoppingState
 from mnistcli.checkpoints.untrusted.protocol import MAX_FILE_BYTES
 from mnistcli.config.schema import AnyDatasetName, Config, TrainingConfig
@@ -85,7 +85,7 @@ PrintableText = Annotated[str, Field(max_length=200), AfterValidator(_check_prin
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
-_Kind = TypeVar("_Kind", bound="RecordExcerpt")
+_Kind = TypeVar("_Kind", bound="RunMetadata")
 
 
 class _Part(BaseModel):
@@ -137,7 +137,7 @@ class RunningState(_Part):
     metrics: dict[str, float]
 
 
-class TestScore(_Part):
+class TestSetScore(_Part):
     """The result on the test set when the file was last written at the end of a run."""
 
     __test__ = False
@@ -164,8 +164,8 @@ class TrialMark(_Part):
     state: TrialState
 
 
-class RecordExcerpt(_Part):
-    """What a list of runs shows of each: `contents.EXCERPT_PARTS`.
+class RunMetadata(_Part):
+    """What a list of runs shows of each: `contents.RUN_METADATA_FIELDS`.
 
     Attributes:
         format_version: of this record.
@@ -180,7 +180,7 @@ class RecordExcerpt(_Part):
     config: Config
     dataset: Identity
     progress: ProgressRecord
-    test: TestScore | None = None
+    test: TestSetScore | None = None
     trial: TrialMark | None = None
 
     @model_validator(mode="after")
@@ -191,7 +191,7 @@ class RecordExcerpt(_Part):
         return self
 
 
-class Record(RecordExcerpt):
+class Record(RunMetadata):
     """The run. Each field is one JSON attribute of the group `/mnistcli`.
 
     Attributes:
@@ -248,7 +248,7 @@ def parse_record(parts: Mapping[str, str], kind: type[_Kind], where: str) -> _Ki
 
 def refuse_record(where: str) -> CheckpointError:
     """Say that the run cannot be told from the file."""
-    return CheckpointError(where, "its record of the run is damaged", COPY_HINT)
+    return CheckpointError(where, "its record of the run is damaged", RESTORE_HINT)
 
 
 _LIBRARIES = ("keras", "tensorflow", "numpy")

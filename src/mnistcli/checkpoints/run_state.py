@@ -197,7 +197,7 @@ def list_arrays(run: RunState) -> tuple[NamedArray, ...]:
     return (*weights, *network.optimizer, *network.generators, *histories)
 
 
-def compare_runs(
+def compare_arrays(
     first: Sequence[NamedArray], second: Sequence[NamedArray]
 ) -> tuple[ArrayDifference, ...]:
     """Return the arrays that differ in any bit; none where the runs are the same.

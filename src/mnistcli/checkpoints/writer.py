@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from mnistcli.atomic_files import create_file, replace_file
-from mnistcli.checkpoints.checksum import add_seal
+from mnistcli.checkpoints.checksum import format_checksum_line
 from mnistcli.checkpoints.record import Record, check_file_size
 from mnistcli.checkpoints.run_state import NamedArray, RunState
 from mnistcli.checkpoints.untrusted.protocol import DURATIONS
@@ -98,7 +98,7 @@ def create_checkpoint(path: Path, state: RunState, record: Record) -> None:
 def _compose_sealed(state: RunState, record: Record) -> tuple[bytes, bytes]:
     """The data and the line behind them."""
     data = compose_checkpoint(state, record)
-    return data, add_seal(data)
+    return data, format_checksum_line(data)
 
 
 @contextlib.contextmanager

@@ -69,14 +69,14 @@ def evaluate(
     Of several there is a row each, with --csv too. Every one of them has to meet --fail-under.
     """
     del debug
-    from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+    from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
     from mnistcli.commands.fail_under import find_failure, parse_gates
     from mnistcli.errors import UsageError
 
     if json and csv:
         raise UsageError("--json, --csv", "they exclude each other", "give one of them")
     gates = parse_gates(fail_under or ())
-    first = ParsingChild(models[0], "weights")  # at work while the imports below run
+    first = ParserProcess(models[0], "weights")  # at work while the imports below run
     from mnistcli.commands.trained_model import Places, open_model
     from mnistcli.output.results import EvaluateResult
     from mnistcli.output.terminal import Output, choose_progress
@@ -85,7 +85,7 @@ def evaluate(
     console = Output(quiet=quiet or json or csv, progress=shown)
     places, results = Places(data_dir, own_data), []
     for number, path in enumerate(models):
-        child = ParsingChild(path, "weights") if number else first
+        child = ParserProcess(path, "weights") if number else first
         model = open_model(path, child, dataset, normalization, places, console)
         results.append(_evaluate_model(model, split))
     failure = find_failure(gates, results)

@@ -53,18 +53,18 @@ def ls(
     saved is when the file was last written. Exit code 5 only where a path leads nowhere.
     """
     del debug
-    from mnistcli.checkpoints.untrusted.sandbox import Survey
+    from mnistcli.checkpoints.untrusted.sandbox import MetadataReader
     from mnistcli.commands.ls import find_files
     from mnistcli.errors import CheckpointError, UsageError
 
     if json and csv:
         raise UsageError("--json, --csv", "they exclude each other", "give one of them")
     found = find_files(paths or [Path()])
-    survey = Survey([file for file in found if isinstance(file, Path)])
+    reader = MetadataReader([file for file in found if isinstance(file, Path)])
     from mnistcli.commands.ls import list_checkpoints
     from mnistcli.output.terminal import report_error
 
-    list_checkpoints(found, survey, sort, reverse=reverse, json=json, csv=csv)
+    list_checkpoints(found, reader, sort, reverse=reverse, json=json, csv=csv)
     lost = [file for file in found if isinstance(file, CheckpointError)]
     for error in lost:
         report_error(error)

@@ -105,9 +105,9 @@ def plot(
     console = Output(quiet=quiet or json, progress=progress)
     path = output or (None if show else Path(f"{model.stem}-{kind}.png"))
     target = choose_output(path, overwrite=overwrite, shows=show, json=json, console=console)
-    from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+    from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 
-    child = ParsingChild(model, "none" if kind == "curves" else "weights")
+    child = ParserProcess(model, "none" if kind == "curves" else "weights")
     from mnistcli.commands.plot import compose_picture, describe_picture
     from mnistcli.commands.trained_model import Places, open_model
 

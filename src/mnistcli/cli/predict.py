@@ -120,11 +120,11 @@ def predict(
     numbers from 0 to 255 in the network's own shape, taken as they are.
     """
     del debug
-    from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+    from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
     from mnistcli.cli.options import choose_treatment
 
     treatment = choose_treatment(prepare, ink, skip or [])
-    child = ParsingChild(model, "weights")
+    child = ParserProcess(model, "weights")
     from mnistcli.commands.predict import Choice, Format, predict_images
     from mnistcli.commands.trained_model import Places, open_model
     from mnistcli.output.terminal import Output

@@ -68,12 +68,12 @@ def report(
     Of other people's files it shows what is known; with --dataset their results too.
     """
     del debug
-    from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+    from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
     from mnistcli.commands.output_files import check_page, write_page
 
     path = output or Path(f"{model.stem}-report.html")
     check_page(path, overwrite=overwrite)
-    child = ParsingChild(model, "weights")  # at work while the imports below run
+    child = ParserProcess(model, "weights")  # at work while the imports below run
     from mnistcli.commands.report import ListeningOutput, compose_report, describe_report
     from mnistcli.commands.trained_model import Places, open_model
     from mnistcli.output.html_report import render_page

@@ -55,14 +55,14 @@ def summary(
 
 def _summarize_checkpoint(path: Path, with_weights: bool) -> SummaryResult:
     """Read only what is asked for: the record is small, the arrays may not be."""
-    from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+    from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 
-    child = ParsingChild(path, "weights" if with_weights else "none")
-    from mnistcli.checkpoints.reader import interpret_checkpoint
+    child = ParserProcess(path, "weights" if with_weights else "none")
+    from mnistcli.checkpoints.reader import parse_checkpoint
     from mnistcli.commands.summary import add_weights, describe_training, summarize_plan
     from mnistcli.output.terminal import Output
 
-    checkpoint = interpret_checkpoint(path, child.result())
+    checkpoint = parse_checkpoint(path, child.result())
     for warning in checkpoint.warnings:
         Output().warn(warning)
     record = checkpoint.record

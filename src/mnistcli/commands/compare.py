@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.checkpoints.record import Record, count_processors
-from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.commands.trained_model import Places, TrainedModel, open_model
 from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES, check_choice
 from mnistcli.config.serialization import list_config_differences
@@ -170,7 +170,7 @@ def compare_checkpoints(
     names = check_baselines(baselines, selection.split)
     chosen = (selection.dataset, selection.normalization, selection.places)
     models = [
-        open_model(path, ParsingChild(path, "weights"), *chosen, console) for path in paths
+        open_model(path, ParserProcess(path, "weights"), *chosen, console) for path in paths
     ]  # all of them first: a name that is wrong is said before anything is computed
     examined = [_examine(model, selection.split) for model in models]
     examined += [_examine_baseline(name, models[0], selection.split) for name in names]

@@ -1,4 +1,4 @@
-"""Turns what a survey found into the answer of `ls`, and prints it.
+"""Turns what was read of checkpoints into the answer of `ls`, and prints it.
 
 Finds the checkpoints that a command line names: files, and folders of them.
 
@@ -19,9 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mnistcli.checkpoints.reader import CHANGED, SurveyedFile, interpret_excerpt
+from mnistcli.checkpoints.reader import CHANGED, CheckpointMetadata, parse_metadata
 from mnistcli.checkpoints.untrusted.protocol import MetricRange
-from mnistcli.checkpoints.untrusted.sandbox import Answer, Survey
+from mnistcli.checkpoints.untrusted.sandbox import MetadataReader, ParsedMetadata
 from mnistcli.config.schema import HiddenLayer, MlpModel, Model
 from mnistcli.errors import CheckpointError, UsageError
 from mnistcli.output.results import (
@@ -211,20 +211,20 @@ _MADE_BETTER = {"loss": "lowest", "accuracy": "highest"}  # by the end of a metr
 
 def list_checkpoints(
     found: Sequence[Path | CheckpointError],
-    survey: Survey,
+    reader: MetadataReader,
     sort: str,
     *,
     reverse: bool,
     json: bool,
     csv: bool,
 ) -> None:
-    """Print what a survey finds out about files, those that were not found included.
+    """Print what was read of files, those that were not found included.
 
     Raises:
         UsageError: there is no column of the name to sort by.
     """
     paths = [file for file in found if isinstance(file, Path)]
-    answers = dict(zip(paths, survey.results(), strict=True))
+    answers = dict(zip(paths, reader.results(), strict=True))
     files = [
         refuse_file(file)
         if isinstance(file, CheckpointError)
@@ -274,12 +274,12 @@ def _name_shown(columns: Columns, chosen: str) -> Iterator[str]:
     yield from _LAST_SHOWN
 
 
-def describe_file(path: Path, answer: Answer) -> ListedCheckpoint:
-    """Return what is known of a file, from a survey's answer on it."""
+def describe_file(path: Path, answer: ParsedMetadata) -> ListedCheckpoint:
+    """Return what is known of a file, from what was read of it."""
     if isinstance(answer, CheckpointError):
         return refuse_file(answer, _find_time(path))
     try:
-        return _describe_surveyed(path, interpret_excerpt(path, answer))
+        return _describe_readable(path, parse_metadata(path, answer))
     except CheckpointError as error:
         return refuse_file(error, _find_time(path))
 
@@ -299,7 +299,7 @@ def _find_time(path: Path) -> datetime | None:
         return None
 
 
-def _describe_surveyed(path: Path, file: SurveyedFile) -> ListedCheckpoint:
+def _describe_readable(path: Path, file: CheckpointMetadata) -> ListedCheckpoint:
     """Return the row of a file that could be read."""
     record, saved = file.record, _find_time(path)
     if record is None:

@@ -21,11 +21,11 @@ from mnistcli.checkpoints.record import Record, describe_environment, list_diffe
 from mnistcli.checkpoints.run_state import (
     Progress,
     RunState,
-    compare_runs,
+    compare_arrays,
     hash_weights,
     list_arrays,
 )
-from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.commands.open_dataset import open_dataset
 from mnistcli.commands.signals import StopRequest, end_by_signal
 from mnistcli.commands.train.build_trainer import build_training, forget_training
@@ -122,7 +122,7 @@ def _train(request: Request, console: Output, lock: RunLock) -> TrainResult | In
 
 def _load(path: Path, request: Request, console: Output) -> TrainedModel:
     """Read what was saved, as any other command does."""
-    return open_model(path, ParsingChild(path, "weights"), None, None, request.places, console)
+    return open_model(path, ParserProcess(path, "weights"), None, None, request.places, console)
 
 
 def _read_history(result: TrainResult) -> Iterator[tuple[str, float]]:
@@ -380,7 +380,7 @@ def _compare(
     arrays, identity = list_arrays(first), plan.dataset.identity
     differences = tuple(
         ArrayDifferenceResult(**asdict(difference))
-        for difference in compare_runs(arrays, list_arrays(second))
+        for difference in compare_arrays(arrays, list_arrays(second))
     )
     return ReproduceResult(
         checkpoint=str(checkpoint.path),

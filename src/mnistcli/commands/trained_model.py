@@ -16,8 +16,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.checkpoints.reader import Checkpoint, interpret_checkpoint
-from mnistcli.checkpoints.untrusted.sandbox import ParsingChild
+from mnistcli.checkpoints.reader import Checkpoint, parse_checkpoint
+from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.commands.open_dataset import choose_splits, open_dataset
 from mnistcli.config.allowed_values import AUTO, SPLITS, check_choice, get_choices, list_data_sets
 from mnistcli.config.schema import (
@@ -309,7 +309,7 @@ class TrainedModel:
 
 def open_model(
     path: Path,
-    child: ParsingChild,
+    child: ParserProcess,
     dataset: str | None,
     normalization: str | None,
     places: Places,
@@ -322,7 +322,7 @@ def open_model(
         UsageError: a flag names no data set or normalization, or one that does not fit.
         DataError: images of one's own that a flag names cannot be looked at.
     """
-    checkpoint = interpret_checkpoint(path, child.result())
+    checkpoint = parse_checkpoint(path, child.result())
     for warning in checkpoint.warnings:
         console.warn(warning)
     config = choose_dataset(checkpoint, dataset, places.own)

@@ -1,6 +1,6 @@
-"""What the parsing child tells its parent: one JSON line, `Contents`, then the arrays' bytes.
+"""What the parsing child tells its parent: one JSON line, `FileContents`, then the arrays' bytes.
 
-Of many files it tells less, an `Excerpt` each.
+Of many files it tells less, an `FileMetadata` each.
 
 The parent takes nothing of it for granted: it may have come out of a hostile file.
 
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from mnistcli.checkpoints.checksum import SealState
+from mnistcli.checkpoints.checksum import ChecksumState
 from mnistcli.checkpoints.run_state import Array
 from mnistcli.errors import CheckpointError
 
@@ -165,14 +165,14 @@ KEPT_GROUP = "/kept"  # the weights that callbacks keep
 MAX_FILE_BYTES = 2 << 30
 
 DURATIONS = "epoch_duration_s"  # stands among the histories: wall seconds of each epoch
-EXCERPT_PARTS = (
+RUN_METADATA_FIELDS = (
     "format_version",
     "config",
     "dataset",
     "progress",
     "test",
     "trial",
-)  # of a `RecordExcerpt`
+)  # of a `RunMetadata`
 
 _PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
 
@@ -195,11 +195,11 @@ class ArrayHeader:
 
 
 @dataclass(frozen=True)
-class Contents:
+class FileContents:
     """What stands in a file, unchecked but for its HDF5 structure.
 
     Attributes:
-        seal: whether the file is as mnistcli wrote it.
+        checksum: whether the file is as mnistcli wrote it.
         model_config: Keras' JSON description of the network.
         training_config: Keras' JSON description of loss, metrics and optimizer.
         keras_version: that saved the file.
@@ -207,7 +207,7 @@ class Contents:
         arrays: in the order of their bytes.
     """
 
-    seal: SealState
+    checksum: ChecksumState
     model_config: str
     training_config: str | None
     keras_version: str | None
@@ -225,19 +225,19 @@ class MetricRange:
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class FileMetadata:
     """What stands in a file about its network and its run, without any of the arrays.
 
     Attributes:
-        seal: whether the file is as mnistcli wrote it.
+        checksum: whether the file is as mnistcli wrote it.
         model_config: Keras' JSON description of the network.
         keras_version: that saved the file.
-        record: the JSON text of each part of a `RecordExcerpt`; null for files of others.
+        record: the JSON text of each part of a `RunMetadata`; null for files of others.
         history: a range for each metric.
         warm_epoch_s: median seconds of an epoch once compiled; null before there is one.
     """
 
-    seal: SealState
+    checksum: ChecksumState
     model_config: str
     keras_version: str | None
     record: dict[str, str] | None

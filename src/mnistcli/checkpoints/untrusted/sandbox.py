@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mnistcli.checkpoints.checksum import COPY_HINT
+from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.errors import CheckpointError
 
-Wanted = Literal["none", "weights", "all"]
+ArraySelection = Literal["none", "weights", "all"]
 
 TIME_LIMIT_BASE_S = 60  # a machine that swaps, a file on a network; hangs end by processor time
 _SLOWEST_READ_BYTES_PER_S = 10 << 20
@@ -39,24 +39,24 @@ _PROGRAM = (
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParserOutput:
     """What the child made of a file.
 
     Attributes:
-        line: its JSON line, yet to be checked to be `Contents`.
+        line: its JSON line, yet to be checked to be `FileContents`.
         arrays: the bytes of the arrays, one after the other.
         wanted: which arrays it was asked for.
     """
 
     line: dict[str, Any]
     arrays: memoryview
-    wanted: Wanted
+    wanted: ArraySelection
 
 
-class ParsingChild:
+class ParserProcess:
     """The child at work on one file; `result` waits for it."""
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
+    def __init__(self, path: Path, wanted: ArraySelection) -> None:
         """Open the file and start the child.
 
         Raises:
@@ -67,12 +67,12 @@ class ParsingChild:
         self._time_limit_s = limit_wall_time(os.fstat(descriptor).st_size)
         try:
             self._process = start_child(
-                "read_one", wanted, stdin=descriptor, stdout=subprocess.PIPE
+                "parse_one_file", wanted, stdin=descriptor, stdout=subprocess.PIPE
             )
         finally:
             os.close(descriptor)
 
-    def result(self) -> Parsed:
+    def result(self) -> ParserOutput:
         """Return what the child found.
 
         Raises:
@@ -92,7 +92,7 @@ class ParsingChild:
             raise explain_end(self._path, self._process.returncode)
         end = output.find(b"\n")
         line = read_line(self._path, output[:end])
-        return Parsed(line, memoryview(output)[end + 1 :], self._wanted)
+        return ParserOutput(line, memoryview(output)[end + 1 :], self._wanted)
 
 
 def start_child(function: str, *words: str, stdin: int, stdout: int) -> subprocess.Popen[bytes]:
@@ -123,7 +123,7 @@ def read_line(path: Path, text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         line = None
     if not isinstance(line, dict):
-        raise _refuse(path, "damaged: reading it gave no result", COPY_HINT)
+        raise _refuse(path, "damaged: reading it gave no result", RESTORE_HINT)
     if "refused" in line:
         raise _refuse(path, str(line["refused"]), str(line.get("hint", "")))
     return line
@@ -132,16 +132,16 @@ def read_line(path: Path, text: bytes) -> dict[str, Any]:
 def explain_hang(path: Path, time_limit_s: int) -> CheckpointError:
     """Say that a child has not answered."""
     what = f"damaged: it was not read within {time_limit_s} s"
-    return _refuse(path, what, COPY_HINT)
+    return _refuse(path, what, RESTORE_HINT)
 
 
 def explain_end(path: Path, code: int) -> CheckpointError:
     """Say how a child ended that should have said something itself."""
     if code == -signal.SIGXCPU:
-        return _refuse(path, "damaged: reading it goes on and on", COPY_HINT)
+        return _refuse(path, "damaged: reading it goes on and on", RESTORE_HINT)
     if code < 0:
         what = f"the process that reads it was ended by a signal ({signal.strsignal(-code)})"
-        return _refuse(path, what, COPY_HINT)
+        return _refuse(path, what, RESTORE_HINT)
     hint = "see whether Python can: python -c 'import h5py'"
     return _refuse(path, "the process that reads it did not start", hint)
 
@@ -174,10 +174,10 @@ _WINDOW = 16  # files that a child has before it, so that it need not wait for a
 _MAX_LINE_BYTES = 64 << 20
 _PIECE_BYTES = 1 << 16
 
-Answer = dict[str, Any] | CheckpointError
+ParsedMetadata = dict[str, Any] | CheckpointError
 
 
-class Survey:
+class MetadataReader:
     """Children at work on many files; `results` waits for them."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -188,9 +188,9 @@ class Survey:
         self._pool = ThreadPoolExecutor(count)
         self._parts = [self._pool.submit(_read_files, self._left) for _ in range(count)]
 
-    def results(self) -> list[Answer]:
+    def results(self) -> list[ParsedMetadata]:
         """Return the JSON line on each file in order, yet to be checked; or why there is none."""
-        answers: dict[int, Answer] = {}
+        answers: dict[int, ParsedMetadata] = {}
         try:
             for part in self._parts:
                 answers |= part.result()
@@ -209,14 +209,14 @@ class _Task:
     time_limit_s: int = 0
 
 
-def _read_files(left: deque[_Task]) -> dict[int, Answer]:
+def _read_files(left: deque[_Task]) -> dict[int, ParsedMetadata]:
     """Have files read until none is left; several threads take from the same queue."""
     if not left:
         return {}
     reader = _Reader(left)
     try:
-        while reader.hand_out():
-            reader.take_answer()
+        while reader.submit():
+            reader.receive()
     finally:
         reader.close()
     return reader.answers
@@ -230,7 +230,7 @@ class _Reader:
     """
 
     def __init__(self, left: deque[_Task]) -> None:
-        self.answers: dict[int, Answer] = {}
+        self.answers: dict[int, ParsedMetadata] = {}
         self._left = left
         self._again: deque[_Task] = deque()  # what a child that died had not begun
         self._waiting: deque[_Task] = deque()  # what the child has, in order
@@ -243,7 +243,7 @@ class _Reader:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = start_child(
-                "read_excerpts", stdin=theirs.fileno(), stdout=subprocess.DEVNULL
+                "parse_files", stdin=theirs.fileno(), stdout=subprocess.DEVNULL
             )
 
     def close(self) -> int:
@@ -251,7 +251,7 @@ class _Reader:
         self._socket.close()
         return self._process.wait()
 
-    def hand_out(self) -> bool:
+    def submit(self) -> bool:
         """Give the child as many files as it may have; return False where all are answered."""
         while len(self._waiting) < _WINDOW and (task := self._take_task()) is not None:
             try:
@@ -276,7 +276,7 @@ class _Reader:
                 return tasks.popleft()
         return None
 
-    def take_answer(self) -> None:
+    def receive(self) -> None:
         """Wait until the first of the files is answered, or is found to have killed the child."""
         task = self._waiting[0]
         try:
@@ -339,4 +339,4 @@ class _Reader:
 
 def _explain_silence(path: Path) -> CheckpointError:
     """Say that a child gave no answer that makes sense."""
-    return CheckpointError(str(path), "damaged: reading it gave no result", COPY_HINT)
+    return CheckpointError(str(path), "damaged: reading it gave no result", RESTORE_HINT)

@@ -1,18 +1,15 @@
-"""Reads the records of many HDF5 files, one after the other, in one process with limits.
+"""Parse HDF5 files of unknown origin, in a process that `sandbox` starts for this.
 
-Open files come through a socket, which is this process' standard input; each is answered there by
-one JSON line, an `Excerpt` or a refusal. The limits of `child` hold for each file anew. A process
-in which HDF5 has stumbled over a file ends, so that it answers for no other.
-`mnistcli.checkpoints.untrusted.sandbox` starts it.
+HDF5 data can make the library hang, crash or fill the memory. In this process they do no harm: it
+limits its own memory and processor time, and writes nothing but its answer.
 
-What is allowed inside a checkpoint's HDF5 data, and where things lie in it. Runs in the parsing
-child only; every function refuses with `Refused` what Keras would not write.
+- `parse_one_file` reads one file from standard input; it writes a JSON line, `FileContents` or a
+  refusal, and then the bytes of the requested arrays.
+- `parse_files` receives open files through a socket, its standard input, and answers each with a
+  JSON line, `FileMetadata` or a refusal. The limits start anew with every file. The process ends
+  after a file that HDF5 failed on, since the library may be damaged.
 
-Parses one HDF5 file from standard input in a process of its own, with limits on time and memory.
-HDF5 bytes from anywhere can make the library hang, crash or fill the memory. Here they can do so
-without harm: this process reads no other file, writes nothing but its standard output, and ends
-when its limits are reached. It prints one JSON line, `Contents` or a refusal, and then the bytes
-of the arrays that were asked for, one after the other. `process` starts it.
+Whatever Keras would not write is refused with `UnsafeFileError`.
 """
 
 from __future__ import annotations
@@ -33,18 +30,23 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mnistcli.checkpoints.checksum import COPY_HINT, SealState, check_seal, split_seal
+from mnistcli.checkpoints.checksum import (
+    RESTORE_HINT,
+    ChecksumState,
+    split_checksum,
+    verify_checksum,
+)
 from mnistcli.checkpoints.run_state import Array, Progress
 from mnistcli.checkpoints.untrusted.protocol import (
     DURATIONS,
-    EXCERPT_PARTS,
     HISTORY_GROUP,
     KEPT_GROUP,
     MAX_FILE_BYTES,
     OPTIMIZER_GROUP,
+    RUN_METADATA_FIELDS,
     ArrayHeader,
-    Contents,
-    Excerpt,
+    FileContents,
+    FileMetadata,
     MetricRange,
     show,
 )
@@ -60,7 +62,7 @@ KEPT_WEIGHTS = f"{RECORD_GROUP}/kept_weights"
 STRANGE_HINT = "Keras saves no such file: get another from whoever made it"
 
 
-class Refused(Exception):  # noqa: N818 (it crosses no room, and is no error of this program)
+class UnsafeFileError(Exception):
     """The file is not one that is read here."""
 
     def __init__(self, what: str, hint: str = STRANGE_HINT) -> None:
@@ -74,17 +76,17 @@ def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.
         child = open_child(group, name)
         address = h5py.h5o.get_info(child.id).addr
         if address in seen:
-            raise Refused(f"{show(child.name)} is reached twice")
+            raise UnsafeFileError(f"{show(child.name)} is reached twice")
         seen.add(address)
         if len(seen) > MAX_OBJECTS:
-            raise Refused(f"more than {MAX_OBJECTS} objects")
+            raise UnsafeFileError(f"more than {MAX_OBJECTS} objects")
         if isinstance(child, h5py.Group):
             yield from walk_objects(child, seen)
         elif isinstance(child, h5py.Dataset):
             check_dataset(child)
             yield child.name, child
         else:
-            raise Refused(f"{show(child.name)} is a stored type, which no Keras file has")
+            raise UnsafeFileError(f"{show(child.name)} is a stored type, which no Keras file has")
 
 
 def open_child(group: h5py.Group, name: str) -> Any:
@@ -95,7 +97,7 @@ def open_child(group: h5py.Group, name: str) -> Any:
     if not isinstance(link, h5py.HardLink):
         path = show(f"{group.name.rstrip('/')}/{name}")
         kind = "a soft link" if isinstance(link, h5py.SoftLink) else "an external link"
-        raise Refused(f"{path} is {kind}, which can lead anywhere")
+        raise UnsafeFileError(f"{path} is {kind}, which can lead anywhere")
     return group[name]
 
 
@@ -103,21 +105,21 @@ def check_dataset(dataset: h5py.Dataset) -> None:
     """Refuse a data set that is not plain numbers inside this file, in a size that it can hold."""
     properties, owner = dataset.id.get_create_plist(), show(dataset.name)
     if properties.get_external_count() > 0:
-        raise Refused(f"{owner} keeps its data in another file")
+        raise UnsafeFileError(f"{owner} keeps its data in another file")
     if properties.get_layout() == h5py.h5d.VIRTUAL:
-        raise Refused(f"{owner} is a virtual data set")
+        raise UnsafeFileError(f"{owner} is a virtual data set")
     if dataset.dtype.kind not in "fiu" or dataset.dtype.itemsize > 8:
-        raise Refused(f"{owner} holds {dataset.dtype}, not plain numbers")
+        raise UnsafeFileError(f"{owner} holds {dataset.dtype}, not plain numbers")
     if dataset.shape is None or len(dataset.shape) > 8:
-        raise Refused(f"{owner} has no usable shape")
+        raise UnsafeFileError(f"{owner} has no usable shape")
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if unknown := set(filters) - set(ALLOWED_FILTERS.values()):
-        raise Refused(f"{owner} uses filter {min(unknown)}; only gzip is read here")
+        raise UnsafeFileError(f"{owner} uses filter {min(unknown)}; only gzip is read here")
     declared = math.prod(dataset.shape) * dataset.dtype.itemsize
     stored = dataset.id.get_storage_size()
     room = stored * MAX_DEFLATE_RATIO if filters else stored
     if declared > room or declared > MAX_FILE_BYTES:
-        raise Refused(f"{owner} declares {declared} bytes and stores {stored}")
+        raise UnsafeFileError(f"{owner} declares {declared} bytes and stores {stored}")
 
 
 def read_text(item: h5py.Group, name: str) -> str | None:
@@ -128,9 +130,9 @@ def read_text(item: h5py.Group, name: str) -> str | None:
     check_attribute(attributes, item, name)
     value = attributes[name]
     if not isinstance(value, str | bytes):  # NumPy's texts are these too
-        raise Refused(f"attribute {show(name)} of {show(item.name)} is not a text")
+        raise UnsafeFileError(f"attribute {show(name)} of {show(item.name)} is not a text")
     if len(value) > MAX_ATTRIBUTE_BYTES:
-        raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
+        raise UnsafeFileError(f"attribute {show(name)} of {show(item.name)} is too large")
     return bytes(value).decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
@@ -138,7 +140,7 @@ def check_attribute(attributes: h5py.AttributeManager, item: h5py.Group, name: s
     """Refuse an attribute too large to be what Keras writes."""
     attribute = attributes.get_id(name)
     if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
-        raise Refused(f"attribute {show(name)} of {show(item.name)} is too large")
+        raise UnsafeFileError(f"attribute {show(name)} of {show(item.name)} is too large")
 
 
 def read_names(group: h5py.Group, name: str) -> list[str]:
@@ -157,7 +159,7 @@ def read_names(group: h5py.Group, name: str) -> list[str]:
         values = np.asarray(attributes[key]).reshape(-1).tolist()
         names += [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values]
     if len(names) > MAX_OBJECTS or len(set(names)) < len(names):
-        raise Refused(f"{name} of {show(group.name)} is too long or names something twice")
+        raise UnsafeFileError(f"{name} of {show(group.name)} is too long or names something twice")
     return names
 
 
@@ -189,7 +191,7 @@ def find_array(
 ) -> tuple[ArrayHeader, h5py.Dataset]:
     """Look a named array up among those that were checked."""
     if path not in datasets:
-        raise Refused(f"{show(path)} is named, but missing")
+        raise UnsafeFileError(f"{show(path)} is named, but missing")
     return make_header(group, name, datasets[path]), datasets[path]
 
 
@@ -208,7 +210,7 @@ INFLATION_BASE_BYTES = 64 << 20  # and small files of zeros even more
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 # What HDF5 and h5py raise over bytes of which they can make nothing.
-STUMBLES = (
+PARSER_ERRORS = (
     MemoryError, RecursionError,
     OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
 )  # fmt: skip
@@ -248,9 +250,11 @@ def check_size(descriptor: int) -> int:
     """Return a file's size, if it is one that is read here."""
     size = os.fstat(descriptor).st_size
     if size > MAX_FILE_BYTES:
-        raise Refused(f"{size:,} bytes are more than the {MAX_FILE_BYTES:,} that are read here")
+        raise UnsafeFileError(
+            f"{size:,} bytes are more than the {MAX_FILE_BYTES:,} that are read here"
+        )
     if size == 0:
-        raise Refused("the file is empty", COPY_HINT)
+        raise UnsafeFileError("the file is empty", RESTORE_HINT)
     return size
 
 
@@ -262,18 +266,18 @@ def read_input() -> bytes:
         return stream.read()
 
 
-def check_head(seal: SealState, head: bytes) -> None:
+def check_head(seal: ChecksumState, head: bytes) -> None:
     """Refuse a file that was damaged, and tell what it is where it is not HDF5."""
-    if seal == "broken":
-        raise Refused("damaged: its contents do not match its checksum", COPY_HINT)
+    if seal == "mismatch":
+        raise UnsafeFileError("damaged: its contents do not match its checksum", RESTORE_HINT)
     if head == SIGNATURE:
         return
     if head.startswith(b"PK\x03\x04"):
-        raise Refused(
+        raise UnsafeFileError(
             "a zip archive, not an HDF5 file",
             "a .keras file becomes one with keras.models.load_model(...).save('model.h5')",
         )
-    raise Refused("not an HDF5 file", "give a .h5 file that mnistcli or Keras saved")
+    raise UnsafeFileError("not an HDF5 file", "give a .h5 file that mnistcli or Keras saved")
 
 
 def open_image(data: bytes) -> h5py.File:
@@ -284,9 +288,9 @@ def open_image(data: bytes) -> h5py.File:
     return h5py.File(h5py.h5f.open(b"checkpoint", h5py.h5f.ACC_RDONLY, fapl=access))
 
 
-def parse(data: bytes, wanted: str) -> tuple[Contents, list[Array]]:
+def parse(data: bytes, wanted: str) -> tuple[FileContents, list[Array]]:
     """Return what the file holds, and the arrays that were asked for."""
-    _, seal = split_seal(memoryview(data))
+    _, seal = split_checksum(memoryview(data))
     check_head(seal, data[: len(SIGNATURE)])
     file = open_image(data)
     datasets = dict(walk_objects(file, {h5py.h5o.get_info(file.id).addr}))
@@ -294,8 +298,8 @@ def parse(data: bytes, wanted: str) -> tuple[Contents, list[Array]]:
     found = list(list_arrays(file, datasets, wanted))
     headers = tuple(header for header, _ in found)
     check_inflation(headers, len(data))
-    contents = Contents(
-        seal=seal,
+    contents = FileContents(
+        checksum=seal,
         model_config=model_config,
         training_config=read_text(file, "training_config"),
         keras_version=read_text(file, "keras_version"),
@@ -309,7 +313,7 @@ def read_model_config(file: h5py.File) -> str:
     """Read Keras' description of the network."""
     text = read_text(file, "model_config")
     if text is None or not isinstance(open_child(file, "model_weights"), h5py.Group):
-        raise Refused(
+        raise UnsafeFileError(
             "weights without a network, or no Keras file at all",
             "save the whole model with model.save('model.h5')",
         )
@@ -328,7 +332,9 @@ def check_inflation(headers: Sequence[ArrayHeader], file_bytes: int) -> None:
     """Refuse what would grow out of all proportion, however it is spread over data sets."""
     size_bytes = sum(header.size_bytes for header in headers)
     if size_bytes > INFLATION_BASE_BYTES + MAX_INFLATION * file_bytes:
-        raise Refused(f"{file_bytes:,} bytes that claim to hold {size_bytes:,} bytes of arrays")
+        raise UnsafeFileError(
+            f"{file_bytes:,} bytes that claim to hold {size_bytes:,} bytes of arrays"
+        )
 
 
 def read_values(dataset: h5py.Dataset) -> Array:
@@ -341,7 +347,7 @@ def encode_line(line: dict[str, Any]) -> bytes:
     """Return the JSON line; attributes can point to one text and multiply it."""
     encoded = json.dumps(line).encode()
     if len(encoded) > MAX_LINE_BYTES:
-        raise Refused(f"its descriptions have {len(encoded):,} bytes")
+        raise UnsafeFileError(f"its descriptions have {len(encoded):,} bytes")
     return encoded
 
 
@@ -353,22 +359,22 @@ def explain(error: Exception) -> str:
 
 def refuse(error: Exception) -> bytes:
     """Return the JSON line for a file that could not be read."""
-    if isinstance(error, Refused):
+    if isinstance(error, UnsafeFileError):
         what, hint = error.what, error.hint
     elif isinstance(error, MemoryError | RecursionError):
         what, hint = "reading it takes more memory than its size allows for", STRANGE_HINT
     else:
-        what, hint = explain(error), COPY_HINT
+        what, hint = explain(error), RESTORE_HINT
     return json.dumps({"refused": what, "hint": hint}).encode()
 
 
-def read_one() -> None:
+def parse_one_file() -> None:
     """Parse standard input; exit 0 with a line that says what it is or why it is refused."""
     arrays: list[Array] = []
     try:
         contents, arrays = parse(read_input(), sys.argv[1])
         line = encode_line(asdict(contents))
-    except (Refused, *STUMBLES) as error:
+    except (UnsafeFileError, *PARSER_ERRORS) as error:
         arrays, line = [], refuse(error)
     output = sys.stdout.buffer
     output.write(line + b"\n")
@@ -377,10 +383,10 @@ def read_one() -> None:
     output.flush()
 
 
-def read_excerpt(stream: io.FileIO, mapped_bytes: int) -> Excerpt:
+def read_metadata(stream: io.FileIO, mapped_bytes: int) -> FileMetadata:
     """Return what a file says of its network and its run; its arrays are left alone."""
     limit_resources(check_size(stream.fileno()), mapped_bytes)
-    seal = check_seal(stream)
+    seal = verify_checksum(stream)
     stream.seek(0)
     check_head(seal, stream.read(len(SIGNATURE)))
     with h5py.File(stream, "r") as file:
@@ -388,8 +394,8 @@ def read_excerpt(stream: io.FileIO, mapped_bytes: int) -> Excerpt:
         is_run = isinstance(group, h5py.Group)
         history = dict(read_history(group)) if is_run else {}
         durations = history.pop(DURATIONS, np.empty(0))
-        return Excerpt(
-            seal=seal,
+        return FileMetadata(
+            checksum=seal,
             model_config=read_model_config(file),
             keras_version=read_text(file, "keras_version"),
             record=read_parts(group) if is_run else None,
@@ -399,8 +405,8 @@ def read_excerpt(stream: io.FileIO, mapped_bytes: int) -> Excerpt:
 
 
 def read_parts(group: h5py.Group) -> dict[str, str]:
-    """Read the texts of which a `RecordExcerpt` consists."""
-    texts = {name: read_text(group, name) for name in EXCERPT_PARTS}
+    """Read the texts of which a `RunMetadata` consists."""
+    texts = {name: read_text(group, name) for name in RUN_METADATA_FIELDS}
     return {name: text for name, text in texts.items() if text is not None}
 
 
@@ -412,7 +418,7 @@ def read_history(group: h5py.Group) -> Iterator[tuple[str, Array]]:
     for name in history:
         dataset = open_child(history, name)
         if not isinstance(dataset, h5py.Dataset):
-            raise Refused("its history is not one of numbers")
+            raise UnsafeFileError("its history is not one of numbers")
         check_dataset(dataset)
         yield name, np.asarray(dataset[()], np.float64).reshape(-1)
 
@@ -428,7 +434,7 @@ def find_range(values: Array) -> MetricRange:
     )
 
 
-def read_excerpts() -> None:
+def parse_files() -> None:
     """Answer for each file until no more come."""
     mapped_bytes = count_mapped_bytes()
     parent = socket.socket(fileno=0)
@@ -439,9 +445,9 @@ def read_excerpts() -> None:
             break
         with os.fdopen(descriptors[0], "rb", buffering=0) as stream:
             try:
-                line = encode_line(asdict(read_excerpt(stream, mapped_bytes)))
-            except Refused as error:
+                line = encode_line(asdict(read_metadata(stream, mapped_bytes)))
+            except UnsafeFileError as error:
                 line = refuse(error)
-            except STUMBLES as error:
+            except PARSER_ERRORS as error:
                 line, is_sound = refuse(error), False
         parent.sendall(line + b"\n")

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mnistcli.checkpoints.checksum import COPY_HINT
+from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.checkpoints.record import list_differences
 from mnistcli.checkpoints.run_state import hash_weights
 from mnistcli.commands.train.request import Plan
@@ -135,7 +135,7 @@ def resume_training(training: Training, plan: Plan) -> Training:
             training.restore(plan.start.state)
         except ValueError as error:
             what = "its arrays are not those of the network that its config describes"
-            raise CheckpointError(str(plan.start.path), what, COPY_HINT) from error
+            raise CheckpointError(str(plan.start.path), what, RESTORE_HINT) from error
     return training
 
 

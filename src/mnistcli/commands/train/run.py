@@ -25,7 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnistcli.checkpoints.lock import RunLock
-from mnistcli.checkpoints.record import ProgressRecord, Record, RunningState, TestScore, TrialMark
+from mnistcli.checkpoints.record import (
+    ProgressRecord,
+    Record,
+    RunningState,
+    TestSetScore,
+    TrialMark,
+)
 from mnistcli.checkpoints.run_state import LayerState, Progress, RunState, hash_weights
 from mnistcli.commands.signals import Stopped, StopRequest, end_by_signal
 from mnistcli.commands.train.build_trainer import build_training
@@ -307,7 +313,7 @@ class RunKeeper:
         self._plan.output.write(state, self._record(state, self._find_score(state)))
         self.saved_epoch = state.progress.epoch
 
-    def _find_score(self, state: RunState) -> TestScore | None:
+    def _find_score(self, state: RunState) -> TestSetScore | None:
         """Keep the score of a run that is resumed, for as long as the file holds its weights."""
         start = self._plan.start
         if start is None or start.record is None or state is not start.state:
@@ -318,7 +324,7 @@ class RunKeeper:
     def finish(self, state: RunState) -> TrainResult:
         """Score the run on the test set, write the score down, and return the answer."""
         score = self._score(state)
-        test = TestScore(count=score.count, loss=score.loss, accuracy=score.accuracy)
+        test = TestSetScore(count=score.count, loss=score.loss, accuracy=score.accuracy)
         self._plan.output.write(state, self._record(state, test))
         progress, identity = state.progress, self._plan.dataset.identity
         return TrainResult(
@@ -346,7 +352,7 @@ class RunKeeper:
         """Wall time spent on the run, earlier parts of a resumed one included."""
         return self._elapsed_before_s + time.monotonic() - self._begin_s
 
-    def _record(self, state: RunState, test: TestScore | None = None) -> Record:
+    def _record(self, state: RunState, test: TestSetScore | None = None) -> Record:
         """Say what the run is, next to its arrays."""
         plan, network, progress = self._plan, state.network, state.progress
         return Record(
