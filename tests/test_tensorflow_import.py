@@ -12,9 +12,9 @@ from conftest import Run
 
 PROGRAM = """
 import sys
-from mnistcli import backend
+from mnistcli import tensorflow_import
 {begin}
-backend.load_backend()
+tensorflow_import.load_backend()
 import keras
 sys.stderr.write("after\\n")
 for name in ("torch", "matplotlib", "sklearn", "pandas"):
@@ -23,7 +23,7 @@ import torch
 """
 
 
-@pytest.mark.parametrize("begin", ["", "backend.start_loading()"])
+@pytest.mark.parametrize("begin", ["", "tensorflow_import.start_loading()"])
 def test_keras_is_imported_quietly_and_without_needless_libraries(
     run: Run, environment: dict[str, str], tmp_path: Path, begin: str
 ) -> None:

@@ -24,7 +24,7 @@ PATIENCE_S = 10  # the promise is two seconds on a machine that does nothing els
 # The command itself, with something else done first.
 PROGRAM = """
 import os, signal, sys, time
-from mnistcli.cli import app, experiment
+from mnistcli.cli import app
 {patch}
 app.main(sys.argv[1:])
 """
@@ -98,12 +98,12 @@ def test_nobody_waits_for_the_compiler(environment: dict[str, str]) -> None:
 
 
 INTERRUPTED_SCORING = """
-from mnistcli.cli import run_keeper
-score = run_keeper.run_network
+from mnistcli.commands.train import run
+score = run.run_network
 def interrupt(*arguments):
     os.kill(os.getpid(), signal.SIGTERM)
     return score(*arguments)
-run_keeper.run_network = interrupt
+run.run_network = interrupt
 """
 
 
@@ -195,14 +195,14 @@ def test_a_run_whose_epoch_is_diverging_keeps_its_last_finite_state_on_ctrl_c(
 from mnistcli.tensorflow_import import load_backend
 load_backend()
 import math
-from mnistcli import training
-training.PIECE_DURATION_S = 0.0
-run = training.Training._run_piece
+from mnistcli.training import trainer
+trainer.PIECE_DURATION_S = 0.0
+run = trainer.Training._run_piece
 def run_piece(self, observer):
     run(self, observer)
-    if not all(map(math.isfinite, training._read_metrics(self._network).values())):
+    if not all(map(math.isfinite, trainer._read_metrics(self._network).values())):
         os.kill(os.getpid(), signal.SIGINT)
-training.Training._run_piece = run_piece
+trainer.Training._run_piece = run_piece
 """
     words = ("--model", "mlp", "--activation", "exponential", "--learning-rate", "1e6",
              "--set", "training.loss=mean_squared_error")  # fmt: skip

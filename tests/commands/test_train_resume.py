@@ -23,15 +23,16 @@ CHOOSING = (
 # The command itself, but that it saves after every epoch, and kills itself where it is told to.
 PROGRAM = """
 import os, signal, sys
-from mnistcli.cli import app, experiment
+from mnistcli.cli import app
+from mnistcli.commands.train import run as command
 from mnistcli.commands.train.request import OutputFile
 
-build, count = experiment.build_training, 0
+build, count = command.build_training, 0
 
 def build_impatient(plan):
     run = build(plan)
-    from mnistcli import training
-    training.CHECKPOINT_INTERVAL_S = 0.0
+    from mnistcli.training import trainer
+    trainer.CHECKPOINT_INTERVAL_S = 0.0
     return run
 
 def watch(name):
@@ -47,7 +48,7 @@ def watch(name):
     setattr(OutputFile, name, write_watched)
 
 victim, number, moment = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-experiment.build_training = build_impatient
+command.build_training = build_impatient
 watch("write"), watch("write_best")
 app.main(sys.argv[4:])
 """

@@ -38,17 +38,18 @@ SOURCE = Path(__file__).parents[2] / "src"
 # every step whether it shall stop, not every second: so that kills meet saving, and interrupts
 # the middle of epochs.
 PROGRAM = """
-from mnistcli.cli import app, experiment
+from mnistcli.cli import app
+from mnistcli.commands.train import run
 
-build = experiment.build_training
+build = run.build_training
 
 def build_impatient(plan):
-    run = build(plan)
-    from mnistcli import training
-    training.CHECKPOINT_INTERVAL_S = training.PIECE_DURATION_S = 0.0
-    return run
+    training = build(plan)
+    from mnistcli.training import trainer
+    trainer.CHECKPOINT_INTERVAL_S = trainer.PIECE_DURATION_S = 0.0
+    return training
 
-experiment.build_training = build_impatient
+run.build_training = build_impatient
 app.main()
 """
 

@@ -39,7 +39,7 @@ def join_others(plan: Plan, cluster: Cluster) -> Engine:
         ResourceError: somebody did not come, or this worker's address cannot be used.
         UsageError: somebody was started with another run.
     """
-    from mnistcli.training.distributed.cluster import explain_loss, join_workers
+    from mnistcli.training.distributed.workers import explain_loss, join_workers
 
     patience_s = read_patience(os.environ.get(PATIENCE_VARIABLE, ""))
     engine = join_workers(cluster, plan.devices, patience_s, plan.placement)

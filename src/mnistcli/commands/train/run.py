@@ -391,7 +391,7 @@ def explain_loss(plan: Plan) -> AbstractContextManager[None]:
     """Return the context in which a worker that is gone is an error of ours."""
     if plan.cluster is None:
         return contextlib.nullcontext()
-    from mnistcli.training.distributed.cluster import explain_loss as explain
+    from mnistcli.training.distributed.workers import explain_loss as explain
 
     return explain(plan.cluster)
 
