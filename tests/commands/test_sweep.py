@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_answer_schemas import check
-from test_cli_train import drop_data_warning, read_arrays
 
 from conftest import Run
+from helpers.commands import drop_data_warning, read_arrays
+from helpers.json_schemas import check
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.commands.train.build_trainer import forget_training
 

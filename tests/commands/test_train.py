@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,63 +20,20 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, save_with_keras
+from helpers.commands import (
+    HARD,
+    LONG,
+    MLP,
+    SMALL,
+    drop_data_warning,
+    list_files,
+    read_arrays,
+    start,
+    wait_for_epoch,
+    write_command,
+)
 from mnistcli.checkpoints.reader import read_checkpoint
-from mnistcli.checkpoints.untrusted.protocol import DURATIONS
 from mnistcli.checkpoints.writer import replace_checkpoint
-
-ADAM = ("--optimizer", "adam", "--learning-rate", 0.001)
-SMALL = ("--batch-size", 100)  # compiles fastest
-MLP = (*SMALL, *ADAM, "--model", "mlp", "--hidden", 16)
-HARD = (*MLP, "--dropout", 0.2, "--validation", 0.2, "--seed", 5)  # whatever a state can hold
-NOT_CANONICAL = "is not canonical MNIST"
-
-
-def read_arrays(path: Path) -> dict[str, bytes]:
-    """Every data set of a checkpoint but the epochs' durations, as bytes.
-
-    Keras counts the optimizers of a process: adam, adam_1, …
-    """
-    arrays: dict[str, bytes] = {}
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and not name.endswith(DURATIONS):
-            arrays[re.sub(r"/(adam|sgd)_\d+/", r"/\1/", name)] = item[()].tobytes()
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    assert len(arrays) > 4
-    return arrays
-
-
-def list_files() -> list[str]:
-    """Everything in the working directory, hidden files too."""
-    return sorted(path.name for path in Path().iterdir())
-
-
-def drop_data_warning(text: str) -> str:
-    return "".join(x for x in text.splitlines(keepends=True) if NOT_CANONICAL not in x)
-
-
-@contextlib.contextmanager
-def start(
-    command: list[str], environment: dict[str, str], **options: Any
-) -> Iterator[subprocess.Popen[str]]:
-    """A process group with its streams on pipes; none of it outlives the test."""
-    process = subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True, **options,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def write_command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "mnistcli", *map(str, words)]
-
 
 # The answer
 
@@ -604,18 +560,6 @@ def test_a_run_that_diverges_names_the_epoch_and_the_checkpoint_kept(run: Run) -
 
 
 # Processes: signals, pipes, what TensorFlow prints
-
-LONG = ("--batch-size", 20, *ADAM, "--model", "mlp", "--hidden", 32,
-        "--dropout", 0.2, "--seed", 5)  # fmt: skip
-
-
-def wait_for_epoch(process: subprocess.Popen[str]) -> None:
-    """Read stderr until the first epoch is through."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch "):
-            return
-    pytest.fail("the run ended before its first epoch")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import statistics
 from pathlib import Path
 
 import pytest
-from test_cli_train import HARD, SMALL, drop_data_warning, list_files, read_arrays, start
-from test_cli_train import write_command as command
 
 from conftest import Run, Train
+from helpers.commands import HARD, SMALL, drop_data_warning, list_files, read_arrays, start
+from helpers.commands import write_command as command
 
 PAIR = ("xor", "--epochs", 2, "--repeat", 2)  # compiles fastest
 

@@ -14,9 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli_train import LONG, MLP, SMALL, read_arrays, start, wait_for_epoch, write_command
 
 from conftest import Run
+from helpers.commands import (
+    LONG,
+    MLP,
+    SMALL,
+    read_arrays,
+    start,
+    wait_for_epoch,
+    write_command,
+)
 from mnistcli.checkpoints.reader import read_checkpoint
 
 pytest.importorskip("tensorboard")

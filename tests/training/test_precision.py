@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli_train import ADAM, read_arrays
 
 from conftest import Run, save_with_keras
+from helpers.commands import ADAM, read_arrays
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import Array
 from mnistcli.config import load_config

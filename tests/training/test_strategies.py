@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_training import Diary, assert_same_run
+from test_trainer import Diary, assert_same_run
 
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Split
