@@ -27,8 +27,7 @@ from helpers.paper import SCENES, Scene, photograph
 from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
 from mnistcli.config.schema import DatasetConfig
 from mnistcli.datasets.base import Split
-from mnistcli.datasets.download import search_from_environment
-from mnistcli.datasets.registry import load_dataset
+from mnistcli.datasets.registry import load_dataset, search_from_environment
 from mnistcli.errors import DataError
 from mnistcli.images.options import Treatment
 from mnistcli.images.preparation import DIGIT_SHAPE, read_image

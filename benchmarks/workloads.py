@@ -9,8 +9,7 @@ import numpy as np
 
 from mnistcli.config.schema import Config, DatasetConfig
 from mnistcli.datasets.base import Split
-from mnistcli.datasets.download import search_from_environment
-from mnistcli.datasets.registry import load_dataset
+from mnistcli.datasets.registry import load_dataset, search_from_environment
 
 
 @dataclass(frozen=True)

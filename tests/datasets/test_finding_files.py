@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli.datasets.download import (
+from mnistcli.datasets.base import Dataset, DatasetInfo, FileDataset, FileSource, SplitName
+from mnistcli.datasets.download import RemoteFile
+from mnistcli.datasets.registry import (
     DataSearch,
-    RemoteFile,
-    Source,
     locate_files,
     missing_directories,
     search_from_environment,
@@ -33,11 +33,18 @@ def find_data(directory: Path) -> Path | None:
     return directory / "data" if (directory / "data").exists() else None
 
 
-SOURCE = Source(
-    title="DATA",
-    find=find_data,
-    remote=RemoteFile("data", (), sha256="", max_bytes=0),
-    alternative="use --dataset other",
+def read_data(path: Path, splits: frozenset[SplitName]) -> Dataset:
+    raise NotImplementedError
+
+
+SPEC = FileDataset(
+    info=DatasetInfo("data", "DATA", (28, 28), ("0", "1"), train_count=2, test_count=1),
+    source=FileSource(
+        find=find_data,
+        remote=RemoteFile("data", (), sha256="", max_bytes=0),
+        alternative="use --dataset other",
+    ),
+    read=read_data,
 )
 
 
@@ -133,13 +140,13 @@ def test_the_first_folder_that_holds_the_data_wins(tmp_path: Path) -> None:
     for name in ("empty", "second/data", "third/data"):
         (tmp_path / name).mkdir(parents=True)
     search = make_search(tmp_path / "empty", tmp_path / "second", tmp_path / "third")
-    assert locate_files(SOURCE, search) == tmp_path / "second" / "data"
+    assert locate_files(SPEC, search) == tmp_path / "second" / "data"
 
 
 def test_data_that_are_nowhere_are_an_error_with_every_way_out(tmp_path: Path) -> None:
     search = make_search(tmp_path, tmp_path / "nowhere")
     with pytest.raises(DataError) as caught:
-        locate_files(SOURCE, search)
+        locate_files(SPEC, search)
     assert str(caught.value) == (
         f"DATA: not found in {tmp_path}, {tmp_path}/nowhere (no such folder), and MNISTCLI_OFFLINE"
         " forbids downloading. Name its folder with --data-dir, or unset MNISTCLI_OFFLINE to"

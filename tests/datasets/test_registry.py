@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnistcli.config.schema import DatasetConfig, DatasetName
+from mnistcli.config.schema import CLASS_COUNTS, DatasetConfig, DatasetName
 from mnistcli.datasets import mnist
-from mnistcli.datasets.download import DataSearch, RemoteFile
-from mnistcli.datasets.registry import get_info, load_dataset
+from mnistcli.datasets.download import RemoteFile
+from mnistcli.datasets.registry import DataSearch, get_info, list_specs, load_dataset
 from mnistcli.errors import DataError
 
 BOTH = frozenset({"train", "test"})
@@ -46,6 +46,11 @@ def test_what_is_known_before_anything_is_read(
     info = get_info(DatasetConfig(name=name))
     assert (info.title, info.image_shape, info.class_names[0]) == (title, image_shape, first_class)
     assert (info.train_count, info.test_count) == counts
+
+
+def test_a_line_of_the_registry_agrees_with_its_module() -> None:
+    infos = [spec.info for spec in list_specs()]
+    assert {info.name: len(info.class_names) for info in infos} == CLASS_COUNTS
 
 
 def test_synthetic_digits_fit_where_mnist_does() -> None:
@@ -114,7 +119,8 @@ def test_auto_takes_synthetic_digits_where_a_download_fails(
     """The second folder cannot even be made."""
     (tmp_path / "file").write_bytes(b"")
     remote = RemoteFile("mnist.npz", ("http://127.0.0.1:1/mnist.npz",), "0" * 64, 1000)
-    monkeypatch.setattr(mnist, "SOURCE", replace(mnist.SOURCE, remote=remote))
+    source = replace(mnist.SPEC.source, remote=remote)
+    monkeypatch.setattr(mnist, "SPEC", replace(mnist.SPEC, source=source))
     monkeypatch.setenv("no_proxy", "*")
     search = replace(
         make_search(tmp_path / directory, offline=False), cache_directory=tmp_path / "cache"

@@ -12,14 +12,12 @@ from mnistcli.commands.open_dataset import open_dataset
 from mnistcli.commands.output_files import PictureOutput
 from mnistcli.commands.plot import check_tile_count, refuse_numbers
 from mnistcli.config.schema import AnyDataset, DatasetConfig, Normalization
-from mnistcli.datasets.base import Dataset, Split, SplitName
+from mnistcli.datasets.base import BOTH_SPLITS, Dataset, Split, SplitName
 from mnistcli.datasets.registry import get_info
 from mnistcli.errors import UsageError
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
 from mnistcli.output.plots.plot_kinds import Heading, Tiles, compose_images
 from mnistcli.output.results import ArrayResult, DataResult, ExampleResult, PictureResult
-
-BOTH: frozenset[SplitName] = frozenset({"train", "test"})
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class View:
             return frozenset({"train", self.image_split})
         if self.draws or self.split is not None:
             return frozenset({self.image_split})
-        return BOTH
+        return BOTH_SPLITS
 
 
 def view_dataset(

@@ -18,15 +18,20 @@ from mnistcli.checkpoints.record import (
     read_processor_features,
 )
 from mnistcli.commands.summary import describe_training
-from mnistcli.commands.train.prepare import BOTH_SPLITS
 from mnistcli.commands.trained_model import Places
 from mnistcli.config.schema import FilesConfig
-from mnistcli.datasets import cifar10, digits, mnist, synthetic, xor
-from mnistcli.datasets.download import DataSearch, Source, locate_files, search_from_environment
-from mnistcli.datasets.registry import get_info
+from mnistcli.datasets.base import BOTH_SPLITS, BuiltInDataset, FileDataset
+from mnistcli.datasets.registry import (
+    DataSearch,
+    get_info,
+    list_specs,
+    locate_files,
+    read_files,
+    search_from_environment,
+)
 from mnistcli.errors import CheckpointError, DataError, MnistcliError, ResourceError
 from mnistcli.models.memory import read_available_memory
-from mnistcli.optional_imports import TITLE, check_scikit_learn
+from mnistcli.optional_imports import check_scikit_learn
 from mnistcli.output.results import (
     CheckpointResult,
     DirectoryResult,
@@ -36,8 +41,6 @@ from mnistcli.output.results import (
 )
 
 _LIBRARIES = ("keras", "tensorflow", "numpy", "h5py")
-_IN_FILES = {"mnist": mnist, "cifar10": cifar10}
-_BUILT_IN = {"synthetic": synthetic, "xor": xor}
 
 
 class _Findings:
@@ -127,28 +130,35 @@ def _list_datasets(
     search: DataSearch, needed: set[str], findings: _Findings
 ) -> Iterator[LocatedDatasetResult]:
     """Find and read the data sets that come in files; the others are always there."""
-    for name, module in _IN_FILES.items():
-        path = _locate(module.SOURCE, search, name in needed, findings)
-        if path is None:
-            note = "not found" if search.offline else "not found: downloaded when it is needed"
-            yield _describe_missing(name, note)
-            continue
-        try:
-            identity = module.read_dataset(path, BOTH_SPLITS).identity
-        except DataError as error:
-            findings.add(error)
-            yield _describe_missing(name, f"damaged: {path}")
-            continue
-        yield LocatedDatasetResult(
-            name=name,
-            location=identity.location,
-            sha256=identity.sha256,
-            known_as=identity.known_as,
-            note="unknown contents" if identity.known_as is None else "",
-        )
-    yield _describe_digits(digits.INFO.name in needed, findings)
-    for name, built_in in _BUILT_IN.items():
-        yield _describe_missing(name, f"built in: {built_in.INFO.train_count:,} examples")
+    for spec in list_specs():
+        is_needed = spec.info.name in needed
+        if isinstance(spec, FileDataset):
+            yield _read_files(spec, search, findings, is_needed=is_needed)
+        else:
+            yield _describe_built_in(spec, findings, is_needed=is_needed)
+
+
+def _read_files(
+    spec: FileDataset, search: DataSearch, findings: _Findings, *, is_needed: bool
+) -> LocatedDatasetResult:
+    """Find and read a data set's files, so that damage is seen."""
+    name = spec.info.name
+    path = _locate(spec, search, findings, is_needed=is_needed)
+    if path is None:
+        note = "not found" if search.offline else "not found: downloaded when it is needed"
+        return _describe_missing(name, note)
+    try:
+        identity = read_files(spec, path, BOTH_SPLITS, search).identity
+    except DataError as error:
+        findings.add(error)
+        return _describe_missing(name, f"damaged: {path}")
+    return LocatedDatasetResult(
+        name=name,
+        location=identity.location,
+        sha256=identity.sha256,
+        known_as=identity.known_as,
+        note="unknown contents" if identity.known_as is None else "",
+    )
 
 
 def _find_own(checkpoint: Checkpoint | None, places: Places) -> FilesConfig | None:
@@ -177,31 +187,35 @@ def _list_own(config: FilesConfig | None, findings: _Findings) -> Iterator[Locat
     )
 
 
-def _describe_digits(is_needed: bool, findings: _Findings) -> LocatedDatasetResult:
-    """Ask for the package that brings them, which takes a second to import."""
-    note = f"comes with {TITLE}: {digits.INFO.train_count:,} examples"
+def _describe_built_in(
+    spec: BuiltInDataset, findings: _Findings, *, is_needed: bool
+) -> LocatedDatasetResult:
+    """Count what is built in, or ask for the package that brings it (a second to import)."""
+    name, count = spec.info.name, f"{spec.info.train_count:,} examples"
+    if not spec.package:
+        return _describe_missing(name, f"built in: {count}")
     try:
         check_scikit_learn()
     except ResourceError as error:
-        note = f"not found: {TITLE} is not installed"
         if is_needed:
             findings.add(error)
-    return _describe_missing(digits.INFO.name, note)
+        return _describe_missing(name, f"not found: {spec.package} is not installed")
+    return _describe_missing(name, f"comes with {spec.package}: {count}")
 
 
 def _locate(
-    source: Source, search: DataSearch, is_needed: bool, findings: _Findings
+    spec: FileDataset, search: DataSearch, findings: _Findings, *, is_needed: bool
 ) -> Path | None:
     """Look for a data set's files, never in the network."""
     try:
-        return locate_files(source, replace(search, offline=True))
+        return locate_files(spec, replace(search, offline=True))
     except DataError as error:
         directory = search.download_directory
         if is_needed and search.offline:
             findings.add(error)
         elif is_needed and not _is_writable(directory):
             hint = "name a folder that is, with --data-dir or MNISTCLI_DATA_DIR"
-            what = f"{source.title} cannot be downloaded into it: not writable"
+            what = f"{spec.info.title} cannot be downloaded into it: not writable"
             findings.add(ResourceError(str(directory), what, hint))
         return None
 

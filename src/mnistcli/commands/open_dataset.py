@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mnistcli.config.schema import AnyDataset, Config, FilesConfig
 from mnistcli.datasets.base import Dataset, Split, SplitName, split_validation
-from mnistcli.datasets.download import search_from_environment
-from mnistcli.datasets.registry import load_dataset, locate_dataset
+from mnistcli.datasets.registry import load_dataset, locate_dataset, search_from_environment
 from mnistcli.errors import DataError
 from mnistcli.output.progress import DownloadDisplay
 from mnistcli.output.terminal import Output

@@ -23,7 +23,6 @@ from mnistcli.config.allowed_values import AUTO, SPLITS, check_choice, get_choic
 from mnistcli.config.schema import (
     AnyDataset,
     DatasetConfig,
-    DatasetName,
     FilesConfig,
     Normalization,
 )
@@ -94,7 +93,7 @@ def choose_dataset(checkpoint: Checkpoint, name: str | None, own: Path | None) -
     if name == _FILES:
         raise UsageError(_DATASET, "nothing says where your images are", f"give {_DATA} PATH")
     if name is not None:
-        chosen = DatasetConfig(name=cast("DatasetName", name))
+        chosen = DatasetConfig(name=name)
         _check_fit(checkpoint, get_info(chosen), _DATASET)
         return chosen
     return recorded

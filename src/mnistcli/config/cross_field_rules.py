@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mnistcli.config.schema import (
+    CLASS_COUNTS,
     Clip,
     Config,
     Cosine,
@@ -52,7 +53,8 @@ def count_classes(config: Config) -> int | None:
     """Count the classes where they can be known without looking at any data."""
     if isinstance(config.dataset, FilesConfig):
         return len(config.dataset.classes) if config.dataset.classes is not None else None
-    return 2 if config.dataset.name == "xor" else 10
+    # auto chooses between data sets of the same classes
+    return CLASS_COUNTS["mnist" if config.dataset.name == "auto" else config.dataset.name]
 
 
 def _check_class_weight(config: Config, count: int) -> Iterator[Fault]:

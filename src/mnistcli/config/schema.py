@@ -8,7 +8,7 @@ not converted to a number, nor `true` to 1. Rules over several keys are in `cros
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -19,9 +19,24 @@ MAX_SEED = 2**32 - 1
 MAX_SIDE = 4096
 MAX_LABELS = 256  # a label is one byte
 
-DatasetName = Literal["mnist", "cifar10", "digits", "synthetic", "xor", "auto"]
+# The registry of data sets: a line is a name and its number of classes, which rules of the config
+# need before anything is looked for. The rest of a data set is its own module,
+# `mnistcli.datasets.<name>`, that `mnistcli.datasets.registry` imports when it is asked for.
+CLASS_COUNTS = {
+    "mnist": 10,
+    "cifar10": 10,
+    "digits": 10,
+    "synthetic": 10,
+    "xor": 2,
+}
+
 FilesName = Literal["files"]
-AnyDatasetName = Literal[DatasetName, FilesName]
+if TYPE_CHECKING:  # a type checker cannot read names from a dictionary
+    DatasetName = str
+    AnyDatasetName = str
+else:
+    DatasetName = Literal[(*CLASS_COUNTS, "auto")]  # auto chooses between mnist and synthetic
+    AnyDatasetName = Literal[DatasetName, FilesName]
 Normalization = Literal["unit", "standard", "none"]
 Activation = Literal[
     "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",

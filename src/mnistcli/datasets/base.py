@@ -1,19 +1,18 @@
-"""Which data this is, whatever archive it came in: hashes of the arrays themselves.
+"""What a data set is: its facts and where it comes from, before it is read; then its arrays.
 
-The order in which an epoch takes the rows of its training set.
-
-What a data set is, once it is in memory; and what is known of it before.
-
-Arrays as they were read -> a split, or an error that says what is wrong with them.
-
-Holds part of a training set out for validation: stratified, and the same for the same seed.
+Every data set's module has a `SPEC`, which `mnistcli.datasets.registry` finds by the set's name.
+Also here: what the readers of data files share (limits on sizes, errors that name the file), the
+hashes that identify data, the validation split, and the order of an epoch's rows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,21 +20,28 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.download import damaged
+from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.memory_map import select_rows
-from mnistcli.errors import ResourceError, escape_name
+from mnistcli.errors import DataError, ResourceError, escape_name
 from mnistcli.user_folders import find_cache
 
-
-def draw_order(seed: int, number: int, count: int) -> NDArray[np.int32]:
-    """Return the order of rows in the epoch `number` (from 0) of a run: int32 [count]."""
-    order = np.random.default_rng([seed, number]).permutation(count)
-    return order.astype(np.int32)
-
-
 SplitName = Literal["train", "test"]
+BOTH_SPLITS: frozenset[SplitName] = frozenset({"train", "test"})
 
 WHITE = 255
+
+ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
+"""The four named arrays, in the order in which `Identity.sha256` joins their hashes."""
+
+MAX_ARRAY_BYTES = 256 * 2**20
+"""What one array, inflated, may have: five times the largest that is published."""
+
+MAX_FILE_BYTES = 512 * 2**20
+"""What one file or archive may have on disk."""
+
+_MAX_REASON = 200  # characters: libraries quote whatever stands in a damaged file
+
+_STREAM = 0x56414C  # keeps the draw of a validation split apart from the orders of epochs
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,6 @@ class DatasetInfo:
     train_count: int
     test_count: int
     max_value: int = WHITE
-
-    @property
-    def is_binary(self) -> bool:
-        """True where one output unit decides between two classes."""
-        return len(self.class_names) == 2
 
     def brighten(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return stored images as they are drawn, from 0 (black) to 255 (white)."""
@@ -141,57 +142,59 @@ class Dataset:
         return self.splits["test"]
 
 
-def make_split(
-    path: Path, name: SplitName, images: NDArray[Any], labels: NDArray[Any], info: DatasetInfo
-) -> Split:
-    """Check what a file held, and convert its labels.
+@dataclass(frozen=True)
+class FileSource:
+    """How the files of a data set are recognised, and where they were published.
 
-    Args:
-        path: the file or folder that was read, for messages.
-        name: which of the splits it is, for messages.
-        images: must be uint8 [count, *info.image_shape].
-        labels: must be integers [count], each a class index.
-        info: of the data set.
-
-    Returns:
-        The split, its labels as uint8.
-
-    Raises:
-        DataError: wrong dtype, shape or count, no images, or a label out of range.
+    Attributes:
+        find: the file or folder to read within one directory; None where it holds none. It may
+            raise DataError where it cannot look.
+        remote: what is downloaded when nothing was found.
+        alternative: what to do without these data, a phrase for hints; may be empty.
     """
-    _check_images(path, f"x_{name}", images, info)
-    _check_labels(path, f"y_{name}", labels, info)
-    if len(images) != len(labels):
-        raise damaged(path, f"x_{name} has {len(images)} images, y_{name} {len(labels)} labels")
-    return Split(images=images, labels=labels.astype(np.uint8, copy=False))
+
+    find: Callable[[Path], Path | None]
+    remote: RemoteFile
+    alternative: str = ""
 
 
-def _check_images(path: Path, name: str, images: NDArray[Any], info: DatasetInfo) -> None:
-    """Pixels are taken as they are: a float image was scaled by someone, who knows how."""
-    if images.dtype != np.uint8:
-        raise damaged(path, f"{name} has dtype {images.dtype}, not uint8")
-    if images.shape[1:] != info.image_shape:
-        expected = ", ".join(map(str, info.image_shape))
-        raise damaged(path, f"{name} has shape {images.shape}, not (count, {expected})")
-    if len(images) == 0:
-        raise damaged(path, f"{name} is empty")
+@dataclass(frozen=True)
+class FileDataset:
+    """A data set that is published as files.
+
+    Attributes:
+        info: the facts.
+        source: where its files are.
+        read: reads splits from what `source.find` returned, or from what was downloaded.
+    """
+
+    info: DatasetInfo
+    source: FileSource
+    read: Callable[[Path, frozenset[SplitName]], Dataset]
 
 
-def _check_labels(path: Path, name: str, labels: NDArray[Any], info: DatasetInfo) -> None:
-    """Any integer dtype will do: writers differ, and class indices fit them all."""
-    if labels.dtype.kind not in "iu":
-        raise damaged(path, f"{name} has dtype {labels.dtype}, not an integer one")
-    if labels.ndim != 1:
-        raise damaged(path, f"{name} has shape {labels.shape}, not (count,)")
-    if len(labels) == 0:
-        raise damaged(path, f"{name} is empty")
-    last = len(info.class_names) - 1
-    if labels.min() < 0 or labels.max() > last:
-        wrong = labels[(labels < 0) | (labels > last)][0]
-        raise damaged(path, f"{name} holds the label {wrong}; classes are 0 to {last}")
+@dataclass(frozen=True)
+class BuiltInDataset:
+    """A data set that needs no files.
+
+    Attributes:
+        info: the facts.
+        make: makes splits, perhaps with the help of the cache directory.
+        package: the package that brings its images and has to be installed; empty for none.
+    """
+
+    info: DatasetInfo
+    make: Callable[[frozenset[SplitName], Path], Dataset]
+    package: str = ""
 
 
-_STREAM = 0x56414C  # keeps this draw apart from the orders of epochs, which use [seed, epoch]
+DatasetSpec = FileDataset | BuiltInDataset
+
+
+def draw_order(seed: int, number: int, count: int) -> NDArray[np.int32]:
+    """Return the order of rows in the epoch `number` (from 0) of a run: int32 [count]."""
+    order = np.random.default_rng([seed, number]).permutation(count)
+    return order.astype(np.int32)
 
 
 def split_validation(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
@@ -215,44 +218,29 @@ def split_validation(split: Split, fraction: float, seed: int) -> tuple[Split, S
     return _select(split, ~held_out), _select(split, held_out)
 
 
-def _select(split: Split, chosen: NDArray[np.bool_]) -> Split:
-    """Take some of the rows; ResourceError where those of a file cannot be written to another."""
-    scratch = find_cache(os.environ)
-    try:
-        return Split(select_rows(split.images, chosen, scratch), split.labels[chosen])
-    except OSError as error:
-        reason = error.strerror or str(error)
-        what = f"the images of a part cannot be written there: {reason}"
-        hint = "name a folder with room in XDG_CACHE_HOME"
-        raise ResourceError(str(scratch), what, hint) from error
+def make_split(
+    path: Path, name: SplitName, images: NDArray[Any], labels: NDArray[Any], info: DatasetInfo
+) -> Split:
+    """Check what a file held, and convert its labels.
 
-
-ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
-"""The four named arrays, in the order in which `Identity.sha256` joins their hashes."""
-
-
-def hash_splits(splits: dict[SplitName, Split]) -> dict[str, str]:
-    """The sha256 hex digest of each array's bytes in C order, by array name.
-
-    Arrays are hashed at the same time: hashlib lets go of the interpreter meanwhile.
-    """
-    arrays: dict[str, NDArray[np.uint8]] = {}
-    for name, split in splits.items():
-        arrays |= {f"x_{name}": split.images, f"y_{name}": split.labels}
-    names = [name for name in ARRAY_NAMES if name in arrays]
-    with ThreadPoolExecutor(max_workers=len(ARRAY_NAMES)) as pool:
-        return dict(zip(names, pool.map(hash_array, (arrays[name] for name in names)), strict=True))
-
-
-def join_hashes(arrays: dict[str, str]) -> str | None:
-    """The data set's own sha256: over the four hex digests, `ARRAY_NAMES` order, as ASCII.
+    Args:
+        path: the file or folder that was read, for messages.
+        name: which of the splits it is, for messages.
+        images: must be uint8 [count, *info.image_shape].
+        labels: must be integers [count], each a class index.
+        info: of the data set.
 
     Returns:
-        The hex digest; None where one of the four was not read.
+        The split, its labels as uint8.
+
+    Raises:
+        DataError: wrong dtype, shape or count, no images, or a label out of range.
     """
-    if any(name not in arrays for name in ARRAY_NAMES):
-        return None
-    return hashlib.sha256("".join(arrays[name] for name in ARRAY_NAMES).encode("ascii")).hexdigest()
+    _check_images(path, f"x_{name}", images, info)
+    _check_labels(path, f"y_{name}", labels, info)
+    if len(images) != len(labels):
+        raise damaged(path, f"x_{name} has {len(images)} images, y_{name} {len(labels)} labels")
+    return Split(images=images, labels=labels.astype(np.uint8, copy=False))
 
 
 def make_dataset(
@@ -283,6 +271,180 @@ def make_dataset(
     return Dataset(info, identity, splits, warnings=() if is_canonical else (warning,))
 
 
+def hash_splits(splits: dict[SplitName, Split]) -> dict[str, str]:
+    """The sha256 hex digest of each array's bytes in C order, by array name.
+
+    Arrays are hashed at the same time: hashlib lets go of the interpreter meanwhile.
+    """
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    for name, split in splits.items():
+        arrays |= {f"x_{name}": split.images, f"y_{name}": split.labels}
+    names = [name for name in ARRAY_NAMES if name in arrays]
+    with ThreadPoolExecutor(max_workers=len(ARRAY_NAMES)) as pool:
+        return dict(zip(names, pool.map(hash_array, (arrays[name] for name in names)), strict=True))
+
+
+def join_hashes(arrays: dict[str, str]) -> str | None:
+    """The data set's own sha256: over the four hex digests, `ARRAY_NAMES` order, as ASCII.
+
+    Returns:
+        The hex digest; None where one of the four was not read.
+    """
+    if any(name not in arrays for name in ARRAY_NAMES):
+        return None
+    return hashlib.sha256("".join(arrays[name] for name in ARRAY_NAMES).encode("ascii")).hexdigest()
+
+
 def hash_array(array: NDArray[Any]) -> str:
     """Return the sha256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def damaged(path: Path, what: str) -> DataError:
+    """The error for a file whose contents are not what its name promises.
+
+    Args:
+        path: the file; it is named, never deleted.
+        what: the mistake, a phrase without a full stop.
+    """
+    hint = "replace it by a sound copy, or move it away to have the data downloaded again"
+    return DataError(str(path), what, hint)
+
+
+def incomplete(path: Path, title: str) -> DataError:
+    """The error for a file that is missing from a set of files that is there.
+
+    Args:
+        path: where it should be.
+        title: the data set's.
+    """
+    return DataError(
+        str(path),
+        f"is missing beside the other files of {title}",
+        "put it there, or move the others away to have the data downloaded again",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error for a file or folder that the system will not let us read."""
+    reason = error.strerror or str(error)
+    return DataError(
+        str(path),
+        f"cannot be read: {reason}",
+        "check the path and its permissions, or name another folder with --data-dir",
+    )
+
+
+@contextmanager
+def reporting_damage(path: Path, *damage: type[Exception]) -> Iterator[None]:
+    """Turn what a decoder raises on broken bytes into the error that names the file.
+
+    Args:
+        path: the file being read.
+        *damage: what the decoder raises; it may include kinds of OSError.
+
+    Raises:
+        DataError: the file is damaged, or the system cannot read it.
+    """
+    try:
+        yield
+    except damage as error:
+        reason = (str(error) or type(error).__name__)[:_MAX_REASON]
+        raise damaged(path, f"is damaged or incomplete ({reason})") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def check_file_size(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
+    """Refuse what is no regular file, or is larger than any data set, before it is opened.
+
+    Raises:
+        DataError: as said, or the system cannot tell.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise damaged(path, "is not a regular file")
+    if status.st_size > max_bytes:
+        raise damaged(path, f"has {status.st_size} bytes, more than the {max_bytes} allowed")
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """All of a regular file that has at most `max_bytes`.
+
+    Raises:
+        DataError: the file is missing, unreadable or too large.
+    """
+    check_file_size(path, max_bytes)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def is_file(path: Path) -> bool:
+    """Like `Path.is_file`; but where the system will not tell, that is an error.
+
+    Raises:
+        DataError: no permission to look, for example.
+    """
+    return _exists(path, Path.is_file)
+
+
+def is_folder(path: Path) -> bool:
+    """Like `Path.is_dir`; but where the system will not tell, that is an error.
+
+    Raises:
+        DataError: no permission to look, for example.
+    """
+    return _exists(path, Path.is_dir)
+
+
+def _check_images(path: Path, name: str, images: NDArray[Any], info: DatasetInfo) -> None:
+    """Pixels are taken as they are: a float image was scaled by someone, who knows how."""
+    if images.dtype != np.uint8:
+        raise damaged(path, f"{name} has dtype {images.dtype}, not uint8")
+    if images.shape[1:] != info.image_shape:
+        expected = ", ".join(map(str, info.image_shape))
+        raise damaged(path, f"{name} has shape {images.shape}, not (count, {expected})")
+    if len(images) == 0:
+        raise damaged(path, f"{name} is empty")
+
+
+def _check_labels(path: Path, name: str, labels: NDArray[Any], info: DatasetInfo) -> None:
+    """Any integer dtype will do: writers differ, and class indices fit them all."""
+    if labels.dtype.kind not in "iu":
+        raise damaged(path, f"{name} has dtype {labels.dtype}, not an integer one")
+    if labels.ndim != 1:
+        raise damaged(path, f"{name} has shape {labels.shape}, not (count,)")
+    if len(labels) == 0:
+        raise damaged(path, f"{name} is empty")
+    last = len(info.class_names) - 1
+    if labels.min() < 0 or labels.max() > last:
+        wrong = labels[(labels < 0) | (labels > last)][0]
+        raise damaged(path, f"{name} holds the label {wrong}; classes are 0 to {last}")
+
+
+def _select(split: Split, chosen: NDArray[np.bool_]) -> Split:
+    """Take some of the rows; ResourceError where those of a file cannot be written to another."""
+    scratch = find_cache(os.environ)
+    try:
+        return Split(select_rows(split.images, chosen, scratch), split.labels[chosen])
+    except OSError as error:
+        reason = error.strerror or str(error)
+        what = f"the images of a part cannot be written there: {reason}"
+        hint = "name a folder with room in XDG_CACHE_HOME"
+        raise ResourceError(str(scratch), what, hint) from error
+
+
+def _exists(path: Path, test: Callable[[Path], bool]) -> bool:
+    """Python versions differ in which errors `is_file` and `is_dir` swallow."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return test(path)

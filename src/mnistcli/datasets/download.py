@@ -3,24 +3,15 @@
 What has arrived lies in `<name>.part` beside the target, locked while a process works on it: a
 second process waits, and finds the file when the first is done. Only contents with the expected
 sha256 ever get the target's name.
-
-What every reader of data files shares: the cap on sizes, and how damage is reported.
-
-Where the files of a data set are looked for, and what happens when they are nowhere.
-
-A file that is not complete yet: locked, unbuffered, and blamed on the disk when it fails.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
-import logging
 import os
-import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -30,313 +21,79 @@ from urllib.parse import urlsplit
 
 from mnistcli import __version__
 from mnistcli.errors import DataError, ResourceError
-from mnistcli.user_folders import find_cache, find_home
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
-
-MAX_ARRAY_BYTES = 256 * 2**20
-"""What one array, inflated, may have: five times the largest that is published."""
-
-MAX_FILE_BYTES = 512 * 2**20
-"""What one file or archive may have on disk."""
-
-_MAX_REASON = 200  # characters: libraries quote whatever stands in a damaged file
-
-
-def damaged(path: Path, what: str) -> DataError:
-    """The error for a file whose contents are not what its name promises.
-
-    Args:
-        path: the file; it is named, never deleted.
-        what: the mistake, a phrase without a full stop.
-    """
-    hint = "replace it by a sound copy, or move it away to have the data downloaded again"
-    return DataError(str(path), what, hint)
-
-
-def incomplete(path: Path, title: str) -> DataError:
-    """The error for a file that is missing from a set of files that is there.
-
-    Args:
-        path: where it should be.
-        title: the data set's.
-    """
-    return DataError(
-        str(path),
-        f"is missing beside the other files of {title}",
-        "put it there, or move the others away to have the data downloaded again",
-    )
-
-
-def unreadable(path: Path, error: OSError) -> DataError:
-    """The error for a file or folder that the system will not let us read."""
-    reason = error.strerror or str(error)
-    return DataError(
-        str(path),
-        f"cannot be read: {reason}",
-        "check the path and its permissions, or name another folder with --data-dir",
-    )
-
-
-@contextmanager
-def reporting_damage(path: Path, *damage: type[Exception]) -> Iterator[None]:
-    """Turn what a decoder raises on broken bytes into the error that names the file.
-
-    Args:
-        path: the file being read.
-        *damage: what the decoder raises; it may include kinds of OSError.
-
-    Raises:
-        DataError: the file is damaged, or the system cannot read it.
-    """
-    try:
-        yield
-    except damage as error:
-        reason = (str(error) or type(error).__name__)[:_MAX_REASON]
-        raise damaged(path, f"is damaged or incomplete ({reason})") from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def check_file_size(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
-    """Refuse what is no regular file, or is larger than any data set, before it is opened.
-
-    Raises:
-        DataError: as said, or the system cannot tell.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise damaged(path, "is not a regular file")
-    if status.st_size > max_bytes:
-        raise damaged(path, f"has {status.st_size} bytes, more than the {max_bytes} allowed")
-
-
-def read_file(path: Path, max_bytes: int) -> bytes:
-    """All of a regular file that has at most `max_bytes`.
-
-    Raises:
-        DataError: the file is missing, unreadable or too large.
-    """
-    check_file_size(path, max_bytes)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-_VARIABLE = "MNISTCLI_DATA_DIR"
-_NO = ("", "0", "false", "no", "off")
-_LOG = logging.getLogger(__name__)
-
-
-def _ignore_progress(name: str, received_bytes: int, total_bytes: int | None) -> None:
-    """For those who show nothing."""
-
-
-@dataclass(frozen=True)
-class DataSearch:
-    """Where to look for data, and whether the network may be asked.
-
-    Attributes:
-        directories: in the order searched.
-        download_directory: where a download goes; made when it is needed.
-        cache_directory: where generated data is kept; made when it is needed.
-        offline: True: nothing is downloaded.
-        on_download: hears of a download's progress: file name, bytes so far, bytes in total
-            (None where that is not known).
-        on_preparation: hears of images that are decoded or unpacked, in the same way.
-    """
-
-    directories: tuple[Path, ...]
-    download_directory: Path
-    cache_directory: Path
-    offline: bool
-    on_download: OnDownload = _ignore_progress
-    on_preparation: OnDownload = _ignore_progress
-
-
-@dataclass(frozen=True)
-class Source:
-    """How one data set's files are recognised, and where they were published.
-
-    Attributes:
-        title: the data set's, for messages.
-        find: the file or folder to read within one directory; None where it holds none. It may
-            raise DataError where it cannot look.
-        remote: what is downloaded when nothing was found.
-        alternative: what to do without these data, a phrase for hints; may be empty.
-    """
-
-    title: str
-    find: Callable[[Path], Path | None]
-    remote: RemoteFile
-    alternative: str = ""
-
-
-def search_from_environment(data_dir: Path | None) -> DataSearch:
-    """Where this user's data lie: --data-dir, MNISTCLI_DATA_DIR, then Keras' own folder.
-
-    A `--data-dir` that does not exist is an error: a misspelt one would otherwise be passed over
-    or, worse, created and filled. One that the environment names may not exist yet (a cache that
-    the first download makes); it is passed over, and `missing_directories` says so.
-
-    Args:
-        data_dir: from the command line; None where not given.
-
-    Returns:
-        The search. Without a home directory everything lies below the system's temporary one.
-
-    Raises:
-        DataError: `data_dir` is no folder, or the variable names a file.
-    """
-    environment = os.environ
-    cache = find_cache(environment)
-    candidates: list[Path] = []
-    if data_dir is not None:
-        candidates.append(_check_data_dir(_expand_home(data_dir)))
-    if from_environment := environment.get(_VARIABLE):
-        named = _expand_home(Path(from_environment))
-        with contextlib.suppress(OSError):  # what cannot be looked at is told when it is searched
-            _refuse_file(named, _VARIABLE)
-        candidates.append(named)
-    candidates.append(_keras_directory(environment) or cache / "datasets")
-    directories = tuple(dict.fromkeys(candidates))
-    return DataSearch(
-        directories=directories,
-        download_directory=directories[0],
-        cache_directory=cache,
-        offline=environment.get("MNISTCLI_OFFLINE", "").lower() not in _NO,
-    )
-
-
-def locate_files(source: Source, search: DataSearch) -> Path:
-    """Find a data set's files, or download them where that is allowed.
-
-    Nothing is read here: files that are found and turn out to be damaged are the reader's error.
-
-    Returns:
-        The file or folder to read.
-
-    Raises:
-        DataError: found nowhere, and offline or not to be downloaded.
-        ResourceError: the download cannot be written.
-    """
-    for directory in search.directories:
-        if found := source.find(directory):
-            _LOG.debug("%s: found %s", source.title, found)
-            return found
-        _LOG.debug("%s: not in %s", source.title, directory)
-    if search.offline:
-        raise _not_found(source, search)
-    return download_file(
-        source.remote, search.download_directory, search.on_download, source.alternative
-    )
-
-
-def missing_directories(search: DataSearch, found: Path) -> tuple[str, ...]:
-    """One warning for each folder that was asked for, does not exist, and so was passed over.
-
-    Args:
-        search: where was looked.
-        found: what `locate_files` returned.
-    """
-    warnings = []
-    for directory in search.directories:
-        if found.is_relative_to(directory):
-            break
-        if not is_folder(directory):
-            warnings.append(f"{directory} is no folder, so {found} was read instead")
-    return tuple(warnings)
-
-
-def is_file(path: Path) -> bool:
-    """Like `Path.is_file`; but where the system will not tell, that is an error.
-
-    Raises:
-        DataError: no permission to look, for example.
-    """
-    return _exists(path, Path.is_file)
-
-
-def is_folder(path: Path) -> bool:
-    """Like `Path.is_dir`; but where the system will not tell, that is an error.
-
-    Raises:
-        DataError: no permission to look, for example.
-    """
-    return _exists(path, Path.is_dir)
-
-
-def _exists(path: Path, test: Callable[[Path], bool]) -> bool:
-    """Python versions differ in which errors `is_file` and `is_dir` swallow."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return test(path)
-
-
-def _check_data_dir(directory: Path) -> Path:
-    """Before anything is searched."""
-    exists = is_folder(directory)
-    _refuse_file(directory, "--data-dir")
-    if not exists:
-        raise DataError(
-            "--data-dir",
-            f"{directory} does not exist",
-            f"correct the path, or create the folder with `mkdir -p {directory}`",
-        )
-    return directory
-
-
-def _refuse_file(path: Path, where: str) -> None:
-    """Whoever names mnist.npz itself means the folder that it is in."""
-    if path.is_file():
-        raise DataError(where, f"{path} is a file", f"name the folder it is in, {path.parent}")
-
-
-def _not_found(source: Source, search: DataSearch) -> DataError:
-    """The whole list: a user who knows where was looked knows what to correct."""
-    places = [
-        str(directory) if is_folder(directory) else f"{directory} (no such folder)"
-        for directory in search.directories
-    ]
-    ways_out = (
-        "name its folder with --data-dir",
-        "unset MNISTCLI_OFFLINE to download it",
-        source.alternative,
-    )
-    return DataError(
-        source.title,
-        f"not found in {', '.join(places)}, and MNISTCLI_OFFLINE forbids downloading",
-        ", or ".join(way_out for way_out in ways_out if way_out),
-    )
-
-
-def _keras_directory(environment: Mapping[str, str]) -> Path | None:
-    """Where Keras keeps what it has downloaded; None without a home directory."""
-    if keras_home := environment.get("KERAS_HOME"):
-        return _expand_home(Path(keras_home)) / "datasets"
-    home = find_home()
-    return home / ".keras" / "datasets" if home else None
-
-
-def _expand_home(path: Path) -> Path:
-    """A shell does not expand the tilde of `--data-dir=~/data`."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
-
-
+OnDownload = Callable[[str, int, int | None], None]
+"""Hears of progress: file name, bytes so far, bytes in total (None: the server did not say)."""
+
+_TIMEOUT_S = 20.0
+_MAX_ATTEMPTS = 5
+_CHUNK_BYTES = 256 * 1024
 _LOCK_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as published.
+
+    Attributes:
+        name: what it is called in the folder that it is downloaded to.
+        urls: its mirrors, tried in turn.
+        sha256: hex digest of the one right content.
+        max_bytes: more than this is not received.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str
+    max_bytes: int
+
+
+class _MirrorError(Exception):
+    """One mirror cannot give the file; the message says why."""
+
+
+class _BrokenOffError(_MirrorError):
+    """The transfer ended early; what has arrived is good to go on from."""
+
+
+def download_file(
+    remote: RemoteFile, directory: Path, on_download: OnDownload, alternative: str = ""
+) -> Path:
+    """Fetch a file, or wait for the process that is fetching it already.
+
+    Args:
+        remote: the file.
+        directory: where it goes; made where it does not exist.
+        on_download: hears of progress.
+        alternative: what else the user can do, a phrase; for the error's hint.
+
+    Returns:
+        The complete, checked file.
+
+    Raises:
+        DataError: no mirror could give the file. What has arrived is kept for the next try,
+            except contents that are known to be wrong.
+        ResourceError: the folder cannot be written, or the disk is full.
+    """
+    target = directory / remote.name
+    with reporting_disk(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with PartFile(
+        directory / f"{remote.name}.part", lambda size: on_download(remote.name, size, None)
+    ) as part:
+        if target.exists():  # the process that we waited for has done the work
+            part.delete()
+            return target
+        try:
+            _fetch(remote, part, on_download, alternative)
+        finally:
+            if part.size == 0:
+                part.delete()
+        part.rename(target)
+    return target
 
 
 class PartFile:
@@ -417,117 +174,6 @@ def reporting_disk(path: Path) -> Iterator[None]:
             f"cannot be written: {error.strerror or error}",
             "free some space or mend the permissions, or name another folder with --data-dir",
         ) from error
-
-
-def _open_locked(path: Path, on_wait: Callable[[int], None]) -> FileIO:
-    """A file that was renamed or deleted while we waited for it is not the one."""
-    while True:
-        file = _open(path)
-        try:
-            while not _try_lock(path, file):
-                on_wait(os.fstat(file.fileno()).st_size)
-                time.sleep(_LOCK_POLL_S)
-            if _is_at(path, file):
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _open(path: Path) -> FileIO:
-    """Created where it is missing, kept as it is where it is not: no mode of `open` does that."""
-    with reporting_disk(path):
-        return FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
-
-
-def _try_lock(path: Path, file: FileIO) -> bool:
-    """Not waiting in the system call, so that the other process' progress can be shown."""
-    with reporting_disk(path):
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
-def _is_at(path: Path, file: FileIO) -> bool:
-    """Compared by inode."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(status, os.fstat(file.fileno()))
-
-
-OnDownload = Callable[[str, int, int | None], None]
-"""Hears of progress: file name, bytes so far, bytes in total (None: the server did not say)."""
-
-_TIMEOUT_S = 20.0
-_MAX_ATTEMPTS = 5
-_CHUNK_BYTES = 256 * 1024
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file as published.
-
-    Attributes:
-        name: what it is called in the folder that it is downloaded to.
-        urls: its mirrors, tried in turn.
-        sha256: hex digest of the one right content.
-        max_bytes: more than this is not received.
-    """
-
-    name: str
-    urls: tuple[str, ...]
-    sha256: str
-    max_bytes: int
-
-
-class _MirrorError(Exception):
-    """One mirror cannot give the file; the message says why."""
-
-
-class _BrokenOffError(_MirrorError):
-    """The transfer ended early; what has arrived is good to go on from."""
-
-
-def download_file(
-    remote: RemoteFile, directory: Path, on_download: OnDownload, alternative: str = ""
-) -> Path:
-    """Fetch a file, or wait for the process that is fetching it already.
-
-    Args:
-        remote: the file.
-        directory: where it goes; made where it does not exist.
-        on_download: hears of progress.
-        alternative: what else the user can do, a phrase; for the error's hint.
-
-    Returns:
-        The complete, checked file.
-
-    Raises:
-        DataError: no mirror could give the file. What has arrived is kept for the next try,
-            except contents that are known to be wrong.
-        ResourceError: the folder cannot be written, or the disk is full.
-    """
-    target = directory / remote.name
-    with reporting_disk(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    with PartFile(
-        directory / f"{remote.name}.part", lambda size: on_download(remote.name, size, None)
-    ) as part:
-        if target.exists():  # the process that we waited for has done the work
-            part.delete()
-            return target
-        try:
-            _fetch(remote, part, on_download, alternative)
-        finally:
-            if part.size == 0:
-                part.delete()
-        part.rename(target)
-    return target
 
 
 def _fetch(remote: RemoteFile, part: PartFile, on_download: OnDownload, alternative: str) -> None:
@@ -653,3 +299,44 @@ def _check_size(size: int, remote: RemoteFile) -> None:
     """A server must not fill the disk."""
     if size > remote.max_bytes:
         raise _MirrorError(f"sends more than the {remote.max_bytes} bytes allowed")
+
+
+def _open_locked(path: Path, on_wait: Callable[[int], None]) -> FileIO:
+    """A file that was renamed or deleted while we waited for it is not the one."""
+    while True:
+        file = _open(path)
+        try:
+            while not _try_lock(path, file):
+                on_wait(os.fstat(file.fileno()).st_size)
+                time.sleep(_LOCK_POLL_S)
+            if _is_at(path, file):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _open(path: Path) -> FileIO:
+    """Created where it is missing, kept as it is where it is not: no mode of `open` does that."""
+    with reporting_disk(path):
+        return FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+
+
+def _try_lock(path: Path, file: FileIO) -> bool:
+    """Not waiting in the system call, so that the other process' progress can be shown."""
+    with reporting_disk(path):
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _is_at(path: Path, file: FileIO) -> bool:
+    """Compared by inode."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(status, os.fstat(file.fileno()))

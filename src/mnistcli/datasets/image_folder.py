@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mnistcli.config.schema import MAX_LABELS, FilesConfig
 from mnistcli.datasets.base import (
+    BOTH_SPLITS,
     Dataset,
     DatasetInfo,
     Identity,
@@ -388,7 +389,6 @@ def _describe(shape: tuple[int, ...]) -> str:
 
 
 ROWS_FOLDER = "rows"
-_BOTH: frozenset[SplitName] = frozenset({"train", "test"})
 
 
 def locate(config: FilesConfig) -> Path:
@@ -419,7 +419,7 @@ def get_info(config: FilesConfig) -> DatasetInfo:
     Raises:
         DataError: there are no such data, or they are not laid out as they have to be.
     """
-    return _describe_classes(_open(config, locate(config), _BOTH))
+    return _describe_classes(_open(config, locate(config), BOTH_SPLITS))
 
 
 def recall_info(config: FilesConfig) -> DatasetInfo:

@@ -23,65 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.datasets.base import (
+    MAX_ARRAY_BYTES,
     Dataset,
     DatasetInfo,
+    FileDataset,
+    FileSource,
     SplitName,
-    hash_splits,
-    make_dataset,
-    make_split,
-)
-from mnistcli.datasets.download import (
-    MAX_ARRAY_BYTES,
-    RemoteFile,
-    Source,
     check_file_size,
     damaged,
+    hash_splits,
     incomplete,
     is_file,
+    make_dataset,
+    make_split,
     reporting_damage,
 )
+from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.npz import read_npz
-
-
-def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """Read one array of unsigned bytes.
-
-    Args:
-        path: the file; gzipped where its name ends in `.gz`.
-        axes: how many the array must have: 3 for images, 1 for labels.
-
-    Returns:
-        The array, read-only.
-
-    Raises:
-        DataError: the file is no such array, is too large, damaged or not readable.
-    """
-    check_file_size(path)
-    damage = (gzip.BadGzipFile, zlib.error, EOFError, ValueError)
-    with reporting_damage(path, *damage), _open(path) as stream:
-        shape = _read_shape(path, stream, axes)
-        count = math.prod(shape)
-        if count > MAX_ARRAY_BYTES:
-            raise damaged(path, f"claims {count} bytes, too many for a data set")
-        contents = stream.read(count + 1)  # one more, to notice what should not be there
-        if len(contents) != count:
-            has = "more" if len(contents) > count else str(len(contents))
-            raise damaged(path, f"claims {count} bytes of data and has {has}")
-        return np.frombuffer(contents, dtype=np.uint8).reshape(shape)
-
-
-def _open(path: Path) -> IO[bytes]:
-    """Both kinds of file inflate no more than is asked of them."""
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
-def _read_shape(path: Path, stream: IO[bytes], axes: int) -> tuple[int, ...]:
-    """The header decides how much is read at all."""
-    header = stream.read(4 + 4 * axes)
-    if len(header) < 4 + 4 * axes or header[:4] != bytes((0, 0, 8, axes)):
-        raise damaged(path, f"does not begin as an IDX file of bytes with {axes} axes")
-    return struct.unpack(f">{axes}I", header[4:])
-
 
 INFO = DatasetInfo(
     name="mnist",
@@ -125,22 +83,6 @@ def find_files(directory: Path) -> Path | None:
     return None
 
 
-SOURCE = Source(
-    title=INFO.title,
-    find=find_files,
-    remote=RemoteFile(
-        name=_NPZ_NAME,
-        urls=(
-            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
-            "https://s3.amazonaws.com/img-datasets/mnist.npz",
-        ),
-        sha256="731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
-        max_bytes=16 * 2**20,
-    ),
-    alternative="use --dataset synthetic",
-)
-
-
 def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
     """Read the splits that are asked for, and nothing else.
 
@@ -168,6 +110,33 @@ def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
     return make_dataset(INFO, read, hashes, str(path), is_canonical=is_canonical)
 
 
+def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
+    """Read one array of unsigned bytes.
+
+    Args:
+        path: the file; gzipped where its name ends in `.gz`.
+        axes: how many the array must have: 3 for images, 1 for labels.
+
+    Returns:
+        The array, read-only.
+
+    Raises:
+        DataError: the file is no such array, is too large, damaged or not readable.
+    """
+    check_file_size(path)
+    damage = (gzip.BadGzipFile, zlib.error, EOFError, ValueError)
+    with reporting_damage(path, *damage), _open(path) as stream:
+        shape = _read_shape(path, stream, axes)
+        count = math.prod(shape)
+        if count > MAX_ARRAY_BYTES:
+            raise damaged(path, f"claims {count} bytes, too many for a data set")
+        contents = stream.read(count + 1)  # one more, to notice what should not be there
+        if len(contents) != count:
+            has = "more" if len(contents) > count else str(len(contents))
+            raise damaged(path, f"claims {count} bytes of data and has {has}")
+        return np.frombuffer(contents, dtype=np.uint8).reshape(shape)
+
+
 def _read_idx_files(folder: Path, names: list[str]) -> dict[str, NDArray[Any]]:
     """Inflating lets go of the interpreter, so the files are read at the same time."""
     paths = [_find_idx(folder, name) for name in names]
@@ -187,3 +156,35 @@ def _find_idx(folder: Path, array: str) -> Path | None:
         if is_file(path := folder / f"{_IDX_NAMES[array]}{suffix}"):
             return path
     return None
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Both kinds of file inflate no more than is asked of them."""
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _read_shape(path: Path, stream: IO[bytes], axes: int) -> tuple[int, ...]:
+    """The header decides how much is read at all."""
+    header = stream.read(4 + 4 * axes)
+    if len(header) < 4 + 4 * axes or header[:4] != bytes((0, 0, 8, axes)):
+        raise damaged(path, f"does not begin as an IDX file of bytes with {axes} axes")
+    return struct.unpack(f">{axes}I", header[4:])
+
+
+SPEC = FileDataset(
+    info=INFO,
+    source=FileSource(
+        find=find_files,
+        remote=RemoteFile(
+            name=_NPZ_NAME,
+            urls=(
+                "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+                "https://s3.amazonaws.com/img-datasets/mnist.npz",
+            ),
+            sha256="731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+            max_bytes=16 * 2**20,
+        ),
+        alternative="use --dataset synthetic",
+    ),
+    read=read_dataset,
+)

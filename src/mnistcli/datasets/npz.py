@@ -25,8 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.config.schema import MAX_LABELS, FilesConfig
-from mnistcli.datasets.base import SplitName
-from mnistcli.datasets.download import MAX_ARRAY_BYTES, check_file_size, damaged, reporting_damage
+from mnistcli.datasets.base import (
+    MAX_ARRAY_BYTES,
+    SplitName,
+    check_file_size,
+    damaged,
+    reporting_damage,
+)
 from mnistcli.datasets.memory_map import (
     PIECE_BYTES,
     FoundRows,

@@ -30,7 +30,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.datasets.base import Dataset, DatasetInfo, Identity, Split, SplitName, hash_splits
+from mnistcli.datasets.base import (
+    BuiltInDataset,
+    Dataset,
+    DatasetInfo,
+    Identity,
+    Split,
+    SplitName,
+    hash_splits,
+)
 
 PIECE_LENGTH = 0.03
 """Length of the straight pieces that a curve is cut into, in digit heights."""
@@ -324,8 +332,6 @@ def _frame_by_mass(boxes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return frames
 
 
-__all__ = ["GENERATOR_VERSION", "INFO", "SEED", "draw_digits", "read_dataset"]
-
 SEED: int = 0
 """The data set is one and the same for everybody; an experiment's seed does not touch it."""
 
@@ -433,3 +439,9 @@ def _write_cache(path: Path, splits: dict[SplitName, Split]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+SPEC = BuiltInDataset(
+    info=INFO,
+    make=read_dataset,
+)

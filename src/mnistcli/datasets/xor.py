@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from mnistcli.datasets.base import Dataset, DatasetInfo, Split, SplitName, hash_splits, make_dataset
+from mnistcli.datasets.base import (
+    BuiltInDataset,
+    Dataset,
+    DatasetInfo,
+    Split,
+    SplitName,
+    hash_splits,
+    make_dataset,
+)
 
 INFO = DatasetInfo(
     name="xor",
@@ -35,3 +43,9 @@ def _make_rows() -> Split:
         images=np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.uint8),
         labels=np.array([0, 1, 1, 0], dtype=np.uint8),
     )
+
+
+SPEC = BuiltInDataset(
+    info=INFO,
+    make=lambda splits, _: read_dataset(splits),
+)

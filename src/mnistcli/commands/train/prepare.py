@@ -34,7 +34,7 @@ from mnistcli.config.cross_field_rules import check_class_count
 from mnistcli.config.schema import Config, FilesConfig
 from mnistcli.config.serialization import annotate_config, list_value_paths
 from mnistcli.config.validation_errors import format_path, to_problem
-from mnistcli.datasets.base import DatasetInfo, SplitName
+from mnistcli.datasets.base import BOTH_SPLITS, DatasetInfo
 from mnistcli.datasets.registry import get_info, resolve_dataset
 from mnistcli.errors import (
     CheckpointError,
@@ -104,9 +104,6 @@ def print_resolved(request: Request) -> None:
         for path in list_value_paths(loaded.config)
     }
     console.print_json(ConfigResult(config=loaded.config, origins=origins))
-
-
-BOTH_SPLITS: frozenset[SplitName] = frozenset({"train", "test"})
 
 
 def load_data(config: Config, request: Request, console: Output, output: OutputFile | None) -> Plan:
