@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from conftest import SOURCE
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.sweep.definition import Sweep
-from mnistcli.commands.sweep.ranking import compute_importances, list_standings
+from mnistcli.commands.sweep.ranking import compute_importances, list_trials
 from mnistcli.commands.sweep.study import (
     JOURNAL,
     check_data,
@@ -27,7 +27,7 @@ from mnistcli.commands.sweep.study import (
     open_study,
 )
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
-from mnistcli.commands.sweep.trial_queue import Claim, Desk
+from mnistcli.commands.sweep.trial_queue import TrialLease, TrialQueue
 from mnistcli.errors import DataError, ResourceError, UsageError
 
 SEARCH = """
@@ -51,37 +51,37 @@ def load(text: str = SEARCH) -> Sweep:
     return load_sweep("s.yaml")
 
 
-def open_desk(sweep: Sweep, directory: str = "d") -> Desk:
+def open_queue(sweep: Sweep, directory: str = "d") -> TrialQueue:
     storage = open_journal(Path(directory))
     study = open_study(storage, "s", sweep, "s.yaml", "choose another")
-    return Desk(study, storage, sweep, Path(directory))
+    return TrialQueue(study, storage, sweep, Path(directory))
 
 
 @contextlib.contextmanager
-def open_shared(url: str, sweep: Sweep, directory: str) -> Iterator[Desk]:
+def open_shared(url: str, sweep: Sweep, directory: str) -> Iterator[TrialQueue]:
     storage = open_database(url)
     study = open_study(storage, "s", sweep, "s.yaml", "choose another")
-    with contextlib.closing(Desk(study, storage, sweep, Path(directory))) as desk:
-        yield desk
+    with contextlib.closing(TrialQueue(study, storage, sweep, Path(directory))) as queue:
+        yield queue
 
 
-def finish(desk: Desk, claim: Claim, value: float = 0.5) -> None:
-    with claim.lock:
-        assert desk.complete(claim, value, (1.0, 0.5))
+def finish(queue: TrialQueue, lease: TrialLease, value: float = 0.5) -> None:
+    with lease.lock:
+        assert queue.complete(lease, value, (1.0, 0.5))
 
 
-def take(desk: Desk) -> Claim:
-    claim = desk.claim()
-    assert claim is not None
-    return claim
+def take(queue: TrialQueue) -> TrialLease:
+    lease = queue.acquire()
+    assert lease is not None
+    return lease
 
 
-def list_states(desk: Desk) -> list[str]:
-    return [one.state for one in list_standings(desk.study, desk.sweep, desk.directory)]
+def list_states(queue: TrialQueue) -> list[str]:
+    return [one.state for one in list_trials(queue)]
 
 
 def test_two_workers_have_every_trial_once() -> None:
-    one, other = open_desk(load()), open_desk(load())
+    one, other = open_queue(load()), open_queue(load())
     first, second = take(one), take(other)
     assert (first.number, second.number) == (0, 1)
     assert first.path == Path("d/trial-0000.h5")
@@ -90,32 +90,32 @@ def test_two_workers_have_every_trial_once() -> None:
     finish(one, first)
     fourth = take(one)
     assert (third.number, fourth.number) == (2, 3)
-    assert one.claim() is other.claim() is None
+    assert one.acquire() is other.acquire() is None
     assert not one.is_finished()
     finish(one, fourth)
     with third.lock:
         assert other.prune(third)
     assert list_states(one) == ["complete", "complete", "pruned", "complete"]
     assert one.is_finished()
-    assert other.claim() is None
+    assert other.acquire() is None
 
 
 HOLDER = """
 import sys
 from pathlib import Path
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
-from mnistcli.commands.sweep.trial_queue import Desk
+from mnistcli.commands.sweep.trial_queue import TrialQueue
 from mnistcli.commands.sweep.study import open_database, open_journal
 from mnistcli.commands.sweep.study import open_study
 
 sweep, directory = load_sweep("s.yaml"), Path(sys.argv[1])
 storage = open_database(sys.argv[2]) if len(sys.argv) > 2 else open_journal(directory)
-desk = Desk(open_study(storage, "s", sweep, "s.yaml", ""), storage, sweep, directory)
+queue = TrialQueue(open_study(storage, "s", sweep, "s.yaml", ""), storage, sweep, directory)
 """
 HOLDS = """
-claim = desk.claim()
-claim.trial.report(0.1, 1)
-print(claim.number, flush=True)
+lease = queue.acquire()
+lease.trial.report(0.1, 1)
+print(lease.number, flush=True)
 sys.stdin.readline()
 """
 
@@ -141,84 +141,84 @@ def read_line(process: subprocess.Popen[str]) -> str:
 
 
 def test_what_a_killed_worker_had_is_taken_up_at_once() -> None:
-    desk = open_desk(load())
+    queue = open_queue(load())
     with start(HOLDS, "d") as worker:
         assert read_line(worker) == "0"
-        alive = take(desk)
+        alive = take(queue)
         assert alive.number == 1
         worker.send_signal(signal.SIGKILL)
         worker.wait()
-        again = take(desk)
+        again = take(queue)
     assert again.number == 0
-    dead, *_ = desk.study.get_trials()
+    dead, *_ = queue.study.get_trials()
     assert (dead.state, dead.params) == (TrialState.FAIL, again.trial.params)
-    assert list_states(desk) == ["running", "running", "waiting", "waiting"]
-    finish(desk, again)
-    finish(desk, alive)
-    assert list_states(desk) == ["complete", "complete", "waiting", "waiting"]
+    assert list_states(queue) == ["running", "running", "waiting", "waiting"]
+    finish(queue, again)
+    finish(queue, alive)
+    assert list_states(queue) == ["complete", "complete", "waiting", "waiting"]
 
 
-def die(desk: Desk, *reports: float) -> int:
+def die(queue: TrialQueue, *reports: float) -> int:
     """Lose a trial as a dead process does: its lock is gone, nothing is told."""
-    claim = take(desk)
-    with claim.lock:
+    lease = take(queue)
+    with lease.lock:
         for epoch, value in enumerate(reports, 1):
-            claim.trial.report(value, epoch)
-    return claim.number
+            lease.trial.report(value, epoch)
+    return lease.number
 
 
 def test_a_trial_that_its_workers_die_of_fails_in_the_end() -> None:
-    desk = open_desk(load())
-    assert [die(desk, 0.1), die(desk, 0.1), die(desk, 0.1, 0.2)] == [0, 0, 0]  # it gets further
-    assert [die(desk, 0.1, 0.2), die(desk, 0.1, 0.2)] == [0, 0]
-    assert take(desk).number == 1
-    failed, *_ = list_standings(desk.study, desk.sweep, desk.directory)
+    queue = open_queue(load())
+    assert [die(queue, 0.1), die(queue, 0.1), die(queue, 0.1, 0.2)] == [0, 0, 0]  # it gets further
+    assert [die(queue, 0.1, 0.2), die(queue, 0.1, 0.2)] == [0, 0]
+    assert take(queue).number == 1
+    failed, *_ = list_trials(queue)
     assert (failed.state, failed.reason) == ("failed", "its worker died 3 times after epoch 2")
 
 
 def test_a_stopped_trial_is_taken_up_as_often_as_it_is_stopped() -> None:
-    desk = open_desk(load())
+    queue = open_queue(load())
     for _ in range(4):
-        claim = take(desk)
-        with claim.lock:
-            desk.give_back(claim)
-        assert claim.number == 0
-    assert take(desk).number == 0
+        lease = take(queue)
+        with lease.lock:
+            queue.release(lease)
+        assert lease.number == 0
+    assert take(queue).number == 0
 
 
 def test_a_checkpoint_that_a_run_goes_on_with_is_let_alone() -> None:
-    desk = open_desk(load())
+    queue = open_queue(load())
     with RunLock() as lock:
         lock.take(Path("d/trial-0000.h5"))
-        assert take(desk).number == 1
-    assert take(desk).number == 0
+        assert take(queue).number == 1
+    assert take(queue).number == 0
 
 
-def play(desk: Desk, dies_at: int | None = None) -> list[dict[str, Any]]:
+def play(queue: TrialQueue, dies_at: int | None = None) -> list[dict[str, Any]]:
     """Finish a sweep whose objective is made up, and return what was tried."""
     tried = []
-    while (claim := desk.claim()) is not None:
-        if claim.number == dies_at:
+    while (lease := queue.acquire()) is not None:
+        if lease.number == dies_at:
             dies_at = None
-            with claim.lock:
+            with lease.lock:
                 continue
-        tried.append(claim.trial.params)
-        rate = claim.trial.params["training.optimizer.learning_rate"]
-        finish(desk, claim, -abs(rate - 0.01))
+        tried.append(lease.trial.params)
+        rate = lease.trial.params["training.optimizer.learning_rate"]
+        finish(queue, lease, -abs(rate - 0.01))
     return tried
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_sweep_that_was_killed_tries_what_it_would_have_tried(sampler: str) -> None:
     text = SEARCH.replace("trials: 4", f"trials: 16\nsampler: {sampler}")
-    whole = play(open_desk(load(text)))
+    whole = play(open_queue(load(text)))
     for name in ("e", "f"):
         Path(name).mkdir()
-    begun = open_desk(load(text), "e")
+    begun = open_queue(load(text), "e")
     first = take(begun)
     finish(begun, first, -abs(first.trial.params["training.optimizer.learning_rate"] - 0.01))
-    assert [first.trial.params, *play(open_desk(load(text), "e"), dies_at=13)] == whole
-    other_seed = play(open_desk(load(f"{text}seed: 1\n"), "f"))
+    assert [first.trial.params, *play(open_queue(load(text), "e"), dies_at=13)] == whole
+    other_seed = play(open_queue(load(f"{text}seed: 1\n"), "f"))
     assert other_seed != whole
     assert len({params["training.optimizer.learning_rate"] for params in whole}) == 16
 
@@ -226,21 +226,21 @@ def test_a_sweep_that_was_killed_tries_what_it_would_have_tried(sampler: str) ->
 def test_a_grid_is_tried_once_by_any_number_of_workers() -> None:
     text = SEARCH.replace("{low: 1e-4, high: 1, log: true}", "[0.1, 0.2]")
     sweep = load(text.replace("trials: 4", "sampler: grid"))
-    one, other = open_desk(sweep), open_desk(sweep)
-    claims = [take((one, other)[number % 2]) for number in range(6)]
-    tried = [tuple(claim.trial.params.values()) for claim in claims]
+    one, other = open_queue(sweep), open_queue(sweep)
+    leases = [take((one, other)[number % 2]) for number in range(6)]
+    tried = [tuple(lease.trial.params.values()) for lease in leases]
     assert tried == [(0.1, 32), (0.1, 64), (0.1, 128), (0.2, 32), (0.2, 64), (0.2, 128)]
-    assert one.claim() is None
+    assert one.acquire() is None
 
 
 def test_another_sweep_is_refused_and_more_trials_are_not() -> None:
-    play(open_desk(load()))
-    assert list_states(open_desk(load(SEARCH.replace("trials: 4", "trials: 5")))) == [
+    play(open_queue(load()))
+    assert list_states(open_queue(load(SEARCH.replace("trials: 4", "trials: 5")))) == [
         *["complete"] * 4, "waiting",
     ]  # fmt: skip
     changed = SEARCH.replace("high: 1", "high: 2").replace("0.1", "0.2") + "seed: 3\n"
     with pytest.raises(UsageError) as caught:
-        open_desk(load(changed))
+        open_queue(load(changed))
     assert str(caught.value) == (
         "s.yaml: not the sweep that began as s: set, seed, training.optimizer.learning_rate"
         " changed since. Choose another"
@@ -248,7 +248,7 @@ def test_another_sweep_is_refused_and_more_trials_are_not() -> None:
 
 
 def test_other_data_are_refused() -> None:
-    study = open_desk(load()).study
+    study = open_queue(load()).study
     check_data(study, "here/mnist.npz", "abc")
     check_data(study, "here/mnist.npz", "abc")
     with pytest.raises(DataError, match=r"there: not the data that the sweep s began with\. Point"):
@@ -256,13 +256,13 @@ def test_other_data_are_refused() -> None:
 
 
 def test_a_line_that_a_killed_worker_did_not_finish_is_removed() -> None:
-    desk = open_desk(load())
-    finish(desk, take(desk))
+    queue = open_queue(load())
+    finish(queue, take(queue))
     with Path("d", JOURNAL).open("a") as file:
         file.write('{"op_code": 4, "study_')
-    again = open_desk(load())
+    again = open_queue(load())
     finish(again, take(again))
-    assert list_states(open_desk(load())) == ["complete", "complete", "waiting", "waiting"]
+    assert list_states(open_queue(load())) == ["complete", "complete", "waiting", "waiting"]
 
 
 def test_what_is_no_journal_is_not_written_into() -> None:
@@ -273,19 +273,19 @@ def test_what_is_no_journal_is_not_written_into() -> None:
 
 
 def test_importances_name_the_key_that_decides() -> None:
-    desk = open_desk(load(SEARCH.replace("trials: 4", "trials: 40")))
-    assert compute_importances(desk.study) == {}
-    play(desk)
-    shares = compute_importances(desk.study)
+    queue = open_queue(load(SEARCH.replace("trials: 4", "trials: 40")))
+    assert compute_importances(queue.study) == {}
+    play(queue)
+    shares = compute_importances(queue.study)
     assert list(shares) == ["training.optimizer.learning_rate", "training.batch_size"]
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["training.optimizer.learning_rate"] > 0.8
 
 
 RACES = """
-while (claim := desk.claim()) is not None:
-    with claim.lock:
-        desk.complete(claim, 0.5, (1.0, 0.5))
+while (lease := queue.acquire()) is not None:
+    with lease.lock:
+        queue.complete(lease, 0.5, (1.0, 0.5))
 """
 
 
@@ -295,9 +295,9 @@ def test_machines_share_a_database(postgresql: str) -> None:
     Path("e").mkdir()
     with start(RACES, "d", postgresql) as one, start(RACES, "e", postgresql) as other:
         assert (one.wait(60), other.wait(60)) == (0, 0)
-    with open_shared(postgresql, load_sweep("s.yaml"), "d") as desk:
-        assert desk.is_finished()
-        complete = [t for t in desk.study.get_trials() if t.state == TrialState.COMPLETE]
+    with open_shared(postgresql, load_sweep("s.yaml"), "d") as queue:
+        assert queue.is_finished()
+        complete = [t for t in queue.study.get_trials() if t.state == TrialState.COMPLETE]
     assert sorted(trial.user_attrs["trial"] for trial in complete) == list(range(12))
     homes = {Path(trial.user_attrs["directory"]).name for trial in complete}
     assert homes == {"d", "e"}
@@ -315,16 +315,16 @@ def test_heartbeats_tell_of_another_machines_death(
         open_shared(postgresql, sweep, "e") as here,
     ):
         lost = take(there)
-        assert here.claim() is None  # it may be alive
+        assert here.acquire() is None  # it may be alive
         end_s = time.monotonic() + 30
-        while (again := here.claim()) is None:
+        while (again := here.acquire()) is None:
             assert time.monotonic() < end_s
             time.sleep(0.2)
         assert again.trial.params == lost.trial.params
         assert not there.complete(lost, 0.9, (1.0, 0.5))  # too late: it is somebody else's
         finish(here, again, 0.8)
-        (standing,) = list_standings(here.study, sweep, Path("e"))
-        assert (standing.state, standing.value) == ("complete", 0.8)
+        (trial,) = list_trials(here)
+        assert (trial.state, trial.value) == ("complete", 0.8)
 
 
 def test_a_killed_worker_of_this_machine_needs_no_heartbeats(postgresql: str) -> None:
@@ -333,8 +333,8 @@ def test_a_killed_worker_of_this_machine_needs_no_heartbeats(postgresql: str) ->
         assert read_line(worker) == "0"
         worker.send_signal(signal.SIGKILL)
         worker.wait()
-    with open_shared(postgresql, sweep, "d") as desk:
-        assert take(desk).number == 0
+    with open_shared(postgresql, sweep, "d") as queue:
+        assert take(queue).number == 0
 
 
 @pytest.mark.parametrize(

@@ -87,20 +87,41 @@ def sweep(
     stopped or killed: no trial is lost, and none is run twice.
     """
     del debug  # acted on when it was parsed
-    from mnistcli.commands.sweep.supervisor import SweepRequest, run_sweep
+    from mnistcli.commands.sweep.supervisor import note_best, plan_sweep, run_sweep
+    from mnistcli.output.results import TrialLine, TrialResult
+    from mnistcli.output.tables import render_best, render_plan, render_sweep
+    from mnistcli.output.terminal import Output, choose_progress
 
-    run_sweep(
-        SweepRequest(
-            source=source,
-            output=output,
-            storage=storage,
-            study=study,
-            jobs=jobs or 1,
-            dry_run=dry_run,
-            data_dir=data_dir,
-            json=json,
-            jsonl=jsonl,
-            quiet=quiet,
-            progress=progress,
-        )
+    console = Output(outlives_reader=True)
+    if dry_run:
+        plan = plan_sweep(source)
+        if json or jsonl:
+            console.print_json(plan)
+        else:
+            console.print_table(*render_plan(plan))
+        return
+
+    def print_trial(trial: TrialResult) -> None:
+        console.print_json(TrialLine(**trial.model_dump()))
+
+    result = run_sweep(
+        source,
+        output=output,
+        storage=storage,
+        study=study,
+        jobs=jobs or 1,
+        data_dir=data_dir,
+        quiet=quiet or jsonl or json,
+        progress=choose_progress(progress, silent=quiet or jsonl or json),
+        on_trial_end=print_trial if jsonl else None,
     )
+    if json or jsonl:
+        console.print_json(result)
+    elif quiet:
+        console.print_line((result.best and result.best.checkpoint) or "")
+    else:
+        console.print_table(*render_sweep(result))
+        console.print_line(render_best(result))
+    note_best(result, data_dir)
+    if console.is_closed:
+        raise BrokenPipeError

@@ -789,6 +789,11 @@ class TrialResult(AnswerPart):
     reason: str | None
     seconds: float | None
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the trial is complete, pruned or failed."""
+        return self.state in ("complete", "pruned", "failed")
+
 
 class TrialLine(Answer, TrialResult):
     """One line of `sweep --jsonl`: a trial that has come to its end."""

@@ -1,51 +1,32 @@
-"""How far a sweep has come: Optuna's trials, by the number that each has in the sweep.
-
-Which of the searched keys made the difference between trials.
-"""
+"""Rank a sweep's trials and summarise what it has found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import JsonValue
 
 from mnistcli.commands.sweep.definition import Sweep
-from mnistcli.commands.sweep.study import TRIAL, hush
+from mnistcli.commands.sweep.study import suppress_optuna_warnings
+from mnistcli.commands.sweep.trial_queue import (
+    DIRECTORY,
+    HOST,
+    REASON,
+    TEST,
+    TrialQueue,
+    group_attempts,
+    name_checkpoint,
+    needs_retry,
+)
+from mnistcli.output.results import SweepResult, SweepTrialState, TestResult, TrialResult
 from mnistcli.tensorflow_import import hide_modules
 
-MIN_TRIALS = 10  # complete ones; below it chance decides
+MIN_TRIALS = 10  # complete ones, for importances
+ENDED: tuple[SweepTrialState, ...] = ("complete", "pruned", "failed")
 
-
-def compute_importances(study: Study) -> dict[str, float]:
-    """Return each key's share of what sets the best tenth of the complete trials apart.
-
-    The shares add up to 1, the largest first; there are none below `MIN_TRIALS`. PED-ANOVA it is:
-    of Optuna's evaluators the one that does without scikit-learn.
-    """
-    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < MIN_TRIALS:
-        return {}
-    with hush(), hide_modules():  # scikit-learn takes seconds, for other evaluators
-        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-    with hush():
-        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-
-
-State = Literal["waiting", "running", "complete", "pruned", "failed"]
-FINISHED: frozenset[State] = frozenset({"complete", "pruned", "failed"})
-
-MAX_LOSSES = 3  # of a trial's workers, one after the other without getting any further
-HOST = "host"
-DIRECTORY = "directory"
-REASON = "reason"  # of a failure that trying again would repeat
-TEST = "test"  # [loss, accuracy] on the test set; never looked at to choose
-STOPPED = "stopped"  # its worker was told to end, or somebody else has the trial
-
-_STATES: dict[TrialState, State] = {
+_STATES: dict[TrialState, SweepTrialState] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -54,114 +35,99 @@ _STATES: dict[TrialState, State] = {
 }
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What is known of one trial.
-
-    Attributes:
-        number: its place in the sweep, from 0.
-        state: where it stands; one that was lost or stopped is waiting again.
-        value: of the objective at the end, for a running trial so far; null before there is one.
-        values: of the searched keys.
-        epochs: how many it has reported.
-        reason: why it failed; empty otherwise.
-        host: the machine that has or had it; empty for none.
-        path: its checkpoint there.
-        seconds: from its start to its end; null before.
-        test: loss and accuracy on the test set; null for a trial that is not complete.
-    """
-
-    number: int
-    state: State
-    value: float | None
-    values: dict[str, JsonValue]
-    epochs: int
-    reason: str
-    host: str
-    path: Path
-    seconds: float | None
-    test: tuple[float, float] | None = None
-
-
-def name_checkpoint(directory: Path, number: int) -> Path:
-    """Name a trial's checkpoint."""
-    return directory / f"trial-{number:04d}.h5"
-
-
-def is_settled(trial: FrozenTrial) -> bool:
-    """Tell whether nobody needs to take the trial's number up again."""
-    return trial.state != TrialState.FAIL or REASON in trial.user_attrs
-
-
-def group_trials(study: Study) -> dict[int, list[FrozenTrial]]:
-    """Return every attempt at each number, in Optuna's order.
-
-    A trial without a number is none of ours: where another machine takes what was meant for this
-    one, Optuna makes a new one, which is dropped at once.
-    """
-    groups: dict[int, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        if TRIAL in trial.user_attrs:
-            groups.setdefault(int(trial.user_attrs[TRIAL]), []).append(trial)
-    return groups
-
-
-def find_reason(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> str:
-    """Say why a trial whose worker has died is not tried again; nothing where it is.
-
-    Args:
-        trial: the one that was lost.
-        attempts: all at its number.
-    """
-    losses = 1
-    for earlier in reversed([attempt for attempt in attempts if attempt.number < trial.number]):
-        if STOPPED in earlier.user_attrs or earlier.last_step != trial.last_step:
-            break
-        losses += 1
-    if losses < MAX_LOSSES:
-        return ""
-    return f"its worker died {losses} times after epoch {trial.last_step or 0}"
-
-
-def list_standings(study: Study, sweep: Sweep, directory: Path) -> list[Standing]:
-    """Return where every trial of a sweep stands, by number."""
-    groups = group_trials(study)
-    numbers = range(max([sweep.trials - 1, *groups], default=0) + 1)
-    return [_stand(number, groups.get(number, ()), sweep, directory) for number in numbers]
-
-
-def _stand(number: int, attempts: Sequence[FrozenTrial], sweep: Sweep, directory: Path) -> Standing:
-    """The first attempt that settles a number tells, else nothing is known."""
-    trial = next(filter(is_settled, attempts), None)
-    if trial is None:
-        path = name_checkpoint(directory, number)
-        return Standing(number, "waiting", None, {}, 0, "", "", path, None)
-    attributes, reported = trial.user_attrs, trial.intermediate_values
-    value = trial.value if trial.state.is_finished() else None
-    if value is None and reported:
-        value = reported[max(reported)]
-    home = Path(attributes.get(DIRECTORY, directory))
-    return Standing(
-        number=number,
-        state=_STATES[trial.state],
-        value=value,
-        values=sweep.decode_params(trial.params),
-        epochs=max(reported, default=0),
-        reason=str(attributes.get(REASON, "")),
-        host=str(attributes.get(HOST, "")),
-        path=name_checkpoint(home, number),
-        seconds=None if trial.duration is None else trial.duration.total_seconds(),
-        test=tuple(attributes[TEST]) if TEST in attributes else None,
+def summarize_sweep(queue: TrialQueue) -> SweepResult:
+    """Return the result of a sweep, or of what has ended of it."""
+    ranking = rank_trials(list_trials(queue), queue.sweep)
+    complete, pruned, failed = (sum(t.state == state for t in ranking) for state in ENDED)
+    best = ranking[0] if complete else None
+    return SweepResult(
+        study=queue.study.study_name,
+        objective=queue.sweep.objective,
+        direction=queue.sweep.direction,
+        trials=queue.sweep.trials,
+        complete=complete,
+        pruned=pruned,
+        failed=failed,
+        best=best,
+        test=None if best is None else _find_test(best.trial, queue.study),
+        importances=compute_importances(queue.study),
+        ranking=tuple(ranking),
     )
 
 
-def rank(standings: Iterable[Standing], sweep: Sweep) -> list[Standing]:
-    """Order finished trials: the complete from the best on, then the pruned, then the failed."""
-    order = ("complete", "pruned", "failed")
+def list_trials(queue: TrialQueue) -> list[TrialResult]:
+    """Return all trials of a sweep by number; one that was lost or stopped is waiting again."""
+    groups = group_attempts(queue.study)
+    numbers = range(max([queue.sweep.trials - 1, *groups], default=0) + 1)
+    return [_describe_trial(number, groups.get(number, ()), queue) for number in numbers]
+
+
+def rank_trials(trials: Iterable[TrialResult], sweep: Sweep) -> list[TrialResult]:
+    """Sort ended trials: complete ones from the best on, then pruned ones, then failed ones."""
     sign = -1 if sweep.direction == "maximize" else 1
 
-    def make_key(one: Standing) -> tuple[int, float, int]:
-        value = float("inf") if one.value is None else sign * one.value
-        return order.index(one.state), value, one.number
+    def make_key(trial: TrialResult) -> tuple[int, float, int]:
+        value = float("inf") if trial.value is None else sign * trial.value
+        return ENDED.index(trial.state), value, trial.trial
 
-    return sorted((one for one in standings if one.state in FINISHED), key=make_key)
+    return sorted((trial for trial in trials if trial.has_ended), key=make_key)
+
+
+def compute_importances(study: Study) -> dict[str, float]:
+    """Return each key's share of what distinguishes the best tenth of the complete trials.
+
+    The shares add up to 1, the largest comes first; there are none below `MIN_TRIALS`, where
+    chance decides.
+    """
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < MIN_TRIALS:
+        return {}
+    # scikit-learn takes seconds to import; PED-ANOVA is the one evaluator that does without.
+    with suppress_optuna_warnings(), hide_modules():
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    with suppress_optuna_warnings():
+        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+
+
+def _describe_trial(number: int, attempts: Sequence[FrozenTrial], queue: TrialQueue) -> TrialResult:
+    """Describe a trial by its first attempt that was neither lost nor stopped."""
+    attempt = next((one for one in attempts if not needs_retry(one)), None)
+    if attempt is None:
+        return TrialResult(
+            trial=number,
+            state="waiting",
+            value=None,
+            parameters={},
+            epochs=0,
+            checkpoint=None,
+            host=None,
+            reason=None,
+            seconds=None,
+        )
+    attributes, reported = attempt.user_attrs, attempt.intermediate_values
+    value = attempt.value if attempt.state.is_finished() else None
+    if value is None and reported:
+        value = reported[max(reported)]
+    host = str(attributes.get(HOST, ""))
+    home = Path(attributes.get(DIRECTORY, queue.directory))
+    is_local = queue.is_local(host, home)
+    path = name_checkpoint(queue.directory if is_local else home, number)
+    return TrialResult(
+        trial=number,
+        state=_STATES[attempt.state],
+        value=value,
+        parameters=queue.sweep.decode_params(attempt.params),
+        epochs=max(reported, default=0),
+        checkpoint=str(path) if host else None,
+        host=None if is_local or not host else host,
+        reason=str(attributes.get(REASON, "")) or None,
+        seconds=None if attempt.duration is None else attempt.duration.total_seconds(),
+    )
+
+
+def _find_test(number: int, study: Study) -> TestResult | None:
+    """Return a trial's score on the test set."""
+    for attempt in group_attempts(study).get(number, ()):
+        if not needs_retry(attempt) and TEST in attempt.user_attrs:
+            loss, accuracy = attempt.user_attrs[TEST]
+            return TestResult(loss=loss, accuracy=accuracy)
+    return None

@@ -1,9 +1,4 @@
-"""The study of a sweep: made once, found again, and never another sweep's.
-
-Where a sweep's trials are written down: a journal beside the checkpoints, or a database.
-
-How the values of a trial are chosen: Optuna's samplers, each trial with a seed of its own.
-"""
+"""A sweep's Optuna study: its storage (a journal or a database), sampler and pruner."""
 
 from __future__ import annotations
 
@@ -37,29 +32,92 @@ from mnistcli.commands.sweep.definition import Dimension, NumericDimension, Prun
 from mnistcli.errors import DataError, ResourceError, UsageError
 from mnistcli.tensorflow_import import is_debugging
 
+TRIAL = "trial"
+"""The user attribute with a trial's number: its place in the sweep, from 0."""
+
 JOURNAL = "sweep.journal"
 HEARTBEAT_S = 10
 GRACE_S = 60
-"""A trial whose machine has been silent for so long is taken up by another one."""
+"""A trial of another machine is retried after so many seconds without a heartbeat."""
 
+_IDENTITY = "mnistcli:sweep"
+_DATA = "mnistcli:data"
 _FLAG = "--storage"
-_DRIVER = "postgresql+psycopg"  # SQLAlchemy 2.0 would look for another one
+_DRIVER = "postgresql+psycopg"  # SQLAlchemy 2.0 defaults to psycopg2
 _CONNECT_TIMEOUT_S = 10
 _ATTEMPTS = 5
 
 
-def open_journal(directory: Path) -> BaseStorage:
-    """Open the journal of a folder, or begin one.
+def open_study(storage: BaseStorage, name: str, sweep: Sweep, where: str, hint: str) -> Study:
+    """Create a sweep's study, or load it if the storage has one of that name.
+
+    Args:
+        storage: the study's storage.
+        name: the study's name.
+        sweep: has to be the study's, except for the number of trials.
+        where: the sweep's name in errors.
+        hint: what to do if the study is another sweep's.
 
     Raises:
-        ResourceError: it cannot be written or read, or the file system has no locks.
+        UsageError: the study is another sweep's.
     """
-    _quieten()
+    parts: dict[str, Any] = {
+        "storage": storage,
+        "study_name": name,
+        "sampler": TrialSampler(sweep),
+        "pruner": _make_pruner(sweep.pruner),
+    }
+    with suppress_optuna_warnings():
+        try:
+            study = optuna.create_study(**parts, direction=sweep.direction)
+        except DuplicatedStudyError:
+            study = optuna.load_study(**parts)
+    identity = sweep.hash_parts()
+    known = study.user_attrs.get(_IDENTITY)
+    if known is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(_IDENTITY, identity)
+        return study
+    if not isinstance(known, dict):
+        what = f"the study {name} was not made by mnistcli sweep"
+        raise UsageError(where, what, hint)
+    changed = [part for part in {**known, **identity} if known.get(part) != identity.get(part)]
+    if changed:
+        what = f"not the sweep that began as {name}: {_format_parts(changed)} changed since"
+        raise UsageError(where, what, hint)
+    return study
+
+
+def check_data(study: Study, location: str, sha256: str | None) -> None:
+    """Require the data set that the sweep began with, so that trials can be compared.
+
+    Raises:
+        DataError: the data set is another one.
+    """
+    known = study.user_attrs.get(_DATA)
+    if known is None and sha256 is not None:
+        study.set_user_attr(_DATA, sha256)
+    elif known != sha256:
+        what = f"not the data that the sweep {study.study_name} began with"
+        raise DataError(location, what, "point --data-dir to those")
+
+
+def list_distributions(sweep: Sweep) -> dict[str, BaseDistribution]:
+    """Return the search space as Optuna's distributions by key."""
+    return {dimension.key: _make_distribution(dimension) for dimension in sweep.search}
+
+
+def open_journal(directory: Path) -> BaseStorage:
+    """Open the journal of a folder, or create one.
+
+    Raises:
+        ResourceError: it cannot be written or read, or the file system does not support locks.
+    """
+    _silence_optuna_log()
     path = directory / JOURNAL
     try:
-        with _KernelLock(path).held():
+        with _JournalLock(path).held():
             pass
-        lock: Any = _KernelLock(path)  # has what Optuna's base class of locks has
+        lock: Any = _JournalLock(path)  # has the methods of Optuna's base class
         return JournalStorage(JournalFileBackend(str(path), lock))
     except (OSError, NotImplementedError) as error:
         what = f"cannot be kept here: {getattr(error, 'strerror', None) or error}"
@@ -70,20 +128,20 @@ def open_journal(directory: Path) -> BaseStorage:
 
 
 def open_database(url: str) -> BaseStorage:
-    """Connect to a database, and make Optuna's tables where they are missing.
+    """Connect to a database and create Optuna's tables if they are missing.
 
     Raises:
-        UsageError: the URL names no database.
-        ResourceError: it cannot be reached.
+        UsageError: the URL is invalid.
+        ResourceError: the database cannot be reached.
     """
-    _quieten()
+    _silence_optuna_log()
     address = _parse_url(url)
     is_postgresql = address.drivername == _DRIVER
     options = {"connect_timeout": _CONNECT_TIMEOUT_S} if is_postgresql else {}
-    with explain_storage(name_storage(url)):
+    with translate_storage_errors(format_url(url)):
         for attempt in range(_ATTEMPTS):
             try:
-                with hush():
+                with suppress_optuna_warnings():
                     return RDBStorage(
                         address.render_as_string(hide_password=False),
                         {"pool_pre_ping": True, "connect_args": options},
@@ -93,41 +151,36 @@ def open_database(url: str) -> BaseStorage:
             except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
                 if attempt == _ATTEMPTS - 1:
                     raise
-                time.sleep(0.2 * (attempt + 1))  # another process is making the tables
+                time.sleep(0.2 * (attempt + 1))  # another process is creating the tables
     raise AssertionError
 
 
 def close_storage(storage: BaseStorage) -> None:
-    """Let a database's connections go; a journal has none."""
+    """Close the connections of a database; a journal has none."""
     if isinstance(storage, RDBStorage):
         storage.remove_session()
         storage.engine.dispose()
 
 
-def name_storage(url: str) -> str:
-    """Write a database's URL without its password; UsageError where it is none."""
+def format_url(url: str) -> str:
+    """Format a database's URL without its password.
+
+    Raises:
+        UsageError: the URL is invalid.
+    """
     address = _parse_url(url)
     if address.drivername == _DRIVER:
-        address = address.set(drivername=address.get_backend_name())  # as one writes it
+        address = address.set(drivername=address.get_backend_name())  # as users write it
     return address.render_as_string(hide_password=True)
 
 
-def _parse_url(url: str) -> sqlalchemy.URL:
-    """Name the driver that the extra brings."""
-    hint = "write postgresql://USER@HOST/DATABASE"
-    try:
-        address = sqlalchemy.make_url(url)
-        if address.drivername in ("postgresql", "postgres"):
-            address = address.set(drivername=_DRIVER)
-        address.get_dialect()
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise UsageError(_FLAG, "no database's URL", hint) from None
-    return address
-
-
 @contextlib.contextmanager
-def explain_storage(where: str) -> Iterator[None]:
-    """Say of a database that it does not answer."""
+def translate_storage_errors(where: str) -> Iterator[None]:
+    """Raise a database's errors as ResourceError.
+
+    Args:
+        where: the storage's name in errors.
+    """
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -142,8 +195,8 @@ def explain_storage(where: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hush() -> Iterator[None]:
-    """Keep to ourselves what Optuna warns of: which of its parts may still change."""
+def suppress_optuna_warnings() -> Iterator[None]:
+    """Suppress Optuna's warnings of experimental features."""
     if is_debugging():
         yield
         return
@@ -152,18 +205,108 @@ def hush() -> Iterator[None]:
         yield
 
 
-def _quieten() -> None:
-    """Results and failures are told in our words."""
+class TrialSampler(BaseSampler):
+    """Sample each trial with a seed of its own, derived from the sweep's seed and its number.
+
+    One seed for all trials would restart in every process: a resumed sweep would suggest the same
+    values again.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._kind, self._seed = sweep.sampler, sweep.seed
+        self._sampler: BaseSampler = RandomSampler(self._seed)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Create a sampler with the trial's seed."""
+        words = [self._seed, int(trial.user_attrs.get(TRIAL, trial.number))]
+        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+        tpe = self._kind == "tpe"
+        self._sampler = TPESampler(seed=seed) if tpe else RandomSampler(seed)
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the keys that are sampled together."""
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Sample the keys that are sampled together."""
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Sample one key independently of the others."""
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Let the sampler store what it needs for later trials."""
+        self._sampler.after_trial(study, trial, state, values)
+
+
+def _format_parts(changed: list[str]) -> str:
+    """Name changed parts; the order of the searched keys only if nothing else has changed."""
+    keys = [part.removeprefix("search ") for part in changed if part.startswith("search ")]
+    others = [part for part in changed if not part.startswith("search")]
+    names = {"base": "the config", "fixed": "set"}
+    changed = [*(names.get(part, part) for part in others), *keys]
+    return ", ".join(changed or ["the order of search"])
+
+
+def _make_pruner(name: PrunerName) -> BasePruner:
+    return MedianPruner() if name == "median" else NopPruner()
+
+
+def _make_distribution(dimension: Dimension) -> BaseDistribution:
+    if not isinstance(dimension, NumericDimension):
+        return CategoricalDistribution(dimension.choices)
+    # Optuna warns of a range that does not end at one of its steps.
+    points = dimension.list_points() if dimension.step is not None else None
+    high = dimension.high if points is None else points[-1]
+    assert isinstance(high, int | float)
+    if dimension.kind == "int":
+        step = int(dimension.step or 1)
+        return IntDistribution(int(dimension.low), int(high), log=dimension.log, step=step)
+    return FloatDistribution(dimension.low, high, log=dimension.log, step=dimension.step)
+
+
+def _parse_url(url: str) -> sqlalchemy.URL:
+    """Parse a URL and select the PostgreSQL driver that the extra `sweep` installs."""
+    hint = "write postgresql://USER@HOST/DATABASE"
+    try:
+        address = sqlalchemy.make_url(url)
+        if address.drivername in ("postgresql", "postgres"):
+            address = address.set(drivername=_DRIVER)
+        address.get_dialect()
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise UsageError(_FLAG, "no database's URL", hint) from None
+    return address
+
+
+def _silence_optuna_log() -> None:
+    # Optuna logs every trial; the sweep reports them itself.
     if not is_debugging():
         optuna.logging.set_verbosity(logging.ERROR)
 
 
-class _KernelLock:
-    """Keeps writers of a journal apart, and ends with its process.
+class _JournalLock:
+    """Lock a journal for one writer; the kernel releases the lock when its process ends.
 
-    Optuna's own lock is a link that a killed process leaves behind, for which the others then
-    wait half a minute. What such a process has written of a line is removed here: the line was
-    not whole, and nobody has read it.
+    Optuna's own lock is a symbolic link. A killed process leaves it, and the others wait for half
+    a minute until they remove it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -173,30 +316,30 @@ class _KernelLock:
         )
 
     def acquire(self) -> bool:
-        """Wait for the lock."""
+        """Wait for the lock and repair the journal's last line."""
         self._lock.acquire(poll_interval=0.01)
         try:
-            self._remove_torn_line()
+            self._remove_partial_line()
         except BaseException:
             self._lock.release()
             raise
         return True
 
     def release(self) -> None:
-        """Let the next one write."""
+        """Release the lock."""
         self._lock.release()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock for a while."""
+        """Hold the lock inside a `with` block."""
         self.acquire()
         try:
             yield
         finally:
             self.release()
 
-    def _remove_torn_line(self) -> None:
-        """Cut off what stands behind the last line's end."""
+    def _remove_partial_line(self) -> None:
+        """Truncate a line that a killed process began; no other process has read it."""
         if not self._path.exists():
             return
         with self._path.open("rb+") as file:
@@ -208,148 +351,3 @@ class _KernelLock:
                 return
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
-
-
-TRIAL = "trial"
-"""The user attribute that holds a trial's number."""
-
-
-def list_distributions(sweep: Sweep) -> dict[str, BaseDistribution]:
-    """Return the search space as Optuna has it."""
-    return {dimension.key: _make_distribution(dimension) for dimension in sweep.search}
-
-
-def _make_distribution(dimension: Dimension) -> BaseDistribution:
-    """Ranges end at the last number that a step leads to."""
-    if not isinstance(dimension, NumericDimension):
-        return CategoricalDistribution(dimension.choices)
-    points = dimension.list_points() if dimension.step is not None else None
-    high = dimension.high if points is None else points[-1]
-    assert isinstance(high, int | float)
-    if dimension.kind == "int":
-        step = int(dimension.step or 1)
-        return IntDistribution(int(dimension.low), int(high), log=dimension.log, step=step)
-    return FloatDistribution(dimension.low, high, log=dimension.log, step=dimension.step)
-
-
-def make_pruner(name: PrunerName) -> BasePruner:
-    """Return Optuna's pruner of a name."""
-    return MedianPruner() if name == "median" else NopPruner()
-
-
-class TrialSampler(BaseSampler):
-    """Chooses a trial's values by a sampler that is seeded by the sweep and the trial's number.
-
-    A sampler with one seed for the whole sweep would begin anew in every process, and a sweep
-    that goes on would suggest again what it has tried.
-    """
-
-    def __init__(self, sweep: Sweep) -> None:
-        self._kind, self._seed = sweep.sampler, sweep.seed
-        self._sampler: BaseSampler = RandomSampler(self._seed)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Take the trial's own seed."""
-        words = [self._seed, int(trial.user_attrs.get(TRIAL, trial.number))]
-        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
-        tpe = self._kind == "tpe"
-        self._sampler = TPESampler(seed=seed) if tpe else RandomSampler(seed)
-        self._sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return what is sampled together."""
-        return self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Sample what is sampled together."""
-        return self._sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Sample one value by itself."""
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """Let the sampler write down what it needs."""
-        self._sampler.after_trial(study, trial, state, values)
-
-
-_IDENTITY = "mnistcli:sweep"
-_DATA = "mnistcli:data"
-
-
-def open_study(storage: BaseStorage, name: str, sweep: Sweep, where: str, way_out: str) -> Study:
-    """Return the study of a sweep, a new one where there is none of that name.
-
-    Args:
-        storage: where it is written down.
-        name: of the study.
-        sweep: what it has to be the study of; the number of trials may be another one.
-        where: what messages call the sweep.
-        way_out: what to do where it is another sweep's.
-
-    Raises:
-        UsageError: it is another sweep's.
-    """
-    parts: dict[str, Any] = {
-        "storage": storage,
-        "study_name": name,
-        "sampler": TrialSampler(sweep),
-        "pruner": make_pruner(sweep.pruner),
-    }
-    with hush():
-        try:
-            study = optuna.create_study(**parts, direction=sweep.direction)
-        except DuplicatedStudyError:
-            study = optuna.load_study(**parts)
-    identity = sweep.hash_parts()
-    known = study.user_attrs.get(_IDENTITY)
-    if known is None and not study.get_trials(deepcopy=False):
-        study.set_user_attr(_IDENTITY, identity)
-        return study
-    if not isinstance(known, dict):
-        what = f"the study {name} was not made by mnistcli sweep"
-        raise UsageError(where, what, way_out)
-    changed = [part for part in {**known, **identity} if known.get(part) != identity.get(part)]
-    if changed:
-        what = f"not the sweep that began as {name}: {_name_parts(changed)} changed since"
-        raise UsageError(where, what, way_out)
-    return study
-
-
-def _name_parts(changed: list[str]) -> str:
-    """Say what is not the same; the list of keys only where no key itself tells it."""
-    keys = [part.removeprefix("search ") for part in changed if part.startswith("search ")]
-    others = [part for part in changed if not part.startswith("search")]
-    names = {"base": "the config", "fixed": "set"}
-    told = [*(names.get(part, part) for part in others), *keys]
-    return ", ".join(told or ["the order of search"])
-
-
-def check_data(study: Study, location: str, sha256: str | None) -> None:
-    """Refuse other data than those that the sweep began with: results could not be compared.
-
-    Raises:
-        DataError: they are others.
-    """
-    known = study.user_attrs.get(_DATA)
-    if known is None and sha256 is not None:
-        study.set_user_attr(_DATA, sha256)
-    elif known != sha256:
-        what = f"not the data that the sweep {study.study_name} began with"
-        raise DataError(location, what, "point --data-dir to those")

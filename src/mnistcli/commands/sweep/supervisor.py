@@ -1,6 +1,7 @@
-"""Carries `mnistcli sweep` out: what is asked for, the workers, and what they come to.
+"""Run a sweep: `plan_sweep` describes it, `run_sweep` runs its workers and ranks the trials.
 
-Follows a sweep while it runs, and says what it came to.
+Optuna is imported inside functions: after the sweep's file has been validated, and not at all
+for `--dry-run`.
 """
 
 from __future__ import annotations
@@ -8,147 +9,40 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnistcli.checkpoints.record import count_processors
-from mnistcli.commands.signals import StopRequest, end_by_signal
+from mnistcli.commands.signals import Stopped, StopRequest
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
-from mnistcli.commands.sweep.trial import Workplace
-from mnistcli.commands.sweep.trial_process import Order, Pool, open_desk, work
 from mnistcli.commands.train.request import Request, check_directory
 from mnistcli.commands.train.run import write_command
 from mnistcli.errors import ConfigError, DivergenceError, ResourceError, UsageError
-from mnistcli.output.results import (
-    DimensionResult,
-    SweepPlanResult,
-    SweepResult,
-    TestResult,
-    TrialLine,
-    TrialResult,
-)
-from mnistcli.output.tables import open_trial_display, render_best, render_plan, render_sweep
-from mnistcli.output.terminal import Output, Progress, choose_progress
+from mnistcli.output.logs import announce, note
+from mnistcli.output.results import DimensionResult, SweepPlanResult, SweepResult, TrialResult
+from mnistcli.output.tables import open_trial_display
+from mnistcli.output.terminal import Output, Progress
 
 if TYPE_CHECKING:
-    from mnistcli.commands.sweep.ranking import Standing
-    from mnistcli.commands.sweep.trial_queue import Desk
+    from mnistcli.commands.sweep.trial_queue import TrialQueue
+    from mnistcli.commands.sweep.workers import WorkerSpec
 
 
-_ENDED = ("complete", "pruned", "failed")
+_INSTALL_HINT = "install it: python -m pip install 'mnistcli[sweep]'"
 
 
-class Report:
-    """Shows trials as they end.
+def plan_sweep(source: str) -> SweepPlanResult:
+    """Describe what a sweep would search, without Optuna.
 
     Args:
-        desk: where they are.
-        directory: of this machine's checkpoints, as the user gave it.
-        console: where words go.
-        streams: whether each trial that ends is a line of JSON on stdout.
+        source: path of the sweep's YAML file.
+
+    Raises:
+        ConfigError: the file is invalid.
     """
-
-    def __init__(self, desk: Desk, directory: Path, console: Output, *, streams: bool) -> None:
-        self._desk, self._directory = desk, directory
-        self._console, self._streams = console, streams
-        self._told = {trial.trial for trial in self._list_trials() if trial.state in _ENDED}
-        self._display = open_trial_display(desk.sweep.objective, console.progress)
-        if self._told:
-            count = f"{len(self._told)} of {desk.sweep.trials} trials"
-            console.note(f"goes on with {desk.study.study_name}: {count} have ended before")
-
-    def update(self) -> None:
-        """Show what is new."""
-        trials = self._list_trials()
-        ended = [t for t in trials if t.state in _ENDED and t.trial not in self._told]
-        ended.sort(key=lambda trial: trial.trial)
-        self._display.show(trials, ended)
-        for trial in ended:
-            self._told.add(trial.trial)
-            if self._streams:
-                self._console.print_json(TrialLine(**trial.model_dump()))
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._display.close()
-
-    def count_ended(self) -> int:
-        """Return how many trials have come to an end."""
-        return sum(trial.state in _ENDED for trial in self._list_trials())
-
-    def conclude(self) -> SweepResult:
-        """Return what the sweep has come to so far."""
-        from mnistcli.commands.sweep.ranking import compute_importances
-
-        sweep = self._desk.sweep
-        ranking = tuple(trial for trial in self._list_trials() if trial.state in _ENDED)
-        counts = {state: sum(t.state == state for t in ranking) for state in _ENDED}
-        best = ranking[0] if counts["complete"] else None
-        return SweepResult(
-            study=self._desk.study.study_name,
-            objective=sweep.objective,
-            direction=sweep.direction,
-            trials=sweep.trials,
-            **counts,
-            best=best,
-            test=None if best is None else self._find_test(best.trial),
-            importances=compute_importances(self._desk.study),
-            ranking=ranking,
-        )
-
-    def show(self, answer: SweepResult, *, as_json: bool, quiet: bool) -> None:
-        """Print the answer."""
-        if as_json:
-            self._console.print_json(answer)
-        elif quiet:
-            self._console.print_line((answer.best and answer.best.checkpoint) or "")
-        else:
-            self._console.print_table(*render_sweep(answer))
-            self._console.print_line(render_best(answer))
-        if answer.best is not None:
-            where = f" on {answer.best.host}" if answer.best.host else ""
-            self._console.note(f"best  {answer.best.checkpoint}{where}")
-
-    def _list_trials(self) -> list[TrialResult]:
-        """Return all trials, finished ones first and from the best on."""
-        from mnistcli.commands.sweep.ranking import list_standings, rank
-
-        standings = list_standings(self._desk.study, self._desk.sweep, self._directory)
-        ranked = rank(standings, self._desk.sweep)
-        others = [standing for standing in standings if standing not in ranked]
-        return [self._describe(standing) for standing in (*ranked, *others)]
-
-    def _describe(self, standing: Standing) -> TrialResult:
-        """Return a trial as scripts see it; this machine's paths are as the user wrote them."""
-        path = standing.path
-        is_here = self._desk.is_here(standing.host, path.parent)
-        if is_here:
-            path = self._directory / path.name
-        return TrialResult(
-            trial=standing.number,
-            state=standing.state,
-            value=standing.value,
-            parameters=standing.values,
-            epochs=standing.epochs,
-            checkpoint=str(path) if standing.host else None,
-            host=None if is_here or not standing.host else standing.host,
-            reason=standing.reason or None,
-            seconds=standing.seconds,
-        )
-
-    def _find_test(self, number: int) -> TestResult | None:
-        """Return a trial's score on the test set."""
-        from mnistcli.commands.sweep.ranking import list_standings
-
-        standings = list_standings(self._desk.study, self._desk.sweep, self._directory)
-        test = standings[number].test
-        return None if test is None else TestResult(loss=test[0], accuracy=test[1])
-
-
-def describe_plan(sweep: Sweep) -> SweepPlanResult:
-    """Return what a sweep would try."""
+    sweep = load_sweep(source)
     rows = tuple(
         DimensionResult(
             key=dimension.key,
@@ -164,176 +58,222 @@ def describe_plan(sweep: Sweep) -> SweepPlanResult:
         pruner=sweep.pruner,
         objective=sweep.objective,
         trials=sweep.trials,
-        refused=_count_refused(sweep) if sweep.sampler == "grid" else None,
+        refused=_count_invalid(sweep) if sweep.sampler == "grid" else None,
     )
 
 
-def _count_refused(sweep: Sweep) -> int:
-    """Try every combination of a grid on the config."""
-    refused = 0
-    for labels in sweep.list_points():
+def _count_invalid(sweep: Sweep) -> int:
+    """Count the combinations of a grid that the config's rules refuse."""
+    invalid = 0
+    for params in sweep.list_points():
         try:
-            sweep.make_config(sweep.decode_params(labels))
+            sweep.make_config(sweep.decode_params(params))
         except ConfigError:
-            refused += 1
-    return refused
+            invalid += 1
+    return invalid
 
 
-_INSTALL_HINT = "install it: python -m pip install 'mnistcli[sweep]'"
+def run_sweep(
+    source: str,
+    *,
+    output: Path | None = None,
+    storage: str | None = None,
+    study: str | None = None,
+    jobs: int = 1,
+    data_dir: Path | None = None,
+    quiet: bool = False,
+    progress: Progress = "none",
+    on_trial_end: Callable[[TrialResult], None] | None = None,
+) -> SweepResult:
+    """Run the trials of a sweep that have not ended yet, and rank all of them.
 
+    Args:
+        source: path of the sweep's YAML file.
+        output: folder of the checkpoints and their journal; None for `<source>-sweep`.
+        storage: URL of a database that other machines share; None for the journal.
+        study: the sweep's name in the storage; None for the file's name.
+        jobs: the number of worker processes; one worker runs in this process.
+        data_dir: where to look for data sets first.
+        quiet: drop the notes of the data set.
+        progress: what is shown on stderr while trials run.
+        on_trial_end: is called with each trial that has ended since.
 
-@dataclass(frozen=True)
-class SweepRequest:
-    """What the command line of `sweep` asked for, not yet checked.
-
-    Attributes:
-        source: the sweep's YAML file.
-        output: folder of the checkpoints; null for one named after the file.
-        storage: a database's URL; null for a journal in the folder.
-        study: null for the file's own name.
-        jobs: worker processes.
+    Raises:
+        ConfigError: the file is invalid.
+        UsageError: the folder or the study is another sweep's.
+        DataError, ResourceError: trials cannot be run.
+        DivergenceError: all trials have failed.
+        Stopped: a signal has come; running trials have been saved.
     """
+    sweep = load_sweep(source)
+    _require_optuna()
+    from mnistcli.commands.sweep.ranking import summarize_sweep
+    from mnistcli.commands.sweep.study import translate_storage_errors
+    from mnistcli.commands.sweep.workers import WorkerSpec
 
-    source: str
-    output: Path | None
-    storage: str | None
-    study: str | None
-    jobs: int
-    dry_run: bool
-    data_dir: Path | None
-    json: bool
-    jsonl: bool
-    quiet: bool
-    progress: Progress
+    directory = output or Path(f"{Path(source).stem}-sweep")
+    _make_directory(directory)
+    spec = WorkerSpec(
+        sweep=sweep,
+        study=study or Path(source).stem,
+        source=source,
+        storage=storage,
+        directory=directory,
+        data_dir=data_dir,
+        threads=max(1, count_processors() // jobs),
+    )
+    with (
+        translate_storage_errors(spec.storage_name),
+        contextlib.closing(_open_queue(spec)) as queue,
+    ):
+        with (
+            StopRequest() as stop,
+            contextlib.closing(_TrialMonitor(queue, progress, on_trial_end)) as monitor,
+        ):
+            monitor.update()
+            _run_workers(spec, jobs, queue, stop, monitor, Output(quiet=quiet, progress=progress))
+            monitor.update()
+        if stop.received is not None:
+            count = f"{monitor.count_ended()} of {sweep.trials} trials"
+            words = ["-o", str(output)] if output is not None else []
+            words += [] if study is None else ["--study", study]
+            words += [] if jobs == 1 else ["--jobs", str(jobs)]
+            again = _write_command(source, words, storage, data_dir)
+            announce(f"interrupted after {count}; none of them is lost\nnext  {again}")
+            raise Stopped(stop.received)
+        result = summarize_sweep(queue)
+    _check_result(result, source)
+    return result
 
-    @property
-    def directory(self) -> Path:
-        """Where the checkpoints go."""
-        return self.output or Path(f"{Path(self.source).stem}-sweep")
 
-    @property
-    def run(self) -> Request:
-        """What the trials share with `train`."""
-        return Request(data_dir=self.data_dir, quiet=True, progress="none")
-
-
-def run_sweep(request: SweepRequest) -> None:
-    """Carry out `mnistcli sweep`; every way in which it can fail is a MnistcliError."""
-    console = _open_output(request)
-    sweep = load_sweep(request.source)
-    if request.dry_run:
-        plan = describe_plan(sweep)
-        if request.json or request.jsonl:
-            console.print_json(plan)
-        else:
-            console.print_table(*render_plan(plan))
+def note_best(result: SweepResult, data_dir: Path | None) -> None:
+    """Show on stderr where the best trial's checkpoint is, and how to evaluate it."""
+    best = result.best
+    if best is None:
         return
-    _check_optuna()
-    order = _make_order(request, sweep)
-    from mnistcli.commands.sweep.study import explain_storage
-
-    with explain_storage(order.storage_name):
-        received = _run(request, order, console)
-    if received is not None:
-        end_by_signal(received)
+    where = f" on {best.host}" if best.host else ""
+    note(f"best  {best.checkpoint}{where}")
+    if best.host is None and best.checkpoint:
+        note(f"next  {write_command(Request(data_dir=data_dir), 'evaluate', best.checkpoint)}")
 
 
-def _open_output(request: SweepRequest) -> Output:
-    """Return where a sweep's words go."""
-    silent = request.quiet or request.jsonl or request.json
-    progress = choose_progress(request.progress, silent=silent)
-    return Output(quiet=silent, outlives_reader=True, progress=progress)
-
-
-def _check_optuna() -> None:
-    """Find out before any work whether the engine is there; ResourceError where not."""
+def _require_optuna() -> None:
+    """Raise ResourceError if Optuna is not installed."""
     try:
         found = importlib.util.find_spec("optuna")
-    except ValueError:  # something else has taken its name
+    except ValueError:  # sys.modules has something else of that name
         found = None
     if found is None:
         raise ResourceError("optuna", "not installed", _INSTALL_HINT)
 
 
-def _make_order(request: SweepRequest, sweep: Sweep) -> Order:
-    """Make the folder, and say what every worker has to know."""
-    directory = request.directory
+def _make_directory(directory: Path) -> None:
     check_directory(directory.parent)
-    with contextlib.suppress(FileExistsError):  # where it is a file, what follows says so
+    with contextlib.suppress(FileExistsError):  # if it is a file, the next line says so
         directory.mkdir(exist_ok=True)
     check_directory(directory)
-    return Order(
-        sweep=sweep,
-        study=request.study or Path(request.source).stem,
-        source=request.source,
-        storage=request.storage,
-        directory=directory,
-        data_dir=request.data_dir,
-        threads=max(1, count_processors() // request.jobs),
-    )
 
 
-def _run(request: SweepRequest, order: Order, console: Output) -> int | None:
-    """Try what is left to try, show what came of it; return the signal that ended it early."""
-    with contextlib.closing(_open_desk(order)) as desk:
-        report = Report(desk, request.directory, console, streams=request.jsonl)
-        with StopRequest() as stop, contextlib.closing(report):
-            report.update()
-            if request.jobs == 1:
-                work(Workplace(desk, request.run, console, order.threads, stop, report.update))
-            else:
-                Pool(order, request.jobs, console).run(stop, report.update, desk.is_finished)
-            report.update()
-        if stop.received is not None:
-            Output().note(
-                f"interrupted after {report.count_ended()} of {order.sweep.trials} trials;"
-                f" none of them is lost\nnext  {_write_again(request)}"
-            )
-            return stop.received
-        _conclude(request, order, report, console)
-    return None
-
-
-def _conclude(request: SweepRequest, order: Order, report: Report, console: Output) -> None:
-    """Print the answer, and on stderr what to do with it; DivergenceError where there is none."""
-    answer = report.conclude()
-    if answer.complete == 0 and answer.pruned == 0:
-        reason = next((trial.reason for trial in answer.ranking if trial.reason), "")
-        what = f"all {answer.failed} trials failed, the first at: {reason}"
-        hint = "search other values, lower learning rates for example"
-        raise DivergenceError(order.source, what, hint)
-    report.show(answer, as_json=request.json or request.jsonl, quiet=request.quiet)
-    best = answer.best
-    if best is not None and best.host is None and best.checkpoint:
-        console.note(f"next  {write_command(request.run, 'evaluate', best.checkpoint)}")
-    if console.is_closed:
-        raise BrokenPipeError
-
-
-def _open_desk(order: Order) -> Desk:
-    """Open the study; a new one never takes another one's checkpoints for its own.
+def _open_queue(spec: WorkerSpec) -> TrialQueue:
+    """Open the study; a new one must not replace another sweep's checkpoints.
 
     Raises:
         UsageError: the folder holds those of another sweep.
     """
     from mnistcli.commands.sweep.study import JOURNAL
+    from mnistcli.commands.sweep.workers import open_queue
 
-    is_journal = order.storage is None
-    is_new = is_journal and not (order.directory / JOURNAL).exists()
-    if is_new and next(order.directory.glob("trial-*.h5"), None) is not None:
-        what = f"{order.directory} holds trials of another sweep"
+    is_new = spec.storage is None and not (spec.directory / JOURNAL).exists()
+    if is_new and next(spec.directory.glob("trial-*.h5"), None) is not None:
+        what = f"{spec.directory} holds trials of another sweep"
         raise UsageError("--output", what, "choose another folder")
-    return open_desk(order)
+    return open_queue(spec)
 
 
-def _write_again(request: SweepRequest) -> str:
-    """Write the command that goes on; a database's password is not for the screen."""
-    words = ["sweep", request.source]
-    words += [] if request.output is None else ["-o", str(request.output)]
-    words += [] if request.study is None else ["--study", request.study]
-    words += [] if request.jobs == 1 else ["--jobs", str(request.jobs)]
-    if request.storage is not None:
-        from mnistcli.commands.sweep.study import name_storage
+def _run_workers(
+    spec: WorkerSpec,
+    jobs: int,
+    queue: TrialQueue,
+    stop: StopRequest,
+    monitor: _TrialMonitor,
+    console: Output,
+) -> None:
+    """Run one worker in this process, or several processes."""
+    from mnistcli.commands.sweep.trial import WorkerContext
+    from mnistcli.commands.sweep.workers import WorkerPool, run_worker
 
-        words += ["--storage", name_storage(request.storage)]
-    return write_command(request.run, *words).replace(shlex.quote("***"), "***")
+    if jobs > 1:
+        WorkerPool(spec, jobs).run(stop, monitor.update, queue.is_finished)
+        return
+    request = Request(data_dir=spec.data_dir, quiet=True, progress="none")
+    run_worker(WorkerContext(queue, request, console, spec.threads, stop, monitor.update))
+
+
+def _check_result(result: SweepResult, source: str) -> None:
+    if result.complete == 0 and result.pruned == 0:
+        reason = next((trial.reason for trial in result.ranking if trial.reason), "")
+        what = f"all {result.failed} trials failed, the first at: {reason}"
+        hint = "search other values, lower learning rates for example"
+        raise DivergenceError(source, what, hint)
+
+
+def _write_command(
+    source: str, words: list[str], storage: str | None, data_dir: Path | None
+) -> str:
+    """Write the command that resumes a sweep, without a database's password."""
+    if storage is not None:
+        from mnistcli.commands.sweep.study import format_url
+
+        words = [*words, "--storage", format_url(storage)]
+    command = write_command(Request(data_dir=data_dir), "sweep", source, *words)
+    return command.replace(shlex.quote("***"), "***")
+
+
+class _TrialMonitor:
+    """Follow a sweep's trials: show them, and pass on those that end.
+
+    Args:
+        queue: the sweep's.
+        progress: what is shown on stderr.
+        on_trial_end: is called with each trial that ends.
+    """
+
+    def __init__(
+        self,
+        queue: TrialQueue,
+        progress: Progress,
+        on_trial_end: Callable[[TrialResult], None] | None,
+    ) -> None:
+        self._queue, self._on_trial_end = queue, on_trial_end
+        self._ended = {trial.trial for trial in self._list_trials() if trial.has_ended}
+        self._display = open_trial_display(queue.sweep.objective, progress)
+        if self._ended:
+            count = f"{len(self._ended)} of {queue.sweep.trials} trials"
+            note(f"goes on with {queue.study.study_name}: {count} have ended before")
+
+    def update(self) -> None:
+        """Show what has changed."""
+        trials = self._list_trials()
+        ended = [one for one in trials if one.has_ended and one.trial not in self._ended]
+        ended.sort(key=lambda trial: trial.trial)
+        self._display.show(trials, ended)
+        for trial in ended:
+            self._ended.add(trial.trial)
+            if self._on_trial_end is not None:
+                self._on_trial_end(trial)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._display.close()
+
+    def count_ended(self) -> int:
+        """Return the number of trials that have ended."""
+        return sum(trial.has_ended for trial in self._list_trials())
+
+    def _list_trials(self) -> list[TrialResult]:
+        """Return all trials, the ended ones first and from the best on."""
+        from mnistcli.commands.sweep.ranking import list_trials, rank_trials
+
+        trials = list_trials(self._queue)
+        ranked = rank_trials(trials, self._queue.sweep)
+        return [*ranked, *(trial for trial in trials if not trial.has_ended)]

@@ -1,9 +1,11 @@
-"""How workers share trials: each is somebody's or nobody's, and what the dead had is taken up.
+"""Lease a sweep's trials to workers; the trials of dead workers are leased again.
 
-A worker holds the lock of its trial's checkpoint, which the system drops when the process ends,
-however it ends. So whoever sees a running trial of this folder without its lock knows at once that
-its worker is dead, on a journal as on a database. Of other machines' trials only their heartbeats
-in the database tell.
+A worker holds the lock of its trial's checkpoint, which the kernel releases when the process ends.
+So a running trial of this folder without a lock has lost its worker, whatever the storage is. For
+the trials of other machines there are only the heartbeats in the database.
+
+A trial has a number, its place in the sweep. Optuna's trials are attempts at such a number: one
+that was lost or stopped fails, and the number is attempted again.
 """
 
 from __future__ import annotations
@@ -28,31 +30,34 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mnistcli.checkpoints.lock import LockedError, RunLock, is_locked
 from mnistcli.commands.sweep.definition import Sweep
-from mnistcli.commands.sweep.ranking import (
-    DIRECTORY,
-    HOST,
-    REASON,
-    STOPPED,
-    TEST,
-    find_reason,
-    group_trials,
-    is_settled,
-    name_checkpoint,
+from mnistcli.commands.sweep.study import (
+    TRIAL,
+    close_storage,
+    list_distributions,
+    suppress_optuna_warnings,
 )
-from mnistcli.commands.sweep.study import TRIAL, close_storage, hush, list_distributions
 from mnistcli.errors import ResourceError
 
-_UNSEEN = timedelta(hours=1)  # after which a trial without a worker's name was never begun
+# User attributes of an attempt
+HOST = "host"
+DIRECTORY = "directory"
+REASON = "reason"  # of a failure that another attempt would repeat
+TEST = "test"  # [loss, accuracy] on the test set; never used to choose
+STOPPED = "stopped"  # its worker was stopped, or another worker has the trial
+
+MAX_WORKER_DEATHS = 3  # in a row, without an epoch in between
+_UNSEEN = timedelta(hours=1)  # after which an attempt without a host counts as never begun
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A trial that is this worker's until it is told.
+class TrialLease:
+    """A trial that belongs to this worker until it is completed, pruned, failed or released.
 
     Attributes:
-        number: its place in the sweep.
+        number: the trial's place in the sweep, from 0.
         path: of its checkpoint.
-        lock: of the checkpoint; to be opened by whoever has the claim.
+        trial: Optuna's.
+        lock: of the checkpoint; the worker has to release it.
     """
 
     number: int
@@ -62,13 +67,14 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where a worker gets trials and hands them back.
+class TrialQueue:
+    """Lease trials to the workers of one folder and store their results.
 
     Attributes:
         study: the sweep's, in `storage`.
-        sweep: says how many trials there are, and of what.
+        sweep: defines the trials.
         directory: of this machine's checkpoints.
+        host: this machine's name.
     """
 
     study: Study
@@ -79,82 +85,88 @@ class Desk:
 
     @cached_property
     def _distributions(self) -> dict[str, BaseDistribution]:
-        """Made once."""
         return list_distributions(self.sweep)
 
     @cached_property
-    def _points(self) -> Sequence[dict[str, Any]]:
-        """A grid's combinations, by the trials' numbers; none for other samplers."""
+    def _grid(self) -> Sequence[dict[str, Any]]:
+        """Return a grid's params by trial number; empty for other samplers."""
         return tuple(self.sweep.list_points()) if self.sweep.sampler == "grid" else ()
 
-    def claim(self) -> Claim | None:
-        """Take a trial that nobody has; null where there is none just now.
+    def acquire(self) -> TrialLease | None:
+        """Lease a trial that no worker has; None if there is none at the moment.
 
         Raises:
-            ResourceError: the folder takes no files, or its file system has no locks.
+            ResourceError: the folder is not writable, or its file system does not support locks.
         """
-        with self._alone(), hush():
+        with self._locked(), suppress_optuna_warnings():
             while True:
-                self._fail_lost()
+                self._fail_lost_attempts()
                 if not self._enqueue():
                     return None
-                trial = self.study.ask(self._distributions)
-                claim = self._begin(trial)
-                if claim is not None:
-                    return claim
+                lease = self._lease(self.study.ask(self._distributions))
+                if lease is not None:
+                    return lease
 
     def is_finished(self) -> bool:
-        """Tell whether every trial has come to an end."""
-        groups = group_trials(self.study)
+        """Return whether every trial is complete, pruned or failed for good."""
+        groups = group_attempts(self.study)
         return all(
-            any(is_settled(trial) and trial.state.is_finished() for trial in groups.get(n, ()))
+            any(not needs_retry(one) and one.state.is_finished() for one in groups.get(n, ()))
             for n in range(self.sweep.trials)
         )
 
-    def complete(self, claim: Claim, value: float, test: tuple[float, float]) -> bool:
-        """Hand in a result; false where the trial was another worker's meanwhile.
+    def complete(self, lease: TrialLease, value: float, test: tuple[float, float]) -> bool:
+        """Store a trial's result.
 
         Args:
-            claim: the trial.
+            lease: the trial.
             value: of the objective.
             test: loss and accuracy on the test set.
+
+        Returns:
+            False if another worker has got the trial meanwhile.
         """
         with contextlib.suppress(UpdateFinishedTrialError):
-            claim.trial.set_user_attr(TEST, test)
-        return self._tell(claim.trial.number, TrialState.COMPLETE, value)
+            lease.trial.set_user_attr(TEST, test)
+        return self._tell(lease.trial.number, TrialState.COMPLETE, value)
 
-    def prune(self, claim: Claim) -> bool:
-        """Hand in a trial that was not worth going on with."""
-        return self._tell(claim.trial.number, TrialState.PRUNED)
+    def prune(self, lease: TrialLease) -> bool:
+        """Store that a trial was pruned; False if another worker has got it meanwhile."""
+        return self._tell(lease.trial.number, TrialState.PRUNED)
 
-    def fail(self, claim: Claim, reason: str) -> bool:
-        """Hand in a trial that would fail again."""
+    def fail(self, lease: TrialLease, reason: str) -> bool:
+        """Fail a trial for good; False if another worker has got it meanwhile."""
         with contextlib.suppress(UpdateFinishedTrialError):
-            claim.trial.set_user_attr(REASON, reason)
-        return self._tell(claim.trial.number, TrialState.FAIL)
+            lease.trial.set_user_attr(REASON, reason)
+        return self._tell(lease.trial.number, TrialState.FAIL)
 
-    def give_back(self, claim: Claim) -> None:
-        """Leave a trial to whoever takes it up next."""
+    def release(self, lease: TrialLease) -> None:
+        """Let another worker, or a later command, continue a trial."""
         with contextlib.suppress(UpdateFinishedTrialError):
-            claim.trial.set_user_attr(STOPPED, True)
-        self._tell(claim.trial.number, TrialState.FAIL)
+            lease.trial.set_user_attr(STOPPED, True)
+        self._tell(lease.trial.number, TrialState.FAIL)
 
-    def beat(self, claim: Claim) -> None:
-        """Tell other machines that this trial's worker is alive."""
+    def heartbeat(self, lease: TrialLease) -> None:
+        """Record for other machines that this trial's worker is alive."""
         if isinstance(self.storage, RDBStorage):
-            self.storage.record_heartbeat(claim.trial._trial_id)
+            self.storage.record_heartbeat(lease.trial._trial_id)
 
     def close(self) -> None:
-        """Let go of the storage."""
+        """Close the storage's connections."""
         close_storage(self.storage)
 
-    def is_here(self, host: str, directory: Path) -> bool:
-        """Tell whether checkpoints of a machine and a folder are this desk's."""
-        return (host, str(directory)) == self._address
+    def is_local(self, host: str, directory: Path) -> bool:
+        """Return whether a folder of a machine is this queue's."""
+        return (host, str(directory)) == self._location
+
+    @property
+    def _location(self) -> tuple[str, str]:
+        """Return this machine and its folder as the attributes of attempts have them."""
+        return self.host, str(self.directory.resolve())
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Of this folder's workers one at a time: a trial is claimed and locked in one go."""
+    def _locked(self) -> Iterator[None]:
+        """Exclude this folder's other workers, so that leasing and locking is one step."""
         lock = FileLock(self.directory / ".sweep-claim", fallback_to_soft=False, is_singleton=False)
         try:
             lock.acquire(poll_interval=0.02)
@@ -167,63 +179,58 @@ class Desk:
         finally:
             lock.release()
 
-    def _fail_lost(self) -> None:
-        """Find the trials whose workers are dead, and let them be taken up again."""
+    def _fail_lost_attempts(self) -> None:
+        """Fail running attempts whose workers are dead, so that they are retried."""
         if isinstance(self.storage, RDBStorage):
             optuna.storages.fail_stale_trials(self.study)
-        groups = group_trials(self.study)
+        groups = group_attempts(self.study)
         for number, attempts in groups.items():
-            for trial in attempts:
-                if trial.state != TrialState.RUNNING or not self._is_lost(trial, number):
+            for attempt in attempts:
+                if attempt.state != TrialState.RUNNING or not self._is_lost(attempt, number):
                     continue
-                if reason := find_reason(trial, attempts):
+                if reason := _explain_deaths(attempt, attempts):
                     with contextlib.suppress(UpdateFinishedTrialError):
-                        self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-                self._tell(trial.number, TrialState.FAIL)
+                        self.storage.set_trial_user_attr(attempt._trial_id, REASON, reason)
+                self._tell(attempt.number, TrialState.FAIL)
 
-    def _is_lost(self, trial: FrozenTrial, number: int) -> bool:
-        """Tell whether the worker of a running trial is known to be dead."""
-        host, home = (trial.user_attrs.get(name) for name in (HOST, DIRECTORY))
-        if isinstance(self.storage, JournalStorage) or (host, home) == self._address:
+    def _is_lost(self, attempt: FrozenTrial, number: int) -> bool:
+        """Return whether the worker of a running attempt is known to be dead."""
+        host, home = (attempt.user_attrs.get(name) for name in (HOST, DIRECTORY))
+        if isinstance(self.storage, JournalStorage) or (host, home) == self._location:
             return not is_locked(name_checkpoint(self.directory, number))
-        if host is not None or trial.datetime_start is None:
+        if host is not None or attempt.datetime_start is None:
             return False
-        return datetime.now() - trial.datetime_start > _UNSEEN
-
-    @property
-    def _address(self) -> tuple[str, str]:
-        """Where this machine's checkpoints are, as trials remember it."""
-        return self.host, str(self.directory.resolve())
+        return datetime.now() - attempt.datetime_start > _UNSEEN
 
     def _enqueue(self) -> bool:
-        """See that there is a trial to ask for; false where there is none to be had."""
-        groups = group_trials(self.study)
-        if any(t.state == TrialState.WAITING for t in itertools.chain(*groups.values())):
+        """Enqueue the next trial in Optuna unless one is waiting; False if none is left."""
+        groups = group_attempts(self.study)
+        if any(a.state == TrialState.WAITING for a in itertools.chain(*groups.values())):
             return True
         for number in range(self.sweep.trials):
             attempts = groups.get(number, [])
-            if any(map(is_settled, attempts)):
+            if not all(map(needs_retry, attempts)):
                 continue
             if is_locked(name_checkpoint(self.directory, number)):
-                continue  # somebody goes on with it by `train --resume`
-            self.study.enqueue_trial(self._find_values(number, attempts), {TRIAL: number})
+                continue  # `train --resume` is running on it
+            self.study.enqueue_trial(self._choose_params(number, attempts), {TRIAL: number})
             return True
         return False
 
-    def _find_values(self, number: int, attempts: Sequence[FrozenTrial]) -> dict[str, Any]:
-        """A grid's point, or what a lost trial had; nothing leaves it to the sampler."""
-        if self._points:
-            return self._points[number]
-        whole = [trial.params for trial in attempts if len(trial.params) == len(self.sweep.search)]
-        return whole[-1] if whole else {}
+    def _choose_params(self, number: int, attempts: Sequence[FrozenTrial]) -> dict[str, Any]:
+        """Return a grid's point, or the params of an earlier attempt; {} leaves them to Optuna."""
+        if self._grid:
+            return self._grid[number]
+        full = [one.params for one in attempts if len(one.params) == len(self.sweep.search)]
+        return full[-1] if full else {}
 
-    def _begin(self, trial: Trial) -> Claim | None:
-        """Lock a trial that was asked for; null where somebody else was faster with it."""
+    def _lease(self, trial: Trial) -> TrialLease | None:
+        """Lock a trial that Optuna has handed out; None if another worker was faster."""
         number = int(trial.user_attrs.get(TRIAL, -1))
-        attempts = group_trials(self.study).get(number)
+        attempts = group_attempts(self.study).get(number)
         path, lock = name_checkpoint(self.directory, number), RunLock()
-        is_ours = attempts is not None and not any(
-            is_settled(attempt) and attempt.number < trial.number for attempt in attempts
+        is_ours = attempts is not None and all(
+            needs_retry(attempt) for attempt in attempts if attempt.number < trial.number
         )
         with contextlib.suppress(LockedError):
             if is_ours:
@@ -232,18 +239,51 @@ class Desk:
             trial.set_user_attr(STOPPED, True)
             self._tell(trial.number, TrialState.FAIL)
             return None
-        host, home = self._address
+        host, home = self._location
         trial.set_user_attr(HOST, host)
         trial.set_user_attr(DIRECTORY, home)
-        claim = Claim(number, path, trial, lock)
-        self.beat(claim)
-        return claim
+        lease = TrialLease(number, path, trial, lock)
+        self.heartbeat(lease)
+        return lease
 
     def _tell(self, number: int, state: TrialState, value: float | None = None) -> bool:
-        """Write a trial's end down, unless somebody else has."""
+        """Store an attempt's end; False if another worker has."""
         try:
-            with hush():
+            with suppress_optuna_warnings():
                 self.study.tell(number, value, state)
         except (UpdateFinishedTrialError, ValueError):  # Optuna raises either
             return False
         return True
+
+
+def name_checkpoint(directory: Path, number: int) -> Path:
+    """Return the path of a trial's checkpoint."""
+    return directory / f"trial-{number:04d}.h5"
+
+
+def needs_retry(attempt: FrozenTrial) -> bool:
+    """Return whether an attempt was lost or stopped, so that its number is attempted again."""
+    return attempt.state == TrialState.FAIL and REASON not in attempt.user_attrs
+
+
+def group_attempts(study: Study) -> dict[int, list[FrozenTrial]]:
+    """Return all attempts by trial number, in Optuna's order."""
+    groups: dict[int, list[FrozenTrial]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        # One without a number is to be ignored: Optuna creates a new trial if another machine
+        # takes the enqueued one first, and `_lease` drops it.
+        if TRIAL in trial.user_attrs:
+            groups.setdefault(int(trial.user_attrs[TRIAL]), []).append(trial)
+    return groups
+
+
+def _explain_deaths(lost: FrozenTrial, attempts: Sequence[FrozenTrial]) -> str:
+    """Return why a lost attempt is not retried; an empty string if it is."""
+    deaths = 1
+    for earlier in reversed([attempt for attempt in attempts if attempt.number < lost.number]):
+        if STOPPED in earlier.user_attrs or earlier.last_step != lost.last_step:
+            break
+        deaths += 1
+    if deaths < MAX_WORKER_DEATHS:
+        return ""
+    return f"its worker died {deaths} times after epoch {lost.last_step or 0}"
