@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import warnings
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,47 +182,3 @@ def spawn(environment: dict[str, str]) -> Run:
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return run_process
-
-
-@pytest.fixture(scope="session")
-def _postgresql_server() -> Iterator[str]:
-    """A PostgreSQL of our own on a free port; it refuses to be root's."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not binaries:
-        pytest.skip("PostgreSQL is not installed: no /usr/lib/postgresql/*/bin")
-    user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    if user and shutil.which("runuser") is None:
-        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
-    with (
-        tempfile.TemporaryDirectory(prefix="mnistcli-postgresql-") as name,
-        socket.socket() as free,
-    ):
-        if user:
-            shutil.chown(name, "postgres")
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        options = f"-p {port} -k {name} -c listen_addresses=127.0.0.1 -c fsync=off"
-        data = ["-D", f"{name}/data"]
-        call = functools.partial(
-            subprocess.run, cwd=name, stdout=subprocess.DEVNULL, check=True, timeout=60
-        )
-        made = [*user, f"{binaries[-1]}/initdb", *data, "-U", "me", "--auth=trust", "--no-sync"]
-        call(made)
-        control = [*user, f"{binaries[-1]}/pg_ctl", *data, "-l", f"{name}/log", "-w"]
-        call([*control, "-o", options, "start"])
-        try:
-            yield f"postgresql://me@127.0.0.1:{port}/"
-        finally:
-            call([*control, "-m", "immediate", "stop"])
-
-
-@pytest.fixture
-def postgresql(_postgresql_server: str, request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database."""
-    import psycopg
-
-    name = f"t{zlib.crc32(request.node.nodeid.encode())}"
-    with psycopg.connect(f"{_postgresql_server}postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{_postgresql_server}{name}"

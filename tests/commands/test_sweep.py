@@ -21,6 +21,8 @@ from helpers.json_schemas import check
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.commands.train.build_trainer import forget_training
 
+pytest_plugins = ("helpers.postgresql",)
+
 HEAD = "config: {training: {batch_size: 100, epochs: 2}}\nset: {dataset.validation: 0.2}\n"
 RATE = "training.optimizer.learning_rate"
 

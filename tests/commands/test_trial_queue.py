@@ -30,6 +30,8 @@ from mnistcli.commands.sweep.sweep_yaml import load_sweep
 from mnistcli.commands.sweep.trial_queue import TrialLease, TrialQueue
 from mnistcli.errors import DataError, ResourceError, UsageError
 
+pytest_plugins = ("helpers.postgresql",)
+
 SEARCH = """
 config: mnist-softmax
 set: {dataset.validation: 0.1}
