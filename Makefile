@@ -14,7 +14,7 @@ help:
 	@echo 'make train     install into .venv and train the default recipe ($(EPOCHS) epochs)'
 	@echo 'make test      install into .venv and run the tests'
 	@echo 'make test-all  the slow tests too'
-	@echo 'make lint      ruff, in its checking and its formatting part'
+	@echo 'make lint      ruff, formatting, and which package may import which'
 	@echo 'make types     mypy --strict on all of src'
 	@echo 'make schemas   write the JSON Schemas of what commands print, from their types'
 	@echo 'make bench     time warm epochs and cold commands beside Keras, PyTorch and NumPy'
@@ -45,6 +45,7 @@ test-all: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 types: $(VENV)/.installed-dev
 	@$(BIN)/mypy
