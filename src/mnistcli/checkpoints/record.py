@@ -147,7 +147,7 @@ class TestSetScore(_Part):
     accuracy: float = Field(ge=0, le=1)
 
 
-TrialState = Literal["running", "complete", "pruned", "failed"]
+RecordedTrialState = Literal["running", "complete", "pruned", "failed"]
 
 
 class TrialMark(_Part):
@@ -161,7 +161,7 @@ class TrialMark(_Part):
 
     study: PrintableText
     number: int = Field(ge=0)
-    state: TrialState
+    state: RecordedTrialState
 
 
 class RunMetadata(_Part):

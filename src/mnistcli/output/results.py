@@ -37,7 +37,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-from mnistcli.checkpoints.record import Environment, TrialState
+from mnistcli.checkpoints.record import Environment, RecordedTrialState
 from mnistcli.config.recipes import Verdict
 from mnistcli.config.schema import Config
 from mnistcli.errors import MnistcliError, escape_name
@@ -622,7 +622,7 @@ class ListedTrial(AnswerPart):
 
     study: Name
     number: int
-    state: TrialState
+    state: RecordedTrialState
 
 
 class ListedCheckpoint(AnswerPart):
@@ -958,4 +958,4 @@ class ListRow(CsvRow):
     saved: datetime | None
     trial_study: str | None = Field(alias="trial.study")
     trial_number: int | None = Field(alias="trial.number")
-    trial_state: TrialState | None = Field(alias="trial.state")
+    trial_state: RecordedTrialState | None = Field(alias="trial.state")

@@ -135,11 +135,8 @@ def run_sweep(
             monitor.update()
         if stop.received is not None:
             count = f"{monitor.count_ended()} of {sweep.trials} trials"
-            words = ["-o", str(output)] if output is not None else []
-            words += [] if study is None else ["--study", study]
-            words += [] if jobs == 1 else ["--jobs", str(jobs)]
-            again = _write_command(source, words, storage, data_dir)
-            announce(f"interrupted after {count}; none of them is lost\nnext  {again}")
+            command = _write_resume_command(source, output, storage, study, jobs, data_dir)
+            announce(f"interrupted after {count}; none of them is lost\nnext  {command}")
             raise Stopped(stop.received)
         result = summarize_sweep(queue)
     _check_result(result, source)
@@ -217,15 +214,24 @@ def _check_result(result: SweepResult, source: str) -> None:
         raise DivergenceError(source, what, hint)
 
 
-def _write_command(
-    source: str, words: list[str], storage: str | None, data_dir: Path | None
+def _write_resume_command(
+    source: str,
+    output: Path | None,
+    storage: str | None,
+    study: str | None,
+    jobs: int,
+    data_dir: Path | None,
 ) -> str:
-    """Write the command that resumes a sweep, without a database's password."""
+    """Write the command that resumes a sweep, without the database's password."""
+    words = ["sweep", source]
+    words += [] if output is None else ["-o", str(output)]
+    words += [] if study is None else ["--study", study]
+    words += [] if jobs == 1 else ["--jobs", str(jobs)]
     if storage is not None:
         from mnistcli.commands.sweep.study import format_url
 
-        words = [*words, "--storage", format_url(storage)]
-    command = write_command(Request(data_dir=data_dir), "sweep", source, *words)
+        words += ["--storage", format_url(storage)]
+    command = write_command(Request(data_dir=data_dir), *words)
     return command.replace(shlex.quote("***"), "***")
 
 

@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import (
+    RecordedTrialState,
     TrialMark,
-    TrialState,
     describe_environment,
     list_differences,
 )
@@ -281,12 +281,12 @@ class PruningCallback:
         if progress.epoch < self._epochs and not self._is_taken:
             self._is_pruned = self._lease.trial.should_prune()
 
-    def mark(self, state: TrialState) -> None:
+    def mark(self, state: RecordedTrialState) -> None:
         """Set the trial's state that checkpoints record from now on."""
         study = self._queue.study.study_name
         self._keeper.trial = TrialMark(study=study, number=self._lease.number, state=state)
 
-    def end(self, state: TrialState) -> None:
+    def end(self, state: RecordedTrialState) -> None:
         """Record the trial's final state in its last checkpoint."""
         self.mark(state)
         if self._state is not None:
