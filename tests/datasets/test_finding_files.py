@@ -38,7 +38,7 @@ def read_data(path: Path, splits: frozenset[SplitName]) -> Dataset:
 
 
 SPEC = FileDataset(
-    info=DatasetInfo("data", "DATA", (28, 28), ("0", "1"), train_count=2, test_count=1),
+    info=DatasetInfo("data", "DATA", (28, 28), ("0", "1"), 2, 1, image_kind="picture"),
     source=FileSource(
         find=find_data,
         remote=RemoteFile("data", (), sha256="", max_bytes=0),

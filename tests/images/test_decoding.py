@@ -369,3 +369,17 @@ def check_decoded_or_refused(content: bytes, shape: tuple[int, ...]) -> None:
         message = str(error)
     assert message.startswith("x: ")
     assert "\n" not in message
+
+
+def test_a_grey_picture_that_is_no_digit_is_scaled_as_a_whole() -> None:
+    """A shoe on white paper: nothing is cropped, and it comes out light on dark."""
+    shoe = Image.new("L", (60, 40), 255)
+    shoe.paste(100, (6, 10, 54, 30))
+    read = read_image(encode(shoe, "PNG"), "shoe.png", DIGIT, kind="picture")
+    assert read.pixels.shape == DIGIT
+    assert (read.preparation.ink, read.preparation.crop) == ("dark", None)
+    assert (read.pixels[11:17, 5:23] > 140).all()
+    assert (read.pixels[[0, 7, 20, 27]] < 10).all()  # the ground, and what fills up the square
+    as_it_is = Treatment("none")
+    with pytest.raises(DataError, match="60 x 40 pixels, the network takes 28 x 28"):
+        read_image(encode(shoe, "PNG"), "shoe.png", DIGIT, as_it_is, kind="picture")

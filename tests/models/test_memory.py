@@ -96,7 +96,7 @@ def test_a_run_that_does_not_fit_is_refused_with_the_estimate(
 
 def test_windows_are_counted_where_rows_are_streamed() -> None:
     config = Config.model_validate({"dataset": {"name": "files", "path": "x"}})
-    info = DatasetInfo("files", "x", (32, 32, 3), tuple("ab"), 1_000_000, 100_000)
+    info = DatasetInfo("files", "x", (32, 32, 3), tuple("ab"), 1_000_000, 100_000, "custom")
     network = plan_architecture(config.model, info.image_shape, 2)
     resident = estimate_memory(config, network, info)
     streamed = estimate_memory(config, network, info, placement="streamed")

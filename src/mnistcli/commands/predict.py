@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.commands.trained_model import TrainedModel
-from mnistcli.config.schema import FilesConfig
 from mnistcli.errors import DataError, UsageError
 from mnistcli.images.decoding import is_array, read_array, read_content, refuse_shape
 from mnistcli.images.options import AUTO, Preparation, Treatment, describe_preparation
-from mnistcli.images.preparation import expand_paths, read_image, read_own_image
+from mnistcli.images.preparation import expand_paths, read_image
 from mnistcli.metrics.scores import class_probabilities, predict_classes
 from mnistcli.models.numpy_inference import compute_probabilities, is_same_layout
 from mnistcli.output.results import ClassProbability, Prediction, PredictResult, RankedPrediction
@@ -138,8 +137,8 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
             preparations += [None] * len(images)
         else:
             shape = shape or _check_treatment(model, treatment)
-            read = read_own_image if isinstance(model.dataset, FilesConfig) else read_image
-            image = read(content, source, shape, treatment)
+            kind = None if model.info is None else model.info.image_kind
+            image = read_image(content, source, shape, treatment, kind)
             _tell_preparation(model, source, image.preparation)
             images, numbers = image.pixels[np.newaxis], [None]
             preparations.append(image.preparation)
@@ -152,12 +151,16 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
 
 
 def _check_treatment(model: TrainedModel, treatment: Treatment) -> tuple[int, ...]:
-    """Refuse to look for ink where pictures are no digits; return the pictures' shape."""
-    shape, is_own = get_image_shape(model), isinstance(model.dataset, FilesConfig)
-    if (len(shape) == 3 or is_own) and (treatment.skipped or treatment.ink != AUTO.ink):
-        takes = "pictures as their own data set has them" if is_own else "pictures in colour"
+    """Refuse steps that look for ink where pictures are no digits; return the pictures' shape."""
+    shape, kind = get_image_shape(model), None if model.info is None else model.info.image_kind
+    if (len(shape) == 3 or kind == "custom") and (treatment.skipped or treatment.ink != AUTO.ink):
+        is_custom = kind == "custom"
+        takes = "pictures as their own data set has them" if is_custom else "pictures in colour"
         what = f"they are for digits, this network takes {takes}"
         raise UsageError("--skip, --ink", what, "leave them out")
+    if kind == "picture" and treatment.skipped:
+        what = "it is for digits, this network takes pictures of other things"
+        raise UsageError("--skip", what, "leave it out")
     return shape
 
 

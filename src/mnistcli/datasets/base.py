@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.memory_map import select_rows
 from mnistcli.errors import DataError, ResourceError, escape_name
+from mnistcli.images.options import ImageKind
 from mnistcli.user_folders import find_cache
 
 SplitName = Literal["train", "test"]
@@ -55,6 +56,7 @@ class DatasetInfo:
         class_names: one label a class, in class order.
         train_count: number of training examples; 0 where none were counted.
         test_count: number of test examples, likewise.
+        image_kind: what the images show.
         max_value: the largest that is stored, white; `unit` divides by it.
     """
 
@@ -64,6 +66,7 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     train_count: int
     test_count: int
+    image_kind: ImageKind
     max_value: int = WHITE
 
     def brighten(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -358,6 +358,7 @@ INFO = DatasetInfo(
     ),
     train_count=50_000,
     test_count=10_000,
+    image_kind="picture",
 )  # fmt: skip
 
 _BATCHES: dict[SplitName, tuple[str, ...]] = {

@@ -28,6 +28,7 @@ INFO = DatasetInfo(
     class_names=tuple("0123456789"),
     train_count=1438,
     test_count=359,
+    image_kind="digit",
     max_value=16,
 )
 

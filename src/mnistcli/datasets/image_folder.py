@@ -431,6 +431,7 @@ def recall_info(config: FilesConfig) -> DatasetInfo:
         class_names=config.classes or (),
         train_count=0,
         test_count=0,
+        image_kind="custom",
     )
 
 
@@ -504,6 +505,7 @@ def _describe_classes(source: PictureFolder | ImageArchive) -> DatasetInfo:
         class_names=source.class_names,
         train_count=source.count("train"),
         test_count=source.count("test"),
+        image_kind="custom",
     )
 
 

@@ -48,6 +48,7 @@ INFO = DatasetInfo(
     class_names=tuple("0123456789"),
     train_count=60_000,
     test_count=10_000,
+    image_kind="digit",
 )
 
 _NPZ_NAME = "mnist.npz"

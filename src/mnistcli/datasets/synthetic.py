@@ -342,6 +342,7 @@ INFO = DatasetInfo(
     class_names=tuple(str(digit) for digit in range(10)),
     train_count=10_000,
     test_count=2_000,
+    image_kind="digit",
 )
 
 _COUNTS: dict[SplitName, int] = {"train": INFO.train_count, "test": INFO.test_count}

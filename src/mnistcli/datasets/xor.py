@@ -24,6 +24,7 @@ INFO = DatasetInfo(
     class_names=("0", "1"),
     train_count=4,
     test_count=4,
+    image_kind="numbers",
 )
 
 

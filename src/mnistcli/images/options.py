@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+ImageKind = Literal["digit", "picture", "custom", "numbers"]
+"""What the images of a data set show, which decides how image files are prepared for its networks.
+
+digit: light handwriting on black, found and framed as MNIST's; picture: anything else, scaled with
+its proportions kept; custom: the user's own images, resized to their data set's size; numbers: no
+images.
+"""
+
 Prepare = Literal["auto", "resize", "none"]
 Step = Literal["page", "ground", "lines", "specks", "crop", "centre"]
 InkSide = Literal["dark", "light"]

@@ -50,6 +50,7 @@ from mnistcli.images.options import (
     AUTO,
     Crop,
     Ground,
+    ImageKind,
     InkSide,
     Lines,
     Preparation,
@@ -326,62 +327,64 @@ def _make_natural_key(file: Path) -> tuple[list[str | int], str]:
 
 
 def read_image(
-    source: Path | bytes, where: str, image_shape: tuple[int, ...], treatment: Treatment = AUTO
+    source: Path | bytes,
+    where: str,
+    image_shape: tuple[int, ...],
+    treatment: Treatment = AUTO,
+    kind: ImageKind | None = None,
 ) -> DecodedImage:
-    """Return an image file as an example of its data set.
+    """Return an image file as an image of a data set.
 
     Args:
         source: the file, or its contents.
         where: what messages call it.
-        image_shape: (28, 28): a digit, found and framed as MNIST's are, unless the picture is
-            28 x 28 already; (32, 32, 3): the middle square in RGB.
+        image_shape: (height, width) for grey, (height, width, 3) for colour; of digits (28, 28).
         treatment: how it is prepared.
+        kind: what the data set's images show. digit: found and framed as MNIST's are, unless the
+            picture is 28 x 28 already; picture: in colour its middle square, in grey the whole,
+            light on dark; custom: the whole, resized. None where nothing says it: 28 x 28 in grey
+            is a digit.
 
     Raises:
-        DataError: no such file, no image, damaged, too large; no digit on it; or a shape that is
-            no image's.
+        DataError: no such file, no image, damaged, too large, or not to be resized; no digit on
+            it; or a shape that is no image's.
     """
-    if image_shape == DIGIT_SHAPE:
+    kind = kind or ("digit" if image_shape == DIGIT_SHAPE else "picture")
+    if kind == "custom":
+        return _resize(decode_image(source, where), where, image_shape, treatment)
+    if kind == "digit" and image_shape == DIGIT_SHAPE:
         return _fit_digit(decode_image(source, where), where, treatment)
-    if image_shape == COLOUR_SHAPE:
-        return _fit_colour_image(decode_image(source, where), where, treatment)
+    if kind == "picture" and image_shape[2:] == (3,):
+        return _fit_colour_image(decode_image(source, where), where, image_shape, treatment)
+    if kind == "picture" and len(image_shape) == 2:
+        return _fit_grey_image(decode_image(source, where), where, image_shape, treatment)
     what = f"the network takes {image_shape}, not images"
     hint = "give it numbers, as an array in an .npy file, say, or rows of its data with --split"
     raise DataError(where, what, hint)
 
 
-def read_own_image(
-    source: Path | bytes, where: str, image_shape: tuple[int, ...], treatment: Treatment
+def _resize(
+    pixels: NDArray[np.uint8], where: str, image_shape: tuple[int, ...], treatment: Treatment
 ) -> DecodedImage:
-    """Return an image file as a folder of one's own images has them: the whole of it, resized.
-
-    Args:
-        source: the file, or its contents.
-        where: what messages call it.
-        image_shape: (height, width) for grey, (height, width, 3) for colour.
-        treatment: `none` refuses pictures of another size.
-
-    Raises:
-        DataError: no such file, no image, damaged, too large, or not to be resized.
-    """
-    pixels = decode_image(source, where)
     if treatment.prepare == "none":
         _check_size(pixels, image_shape, where)
     size = Size(pixels.shape[1], pixels.shape[0])
     return DecodedImage(fit_image(pixels, image_shape), Preparation(treatment.prepare, size))
 
 
-def _fit_colour_image(pixels: NDArray[np.uint8], where: str, treatment: Treatment) -> DecodedImage:
+def _fit_colour_image(
+    pixels: NDArray[np.uint8], where: str, image_shape: tuple[int, ...], treatment: Treatment
+) -> DecodedImage:
     """Cut out the middle square, as large as possible, and resize it; or resize the whole."""
     height, width = pixels.shape[:2]
     size, side = Size(width, height), min(height, width)
     crop = None
     if treatment.prepare == "none":
-        _check_size(pixels, COLOUR_SHAPE, where)
+        _check_size(pixels, image_shape, where)
     elif treatment.prepare == "auto":
         crop = Crop((width - side) // 2, (height - side) // 2, side, side)
         pixels = pixels[crop.top : crop.top + side, crop.left : crop.left + side]
-    pixels = _scale_whole(to_mode(pixels, "RGB"), COLOUR_SHAPE)
+    pixels = _scale_whole(to_mode(pixels, "RGB"), image_shape)
     return DecodedImage(pixels, Preparation(treatment.prepare, size, crop=crop))
 
 
@@ -394,14 +397,21 @@ def _fit_digit(picture: NDArray[np.uint8], where: str, treatment: Treatment) -> 
             hint = "--prepare resize shows the network the whole picture"
             raise DataError(where, "there is no digit on it", hint)
         return DecodedImage(*prepared)
+    return _fit_grey_image(picture, where, DIGIT_SHAPE, treatment)
+
+
+def _fit_grey_image(
+    picture: NDArray[np.uint8], where: str, image_shape: tuple[int, ...], treatment: Treatment
+) -> DecodedImage:
+    """Scale the whole picture; where its border is light, make it light on dark."""
     if treatment.prepare == "none":
-        _check_size(picture, DIGIT_SHAPE, where)
+        _check_size(picture, image_shape, where)
     grey = to_mode(picture, "L")
     side = treatment.ink
     if side == "auto":
         is_paper = treatment.prepare != "none" and measure_border(grey) >= LIGHT
         side = "dark" if is_paper else "light"
-    pixels = _scale_whole(255 - grey if side == "dark" else grey, DIGIT_SHAPE)
+    pixels = _scale_whole(255 - grey if side == "dark" else grey, image_shape)
     size = Size(picture.shape[1], picture.shape[0])
     return DecodedImage(pixels, Preparation(treatment.prepare, size, ink=side))
 
