@@ -16,6 +16,8 @@ from itertools import pairwise
 
 from workloads import WORKLOADS, Workload, load_training_set
 
+from mnistcli.training.callbacks import Callback
+
 
 def wait() -> None:
     """Block until the driver says go; end with it."""
@@ -28,22 +30,15 @@ def answer(seconds: float) -> None:
     sys.stdout.flush()
 
 
-class Stopwatch:
-    """Observes our loop: each epoch waits for its turn and reports its time."""
+class Stopwatch(Callback):
+    """Makes each of our epochs wait for its turn, and reports its time."""
 
-    def on_piece(self, live: object) -> None: ...
+    began_s = 0.0
 
-    def on_state(self, state: object, best: object) -> None: ...
-
-    def is_stopping(self) -> bool:
-        return False
-
-    def on_epoch(self, progress: object) -> None:
+    def on_epoch_end(self, progress: object) -> None:
         answer(time.perf_counter() - self.began_s)
         wait()
         self.began_s = time.perf_counter()
-
-    began_s = 0.0
 
 
 def run_mnistcli(workload: Workload, threads: int, precision: str = "float32") -> None:
@@ -54,7 +49,7 @@ def run_mnistcli(workload: Workload, threads: int, precision: str = "float32") -
     from mnistcli.models.architecture import plan_architecture
     from mnistcli.models.input_scaling import Preprocessing
     from mnistcli.training.distributed.strategies import set_thread_count
-    from mnistcli.training.trainer import Training
+    from mnistcli.training.trainer import Trainer
 
     set_thread_count(threads)
     split = load_training_set(workload.dataset)
@@ -62,11 +57,11 @@ def run_mnistcli(workload: Workload, threads: int, precision: str = "float32") -
     settings = config.training.model_copy(update={"precision": precision})
     config = config.model_copy(update={"training": settings})
     architecture = plan_architecture(config.model, split.images.shape[1:], 10)
-    training = Training(config, architecture, split, None, Preprocessing(0.0, 255.0))
+    trainer = Trainer(config, architecture, split, None, Preprocessing(0.0, 255.0))
     watch = Stopwatch()
     wait()
     watch.began_s = time.perf_counter()
-    training.fit(watch)
+    trainer.fit([watch])
 
 
 def run_fit(workload: Workload, threads: int, steps_per_execution: int = 1) -> None:

@@ -52,14 +52,7 @@ def train(contender: str, rows: int, width: int, batch_size: int) -> None:
         from mnistcli.datasets.base import Split
         from mnistcli.models.architecture import plan_architecture
         from mnistcli.models.input_scaling import Preprocessing
-        from mnistcli.training.trainer import Training
-
-        class Silent:
-            def on_piece(self, live: object) -> None: ...
-            def on_epoch(self, progress: object) -> None: ...
-            def on_state(self, state: object, best: object) -> None: ...
-            def is_stopping(self) -> bool:
-                return False
+        from mnistcli.training.trainer import Trainer
 
         config = Config.model_validate(
             {
@@ -71,8 +64,8 @@ def train(contender: str, rows: int, width: int, batch_size: int) -> None:
             }
         )  # fmt: skip
         plan = plan_architecture(config.model, (28, 28), 10)
-        run = Training(config, plan, Split(images, labels), None, Preprocessing(0.0, 255.0))
-        durations.extend(run.fit(Silent()).progress.epoch_durations_s)
+        run = Trainer(config, plan, Split(images, labels), None, Preprocessing(0.0, 255.0))
+        durations.extend(run.fit().progress.epoch_durations_s)
     else:
         import keras
 

@@ -47,10 +47,10 @@ def _start_tensorflow() -> None:
     And the processor as three devices: how many there are can be said only before it starts.
     """
     if "tensorflow" in sys.modules:
-        from mnistcli.training.distributed.strategies import open_devices, set_thread_count
+        from mnistcli.training.distributed.strategies import make_strategy, set_thread_count
 
         set_thread_count(count_processors())
-        open_devices(3)
+        make_strategy(3)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -194,15 +194,16 @@ def test_a_run_whose_epoch_is_diverging_keeps_its_last_finite_state_on_ctrl_c(
     patch = """
 from mnistcli.tensorflow_import import load_backend
 load_backend()
-import math
+import functools, math
+from mnistcli.commands.train import run as command
 from mnistcli.training import trainer
-trainer.PIECE_DURATION_S = 0.0
-run = trainer.Training._run_piece
-def run_piece(self, observer):
-    run(self, observer)
+command.build_trainer = functools.partial(command.build_trainer, chunk_duration_s=0.0)
+run = trainer.Trainer._run_chunk
+def run_chunk(self, callbacks):
+    run(self, callbacks)
     if not all(map(math.isfinite, trainer._read_metrics(self._network).values())):
         os.kill(os.getpid(), signal.SIGINT)
-trainer.Training._run_piece = run_piece
+trainer.Trainer._run_chunk = run_chunk
 """
     words = ("--model", "mlp", "--activation", "exponential", "--learning-rate", "1e6",
              "--set", "training.loss=mean_squared_error")  # fmt: skip

@@ -19,7 +19,7 @@ from conftest import Run
 from helpers.commands import drop_data_warning, read_arrays
 from helpers.json_schemas import check
 from mnistcli.checkpoints.reader import read_checkpoint
-from mnistcli.commands.train.build_trainer import forget_training
+from mnistcli.commands.train.build_trainer import clear_session
 
 pytest_plugins = ("helpers.postgresql",)
 
@@ -121,7 +121,7 @@ def test_a_trial_on_another_ones_programs_has_the_bits_of_a_run_of_its_own(run: 
     config, _ = MLP.split("set:")
     Path("c.yaml").write_text(config.replace("config:", "").replace("\n  ", "\n"))
     words = ("--validation", 0.2, "--learning-rate", 0.003, "--epochs", 3, "-o", "run.h5", "-q")
-    forget_training()  # Keras counts the optimizers of a process, and names them so
+    clear_session()  # Keras counts the optimizers of a process, and names them so
     assert run("train", "c.yaml", *words).code == 0
     trial = Path("s-sweep/trial-0002.h5")
     assert read_arrays(trial) == read_arrays(Path("run.h5"))

@@ -22,18 +22,13 @@ CHOOSING = (
 
 # The command itself, but that it saves after every epoch, and kills itself where it is told to.
 PROGRAM = """
-import os, signal, sys
+import functools, os, signal, sys
 from mnistcli.cli import app
 from mnistcli.commands.train import run as command
 from mnistcli.commands.train.request import OutputFile
 
-build, count = command.build_training, 0
-
-def build_impatient(plan):
-    run = build(plan)
-    from mnistcli.training import trainer
-    trainer.CHECKPOINT_INTERVAL_S = 0.0
-    return run
+command.build_trainer = functools.partial(command.build_trainer, checkpoint_interval_s=0.0)
+count = 0
 
 def watch(name):
     write = getattr(OutputFile, name)
@@ -48,7 +43,6 @@ def watch(name):
     setattr(OutputFile, name, write_watched)
 
 victim, number, moment = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-command.build_training = build_impatient
 watch("write"), watch("write_best")
 app.main(sys.argv[4:])
 """

@@ -38,18 +38,13 @@ SOURCE = Path(__file__).parents[2] / "src"
 # every step whether it shall stop, not every second: so that kills meet saving, and interrupts
 # the middle of epochs.
 PROGRAM = """
+import functools
 from mnistcli.cli import app
 from mnistcli.commands.train import run
 
-build = run.build_training
-
-def build_impatient(plan):
-    training = build(plan)
-    from mnistcli.training import trainer
-    trainer.CHECKPOINT_INTERVAL_S = trainer.PIECE_DURATION_S = 0.0
-    return training
-
-run.build_training = build_impatient
+run.build_trainer = functools.partial(
+    run.build_trainer, checkpoint_interval_s=0.0, chunk_duration_s=0.0
+)
 app.main()
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from helpers.tracing import count_traces
 from mnistcli.tensorflow_import import load_backend
 
 load_backend()
@@ -87,8 +88,8 @@ def test_gives_the_losses_of_model_fit_fed_the_same_batches(
     losses, accuracies = [], []
     for number in range(3):
         network.reset_metrics()
-        epoch.arrange(number)
-        epoch.arrange_next(number + 1)
+        epoch.set_epoch(number)
+        epoch.prefetch_epoch(number + 1)
         epoch.run(0, epoch.step_count)
         metrics = network.get_metrics_result()
         losses.append(float(metrics["loss"]))
@@ -122,8 +123,8 @@ def test_pieces_of_an_epoch_give_the_bits_of_the_whole_without_a_retrace(digits:
     whole_network, pieces_network = (make_network(DROPOUT, training) for _ in range(2))
     whole = make_epoch(whole_network, digits, UNIT, training)
     pieces = make_epoch(pieces_network, digits, UNIT, training)
-    whole.arrange(5)
-    pieces.arrange(5)
+    whole.set_epoch(5)
+    pieces.set_epoch(5)
     pieces.compile()
 
     whole.run(0, 11)
@@ -131,7 +132,7 @@ def test_pieces_of_an_epoch_give_the_bits_of_the_whole_without_a_retrace(digits:
         pieces.run(lo, hi)
 
     assert_same_bits(whole_network, pieces_network)
-    assert pieces.trace_count == 2  # whole batches, and the smaller last one
+    assert count_traces(pieces) == 2  # whole batches, and the smaller last one
 
 
 def test_a_captured_state_restored_elsewhere_goes_on_to_the_same_bits(digits: Split) -> None:
@@ -158,7 +159,7 @@ def test_changes_of_the_learning_rate_need_no_retrace(digits: Split) -> None:
     epoch.run(0, 10)
     for old, weight in zip(before, network.weights, strict=True):
         np.testing.assert_array_equal(old, weight.numpy())
-    assert epoch.trace_count == 1
+    assert count_traces(epoch) == 1
 
 
 def test_validation_gives_the_metrics_of_model_evaluate(digits: Split) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from conftest import make_digits
+from helpers.tracing import count_traces
 from mnistcli.config.schema import MlpModel, TrainingConfig
 from mnistcli.datasets.base import Split
 from mnistcli.models.architecture import plan_architecture
@@ -44,8 +45,8 @@ def test_windows_give_the_bits_of_a_resident_set_wherever_they_begin(digits: Spl
     streamed.compile()
     for number, pieces in enumerate([[(0, 11)], [(0, 1), (1, 5), (5, 11)]]):
         for epoch in (resident, streamed):
-            epoch.arrange(number)
-            epoch.arrange_next(number + 1)
+            epoch.set_epoch(number)
+            epoch.prefetch_epoch(number + 1)
         resident.run(0, 11)
         for lo, hi in pieces:
             streamed.run(lo, hi)
@@ -54,10 +55,10 @@ def test_windows_give_the_bits_of_a_resident_set_wherever_they_begin(digits: Spl
     # a run that was resumed in the middle of an epoch, then goes beyond the last planned one
     for number, lo in ((1, 4), (2, 0), (3, 0)):
         for epoch in (resident, streamed):
-            epoch.arrange(number)
+            epoch.set_epoch(number)
             epoch.run(lo, 11)
         assert is_same(one, other), number
-    assert streamed.trace_count == 2
+    assert count_traces(streamed) == 2
     resident.run(0, 1)
     assert not is_same(one, other)
 

@@ -7,32 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnistcli.checkpoints.run_state import RunState
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Split, split_validation
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.tensorflow_import import load_backend
-from mnistcli.training.callbacks import Live
 
 load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.training.trainer import Training  # noqa: E402
+from mnistcli.training.trainer import Trainer  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 EPOCHS = 12
-
-
-class Silent:
-    """An observer that lets the run go on."""
-
-    def on_piece(self, live: Live) -> None: ...
-    def on_epoch(self, progress: object) -> None: ...
-    def on_state(self, state: RunState, best: RunState | None) -> None: ...
-    def is_stopping(self) -> bool:
-        return False
 
 
 CASES = {
@@ -89,7 +77,7 @@ def test_a_run_ends_like_model_fit_with_keras_callbacks(digits: Split, name: str
         validation_data=encode(validation), callbacks=callbacks(),
     )  # fmt: skip
 
-    state = training.fit(Silent())
+    state = training.fit()
 
     history = state.progress.history
     assert len(history["loss"]) == len(done.history["loss"])
@@ -103,7 +91,7 @@ def test_a_run_ends_like_model_fit_with_keras_callbacks(digits: Split, name: str
         assert len(set(history["learning_rate"])) > 1
 
 
-def make_training(settings: dict[str, Any], digits: Split) -> tuple[Training, Split, Split]:
+def make_training(settings: dict[str, Any], digits: Split) -> tuple[Trainer, Split, Split]:
     config = Config.model_validate(
         {
             "dataset": {"validation": 0.2},
@@ -118,7 +106,7 @@ def make_training(settings: dict[str, Any], digits: Split) -> tuple[Training, Sp
     )
     train, validation = split_validation(digits, 0.2, seed=0)
     architecture = plan_architecture(config.model, (28, 28), 10)
-    return Training(config, architecture, train, validation, UNIT), train, validation
+    return Trainer(config, architecture, train, validation, UNIT), train, validation
 
 
 def encode(split: Split) -> tuple[np.ndarray, np.ndarray]:

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnistcli.checkpoints.run_state import RunState
+from helpers.tracing import count_traces
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Split, draw_order
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.tensorflow_import import load_backend
-from mnistcli.training.callbacks import Live
 from mnistcli.training.compiled_epoch import weigh_classes
 
 load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.training.trainer import Training  # noqa: E402
+from mnistcli.training.trainer import Trainer  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 STEPS = 11  # ten batches of 100, and one of 50
@@ -30,17 +29,7 @@ SGD = keras.optimizers.SGD
 schedules = keras.optimizers.schedules
 
 
-class Silent:
-    """An observer that lets the run go on."""
-
-    def on_piece(self, live: Live) -> None: ...
-    def on_epoch(self, progress: object) -> None: ...
-    def on_state(self, state: RunState, best: RunState | None) -> None: ...
-    def is_stopping(self) -> bool:
-        return False
-
-
-def make_training(training: dict[str, Any], model: dict[str, Any], train: Split) -> Training:
+def make_training(training: dict[str, Any], model: dict[str, Any], train: Split) -> Trainer:
     config = Config.model_validate(
         {
             "model": {"type": "mlp", "hidden": [16], **model},
@@ -52,7 +41,7 @@ def make_training(training: dict[str, Any], model: dict[str, Any], train: Split)
             },
         }
     )
-    return Training(config, plan_architecture(config.model, (28, 28), 10), train, None, UNIT)
+    return Trainer(config, plan_architecture(config.model, (28, 28), 10), train, None, UNIT)
 
 
 def fit_with_keras(
@@ -163,14 +152,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[], dict[str, An
 
 @pytest.fixture(scope="module")
 def plain_losses(digits: Split) -> tuple[float, ...]:
-    return make_training({}, {}, digits).fit(Silent()).progress.history["loss"]
+    return make_training({}, {}, digits).fit().progress.history["loss"]
 
 
-def assert_like(training: Training, reference: list[float], plain: tuple[float, ...]) -> None:
-    losses = training.fit(Silent()).progress.history["loss"]
+def assert_like(training: Trainer, reference: list[float], plain: tuple[float, ...]) -> None:
+    losses = training.fit().progress.history["loss"]
     np.testing.assert_allclose(losses, reference, rtol=2e-4)
     assert not np.allclose(reference, plain, rtol=5e-3)  # the setting makes a difference
-    assert training._epoch.trace_count == 2
+    assert count_traces(training._epoch) == 2
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -215,7 +204,7 @@ def test_balanced_weights_make_every_class_weigh_the_same() -> None:
 
 def test_the_history_tells_the_learning_rate_that_keras_reports(digits: Split) -> None:
     training = make_training({"schedule": "cosine"}, {}, digits)
-    rates = training.fit(Silent()).progress.history["learning_rate"]
+    rates = training.fit().progress.history["learning_rate"]
     schedule = schedules.CosineDecay(0.5, 3 * STEPS)
     assert rates == tuple(float(schedule(STEPS * (e + 1))) for e in range(3))
     assert rates[-1] == float(training.network.optimizer.learning_rate) == 0.0

@@ -46,7 +46,7 @@ def train(split: Split) -> list[Array]:
     compile_network(network, training)
     epoch = make_epoch(network, split, UNIT, training)
     for number in range(2):
-        epoch.arrange(number)
+        epoch.set_epoch(number)
         epoch.run(0, epoch.step_count)
     return [weight.numpy() for weight in network_weights(network)]
 

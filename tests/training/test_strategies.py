@@ -18,10 +18,10 @@ import tensorflow as tf  # noqa: E402
 
 from mnistcli.checkpoints.run_state import RunState  # noqa: E402
 from mnistcli.models.memory import Placement  # noqa: E402
-from mnistcli.training import trainer as loop  # noqa: E402
 from mnistcli.training.compile_model import Dropout  # noqa: E402
-from mnistcli.training.distributed.strategies import open_devices  # noqa: E402
+from mnistcli.training.distributed.strategies import make_strategy  # noqa: E402
 from mnistcli.training.input_pipeline import StreamedRows  # noqa: E402
+from mnistcli.training.trainer import Trainer  # noqa: E402
 
 REDUCTION = tf.distribute.ReductionToOneDevice()
 
@@ -82,9 +82,9 @@ def train(
     train = Split(digits.images[:901], digits.labels[:901])
     validation = Split(digits.images[901:], digits.labels[901:])
     architecture = plan_architecture(config.model, (28, 28), 10)
-    engine = open_devices(devices)
-    run = loop.Training(config, architecture, train, validation, UNIT, engine)
-    state = run.fit(Diary())
+    strategy = make_strategy(devices)
+    run = Trainer(config, architecture, train, validation, UNIT, strategy)
+    state = run.fit()
     return state, state.progress.history
 
 
@@ -105,7 +105,9 @@ def test_losses_metrics_and_weights_are_those_of_one_device(digits: Split, name:
 DROPOUT = {"type": "mlp", "hidden": [16], "dropout": 0.3}
 
 
-def make_run(digits: Split, placement: Placement = "resident") -> loop.Training:
+def make_run(
+    digits: Split, placement: Placement = "resident", chunk_duration_s: float = 1.0
+) -> Trainer:
     config = Config.model_validate(
         {
             "model": DROPOUT,
@@ -113,23 +115,25 @@ def make_run(digits: Split, placement: Placement = "resident") -> loop.Training:
         }
     )
     architecture = plan_architecture(config.model, (28, 28), 10)
-    return loop.Training(config, architecture, digits, digits, UNIT, open_devices(3, placement))
+    strategy = make_strategy(3, placement)
+    return Trainer(
+        config, architecture, digits, digits, UNIT, strategy, chunk_duration_s=chunk_duration_s
+    )
 
 
 @pytest.mark.parametrize("steps", [4, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_run_on_three_devices_stopped_and_resumed_ends_with_the_same_bits(
     digits: Split, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = make_run(digits).fit(Diary())
+    whole = make_run(digits).fit()
     assert whole.progress.history["loss"][1] < whole.progress.history["loss"][0]
-    monkeypatch.setattr(loop, "PIECE_DURATION_S", 0.0)  # each piece is one step
-    stopped = make_run(digits).fit(Diary(stop_after_pieces=steps))
+    stopped = make_run(digits, chunk_duration_s=0.0).fit([Diary(stop_after_chunks=steps)])
     assert stopped.progress.epoch * 11 + stopped.progress.step == steps
     windows_of_three_batches = (310 * 785,)
     monkeypatch.setattr(StreamedRows.__init__, "__defaults__", windows_of_three_batches)
     resumed = make_run(digits, "streamed")  # where rows lie makes no difference
     resumed.restore(stopped)
-    assert_same_run(resumed.fit(Diary()), whole)
+    assert_same_run(resumed.fit(), whole)
 
 
 def test_devices_drop_other_inputs_than_each_other() -> None:

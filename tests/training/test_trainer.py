@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.checkpoints import make_record
+from helpers.tracing import count_traces
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import Progress, RunState
 from mnistcli.checkpoints.writer import create_checkpoint
@@ -19,13 +20,13 @@ from mnistcli.errors import DivergenceError
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.tensorflow_import import load_backend
-from mnistcli.training.callbacks import Live
+from mnistcli.training.callbacks import BatchProgress, Callback
 
 load_backend()
 
 import keras  # noqa: E402
 
-from mnistcli.training import trainer as loop  # noqa: E402
+from mnistcli.training.trainer import Trainer  # noqa: E402
 
 UNIT = Preprocessing(0.0, 255.0)
 
@@ -39,33 +40,35 @@ def make_config(**training: object) -> Config:
     )
 
 
-def make_training(config: Config, train: Split, validation: Split | None = None) -> loop.Training:
+def make_training(
+    config: Config, train: Split, validation: Split | None = None, chunk_duration_s: float = 1.0
+) -> Trainer:
     architecture = plan_architecture(config.model, (28, 28), 10)
-    return loop.Training(config, architecture, train, validation, UNIT)
+    return Trainer(config, architecture, train, validation, UNIT, chunk_duration_s=chunk_duration_s)
 
 
 @dataclass
-class Diary:
-    """Writes down what it hears, and stops the run after a number of pieces."""
+class Diary(Callback):
+    """Writes down what it hears, and stops the run after a number of chunks."""
 
-    stop_after_pieces: int | None = None
-    pieces: list[Live] = field(default_factory=list)
+    stop_after_chunks: int | None = None
+    chunks: list[BatchProgress] = field(default_factory=list)
     epochs: list[Progress] = field(default_factory=list)
     states: list[RunState] = field(default_factory=list)
     best: RunState | None = None
 
-    def on_piece(self, live: Live) -> None:
-        self.pieces.append(live)
+    def on_batch_end(self, progress: BatchProgress) -> None:
+        self.chunks.append(progress)
 
-    def on_epoch(self, progress: Progress) -> None:
+    def on_epoch_end(self, progress: Progress) -> None:
         self.epochs.append(progress)
 
-    def on_state(self, state: RunState, best: RunState | None) -> None:
+    def on_checkpoint(self, state: RunState, best: RunState | None) -> None:
         self.states.append(state)
         self.best = best
 
-    def is_stopping(self) -> bool:
-        return self.stop_after_pieces is not None and len(self.pieces) >= self.stop_after_pieces
+    def should_stop(self) -> bool:
+        return self.stop_after_chunks is not None and len(self.chunks) >= self.stop_after_chunks
 
 
 def assert_same_run(first: RunState, second: RunState) -> None:
@@ -83,11 +86,11 @@ def assert_same_run(first: RunState, second: RunState) -> None:
 
 def test_hands_out_a_state_before_the_first_epoch_and_after_the_last(digits: Split) -> None:
     diary = Diary()
-    final = make_training(make_config(), digits).fit(diary)
+    final = make_training(make_config(), digits).fit([diary])
     assert diary.states[0].progress == Progress()
     assert diary.states[-1] is final
     assert final.progress.epoch == 3
-    assert [live.step_count for live in diary.pieces] == [11] * len(diary.pieces)
+    assert [chunk.step_count for chunk in diary.chunks] == [11] * len(diary.chunks)
     assert [progress.epoch for progress in diary.epochs] == [1, 2, 3]
     assert set(final.progress.history) == {"loss", "accuracy"}
     assert len(final.progress.history["loss"]) == len(final.progress.epoch_durations_s) == 3
@@ -98,19 +101,19 @@ SLOW_STEPS = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 7)]
 
 @pytest.mark.parametrize("steps", [0, 10, 11, 25, *SLOW_STEPS])
 def test_a_run_stopped_anywhere_and_resumed_ends_with_the_bits_of_one_that_was_not(
-    digits: Split, steps: int, monkeypatch: pytest.MonkeyPatch
+    digits: Split, steps: int
 ) -> None:
     config = make_config()
-    whole = make_training(config, digits).fit(Diary())
+    whole = make_training(config, digits).fit()
 
-    monkeypatch.setattr(loop, "PIECE_DURATION_S", 0.0)  # each piece is one step
-    stopped = make_training(config, digits).fit(Diary(stop_after_pieces=steps))
+    one_step_at_a_time = make_training(config, digits, chunk_duration_s=0.0)
+    stopped = one_step_at_a_time.fit([Diary(stop_after_chunks=steps)])
     # An epoch whose last step was the last before the stop is completed by whoever resumes it.
     assert stopped.progress.epoch * 11 + stopped.progress.step == steps
     resumed = make_training(config, digits)
     resumed.restore(stopped)
 
-    assert_same_run(resumed.fit(Diary()), whole)
+    assert_same_run(resumed.fit(), whole)
 
 
 def test_python_runs_a_step_once_for_each_program_and_never_again(
@@ -126,17 +129,18 @@ def test_python_runs_a_step_once_for_each_program_and_never_again(
         training._epoch, "run", lambda lo, hi: pieces.append((lo, hi)) or run(lo, hi)
     )
     diary = Diary()
-    training.fit(diary)
+    training.fit([diary])
     # Tracing calls it: for whole batches and for the smaller last one. 44 steps call nothing.
-    assert len(calls) == training._epoch.trace_count == 2
-    assert len(pieces) == len(diary.pieces)
+    assert len(calls) == count_traces(training._epoch) == 2
+    assert len(pieces) == len(diary.chunks)
     assert pieces[-1] == (0, 11)
 
 
 def test_no_piece_takes_much_longer_than_a_second_however_slow_a_step_is(
     digits: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = make_training(make_config(epochs=2), digits)
+    # Four steps, at the most.
+    training = make_training(make_config(epochs=2), digits, chunk_duration_s=0.2)
     run, pieces = training._epoch.run, []
 
     def run_slowly(lo: int, hi: int) -> None:
@@ -145,8 +149,7 @@ def test_no_piece_takes_much_longer_than_a_second_however_slow_a_step_is(
         run(lo, hi)
 
     monkeypatch.setattr(training._epoch, "run", run_slowly)
-    monkeypatch.setattr(loop, "PIECE_DURATION_S", 0.2)  # four steps, at the most
-    training.fit(Diary())
+    training.fit()
     assert sum(pieces) == 22
     assert pieces[0] == 1
     assert 1 < max(pieces) <= 4
@@ -154,12 +157,12 @@ def test_no_piece_takes_much_longer_than_a_second_however_slow_a_step_is(
 
 def test_a_run_that_goes_on_hands_out_first_what_it_was_given(digits: Split) -> None:
     settings = RICH_RUNS["adam, stopped early"]
-    ended = make_rich(digits, **settings).fit(Diary())
+    ended = make_rich(digits, **settings).fit()
     diary, again = Diary(), make_rich(digits, **settings)
     again.restore(ended)
-    again.fit(diary)
+    again.fit([diary])
     assert diary.states[0] is ended  # with its best weights, not with its last
-    assert again._epoch.trace_count == 0  # nothing is compiled for a run that has ended
+    assert count_traces(again._epoch) == 0  # nothing is compiled for a run that has ended
 
 
 STOPPING = {"patience": 1, "min_delta": 0.2}
@@ -194,11 +197,14 @@ RICH_RUNS = {
 }
 
 
-def make_rich(digits: Split, epochs: int = 8, **training: object) -> loop.Training:
+def make_rich(
+    digits: Split, epochs: int = 8, chunk_duration_s: float = 1.0, **training: object
+) -> Trainer:
     config = make_config(epochs=epochs, **training).model_dump(mode="json")
     config["dataset"]["validation"] = 0.2
     config["model"] |= {"l1": 1e-5, "l2": 1e-4}
-    return make_training(Config.model_validate(config), *split_validation(digits, 0.2, seed=0))
+    train, validation = split_validation(digits, 0.2, seed=0)
+    return make_training(Config.model_validate(config), train, validation, chunk_duration_s)
 
 
 def through_a_file(path: Path, state: RunState, settings: object) -> RunState:
@@ -218,9 +224,9 @@ SLOW_RUNS = ("adamw on a cosine", "nadam in pieces", "sgd with a plateau")
     "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW_RUNS else ()) for n in RICH_RUNS]
 )
 def test_a_run_with_callbacks_stopped_again_and_again_ends_with_the_same_bits(
-    digits: Split, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    digits: Split, name: str, tmp_path: Path
 ) -> None:
-    whole = make_rich(digits, **RICH_RUNS[name]).fit(Diary())
+    whole = make_rich(digits, **RICH_RUNS[name]).fit()
     if "stopped" in name:
         assert 3 < whole.progress.epoch < 8
         stopping = whole.callbacks.early_stopping
@@ -229,13 +235,13 @@ def test_a_run_with_callbacks_stopped_again_and_again_ends_with_the_same_bits(
         assert stopping.is_restored
         assert stopping.best_epoch + 1 < whole.progress.epoch
 
-    monkeypatch.setattr(loop, "PIECE_DURATION_S", 0.0)  # each piece is one of nine steps
-    state, run = None, make_rich(digits, **RICH_RUNS[name])
+    one_step = {"chunk_duration_s": 0.0}  # of nine
+    state, run = None, make_rich(digits, **RICH_RUNS[name], **one_step)
     for pieces in (4, 23, None):  # in an epoch, and after a later one
         if state is not None:
-            run = make_rich(digits, **RICH_RUNS[name])
+            run = make_rich(digits, **RICH_RUNS[name], **one_step)
             run.restore(through_a_file(tmp_path / "run.h5", state, RICH_RUNS[name]))
-        state = run.fit(Diary(stop_after_pieces=pieces))
+        state = run.fit([Diary(stop_after_chunks=pieces)])
 
     assert_same_run(state, whole)
 
@@ -245,38 +251,36 @@ def test_a_run_that_ended_with_its_best_weights_goes_on_from_its_last_ones(
 ) -> None:
     settings = {**RICH_RUNS["adam, stopped early"], "early_stopping": {"patience": 3}}
     settings["optimizer"] = {"name": "adam", "learning_rate": 0.03}  # so that it gets worse
-    whole = make_rich(digits, epochs=6, **settings).fit(Diary())
-    ended = make_rich(digits, epochs=4, **settings).fit(Diary())
+    whole = make_rich(digits, epochs=6, **settings).fit()
+    ended = make_rich(digits, epochs=4, **settings).fit()
     assert ended.callbacks.early_stopping is not None
     assert ended.callbacks.early_stopping.is_restored
     extended = make_rich(digits, epochs=6, **settings)
     extended.restore(through_a_file(tmp_path / "run.h5", ended, settings))
-    assert_same_run(extended.fit(Diary()), whole)
+    assert_same_run(extended.fit(), whole)
 
 
 def test_a_run_that_was_stopped_early_stays_so_until_it_is_asked_for_more(digits: Split) -> None:
     settings = RICH_RUNS["adam, stopped early"]
-    ended = make_rich(digits, **settings).fit(Diary())
+    ended = make_rich(digits, **settings).fit()
     again = make_rich(digits, **settings)
     again.restore(ended)
-    assert_same_run(again.fit(Diary()), ended)
+    assert_same_run(again.fit(), ended)
 
     more = make_rich(digits, epochs=ended.progress.epoch + 1, **settings)
     more.restore(ended.without_stop())
-    assert more.fit(Diary()).progress.epoch == ended.progress.epoch + 1
+    assert more.fit().progress.epoch == ended.progress.epoch + 1
 
 
 def test_weights_that_callbacks_kept_of_another_network_are_refused(digits: Split) -> None:
-    ended = make_rich(digits, **RICH_RUNS["adam, stopped early"]).fit(Diary())
+    ended = make_rich(digits, **RICH_RUNS["adam, stopped early"]).fit()
     wrong = replace(ended, callbacks=replace(ended.callbacks, weights=ended.callbacks.weights[1:]))
     with pytest.raises(ValueError, match="expected"):
         make_rich(digits, **RICH_RUNS["adam, stopped early"]).restore(wrong)
 
 
 def test_seeds_decide_weights_and_orders(digits: Split) -> None:
-    first, same, other = (
-        make_training(make_config(seed=seed), digits).fit(Diary()) for seed in (1, 1, 2)
-    )
+    first, same, other = (make_training(make_config(seed=seed), digits).fit() for seed in (1, 1, 2))
     assert_same_run(first, same)
     assert not np.array_equal(first.network.weights[0], other.network.weights[0])
 
@@ -284,9 +288,9 @@ def test_seeds_decide_weights_and_orders(digits: Split) -> None:
 def test_without_shuffling_every_epoch_takes_the_order_of_the_file(digits: Split) -> None:
     config = make_config(shuffle=False, batch_size=1050, epochs=1)
     shuffled = make_config(shuffle=True, batch_size=1050, epochs=1)
-    in_order = make_training(config, digits).fit(Diary())
+    in_order = make_training(config, digits).fit()
     # In one batch of everything the order changes only how sums are rounded.
-    in_any_order = make_training(shuffled, digits).fit(Diary())
+    in_any_order = make_training(shuffled, digits).fit()
     for one, other in zip(in_order.network.weights, in_any_order.network.weights, strict=True):
         np.testing.assert_allclose(one, other, atol=0.02)
 
@@ -297,7 +301,7 @@ def test_a_validation_set_is_monitored_and_chooses_the_best_epoch(digits: Split)
     )
     train, validation = split_validation(digits, 0.2, seed=0)
     diary = Diary()
-    final = make_training(config, train, validation).fit(diary)
+    final = make_training(config, train, validation).fit([diary])
     losses = final.progress.history["val_loss"]
     assert len(losses) == len(final.progress.history["val_accuracy"]) == 4
     assert diary.best is not None
@@ -309,7 +313,7 @@ def test_the_test_set_is_monitored_and_never_chooses(digits: Split) -> None:
         {**make_config(epochs=2).model_dump(mode="json"), "dataset": {"validation": "test"}}
     )
     diary = Diary()
-    final = make_training(config, digits, digits).fit(diary)
+    final = make_training(config, digits, digits).fit([diary])
     assert len(final.progress.history["val_loss"]) == 2
     assert diary.best is None
     assert final.progress.best_epoch == 0
@@ -322,7 +326,7 @@ def test_a_run_that_diverges_stops_and_leaves_a_finite_state(digits: Split) -> N
     )
     diary = Diary()
     with pytest.raises(DivergenceError, match=r"^epoch 1: .* no longer finite"):
-        make_training(config, digits).fit(diary)
+        make_training(config, digits).fit([diary])
     weights = [values for state in diary.states for values in state.network.weights]
     assert all(np.isfinite(values).all() for values in weights)
 

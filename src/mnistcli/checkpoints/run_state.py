@@ -84,6 +84,11 @@ class Progress:
     best_epoch: int = 0
 
     @property
+    def last_metrics(self) -> dict[str, float]:
+        """Metrics of the last completed epoch."""
+        return {name: values[-1] for name, values in self.history.items()}
+
+    @property
     def warm_epoch_s(self) -> float | None:
         """Median seconds of an epoch once compiled: all but the first; null before there is one."""
         warm = self.epoch_durations_s[1:] or self.epoch_durations_s

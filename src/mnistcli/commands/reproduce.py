@@ -7,6 +7,7 @@ A recipe's whole story: train, save, load, evaluate, go on, look at the first im
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import time
@@ -19,7 +20,6 @@ from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.reader import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import Record, describe_environment, list_differences
 from mnistcli.checkpoints.run_state import (
-    Progress,
     RunState,
     compare_arrays,
     hash_weights,
@@ -28,7 +28,7 @@ from mnistcli.checkpoints.run_state import (
 from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.commands.open_dataset import open_dataset
 from mnistcli.commands.signals import StopRequest, end_by_signal
-from mnistcli.commands.train.build_trainer import build_training, forget_training
+from mnistcli.commands.train.build_trainer import build_trainer, clear_session
 from mnistcli.commands.train.prepare import (
     check_same_data,
     load_recorded_data,
@@ -36,7 +36,7 @@ from mnistcli.commands.train.prepare import (
     with_initial_weights,
 )
 from mnistcli.commands.train.request import OutputFile, Plan, Request
-from mnistcli.commands.train.run import Interruption, train_plan
+from mnistcli.commands.train.run import Interruption, ProgressDisplay, StopOnSignal, train_plan
 from mnistcli.commands.trained_model import Places, TrainedModel, open_model
 from mnistcli.config import Recipe, load_config
 from mnistcli.config.recipes import Figures
@@ -44,7 +44,6 @@ from mnistcli.datasets.base import SplitName
 from mnistcli.errors import CheckpointError, GateError, ResourceError
 from mnistcli.metrics.scores import class_probabilities, predict_classes
 from mnistcli.models.numpy_inference import compute_probabilities
-from mnistcli.output.progress import EpochDisplay, open_epoch_display
 from mnistcli.output.results import (
     ArrayDifferenceResult,
     DatasetResult,
@@ -62,7 +61,6 @@ from mnistcli.output.results import (
 from mnistcli.output.tables import render_figures, render_reproduction
 from mnistcli.output.terminal import PROGRAM, Output, choose_progress
 from mnistcli.output.terminal import Progress as ProgressMode
-from mnistcli.training.callbacks import Live
 
 _AGAIN = "then "
 _FIRST_WRONG = re.compile(r"first (\d+) wrong")
@@ -116,7 +114,7 @@ def tell_story(
 def _train(request: Request, console: Output, lock: RunLock) -> TrainResult | Interruption:
     """Train as `mnistcli train` does, as if in a process of its own."""
     result = train_plan(prepare_run(request, console, lock), request, console)
-    forget_training()
+    clear_session()
     return result
 
 
@@ -283,40 +281,14 @@ def reproduce_run(
     _check_environment(path, record)
     plan = _prepare(checkpoint, record, places, console)
     begin_s = time.monotonic()
-    training = build_training(plan)
-    with StopRequest() as stop:
-        display = open_epoch_display(plan.config.training.epochs, 0, progress)
-        try:
-            again = training.fit(_Watcher(display, stop))
-        finally:
-            display.close()
+    trainer = build_trainer(plan)
+    display = ProgressDisplay(progress)
+    with StopRequest() as stop, contextlib.closing(display):
+        again = trainer.fit([display, StopOnSignal(stop)])
     if stop.received is not None:
         end_by_signal(stop.received)
     answer = _compare(checkpoint, plan, state, again, time.monotonic() - begin_s)
     _show(answer, console, json=json, quiet=quiet)
-
-
-class _Watcher:
-    """Observes a run and keeps nothing of it."""
-
-    def __init__(self, display: EpochDisplay, stop: StopRequest) -> None:
-        self._display, self._stop = display, stop
-
-    def is_stopping(self) -> bool:
-        """Stop once a signal has come."""
-        return self._stop.received is not None
-
-    def on_piece(self, live: Live) -> None:
-        """Show how far the epoch has come."""
-        self._display.show_piece(live.epoch, live.step / live.step_count, live.metrics)
-
-    def on_epoch(self, progress: Progress) -> None:
-        """Show a completed epoch."""
-        metrics = {name: values[-1] for name, values in progress.history.items()}
-        self._display.show_epoch(progress.epoch, metrics, progress.epoch_durations_s[-1])
-
-    def on_state(self, state: RunState, best: RunState | None) -> None:
-        """Let it go: nothing is written."""
 
 
 def _read_run(path: Path) -> tuple[Checkpoint, Record, RunState]:

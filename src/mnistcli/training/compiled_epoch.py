@@ -134,19 +134,14 @@ class TrainingEpoch:
         """Steps in an epoch, the partial last one included."""
         return count_steps(self._rows, self._batch_size)
 
-    @property
-    def trace_count(self) -> int:
-        """How often a program was traced: once each, however an epoch is cut into pieces."""
-        return sum(p.experimental_get_tracing_count() for p in self._programs.values())
-
-    def compile(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
+    def compile(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Compile the programs side by side, by calls that run no step.
 
         They are traced one after the other: so they get the same names in every process, by
         which compiled programs are found again.
 
         Args:
-            is_stopping: asked meanwhile whether to go on; a compiler cannot be interrupted, but
+            should_stop: asked meanwhile whether to go on; a compiler cannot be interrupted, but
                 nobody has to wait for it.
 
         Returns:
@@ -159,7 +154,7 @@ class TrainingEpoch:
         threads = ThreadPoolExecutor(len(self._programs), "compile")
         calls = {threads.submit(self._call, size, window) for size in self._programs}
         while wait(calls, _POLL_S).not_done:
-            if is_stopping():
+            if should_stop():
                 threads.shutdown(wait=False, cancel_futures=True)
                 return False
         threads.shutdown()
@@ -169,13 +164,13 @@ class TrainingEpoch:
         _LOG.info("compiled the epoch in %.2f s, for batches of %s", duration_s, sizes)
         return True
 
-    def arrange(self, number: int) -> None:
+    def set_epoch(self, number: int) -> None:
         """Put the rows in the order of the epoch `number`, from 0."""
-        self._rows.arrange(number)
+        self._rows.set_epoch(number)
 
-    def arrange_next(self, number: int) -> None:
+    def prefetch_epoch(self, number: int) -> None:
         """Begin to put the rows in the order of a later epoch, while this one is trained."""
-        self._rows.arrange_next(number)
+        self._rows.prefetch_epoch(number)
 
     def run(self, lo: int, hi: int) -> None:
         """Train on the steps lo to hi (exclusive) of the order arranged last."""
@@ -286,7 +281,7 @@ class ValidationEpoch:
     def evaluate(self) -> dict[str, float]:
         """Return Keras' metrics over the whole split; the network's metric sums start at 0."""
         self._network.reset_metrics()
-        self._rows.arrange(self._number)
+        self._rows.set_epoch(self._number)
         self._number += 1
         step_count = count_steps(self._rows, self._batch_size)
         for size, window in walk_steps(self._rows, self._batch_size, 0, step_count):

@@ -51,10 +51,10 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Count the rows."""
 
-    def arrange(self, number: int) -> None:
+    def set_epoch(self, number: int) -> None:
         """Bring the rows into the order of the epoch `number`, from 0."""
 
-    def arrange_next(self, number: int) -> None:
+    def prefetch_epoch(self, number: int) -> None:
         """Begin to do so for a later epoch, while this one is trained."""
 
     def take(self, lo: int, hi: int) -> Iterator[Window]:
@@ -102,7 +102,7 @@ class ResidentRows:
     def __len__(self) -> int:
         return len(self._rows[1])
 
-    def arrange(self, number: int) -> None:
+    def set_epoch(self, number: int) -> None:
         """Put all rows in order, or wait until that is done."""
         if self._next is not None and self._next[0] == number:
             self._arranged = self._next[1].result()
@@ -110,7 +110,7 @@ class ResidentRows:
             self._arranged = self._gather(number)
         self._next = None
 
-    def arrange_next(self, number: int) -> None:
+    def prefetch_epoch(self, number: int) -> None:
         """Begin in the background."""
         self._next = number, self._background.submit(self._gather, number)
 
@@ -177,11 +177,11 @@ class StreamedRows:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def arrange(self, number: int) -> None:
+    def set_epoch(self, number: int) -> None:
         """Take the epoch's windows from now on."""
         self._number = number
 
-    def arrange_next(self, number: int) -> None:
+    def prefetch_epoch(self, number: int) -> None:
         """Leave it to the stream, which goes on into the next epoch."""
 
     def take(self, lo: int, hi: int) -> Iterator[Window]:

@@ -50,8 +50,8 @@ def _make_plateau(config: ReduceOnPlateau) -> keras.callbacks.ReduceLROnPlateau:
     )
 
 
-class Callbacks:
-    """The callbacks that a config asks for, at work on a compiled network."""
+class KerasCallbacks:
+    """Keras' callbacks that a config asks for, applied to a compiled network."""
 
     def __init__(self, network: keras.Sequential, training: TrainingConfig) -> None:
         stopping, plateau = training.early_stopping, training.reduce_on_plateau

@@ -1,8 +1,8 @@
-"""TensorBoard's event files: scalars, histograms and images, step by step.
+"""A callback that writes TensorBoard's event files: scalars, histograms and images per epoch.
 
-Written with TensorBoard's own record writer and message types, as PyTorch's `SummaryWriter` does,
-and in the same form, which every reader of theirs knows, steps that are written anew included.
-Nothing here needs TensorFlow; the package `tensorboard` is imported when a file is opened.
+They are written with TensorBoard's own record writer and message types, as PyTorch's
+`SummaryWriter` does. Nothing here needs TensorFlow; the package `tensorboard` is imported when a
+file is opened.
 """
 
 from __future__ import annotations
@@ -11,25 +11,36 @@ import importlib.util
 import io
 import itertools
 import os
+import shlex
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnistcli.checkpoints.run_state import Array
-from mnistcli.datasets.base import Split
+from mnistcli.checkpoints.run_state import Array, LayerState, Progress, RunState
+from mnistcli.datasets.base import Dataset, Split
 from mnistcli.errors import ResourceError
-from mnistcli.metrics.scores import Misclassified
+from mnistcli.metrics.scores import Misclassified, class_probabilities, find_misclassified
+from mnistcli.models.architecture import Architecture
+from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.models.numpy_inference import compute_probabilities, run_network
+from mnistcli.output.terminal import Output
+from mnistcli.training.callbacks import Callback
 
+if TYPE_CHECKING:
+    from mnistcli.training.trainer import Trainer
+
+FLAG = "--tensorboard"
 PACKAGE = "tensorboard"
 INSTALL_HINT = 'install it: python -m pip install "mnistcli[tensorboard]"'
 HISTOGRAM_BUCKETS = 30  # TensorBoard's own default
 SHEET_COLUMNS, SHEET_ROWS = 6, 4
 _CELL_WIDTH, _CAPTION_HEIGHT, _LINE_HEIGHT, _MARGIN = 120, 32, 14, 4
+_MONITORED = "val_"
 _RGB = 3
 _FILE_VERSION = "brain.Event:2"
 _numbers = itertools.count()
@@ -59,7 +70,7 @@ class Buckets:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PngImage:
     """An image as TensorBoard keeps it: PNG bytes, and its size in pixels."""
 
     png: bytes
@@ -67,11 +78,147 @@ class Picture:
     height: int
 
 
-def check_tensorboard() -> None:
-    """Find out whether event files can be written, without importing anything; ResourceError."""
+def check_tensorboard_directory(directory: Path) -> None:
+    """Check before a run that its event files can be written; nothing is made yet.
+
+    Raises:
+        ResourceError: TensorBoard is not installed, or the directory is not writable.
+    """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:  # a folder of event files may have the same name
         raise ResourceError(PACKAGE, "the package is not installed", INSTALL_HINT)
+    hint = f"choose another directory with {FLAG}"
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ResourceError(FLAG, f"{existing} is a file, not a directory", hint)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ResourceError(FLAG, f"{existing} is not writable", hint)
+
+
+class TensorBoardCallback(Callback):
+    """Writes what TensorBoard shows of a run, as `keras.callbacks.TensorBoard` does.
+
+    The run has a directory of its own, so that many runs can share one: `train` holds what Keras'
+    callback writes there, `validation` the same metrics of the validation set, `test` the final
+    score. Steps are completed epochs; 0 is before the first. It comes after the checkpoint's
+    writer, which decides the run's name.
+
+    Args:
+        directory: of all runs.
+        find_name: returns the run's name, once its checkpoint is written.
+        dataset: its test images are shown with the final score.
+        validation: the images that are monitored, where there are any.
+        architecture: of the network.
+        preprocessing: raw pixels to network input.
+        console: hears where nothing more can be written; the run goes on without.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        find_name: Callable[[], str],
+        dataset: Dataset,
+        validation: Split | None,
+        architecture: Architecture,
+        preprocessing: Preprocessing,
+        console: Output,
+    ) -> None:
+        self._directory, self._find_name = directory, find_name
+        self._dataset, self._validation = dataset, validation
+        self._architecture, self._preprocessing = architecture, preprocessing
+        self._console = console
+        self._files: dict[str, EventFile] = {}
+        self._first_step = 0
+        self._has_begun = self._is_broken = False
+        self._trainer: Trainer
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Keep the trainer, whose weights are shown."""
+        self._trainer = trainer
+
+    def on_checkpoint(self, state: RunState, best: RunState | None) -> None:  # noqa: ARG002
+        """Begin with the first checkpoint, once the run's file has its name."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        progress = state.progress
+        self._first_step = progress.epoch + 1 if progress.epoch or progress.step else 0
+        self._write(lambda: self._begin(state))
+        self._console.note(f"watch  tensorboard --logdir {shlex.quote(str(self._directory))}")
+
+    def on_epoch_end(self, progress: Progress) -> None:
+        """Write the epoch's metrics, weights and misclassified validation images."""
+        self._write(lambda: self._write_epoch(progress))
+
+    def write_score(self, state: RunState, loss: float, accuracy: float) -> None:
+        """Write the score on the test set, and a sheet of misclassified images."""
+        step, scores = state.progress.epoch, {"epoch_loss": loss, "epoch_accuracy": accuracy}
+        layers, split = state.network.layers, self._dataset.test
+        self._write(lambda: self._open_file("test", step).write_scalars(step, scores))
+        self._write(lambda: self._write_misclassified("test", step, layers, split))
+
+    def _write(self, write: Callable[[], object]) -> None:
+        """Write; a full disk ends the event files, not the run."""
+        if self._is_broken:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._is_broken = True
+            where = error.filename or self._directory
+            self._console.warn(f"{where}: {error.strerror}: no more is written for TensorBoard")
+
+    def _begin(self, state: RunState) -> None:
+        """Begin a run's files; where it overwrites another, also those that it may not need."""
+        if self._first_step > 0:
+            self._open_file("train", self._first_step)
+            return
+        for name in ("train", "validation", "test"):
+            if name == "train" or (self._directory / self._find_name() / name).is_dir():
+                self._open_file(name, 0)
+        self._write_histograms(0, state.network.layers)
+
+    def _open_file(self, name: str, first_step: int | None = None) -> EventFile:
+        """Return the event file of a part of the run."""
+        if name not in self._files:
+            step = self._first_step if first_step is None else first_step
+            self._files[name] = EventFile(self._directory / self._find_name() / name, step)
+        return self._files[name]
+
+    def _write_epoch(self, progress: Progress) -> None:
+        step, layers, last = progress.epoch, self._trainer.copy_layers(), progress.last_metrics
+        if "learning_rate" not in last:
+            last["learning_rate"] = self._trainer.config.training.optimizer.learning_rate
+        seen = {k: v for k, v in last.items() if not k.startswith(_MONITORED)}
+        self._open_file("train").write_scalars(step, {f"epoch_{k}": v for k, v in seen.items()})
+        self._write_histograms(step, layers)
+        if self._validation is None:
+            return
+        monitored = {k.removeprefix(_MONITORED): v for k, v in last.items() if k not in seen}
+        scores = {f"epoch_{name}": value for name, value in monitored.items()}
+        self._open_file("validation").write_scalars(step, scores)
+        self._write_misclassified("validation", step, layers, self._validation)
+
+    def _write_histograms(self, step: int, layers: tuple[LayerState, ...]) -> None:
+        """Write the distribution of each array's values, under the name that Keras gives it."""
+        arrays = {f"{a.name}/histogram": a.values for layer in layers for a in layer.weights}
+        self._open_file("train").write_histograms(step, arrays)
+
+    def _write_misclassified(
+        self, name: str, step: int, layers: tuple[LayerState, ...], split: Split
+    ) -> None:
+        """Write the errors with the highest probability; rows of numbers cannot be drawn."""
+        info = self._dataset.info
+        if len(info.image_shape) == 1:
+            return
+        weights = tuple(array.values for layer in layers for array in layer.weights)
+        logits = run_network(self._architecture, weights, split.images, self._preprocessing)
+        probabilities = class_probabilities(compute_probabilities(self._architecture, logits))
+        found = find_misclassified(probabilities, split.labels, SHEET_COLUMNS * SHEET_ROWS)
+        if found:
+            bright = Split(info.brighten(split.images), split.labels)
+            sheet = draw_misclassified(bright, found, info.class_names)
+            self._open_file(name).write_image(step, "misclassified", sheet)
 
 
 class EventFile:
@@ -108,17 +255,17 @@ class EventFile:
         values = [{"tag": t, "histo": HistogramProto(**asdict(b))} for t, b in counted.items()]
         self._write_values(step, values)
 
-    def write_picture(self, step: int, tag: str, picture: Picture) -> None:
+    def write_image(self, step: int, tag: str, image: PngImage) -> None:
         """Write an image."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        image = Summary.Image(
-            width=picture.width,
-            height=picture.height,
+        encoded = Summary.Image(
+            width=image.width,
+            height=image.height,
             colorspace=_RGB,
-            encoded_image_string=picture.png,
+            encoded_image_string=image.png,
         )
-        self._write_values(step, [{"tag": tag, "image": image}])
+        self._write_values(step, [{"tag": tag, "image": encoded}])
 
     def _write_values(self, step: int, values: Sequence[Mapping[str, Any]]) -> None:
         """Write the values of one step."""
@@ -159,7 +306,7 @@ def count_buckets(array: Array) -> Buckets:
 
 def draw_misclassified(
     split: Split, misclassified: Sequence[Misclassified], class_names: Sequence[str]
-) -> Picture:
+) -> PngImage:
     """Draw misclassified images in a grid, each with its true and its predicted class.
 
     Args:
@@ -186,4 +333,4 @@ def draw_misclassified(
         pen.text((x, y + side + 2 + _LINE_HEIGHT), guess, "darkred")
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
-    return Picture(buffer.getvalue(), sheet.width, sheet.height)
+    return PngImage(buffer.getvalue(), sheet.width, sheet.height)

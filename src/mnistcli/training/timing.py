@@ -10,7 +10,7 @@ from mnistcli.datasets.base import Split
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.training.compile_model import compile_network, initialize_network
-from mnistcli.training.distributed.strategies import Engine, Epoch
+from mnistcli.training.distributed.strategies import Epoch, Strategy
 
 MEASURED_S = 0.5
 
@@ -36,7 +36,7 @@ def measure_pace(
     train: Split,
     validation: Split | None,
     preprocessing: Preprocessing,
-    engine: Engine,
+    strategy: Strategy,
 ) -> Pace:
     """Take steps with throwaway weights until the clock can be read; nothing outlives the call.
 
@@ -46,17 +46,17 @@ def measure_pace(
         train: the training set without what is held out for validation.
         validation: a split to monitor after each epoch.
         preprocessing: raw pixels to network input.
-        engine: where it would run.
+        strategy: where it would run.
     """
     training = config.training
-    with engine.open():
+    with strategy.scope():
         network = initialize_network(architecture, config.model, training.seed, training.precision)
         compile_network(network, training)
-    epoch = engine.make_epoch(network, train, preprocessing, training)
+    epoch = strategy.make_epoch(network, train, preprocessing, training)
     epoch.compile(lambda: False)
     validation_s = 0.0
     if validation is not None:
-        evaluation = engine.make_validation(network, validation, preprocessing, training.loss)
+        evaluation = strategy.make_validation(network, validation, preprocessing, training.loss)
         evaluation.evaluate()  # compiles it
         begin_s = time.perf_counter()
         evaluation.evaluate()
@@ -70,7 +70,7 @@ def _time_steps(epoch: Epoch) -> tuple[int, float]:
     """Run pieces of epochs, each twice as long as the last; return the steps and the seconds."""
     steps = number = lo = 0
     size = 1
-    epoch.arrange(number)
+    epoch.set_epoch(number)
     begin_s = time.perf_counter()
     while True:
         hi = min(epoch.step_count, lo + size)
@@ -82,5 +82,5 @@ def _time_steps(epoch: Epoch) -> tuple[int, float]:
         lo = hi
         if hi == epoch.step_count:
             number, lo = number + 1, 0
-            epoch.arrange(number)
-            epoch.arrange_next(number + 1)
+            epoch.set_epoch(number)
+            epoch.prefetch_epoch(number + 1)

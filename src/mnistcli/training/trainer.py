@@ -1,6 +1,6 @@
-"""The loop over epochs: order, pieces, validation, history, divergence.
+"""The training loop: epochs of compiled steps, validation, history, early stopping, divergence.
 
-It knows neither files nor screens: it is handed observers, and hands out states.
+It knows neither files nor screens nor other workers: callbacks save and show, a strategy runs it.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnistcli.checkpoints.run_state import Array, History, Progress, RunState
+from mnistcli.checkpoints.run_state import Array, History, LayerState, Progress, RunState
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Split
 from mnistcli.errors import DivergenceError
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
-from mnistcli.training.callbacks import Live, Observer
+from mnistcli.training.callbacks import BatchProgress, Callback, CallbackList
 from mnistcli.training.compile_model import compile_network, initialize_network
-from mnistcli.training.distributed.strategies import Engine, OneDevice, Validation
-from mnistcli.training.keras_callbacks import Callbacks
-from mnistcli.training.network_state import assign_weights, capture_state, restore_state
-
-PIECE_DURATION_S = 1.0
-CHECKPOINT_INTERVAL_S = 3.0
+from mnistcli.training.distributed.strategies import SingleDeviceStrategy, Strategy, Validation
+from mnistcli.training.keras_callbacks import KerasCallbacks
+from mnistcli.training.network_state import (
+    assign_weights,
+    capture_state,
+    copy_layers,
+    restore_state,
+)
 
 _T = TypeVar("_T")
 
 
-class Training:
+class Trainer:
     """One run: a compiled network, its data on the device, and how far it has come.
 
     Args:
@@ -44,7 +46,9 @@ class Training:
         train: the training set without what is held out for validation, uint8.
         validation: a split to monitor after each epoch.
         preprocessing: raw pixels to network input.
-        engine: where it runs; null for one device.
+        strategy: where steps run; None for one device.
+        checkpoint_interval_s: least time between two checkpoints while the run goes on.
+        chunk_duration_s: about how long steps run before callbacks are called and asked.
     """
 
     def __init__(
@@ -54,34 +58,59 @@ class Training:
         train: Split,
         validation: Split | None,
         preprocessing: Preprocessing,
-        engine: Engine | None = None,
+        strategy: Strategy | None = None,
+        *,
+        checkpoint_interval_s: float = 3.0,
+        chunk_duration_s: float = 1.0,
     ) -> None:
         self._config = config
-        self._engine = engine or OneDevice()
+        self._strategy = strategy or SingleDeviceStrategy()
+        self._checkpoint_interval_s = checkpoint_interval_s
+        self._chunk_duration_s = chunk_duration_s
         settings = config.training
         step_count = math.ceil(len(train) / settings.batch_size)
-        with self._engine.open():
+        with self._strategy.scope():
             self._network = initialize_network(
                 architecture, config.model, settings.seed, settings.precision
             )
             compile_network(self._network, settings, step_count)
-        self._callbacks = Callbacks(self._network, config.training)
-        self._epoch = self._engine.make_epoch(self._network, train, preprocessing, config.training)
+        self._keras_callbacks = KerasCallbacks(self._network, settings)
+        self._epoch = self._strategy.make_epoch(self._network, train, preprocessing, settings)
         self._validation: Validation | None = None
         if validation is not None:
-            self._validation = self._engine.make_validation(
-                self._network, validation, preprocessing, config.training.loss
+            self._validation = self._strategy.make_validation(
+                self._network, validation, preprocessing, settings.loss
             )
         self._progress = Progress()
         self._best: RunState | None = None
         self._start: RunState | None = None
+        self._is_stopped = False
         self._step_duration_s = math.inf
-        self._worker = ThreadPoolExecutor(1, "steps")
+        self._thread = ThreadPoolExecutor(1, "steps")
+
+    @property
+    def config(self) -> Config:
+        """The experiment."""
+        return self._config
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run has come."""
+        return self._progress
 
     @property
     def network(self) -> keras.Sequential:
         """The network in training."""
         return self._network
+
+    @property
+    def strategy(self) -> Strategy:
+        """Where steps run."""
+        return self._strategy
+
+    def copy_layers(self) -> tuple[LayerState, ...]:
+        """Copy the network's arrays as they are now."""
+        return copy_layers(self._network)
 
     def assign_weights(self, weights: Sequence[Array]) -> None:
         """Start from other weights than those drawn; ValueError where they do not fit."""
@@ -90,83 +119,100 @@ class Training:
     def restore(self, state: RunState, best: RunState | None = None) -> None:
         """Go on from a state; ValueError where it is another network's."""
         restore_state(self._network, state.network)
-        self._callbacks.restore(state.callbacks)
+        self._keras_callbacks.restore(state.callbacks)
         self._progress, self._best, self._start = state.progress, best, state
 
-    def begin_again(self, config: Config, first: RunState) -> Training:
-        """Return another run with the network, the data and the programs of this one, now over.
+    def restart_with(self, config: Config, first: RunState) -> Trainer:
+        """Return a new run with the network, data and compiled programs of this one, which is over.
 
         Args:
             config: differs in nothing that is compiled in or decides about data and first weights.
-            first: where it begins.
+            first: where the new run begins.
         """
         other = copy.copy(self)
         other._config = config
-        other._callbacks = Callbacks(self._network, config.training)
+        other._keras_callbacks = KerasCallbacks(self._network, config.training)
         other.restore(first)
         other._start = None  # what Keras says of its optimizer is that of the run before
         return other
 
     def capture(self) -> RunState:
         """Copy the run as it stands."""
-        return RunState(capture_state(self._network), self._progress, self._callbacks.capture())
+        callbacks = self._keras_callbacks.capture()
+        return RunState(capture_state(self._network), self._progress, callbacks)
 
-    def fit(self, observer: Observer) -> RunState:
-        """Train for the config's number of epochs, unless early stopping or the observer ends it.
+    def fit(self, callbacks: Sequence[Callback] = ()) -> RunState:
+        """Train for the config's number of epochs, unless early stopping or a callback ends it.
 
-        The state is handed to the observer first, as it was restored where it was; then after
-        every `checkpoint_every` epochs but at most once in a few seconds, and at the end: then
-        with the best epoch's weights where early stopping restores them, unless the observer
+        A checkpoint is taken first, with the state that was restored where one was; then after
+        every `checkpoint_every` epochs but at most once in `checkpoint_interval_s`, and at the
+        end: with the best epoch's weights where early stopping restores them, unless a callback
         stopped the run.
 
+        Args:
+            callbacks: called in this order.
+
+        Returns:
+            The last state.
+
         Raises:
-            DivergenceError: the loss or a weight is no longer finite. The last state that was
-                handed out is finite.
+            DivergenceError: the loss or a weight is no longer finite. The last checkpoint is.
         """
-        first = self._start or self.capture()
-        observer.on_state(first, None)
-        if self._is_going_on and not self._epoch.compile(observer.is_stopping):
-            return first
+        called = CallbackList(callbacks)
+        self._is_stopped = False
+        called.on_train_begin(self)
+        state = self._start or self.capture()
+        called.on_checkpoint(state, None)
+        if not self._is_running or self._epoch.compile(lambda: self._should_stop(called)):
+            self._run_epochs(called)
+            state = self.capture()
+            called.on_checkpoint(state, self._best)
+        called.on_train_end(state)
+        return state
+
+    def _run_epochs(self, callbacks: Callback) -> None:
         saved_at_s = time.monotonic()
-        while self._is_going_on:
-            if not self._run_epoch(observer):
-                break
-            observer.on_epoch(self._progress)
-            due = self._progress.epoch % self._config.training.checkpoint_every == 0
-            late = time.monotonic() - saved_at_s >= CHECKPOINT_INTERVAL_S
-            if due and self._is_going_on and self._decide(late):
-                observer.on_state(self.capture(), self._best)
+        while self._is_running:
+            if not self._run_epoch(callbacks):
+                return
+            callbacks.on_epoch_end(self._progress)
+            is_due = self._progress.epoch % self._config.training.checkpoint_every == 0
+            is_late = time.monotonic() - saved_at_s >= self._checkpoint_interval_s
+            if is_due and self._is_running and self._strategy.broadcast(is_late):
+                callbacks.on_checkpoint(self.capture(), self._best)
                 saved_at_s = time.monotonic()
-        else:
-            self._callbacks.end_training()
-        final = self.capture()
-        observer.on_state(final, self._best)
-        return final
+        self._keras_callbacks.end_training()
 
     @property
-    def _is_going_on(self) -> bool:
-        """Tell whether another epoch is to come."""
-        return (
-            self._progress.epoch < self._config.training.epochs and not self._callbacks.is_stopped
-        )
+    def _is_running(self) -> bool:
+        """Whether another epoch is to come."""
+        is_done = self._progress.epoch >= self._config.training.epochs
+        return not is_done and not self._keras_callbacks.is_stopped
 
-    def _run_epoch(self, observer: Observer) -> bool:
-        """Run the epoch under way to its end; false where the observer stopped it before."""
+    def _should_stop(self, callbacks: Callback) -> bool:
+        """Ask the callbacks of all workers; once they stop, the run remains stopped."""
+        if not self._is_stopped:
+            self._is_stopped = self._strategy.any(callbacks.should_stop())
+        return self._is_stopped
+
+    def _run_epoch(self, callbacks: Callback) -> bool:
+        """Run the current epoch to its end; False where a callback stopped it before."""
         begin_s = time.perf_counter()
         number = self._progress.epoch
-        self._epoch.arrange(number)
+        self._epoch.set_epoch(number)
         if number + 1 < self._config.training.epochs:
-            self._epoch.arrange_next(number + 1)
+            self._epoch.prefetch_epoch(number + 1)
         if self._progress.step == 0:
             self._network.reset_metrics()
-        while self._progress.step < self._epoch.step_count and not observer.is_stopping():
-            self._run_piece(observer)
+        while self._progress.step < self._epoch.step_count and not self._should_stop(callbacks):
+            self._run_chunk(callbacks)
         metrics = _read_metrics(self._network)
         self._check_finite(metrics)
-        if observer.is_stopping():  # at the epoch's last step too: a resumed run validates then
+        # At the epoch's last step too: a run that is resumed there begins with the validation.
+        if self._should_stop(callbacks):
             return False
         if self._validation is not None:
-            validated = self._wait_for(self._validation.evaluate)
+            validated = self._run_in_thread(self._validation.evaluate)
             metrics |= {f"val_{name}": value for name, value in validated.items()}
         training = self._config.training
         if training.schedule is not None or training.reduce_on_plateau is not None:
@@ -175,32 +221,24 @@ class Training:
         self._complete_epoch(metrics, time.perf_counter() - begin_s)
         return True
 
-    def _run_piece(self, observer: Observer) -> None:
-        """Run about a second's worth of steps, so that bars move and interrupts are prompt."""
+    def _run_chunk(self, callbacks: Callback) -> None:
+        """Run about a second's worth of steps, so that bars move and signals are soon handled."""
         lo, count = self._progress.step, self._epoch.step_count
-        wanted = PIECE_DURATION_S / self._step_duration_s
-        hi = min(count, lo + max(1, self._decide(min(count, int(wanted)))))
+        wanted = min(count, int(self._chunk_duration_s / self._step_duration_s))
+        hi = min(count, lo + max(1, self._strategy.broadcast(wanted)))
         begin_s = time.perf_counter()
-        self._wait_for(lambda: self._epoch.run(lo, hi))
+        self._run_in_thread(lambda: self._epoch.run(lo, hi))
         self._progress = replace(self._progress, step=hi)
         metrics = _read_metrics(self._network)
         self._step_duration_s = (time.perf_counter() - begin_s) / (hi - lo)
-        observer.on_piece(Live(self._progress.epoch + 1, hi, count, metrics))
+        callbacks.on_batch_end(BatchProgress(self._progress.epoch + 1, hi, count, metrics))
 
-    def exchange(self, number: int) -> tuple[int, ...]:
-        """Return the numbers of all who train this run; each has to ask as often as any other."""
-        return self._wait_for(lambda: self._engine.exchange(number))
-
-    def _decide(self, number: int) -> int:
-        """Return the first worker's number, of whatever a clock tells: it holds for all."""
-        return self.exchange(number)[0]
-
-    def _wait_for(self, call: Callable[[], _T]) -> _T:
-        """Run a call elsewhere, so that signals are heard here before it is through."""
-        return self._worker.submit(call).result()
+    def _run_in_thread(self, call: Callable[[], _T]) -> _T:
+        """Run a long call in a thread: Python handles signals in its main thread meanwhile."""
+        return self._thread.submit(call).result()
 
     def _complete_epoch(self, metrics: dict[str, float], duration_s: float) -> None:
-        """Add the epoch to the record, and keep its state where it is the best so far."""
+        """Add the epoch to the history, and keep its state where it is the best so far."""
         before = self._progress
         history: History = {k: (*before.history.get(k, ()), v) for k, v in metrics.items()}
         self._progress = replace(
@@ -210,20 +248,22 @@ class Training:
             history=history,
             epoch_durations_s=(*before.epoch_durations_s, duration_s),
         )
-        self._callbacks.end_epoch(before.epoch, metrics)
-        if self._chooses and metrics["val_loss"] < min(before.history.get("val_loss", (math.inf,))):
+        self._keras_callbacks.end_epoch(before.epoch, metrics)
+        best_loss = min(before.history.get("val_loss", (math.inf,)))
+        if self._selects_best and metrics["val_loss"] < best_loss:
             self._progress = replace(self._progress, best_epoch=self._progress.epoch)
             self._best = self.capture()
 
     @property
-    def _chooses(self) -> bool:
-        """Tell whether a validation set of its own may choose: the test set never does."""
+    def _selects_best(self) -> bool:
+        """Whether a validation set selects the best epoch: the test set never does."""
         return self._validation is not None and self._config.dataset.validation != "test"
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
-        """Stop a run that has diverged; NaN weights can hide behind a finite loss.
+        """Raise DivergenceError where the metrics, a weight or the optimizer is not finite.
 
-        What the optimizer keeps can be infinite behind finite weights: these then stand still.
+        NaN weights can hide behind a finite loss, and infinite optimizer variables behind finite
+        weights, which then no longer change.
         """
         variables = (*self._network.weights, *self._network.optimizer.variables)
         finite = all(bool(np.isfinite(v.numpy()).all()) for v in variables)

@@ -18,9 +18,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnistcli.checkpoints.run_state import Progress
+from mnistcli.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from mnistcli.training.trainer import Trainer
 
 SWITCH = "MNISTCLI_PROGRAM_CACHE"  # 0 turns the cache off
 MAX_PROGRAMS = 50
@@ -32,12 +39,28 @@ _PROBE_BYTES = 1 << 20
 _SEAL = ".sha256"
 
 
-@dataclass(frozen=True)
-class ProgramCache:
-    """A folder in which TensorFlow keeps compiled programs, since when it does."""
+@dataclass
+class ProgramCache(Callback):
+    """A folder in which TensorFlow keeps compiled programs; a callback that seals what it adds.
+
+    Attributes:
+        folder: of this processor and these versions.
+        opened_at_s: Unix time since when TensorFlow uses it.
+    """
 
     folder: Path
     opened_at_s: float
+    _is_sealed: bool = field(default=False, init=False)
+
+    def on_train_begin(self, trainer: Trainer) -> None:  # noqa: ARG002
+        """Expect new programs."""
+        self._is_sealed = False
+
+    def on_epoch_end(self, progress: Progress) -> None:  # noqa: ARG002
+        """Seal the programs after the run's first epoch: then all are compiled."""
+        if not self._is_sealed:
+            self.seal()
+        self._is_sealed = True
 
     def seal(self) -> None:
         """Write down the sums of the programs added since; without one they are soon removed."""

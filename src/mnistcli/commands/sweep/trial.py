@@ -26,10 +26,10 @@ from mnistcli.checkpoints.run_state import Progress, RunState
 from mnistcli.commands.signals import StopRequest
 from mnistcli.commands.sweep.study import HEARTBEAT_S, check_data
 from mnistcli.commands.sweep.trial_queue import TrialLease, TrialQueue
-from mnistcli.commands.train.build_trainer import build_training, forget_training, resume_training
+from mnistcli.commands.train.build_trainer import build_trainer, clear_session, resume_trainer
 from mnistcli.commands.train.prepare import load_data, plan_memory
 from mnistcli.commands.train.request import Plan, Request, choose_output
-from mnistcli.commands.train.run import RunKeeper
+from mnistcli.commands.train.run import CheckpointWriter, ProgressDisplay, StopOnSignal
 from mnistcli.config.schema import Config
 from mnistcli.errors import (
     CheckpointError,
@@ -40,12 +40,11 @@ from mnistcli.errors import (
     UsageError,
 )
 from mnistcli.models.memory import read_available_memory
-from mnistcli.output.progress import open_epoch_display
 from mnistcli.output.terminal import Output
+from mnistcli.training.callbacks import Callback
 
 if TYPE_CHECKING:
-    from mnistcli.training.callbacks import Live
-    from mnistcli.training.trainer import Training
+    from mnistcli.training.trainer import Trainer
 
 
 _MEMORY_SHARE = 4  # cached trainers may take this part of the available memory: 1 / 4
@@ -57,7 +56,7 @@ _RATE = "learning_rate"
 class _CachedTrainer:
     """A run that is over, its initial state, and the bytes of its data."""
 
-    training: Training
+    trainer: Trainer
     initial: RunState
     size_bytes: int
 
@@ -73,7 +72,7 @@ class TrainerCache:
     def __init__(self) -> None:
         self._cached: OrderedDict[str, _CachedTrainer] = OrderedDict()
 
-    def build_trainer(self, plan: Plan) -> Training:
+    def build_trainer(self, plan: Plan) -> Trainer:
         """Return the run at its first step, or at its checkpoint's.
 
         Raises:
@@ -84,12 +83,12 @@ class TrainerCache:
         if cached is not None:
             self._cached.move_to_end(key)
             initial = _set_learning_rate(cached.initial, plan.config)
-            return resume_training(cached.training.begin_again(plan.config, initial), plan)
+            return resume_trainer(cached.trainer.restart_with(plan.config, initial), plan)
         if "keras" in sys.modules:
-            forget_training()
-        training = build_training(replace(plan, start=None))
-        self._add(key, _CachedTrainer(training, training.capture(), plan.memory.data))
-        return resume_training(training, plan)
+            clear_session()
+        trainer = build_trainer(replace(plan, start=None))
+        self._add(key, _CachedTrainer(trainer, trainer.capture(), plan.memory.data))
+        return resume_trainer(trainer, plan)
 
     def _add(self, key: str, cached: _CachedTrainer) -> None:
         """Add a trainer, and drop the least recently used ones if memory gets short."""
@@ -141,14 +140,17 @@ def run_trial(lease: TrialLease, context: WorkerContext) -> None:
         queue.fail(lease, _format_reason(error))
         return
     plan = _plan_trial(config, lease, context)
-    keeper = RunKeeper(plan, context.request, context.console)
-    keeper.stop = context.stop
-    keeper.display = open_epoch_display(config.training.epochs, 0, "none")
-    callback = PruningCallback(keeper, lease, context, config.training.epochs)
+    writer = CheckpointWriter(plan, keeps_best=False)
+    callback = PruningCallback(writer, lease, context, config.training.epochs)
     with _heartbeat_thread(lease, queue):
         callback.mark("running")
         try:
-            _train(plan, callback)
+            trainer = context.trainers.build_trainer(plan)
+            if plan.start is not None and plan.start.state is not None:
+                callback.report_resumed(plan.start.state)
+            display, stop = ProgressDisplay("none"), StopOnSignal(context.stop)
+            programs = plan.programs or Callback()
+            callback.finish(trainer.fit([display, programs, writer, callback, stop]))
         except DivergenceError as error:
             callback.end("failed")
             queue.fail(lease, f"{error.where}: {error.what}")
@@ -200,15 +202,6 @@ def _refuse_file(lease: TrialLease, what: str) -> UsageError:
     return UsageError(str(lease.path), f"{what}, and a trial would be written here", hint)
 
 
-def _train(plan: Plan, callback: PruningCallback) -> None:
-    """Train to the end, or until the trial is pruned or its worker stopped."""
-    training = callback.trainers.build_trainer(plan)
-    if plan.start is not None and plan.start.state is not None:
-        callback.report_resumed(plan.start.state)
-    state = training.fit(callback)
-    callback.finish(state)
-
-
 @contextlib.contextmanager
 def _heartbeat_thread(lease: TrialLease, queue: TrialQueue) -> Iterator[None]:
     """Send heartbeats inside a `with` block."""
@@ -228,39 +221,31 @@ def _heartbeat_thread(lease: TrialLease, queue: TrialQueue) -> Iterator[None]:
         thread.join()
 
 
-class PruningCallback:
+class PruningCallback(Callback):
     """Report a trial's epochs to Optuna, and end the run where the pruner says so."""
 
     def __init__(
-        self, keeper: RunKeeper, lease: TrialLease, context: WorkerContext, epochs: int
+        self, writer: CheckpointWriter, lease: TrialLease, context: WorkerContext, epochs: int
     ) -> None:
-        self._keeper, self._lease, self._context = keeper, lease, context
+        self._writer, self._lease, self._context = writer, lease, context
         self._queue, self._epochs = context.queue, epochs
-        self.trainers = context.trainers
         self._objective = context.queue.sweep.objective
         self._state: RunState | None = None
         self._is_pruned = self._is_taken = False
 
-    def on_piece(self, live: Live) -> None:
-        """Pass it on."""
-        self._keeper.on_piece(live)
-
-    def on_epoch(self, progress: Progress) -> None:
+    def on_epoch_end(self, progress: Progress) -> None:
         """Report the epoch and ask the pruner."""
-        self._keeper.on_epoch(progress)
         self._report(progress, progress.epoch)
         self._ask_pruner(progress)
         self._context.on_change()
 
-    def on_state(self, state: RunState, best: RunState | None) -> None:
-        """Keep the state; trials write no `.best.h5`."""
-        del best
+    def on_checkpoint(self, state: RunState, best: RunState | None) -> None:  # noqa: ARG002
+        """Keep the state, which is written once more when the trial has ended."""
         self._state = state
-        self._keeper.on_state(state, None)
 
-    def is_stopping(self) -> bool:
-        """Stop a trial that is pruned or another worker's, or whose worker is stopped."""
-        return self._is_pruned or self._is_taken or self._keeper.is_stopping()
+    def should_stop(self) -> bool:
+        """Stop a trial that is pruned or another worker's."""
+        return self._is_pruned or self._is_taken
 
     def report_resumed(self, state: RunState) -> None:
         """Report the epochs that an earlier attempt has trained."""
@@ -284,13 +269,13 @@ class PruningCallback:
     def mark(self, state: RecordedTrialState) -> None:
         """Set the trial's state that checkpoints record from now on."""
         study = self._queue.study.study_name
-        self._keeper.trial = TrialMark(study=study, number=self._lease.number, state=state)
+        self._writer.trial = TrialMark(study=study, number=self._lease.number, state=state)
 
     def end(self, state: RecordedTrialState) -> None:
         """Record the trial's final state in its last checkpoint."""
         self.mark(state)
         if self._state is not None:
-            self._keeper.on_state(self._state, None)
+            self._writer.on_checkpoint(self._state, None)
 
     def finish(self, state: RunState) -> None:
         """Store the trial's result."""
@@ -303,7 +288,7 @@ class PruningCallback:
             self._queue.release(self._lease)
         else:
             self.mark("complete")
-            test = self._keeper.finish(state).test
+            test = self._writer.finish(state).test
             value = _find_value(state, self._objective)
             self._queue.complete(self._lease, value, (test.loss, test.accuracy))
 

@@ -23,50 +23,53 @@ from mnistcli.training.xla_cache import ProgramCache, use_program_cache
 from mnistcli.user_folders import find_cache
 
 if TYPE_CHECKING:
-    from mnistcli.training.distributed.strategies import Engine
+    from mnistcli.training.distributed.strategies import Strategy
     from mnistcli.training.timing import Pace
-    from mnistcli.training.trainer import Training
+    from mnistcli.training.trainer import Trainer
 
 
-PATIENCE_VARIABLE = "MNISTCLI_WORKERS_TIMEOUT"
-PATIENCE_S = 300.0
+TIMEOUT_VARIABLE = "MNISTCLI_WORKERS_TIMEOUT"
+DEFAULT_TIMEOUT_S = 300.0
 
 
-def join_others(plan: Plan, cluster: Cluster) -> Engine:
-    """Return the engine of all workers together, once all are there and mean the same run.
+def connect_others(plan: Plan, cluster: Cluster) -> Strategy:
+    """Return the strategy of all workers together, once all are there and mean the same run.
 
     Raises:
         ResourceError: somebody did not come, or this worker's address cannot be used.
         UsageError: somebody was started with another run.
     """
-    from mnistcli.training.distributed.workers import explain_loss, join_workers
+    from mnistcli.training.distributed.strategies import (
+        connect_workers,
+        translate_worker_errors,
+    )
 
-    patience_s = read_patience(os.environ.get(PATIENCE_VARIABLE, ""))
-    engine = join_workers(cluster, plan.devices, patience_s, plan.placement)
-    with explain_loss(cluster):
-        _compare_runs(plan, cluster, engine)
-    return engine
+    timeout_s = read_timeout(os.environ.get(TIMEOUT_VARIABLE, ""))
+    strategy = connect_workers(cluster, plan.devices, timeout_s, plan.placement)
+    with translate_worker_errors(cluster):
+        _compare_runs(plan, cluster, strategy)
+    return strategy
 
 
-def read_patience(text: str) -> float:
+def read_timeout(text: str) -> float:
     """Return for how many seconds the other workers are waited for; UsageError."""
     if not text:
-        return PATIENCE_S
+        return DEFAULT_TIMEOUT_S
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 1e6:
         what = f"expected a number of seconds, received {text!r}"
-        raise UsageError(PATIENCE_VARIABLE, what, f"unset it for {PATIENCE_S:g}")
+        raise UsageError(TIMEOUT_VARIABLE, what, f"unset it for {DEFAULT_TIMEOUT_S:g}")
     return seconds
 
 
-def _compare_runs(plan: Plan, cluster: Cluster, engine: Engine) -> None:
+def _compare_runs(plan: Plan, cluster: Cluster, strategy: Strategy) -> None:
     """Refuse to train together what is not the same; UsageError."""
     for name, text in _list_parts(plan):
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
-        found = engine.exchange(number)
+        found = strategy.all_gather(number)
         other = next((k for k, theirs in enumerate(found) if theirs != found[0]), None)
         if other is not None:
             addresses = f"{cluster.addresses[0]} and {cluster.addresses[other]}"
@@ -97,34 +100,43 @@ def begin_loading() -> ProgramCache | None:
     return programs
 
 
-def build_training(plan: Plan) -> Training:
-    """Return the run at its first step, or where the checkpoint left it that it goes on from.
+def build_trainer(
+    plan: Plan, *, checkpoint_interval_s: float = 3.0, chunk_duration_s: float = 1.0
+) -> Trainer:
+    """Return the run at its first step, or where the checkpoint that it resumes left it.
+
+    Args:
+        plan: the run.
+        checkpoint_interval_s: as for `Trainer`.
+        chunk_duration_s: as for `Trainer`.
 
     Raises:
         CheckpointError: that checkpoint's arrays are another network's.
-        ResourceError: there are not so many devices, or other workers did not come.
+        ResourceError: there are fewer devices, or other workers did not come.
         UsageError: another worker was started with another run.
     """
     _log_plan(plan)
     load_backend()
     from mnistcli.training.distributed.strategies import set_thread_count
-    from mnistcli.training.trainer import Training
+    from mnistcli.training.trainer import Trainer
 
     set_thread_count(plan.threads)
-    training = Training(
+    trainer = Trainer(
         plan.config,
         plan.architecture,
         plan.train,
         plan.validation,
         plan.preprocessing,
-        _open_engine(plan),
+        _make_strategy(plan),
+        checkpoint_interval_s=checkpoint_interval_s,
+        chunk_duration_s=chunk_duration_s,
     )
     if plan.initial_weights is not None:
-        training.assign_weights(plan.initial_weights)
-    return resume_training(training, plan)
+        trainer.assign_weights(plan.initial_weights)
+    return resume_trainer(trainer, plan)
 
 
-def resume_training(training: Training, plan: Plan) -> Training:
+def resume_trainer(trainer: Trainer, plan: Plan) -> Trainer:
     """Bring a run to where its checkpoint left it, if there is one.
 
     Raises:
@@ -132,23 +144,23 @@ def resume_training(training: Training, plan: Plan) -> Training:
     """
     if plan.start is not None and plan.start.state is not None:
         try:
-            training.restore(plan.start.state)
+            trainer.restore(plan.start.state)
         except ValueError as error:
             what = "its arrays are not those of the network that its config describes"
             raise CheckpointError(str(plan.start.path), what, RESTORE_HINT) from error
-    return training
+    return trainer
 
 
-def _open_engine(plan: Plan) -> Engine:
+def _make_strategy(plan: Plan) -> Strategy:
     """Return where the run is trained."""
     if plan.cluster is not None:
-        return join_others(plan, plan.cluster)
-    from mnistcli.training.distributed.strategies import open_devices
+        return connect_others(plan, plan.cluster)
+    from mnistcli.training.distributed.strategies import make_strategy
 
-    return open_devices(plan.devices, plan.placement)
+    return make_strategy(plan.devices, plan.placement)
 
 
-def forget_training() -> None:
+def clear_session() -> None:
     """Let Keras begin anew after a run, once nothing holds that run any more.
 
     It numbers what it names in one process (adam, adam_1), and keeps compiled functions; the next
@@ -173,7 +185,7 @@ def measure_run(plan: Plan) -> Pace:
         plan.train,
         plan.validation,
         plan.preprocessing,
-        _open_engine(plan),
+        _make_strategy(plan),
     )
 
 

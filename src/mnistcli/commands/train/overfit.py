@@ -12,18 +12,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.checkpoints.reader import read_checkpoint
-from mnistcli.checkpoints.run_state import Progress, RunState
+from mnistcli.checkpoints.run_state import Progress
 from mnistcli.commands.signals import StopRequest, end_by_signal
-from mnistcli.commands.train.build_trainer import build_training
+from mnistcli.commands.train.build_trainer import build_trainer
 from mnistcli.commands.train.prepare import load_data, load_request, with_initial_weights
 from mnistcli.commands.train.request import OutputFile, Plan, Request
-from mnistcli.commands.train.run import refuse_together
+from mnistcli.commands.train.run import StopOnSignal, refuse_together
 from mnistcli.config.schema import Config, MlpModel
 from mnistcli.datasets.base import Split, draw_order
 from mnistcli.errors import DivergenceError, GateError, UsageError
@@ -36,10 +35,7 @@ from mnistcli.output.results import (
 )
 from mnistcli.output.tables import render_overfitting
 from mnistcli.output.terminal import Output
-
-if TYPE_CHECKING:
-    from mnistcli.training.callbacks import Live
-
+from mnistcli.training.callbacks import Callback
 
 MAX_IMAGES = 32
 MAX_STEPS = 2000
@@ -148,45 +144,39 @@ def overfit_one_batch(request: Request) -> None:
     _refuse_flags(request)
     console = Output(quiet=request.quiet or request.json or request.jsonl)
     plan = _plan_batch(request, console)
-    training, begin_s = build_training(plan), time.monotonic()
+    trainer, begin_s = build_trainer(plan), time.monotonic()
     console.note(f"learning {len(plan.train)} images by heart, in {MAX_STEPS:,} steps at most")
+    check = OverfitCheck()
     with StopRequest() as stop:
-        watcher = _Watcher(stop)
         try:
-            training.fit(watcher)
+            trainer.fit([plan.programs or Callback(), check, StopOnSignal(stop)])
         except DivergenceError as error:
             raise _name_step(error) from error
     if stop.received is not None:
         end_by_signal(stop.received)
-    if plan.programs is not None:
-        plan.programs.seal()  # so that the next try need not compile them again
-    history = watcher.progress.history
+    history = check.progress.history
     verdict = Verdict(len(plan.train), history["loss"], history["accuracy"])
     _show(verdict, time.monotonic() - begin_s, request, console)
 
 
-class _Watcher:
-    """Observes the steps, and stops once the batch is known by heart; keeps nothing."""
+class OverfitCheck(Callback):
+    """Stops the run once the batch is learned by heart.
 
-    def __init__(self, stop: StopRequest) -> None:
-        self._stop = stop
+    Attributes:
+        progress: of the run; an epoch is one step.
+    """
+
+    def __init__(self) -> None:
         self.progress = Progress()
 
-    def is_stopping(self) -> bool:
-        """Stop once it has learned, or a signal has come."""
-        history = self.progress.history
-        is_done = bool(history) and has_learned(history["loss"], history["accuracy"])
-        return is_done or self._stop.received is not None
-
-    def on_piece(self, live: Live) -> None:
-        """Let it pass: it is a whole step."""
-
-    def on_epoch(self, progress: Progress) -> None:
-        """Remember how it goes; a step is an epoch here."""
+    def on_epoch_end(self, progress: Progress) -> None:
+        """Keep the metrics of the step."""
         self.progress = progress
 
-    def on_state(self, state: RunState, best: RunState | None) -> None:
-        """Let it go: nothing is written."""
+    def should_stop(self) -> bool:
+        """Return whether the batch is learned."""
+        history = self.progress.history
+        return bool(history) and has_learned(history["loss"], history["accuracy"])
 
 
 def _refuse_flags(request: Request) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.open_dataset import choose_splits
 from mnistcli.commands.signals import end_by_signal
-from mnistcli.commands.train.build_trainer import forget_training
+from mnistcli.commands.train.build_trainer import clear_session
 from mnistcli.commands.train.dry_run import show_plan
 from mnistcli.commands.train.prepare import load_request, prepare_run
 from mnistcli.commands.train.request import (
@@ -21,7 +21,6 @@ from mnistcli.commands.train.request import (
 )
 from mnistcli.commands.train.run import (
     Interruption,
-    check_directory,
     note_interruption,
     open_output,
     refuse_together,
@@ -35,6 +34,7 @@ from mnistcli.metrics.significance import summarize_runs
 from mnistcli.output.results import RepeatResult, TestResult, TrainResult
 from mnistcli.output.tables import render_repetition, render_train
 from mnistcli.output.terminal import Output
+from mnistcli.training.tensorboard_writer import check_tensorboard_directory
 
 FLAG = "--repeat"
 
@@ -55,7 +55,7 @@ def _run_locked(request: Request, count: int, lock: RunLock) -> int | None:
     """Train one run after the other, and return the signal that ended one of them early."""
     console = open_output(request)
     if request.tensorboard is not None:
-        check_directory(request.tensorboard)
+        check_tensorboard_directory(request.tensorboard)
     writing = None if request.dry_run else lock
     chosen = _choose_outputs(request, count, writing)
     first = replace(request, output=chosen[0].path if chosen else None)
@@ -78,7 +78,7 @@ def _run_locked(request: Request, count: int, lock: RunLock) -> int | None:
             return result.signal
         _show_run(result, plan, request, console)
         results.append(result)
-        forget_training()
+        clear_session()
     _show_all(results, first_seed, request, console)
     if console.is_closed:
         raise BrokenPipeError
