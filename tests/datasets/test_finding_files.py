@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mnistcli.datasets import registry
 from mnistcli.datasets.base import Dataset, DatasetInfo, FileDataset, FileSource, SplitName
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.registry import (
@@ -41,7 +43,7 @@ SPEC = FileDataset(
     info=DatasetInfo("data", "DATA", (28, 28), ("0", "1"), 2, 1, image_kind="picture"),
     source=FileSource(
         find=find_data,
-        remote=RemoteFile("data", (), sha256="", max_bytes=0),
+        downloads=(RemoteFile("data", (), sha256="", max_bytes=0),),
         alternative="use --dataset other",
     ),
     read=read_data,
@@ -161,3 +163,33 @@ def test_a_folder_that_was_asked_for_and_is_missing_is_worth_a_warning(tmp_path:
     assert missing_directories(search, found) == (
         f"{tmp_path}/misspelt is no folder, so {found} was read instead",
     )
+
+
+def find_parts(directory: Path) -> Path | None:
+    folder = directory / "parts"
+    return folder if folder.exists() else None
+
+
+def test_a_download_of_several_files_goes_on_where_it_broke_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remotes = tuple(RemoteFile(name, (), sha256="", max_bytes=0) for name in ("a.gz", "b.gz", "c"))
+    spec = replace(SPEC, source=FileSource(find_parts, remotes, folder="parts"))
+    fetched: list[Path] = []
+    monkeypatch.setattr(
+        registry, "download_file", lambda remote, folder, *_: fetched.append(folder / remote.name)
+    )
+    search = replace(make_search(tmp_path), offline=False)
+    folder = tmp_path / "parts"
+    assert locate_files(spec, search) == folder
+    assert fetched == [folder / "a.gz", folder / "b.gz", folder / "c"]
+    folder.mkdir()
+    (folder / "a").touch()  # unpacked
+    (folder / "b.gz").touch()
+    fetched.clear()
+    assert locate_files(spec, search) == folder
+    assert fetched == [folder / "c"]
+    assert locate_files(spec, replace(search, offline=True)) == folder
+    elsewhere = replace(search, download_directory=tmp_path / "downloads")
+    assert locate_files(spec, elsewhere) == folder
+    assert fetched == [folder / "c"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mnistcli.config.schema import CLASS_COUNTS, DatasetConfig, DatasetName
-from mnistcli.datasets import mnist
+from mnistcli.datasets import cifar10, mnist
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.registry import DataSearch, get_info, list_specs, load_dataset
 from mnistcli.errors import DataError
@@ -102,6 +102,27 @@ def test_a_damaged_mnist_is_an_error_under_auto_too(tmp_path: Path, name: str) -
         load_dataset(DatasetConfig(name=name), BOTH, make_search(tmp_path))
 
 
+def test_files_of_another_data_set_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mnist(tmp_path / "mnist.npz")
+    search = make_search(tmp_path)
+    arrays = load_dataset(DatasetConfig(name="mnist"), BOTH, search).identity.arrays
+
+    def publish(**arrays: str) -> None:
+        monkeypatch.setattr(cifar10, "SPEC", replace(cifar10.SPEC, array_sha256=arrays))
+
+    publish(y_test=arrays["y_test"])
+    with pytest.raises(DataError) as caught:
+        load_dataset(DatasetConfig(name="mnist"), BOTH, search)
+    assert str(caught.value) == (
+        f"{tmp_path}/mnist.npz: these are CIFAR-10's files, not MNIST's. Name the folder of MNIST"
+        " with --data-dir"
+    )
+    publish(y_test=arrays["y_test"], x_test="another")
+    load_dataset(DatasetConfig(name="mnist"), BOTH, search)
+
+
 def test_auto_takes_synthetic_digits_and_says_why(tmp_path: Path) -> None:
     dataset = load_dataset(DatasetConfig(name="auto"), frozenset({"test"}), make_search(tmp_path))
     assert dataset.info.name == dataset.identity.name == "synthetic"
@@ -119,7 +140,7 @@ def test_auto_takes_synthetic_digits_where_a_download_fails(
     """The second folder cannot even be made."""
     (tmp_path / "file").write_bytes(b"")
     remote = RemoteFile("mnist.npz", ("http://127.0.0.1:1/mnist.npz",), "0" * 64, 1000)
-    source = replace(mnist.SPEC.source, remote=remote)
+    source = replace(mnist.SPEC.source, downloads=(remote,))
     monkeypatch.setattr(mnist, "SPEC", replace(mnist.SPEC, source=source))
     monkeypatch.setenv("no_proxy", "*")
     search = replace(

@@ -20,7 +20,7 @@ from mnistcli.checkpoints.record import (
 from mnistcli.commands.summary import describe_training
 from mnistcli.commands.trained_model import Places
 from mnistcli.config.schema import FilesConfig
-from mnistcli.datasets.base import BOTH_SPLITS, BuiltInDataset, FileDataset
+from mnistcli.datasets.base import BOTH_SPLITS, BuiltInDataset, FileDataset, OtherDatasetError
 from mnistcli.datasets.registry import (
     DataSearch,
     get_info,
@@ -149,6 +149,10 @@ def _read_files(
         return _describe_missing(name, note)
     try:
         identity = read_files(spec, path, BOTH_SPLITS, search).identity
+    except OtherDatasetError as error:
+        if is_needed:
+            findings.add(error)
+        return _describe_missing(name, f"not found: in {path} {error.what}")
     except DataError as error:
         findings.add(error)
         return _describe_missing(name, f"damaged: {path}")

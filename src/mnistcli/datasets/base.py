@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -152,12 +152,15 @@ class FileSource:
     Attributes:
         find: the file or folder to read within one directory; None where it holds none. It may
             raise DataError where it cannot look.
-        remote: what is downloaded when nothing was found.
+        downloads: the files that are downloaded when nothing was found.
+        folder: the folder within the download directory that several files go into; empty for
+            one file, which lies in the directory itself.
         alternative: what to do without these data, a phrase for hints; may be empty.
     """
 
     find: Callable[[Path], Path | None]
-    remote: RemoteFile
+    downloads: tuple[RemoteFile, ...]
+    folder: str = ""
     alternative: str = ""
 
 
@@ -169,11 +172,14 @@ class FileDataset:
         info: the facts.
         source: where its files are.
         read: reads splits from what `source.find` returned, or from what was downloaded.
+        array_sha256: the sha256 of the published arrays, as far as they are known. Other data
+            sets' readers are told by them whose files they have read.
     """
 
     info: DatasetInfo
     source: FileSource
     read: Callable[[Path, frozenset[SplitName]], Dataset]
+    array_sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,10 @@ class BuiltInDataset:
 
 
 DatasetSpec = FileDataset | BuiltInDataset
+
+
+class OtherDatasetError(DataError):
+    """Files that were found are those of another data set than the one that was asked for."""
 
 
 def draw_order(seed: int, number: int, count: int) -> NDArray[np.int32]:

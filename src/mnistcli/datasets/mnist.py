@@ -15,9 +15,10 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ _IDX_NAMES = {
 
 _IDX_FOLDERS = (".", "MNIST/raw")  # LeCun's files as they come, and torchvision's layout
 
-_CANONICAL_SHA256 = {
+_ARRAY_SHA256 = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
     "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
@@ -78,10 +79,7 @@ def find_files(directory: Path) -> Path | None:
     """
     if is_file(directory / _NPZ_NAME):
         return directory / _NPZ_NAME
-    for folder in _IDX_FOLDERS:
-        if any(_find_idx(directory / folder, array) for array in _IDX_NAMES):
-            return directory / folder
-    return None
+    return find_idx_folder(directory, _IDX_FOLDERS)
 
 
 def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
@@ -101,14 +99,54 @@ def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
         DataError: a file is missing, damaged, or not MNIST's layout.
     """
     names = [f"{axis}_{split}" for split in sorted(splits) for axis in "xy"]
-    arrays = read_npz(path, names) if is_file(path) else _read_idx_files(path, names)
+    arrays = read_npz(path, names) if is_file(path) else read_idx_files(path, names, INFO.title)
     read = {
         split: make_split(path, split, arrays[f"x_{split}"], arrays[f"y_{split}"], INFO)
         for split in splits
     }
     hashes = hash_splits(read)
-    is_canonical = all(_CANONICAL_SHA256[name] == hashes[name] for name in hashes)
+    is_canonical = all(_ARRAY_SHA256[name] == hashes[name] for name in hashes)
     return make_dataset(INFO, read, hashes, str(path), is_canonical=is_canonical)
+
+
+def find_idx_folder(directory: Path, folders: Sequence[str]) -> Path | None:
+    """Return the first of some folders with any of the four IDX files that MNIST is made of.
+
+    Args:
+        directory: where the folders are.
+        folders: their names; `.` is the directory itself.
+
+    Raises:
+        DataError: the system will not let us look.
+    """
+    for folder in folders:
+        if any(_find_idx(directory / folder, array) for array in _IDX_NAMES):
+            return directory / folder
+    return None
+
+
+def read_idx_files(folder: Path, names: Sequence[str], title: str) -> dict[str, NDArray[np.uint8]]:
+    """Read arrays from the IDX files in a folder, all at the same time.
+
+    Args:
+        folder: where the files are, plain or gzipped.
+        names: of the arrays, `x_train` for example.
+        title: of the data set, for messages.
+
+    Returns:
+        The arrays by name, read-only.
+
+    Raises:
+        DataError: a file is missing, damaged or no such array.
+    """
+    paths = [_find_idx(folder, name) for name in names]
+    for name, path in zip(names, paths, strict=True):
+        if path is None:
+            raise incomplete(folder / _IDX_NAMES[name], title)
+    # inflating releases the interpreter lock
+    with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
+        axes = (3 if name[0] == "x" else 1 for name in names)
+        return dict(zip(names, pool.map(read_idx, filter(None, paths), axes), strict=True))
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
@@ -138,19 +176,6 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         return np.frombuffer(contents, dtype=np.uint8).reshape(shape)
 
 
-def _read_idx_files(folder: Path, names: list[str]) -> dict[str, NDArray[Any]]:
-    """Inflating lets go of the interpreter, so the files are read at the same time."""
-    paths = [_find_idx(folder, name) for name in names]
-    for name, path in zip(names, paths, strict=True):
-        if path is None:
-            raise incomplete(folder / _IDX_NAMES[name], INFO.title)
-    with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
-        read = pool.map(
-            read_idx, filter(None, paths), (3 if name[0] == "x" else 1 for name in names)
-        )
-        return dict(zip(names, read, strict=True))
-
-
 def _find_idx(folder: Path, array: str) -> Path | None:
     """The file of one array, unpacked or not."""
     for suffix in ("", ".gz"):
@@ -176,16 +201,19 @@ SPEC = FileDataset(
     info=INFO,
     source=FileSource(
         find=find_files,
-        remote=RemoteFile(
-            name=_NPZ_NAME,
-            urls=(
-                "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
-                "https://s3.amazonaws.com/img-datasets/mnist.npz",
+        downloads=(
+            RemoteFile(
+                name=_NPZ_NAME,
+                urls=(
+                    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+                    "https://s3.amazonaws.com/img-datasets/mnist.npz",
+                ),
+                sha256="731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+                max_bytes=16 * 2**20,
             ),
-            sha256="731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
-            max_bytes=16 * 2**20,
         ),
         alternative="use --dataset synthetic",
     ),
     read=read_dataset,
+    array_sha256=_ARRAY_SHA256,
 )

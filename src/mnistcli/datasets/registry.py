@@ -22,7 +22,10 @@ from mnistcli.datasets.base import (
     DatasetInfo,
     DatasetSpec,
     FileDataset,
+    FileSource,
+    OtherDatasetError,
     SplitName,
+    is_file,
     is_folder,
 )
 from mnistcli.datasets.download import OnDownload, download_file
@@ -147,8 +150,11 @@ def read_files(
 
     Raises:
         DataError: they are damaged or incomplete.
+        OtherDatasetError: they are the published files of another data set.
     """
     dataset = spec.read(path, splits)
+    if dataset.identity.known_as is None:
+        _refuse_other_files(spec, path, dataset, search)
     return replace(dataset, warnings=missing_directories(search, path) + dataset.warnings)
 
 
@@ -241,17 +247,18 @@ def locate_files(spec: FileDataset, search: DataSearch) -> Path:
         DataError: found nowhere, and offline or not to be downloaded.
         ResourceError: the download cannot be written.
     """
+    source, title = spec.source, spec.info.title
     for directory in search.directories:
-        if found := spec.source.find(directory):
-            _LOG.debug("%s: found %s", spec.info.title, found)
+        if found := source.find(directory):
+            _LOG.debug("%s: found %s", title, found)
+            if source.folder and found == search.download_directory / source.folder:
+                break  # a download of several files may have broken off between two of them
             return found
-        _LOG.debug("%s: not in %s", spec.info.title, directory)
-    if search.offline:
-        raise _not_found(spec, search)
-    source = spec.source
-    return download_file(
-        source.remote, search.download_directory, search.on_download, source.alternative
-    )
+        _LOG.debug("%s: not in %s", title, directory)
+    else:
+        if search.offline:
+            raise _not_found(spec, search)
+    return _download_files(source, search)
 
 
 def missing_directories(search: DataSearch, found: Path) -> tuple[str, ...]:
@@ -285,6 +292,33 @@ def _load_mnist_or_synthetic(splits: frozenset[SplitName], search: DataSearch) -
         stand_in = synthetic.read_dataset(splits, search.cache_directory)
         return replace(stand_in, warnings=(warning, *stand_in.warnings))
     return read_files(mnist.SPEC, path, splits, search)  # damage is an error: outside the try
+
+
+def _refuse_other_files(
+    spec: FileDataset, path: Path, dataset: Dataset, search: DataSearch
+) -> None:
+    """Compare unknown contents with what other data sets published: some share names of files."""
+    arrays, title, folder = dataset.identity.arrays, spec.info.title, spec.source.folder
+    for other in list_specs():
+        if not isinstance(other, FileDataset) or other is spec:
+            continue
+        known = other.array_sha256.keys() & arrays.keys()
+        if known and all(arrays[name] == other.array_sha256[name] for name in known):
+            what = f"these are {other.info.title}'s files, not {title}'s"
+            hint = f"name the folder of {title} with --data-dir"
+            if folder:
+                hint = f"{hint}, or put it into {search.download_directory / folder}"
+            raise OtherDatasetError(str(path), what, hint)
+
+
+def _download_files(source: FileSource, search: DataSearch) -> Path:
+    """Download the files that are not there yet; those that are may be unpacked."""
+    folder = search.download_directory / source.folder
+    for remote in source.downloads:
+        names = (remote.name, remote.name.removesuffix(".gz"))
+        if not search.offline and not any(is_file(folder / name) for name in names):
+            download_file(remote, folder, search.on_download, source.alternative)
+    return folder if source.folder else folder / source.downloads[0].name
 
 
 def _check_data_dir(directory: Path) -> Path:
