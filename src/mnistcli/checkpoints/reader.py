@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from mnistcli.checkpoints.checksum import RESTORE_HINT
-from mnistcli.checkpoints.record import Record, RunMetadata, parse_record, refuse_record
+from mnistcli.checkpoints.record import Record, RunMetadata, make_damaged_record_error, parse_record
 from mnistcli.checkpoints.run_state import (
     Array,
     CallbackStates,
@@ -353,7 +353,7 @@ def _read_progress(record: Record, arrays: Mapping[str, Array], where: str) -> P
     """Turn the history's arrays into plain numbers, one a completed epoch."""
     at = record.progress
     if any(v.dtype.kind != "f" or v.shape != (at.epoch,) for v in arrays.values()):
-        raise refuse_record(where)
+        raise make_damaged_record_error(where)
     history = {name: tuple(values.tolist()) for name, values in arrays.items()}
     durations_s = history.pop(DURATIONS, ())
     return Progress(at.epoch, at.step, history, durations_s, at.best_epoch)
@@ -363,5 +363,5 @@ def _read_record(parts: Mapping[str, str], architecture: Architecture, where: st
     """Read the run, and see that it is this network's."""
     record = parse_record(parts, Record, where)
     if len(record.class_names) != max(2, architecture.output_shape[-1]):
-        raise refuse_record(where)
+        raise make_damaged_record_error(where)
     return record

@@ -1,8 +1,6 @@
-"""What the bits of a result depend on besides config, data and seed.
+"""What a checkpoint records of its run beside Keras' own data: the group `/mnistcli`.
 
-How large a checkpoint may be: nothing is trained, or written, that would not be read again.
-
-What a checkpoint keeps of the run it came from, next to Keras' own data.
+Also the environment that a run's bits depend on, and the largest run whose file can be read back.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from mnistcli import __version__
 from mnistcli.checkpoints.checksum import RESTORE_HINT
-from mnistcli.checkpoints.run_state import PlateauState, StoppingState
+from mnistcli.checkpoints.run_state import PlateauState, RunState, StoppingState
 from mnistcli.checkpoints.untrusted.protocol import MAX_FILE_BYTES
 from mnistcli.config.schema import AnyDatasetName, Config, TrainingConfig
 from mnistcli.datasets.base import Identity
@@ -30,52 +28,18 @@ from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.memory import FLOAT_BYTES, format_bytes
 
 MAX_PARAMETERS = 200_000_000
+
 _MAX_HISTORIES = 7  # loss and accuracy, twice; learning rate, durations; and one to spare
 _VALUE_BYTES = 8
-_STRUCTURE_BYTES = 4 << 20  # HDF5's own and the record's texts; a few kilobytes each array
-_HINT = "use a smaller network (--hidden), or an optimizer that keeps less (--optimizer sgd)"
-
-
-def estimate_file_size(architecture: Architecture, training: TrainingConfig) -> int:
-    """Return at most how many bytes a run's checkpoint will have at its end.
-
-    Args:
-        architecture: the network.
-        training: its optimizer's slots, what early stopping keeps, and the histories count.
-    """
-    stopping = training.early_stopping
-    copies = 1 + training.optimizer.slots + (stopping is not None and stopping.restore_best)
-    histories = _MAX_HISTORIES * training.epochs * _VALUE_BYTES
-    return architecture.parameter_count * FLOAT_BYTES * copies + histories + _STRUCTURE_BYTES
-
-
-def check_run_size(architecture: Architecture, training: TrainingConfig) -> None:
-    """Refuse a run whose checkpoints could not be read.
-
-    Raises:
-        ResourceError: its network or its file would be too large.
-    """
-    count = architecture.parameter_count
-    if count > MAX_PARAMETERS:
-        what = f"this network has {count:,} parameters, at most {MAX_PARAMETERS:,} are read back"
-        raise ResourceError("checkpoint", what, "use a smaller network (--hidden)")
-    check_file_size(estimate_file_size(architecture, training), "checkpoint")
-
-
-def check_file_size(size_bytes: int, where: str) -> None:
-    """Refuse a file that is too large to be read back.
-
-    Raises:
-        ResourceError: it is.
-    """
-    if size_bytes > MAX_FILE_BYTES:
-        size, most = format_bytes(size_bytes), format_bytes(MAX_FILE_BYTES)
-        what = f"this run's file would have {size}, files of at most {most} are read back"
-        raise ResourceError(where, what, _HINT)
+_STRUCTURE_BYTES = 4 << 20  # HDF5's own and the record's texts; a few kilobytes for each array
+_SIZE_HINT = "use a smaller network (--hidden), or an optimizer that keeps less (--optimizer sgd)"
+_LIBRARIES = ("keras", "tensorflow", "numpy")
+# The vector instructions that decide in which order products are summed.
+_FEATURES = ("sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "amx_tile")
 
 
 def _check_printable(text: str) -> str:
-    """Keep control characters away from terminals."""
+    # Control characters of an untrusted file must not reach the terminal.
     if not text.isprintable():
         raise ValueError("not a printable text")
     return text
@@ -83,18 +47,15 @@ def _check_printable(text: str) -> str:
 
 PrintableText = Annotated[str, Field(max_length=200), AfterValidator(_check_printable)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+RecordedTrialState = Literal["running", "complete", "pruned", "failed"]
 
 
-_Kind = TypeVar("_Kind", bound="RunMetadata")
-
-
-class _Part(BaseModel):
-    """A frozen part of the record; later versions may add keys that this one ignores."""
-
+class _RecordPart(BaseModel):
+    # Later versions may add keys, which this one ignores.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Environment(_Part):
+class Environment(_RecordPart):
     """What the bits of a result depend on besides config, data and seed.
 
     Attributes:
@@ -116,8 +77,8 @@ class Environment(_Part):
     workers: int = Field(1, ge=1, le=4096)
 
 
-class ProgressRecord(_Part):
-    """How far the run has come; the histories are arrays beside it."""
+class ProgressRecord(_RecordPart):
+    """How far the run has come; the histories are stored as arrays."""
 
     epoch: int = Field(ge=0)
     step: int = Field(ge=0)
@@ -125,38 +86,39 @@ class ProgressRecord(_Part):
     elapsed_s: FiniteFloat = Field(ge=0)
 
 
-class RunningState(_Part):
-    """What Keras' format has no place for.
+class RunningState(_RecordPart):
+    """State for which Keras' format has no place.
 
     Attributes:
-        generators: the dropout generators' states by Keras path, two integers each.
-        metrics: the running sums of the epoch under way by Keras path.
+        generators: states of the dropout generators by Keras path, two integers each.
+        metrics: running sums of the current epoch by Keras path.
     """
 
     generators: dict[str, tuple[Int64, Int64]]
     metrics: dict[str, float]
 
 
-class TestSetScore(_Part):
-    """The result on the test set when the file was last written at the end of a run."""
+class TestSetScore(_RecordPart):
+    """The score on the test set, from the end of the run.
 
-    __test__ = False
+    Attributes:
+        count: images in the test set.
+        loss: mean loss; None where it is not finite.
+        accuracy: share of correct predictions, 0 to 1.
+    """
 
     count: int = Field(ge=0)
     loss: float | None
     accuracy: float = Field(ge=0, le=1)
 
 
-RecordedTrialState = Literal["running", "complete", "pruned", "failed"]
-
-
-class TrialMark(_Part):
+class TrialMark(_RecordPart):
     """Which trial of which sweep a run is.
 
     Attributes:
         study: the sweep's name.
-        number: the trial's, from 0.
-        state: what came of it; one that was stopped or killed is still `running`.
+        number: the trial's number, from 0.
+        state: its outcome; a trial that was stopped or killed is still `running`.
     """
 
     study: PrintableText
@@ -164,16 +126,16 @@ class TrialMark(_Part):
     state: RecordedTrialState
 
 
-class RunMetadata(_Part):
-    """What a list of runs shows of each: `contents.RUN_METADATA_FIELDS`.
+class RunMetadata(_RecordPart):
+    """The part of a record that `ls` reads: its fields are `protocol.RUN_METADATA_FIELDS`.
 
     Attributes:
-        format_version: of this record.
-        config: resolved; everything that was decided.
-        dataset: which data it was trained on.
-        progress: how far it has come.
-        test: the score on the test set, once there is one.
-        trial: of a sweep; null for other runs.
+        format_version: of the record.
+        config: the complete config, with every default.
+        dataset: the data set that the run was trained on.
+        progress: how far the run has come.
+        test: the score on the test set; None before the end of the run.
+        trial: the run's place in a sweep; None for other runs.
     """
 
     format_version: Literal[1] = 1
@@ -185,24 +147,23 @@ class RunMetadata(_Part):
 
     @model_validator(mode="after")
     def _check_dataset(self) -> Self:
-        """Refuse an unknown data set."""
         if self.dataset.name not in get_args(AnyDatasetName):
             raise ValueError("no such data set")
         return self
 
 
 class Record(RunMetadata):
-    """The run. Each field is one JSON attribute of the group `/mnistcli`.
+    """The record of a run. Each field is stored as a JSON text, an attribute of `/mnistcli`.
 
     Attributes:
         class_names: in class order.
-        preprocessing: the pair that new inputs need too.
-        running: random generators and metric sums.
-        early_stopping: what it remembers; null where the run has none.
+        preprocessing: how images become network input.
+        running: states of random generators, and sums of metrics.
+        early_stopping: the callback's state; None for a run without it.
         reduce_on_plateau: likewise.
         environment: versions, processor, threads, devices.
-        init_from: the checkpoint that gave the first weights; null for none.
-        init_weights_sha256: of those weights' bytes; null for none.
+        init_from: path of the checkpoint that gave the initial weights; None if they were drawn.
+        init_weights_sha256: hash of those weights' bytes; None if they were drawn.
     """
 
     class_names: tuple[PrintableText, ...] = Field(max_length=10_000)
@@ -216,58 +177,135 @@ class Record(RunMetadata):
 
     @model_validator(mode="after")
     def _check_preprocessing(self) -> Self:
-        """Refuse a pair that turns pixels into anything but numbers."""
         offset, scale = self.preprocessing.offset, self.preprocessing.scale
         if not (math.isfinite(offset) and math.isfinite(scale) and scale != 0):
             raise ValueError("preprocessing is not finite")
         return self
 
 
-def parse_record(parts: Mapping[str, str], kind: type[_Kind], where: str) -> _Kind:
-    """Validate the record's parts, each a JSON text.
+_Model = TypeVar("_Model", bound=RunMetadata)
+
+
+def make_record(
+    state: RunState,
+    *,
+    config: Config,
+    dataset: Identity,
+    class_names: tuple[str, ...],
+    preprocessing: Preprocessing,
+    environment: Environment,
+    elapsed_s: float,
+    test: TestSetScore | None = None,
+    trial: TrialMark | None = None,
+    init_from: str | None = None,
+    init_weights_sha256: str | None = None,
+) -> Record:
+    """Return the record that is stored with a run's state.
+
+    Args:
+        state: the run at the moment of saving.
+        config: the complete config.
+        dataset: the data set that the run is trained on.
+        class_names: in class order.
+        preprocessing: how images become network input.
+        environment: from `describe_environment`.
+        elapsed_s: wall seconds of training so far, those before a resume included.
+        test: the score on the test set, if this state was evaluated.
+        trial: the run's place in a sweep.
+        init_from: path of the checkpoint that gave the initial weights.
+        init_weights_sha256: hash of those weights' bytes.
+    """
+    network, progress = state.network, state.progress
+    return Record(
+        config=config,
+        dataset=dataset,
+        class_names=class_names,
+        preprocessing=preprocessing,
+        progress=ProgressRecord(
+            epoch=progress.epoch,
+            step=progress.step,
+            best_epoch=progress.best_epoch,
+            elapsed_s=elapsed_s,
+        ),
+        running=RunningState(
+            generators={array.name: tuple(array.values.tolist()) for array in network.generators},
+            metrics={array.name: float(array.values) for array in network.metrics},
+        ),
+        early_stopping=state.callbacks.early_stopping,
+        reduce_on_plateau=state.callbacks.reduce_on_plateau,
+        environment=environment,
+        init_from=init_from,
+        init_weights_sha256=init_weights_sha256,
+        test=test,
+        trial=trial,
+    )
+
+
+def parse_record(parts: Mapping[str, str], model: type[_Model], where: str) -> _Model:
+    """Validate the JSON texts of a record.
 
     Args:
         parts: the texts by the name of their field.
-        kind: the whole `Record`, or an excerpt.
+        model: `Record`, or `RunMetadata` for a part of it.
         where: the file, for messages.
 
     Raises:
-        CheckpointError: it is damaged, or of a later version.
+        CheckpointError: the record is damaged, or of a later version.
     """
     try:
-        version = json.loads(parts.get("format_version") or "null")
-        if isinstance(version, int) and version > kind.model_fields["format_version"].default:
-            raise CheckpointError(
-                where, f"written by a later mnistcli (format {version})", "upgrade mnistcli"
-            )
+        format_version = json.loads(parts.get("format_version") or "null")
+        latest = model.model_fields["format_version"].default
+        if isinstance(format_version, int) and format_version > latest:
+            what = f"written by a later mnistcli (format {format_version})"
+            raise CheckpointError(where, what, "upgrade mnistcli")
         pairs = (f"{json.dumps(key)}:{value}" for key, value in parts.items())
-        return kind.model_validate_json("{" + ",".join(pairs) + "}")
+        return model.model_validate_json("{" + ",".join(pairs) + "}")
     except (ValueError, RecursionError):
-        raise refuse_record(where) from None
+        raise make_damaged_record_error(where) from None
 
 
-def refuse_record(where: str) -> CheckpointError:
-    """Say that the run cannot be told from the file."""
+def make_damaged_record_error(where: str) -> CheckpointError:
+    """Return the error for a record that is invalid, or does not belong to its network."""
     return CheckpointError(where, "its record of the run is damaged", RESTORE_HINT)
 
 
-_LIBRARIES = ("keras", "tensorflow", "numpy")
-_FEATURES = ("sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "amx_tile")
+def estimate_file_size(architecture: Architecture, training: TrainingConfig) -> int:
+    """Return an upper bound of a checkpoint's size at the end of the run, in bytes.
+
+    Args:
+        architecture: the network.
+        training: gives the optimizer's slots, the weights that early stopping keeps, and the
+            length of the histories.
+    """
+    stopping = training.early_stopping
+    copies = 1 + training.optimizer.slots + (stopping is not None and stopping.restore_best)
+    histories = _MAX_HISTORIES * training.epochs * _VALUE_BYTES
+    return architecture.parameter_count * FLOAT_BYTES * copies + histories + _STRUCTURE_BYTES
 
 
-def count_processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def check_run_size(architecture: Architecture, training: TrainingConfig) -> None:
+    """Refuse to train a run whose checkpoints could not be read back.
+
+    Raises:
+        ResourceError: its network or its file would be too large.
+    """
+    count = architecture.parameter_count
+    if count > MAX_PARAMETERS:
+        what = f"this network has {count:,} parameters, at most {MAX_PARAMETERS:,} are read back"
+        raise ResourceError("checkpoint", what, "use a smaller network (--hidden)")
+    check_file_size(estimate_file_size(architecture, training), "checkpoint")
 
 
-def find_version(library: str) -> str | None:
-    """Return an installed library's version without importing it; null where it is missing."""
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
+def check_file_size(size_bytes: int, where: str) -> None:
+    """Refuse to write a file that is too large to be read back.
+
+    Raises:
+        ResourceError: it is.
+    """
+    if size_bytes > MAX_FILE_BYTES:
+        size, most = format_bytes(size_bytes), format_bytes(MAX_FILE_BYTES)
+        what = f"this run's file would have {size}, files of at most {most} are read back"
+        raise ResourceError(where, what, _SIZE_HINT)
 
 
 def describe_environment(threads: int, devices: int = 1, workers: int = 1) -> Environment:
@@ -284,23 +322,14 @@ def describe_environment(threads: int, devices: int = 1, workers: int = 1) -> En
     )
 
 
-def describe_devices(environment: Environment) -> str:
-    """Say on how many devices a run trained; nothing where that was one."""
-    devices, workers = environment.devices, environment.workers
-    if workers > 1:
-        return f"{workers} workers" + (f" with {devices} devices each" if devices > 1 else "")
-    return f"{devices} devices" if devices > 1 else ""
-
-
 def list_differences(recorded: Environment, present: Environment) -> tuple[str, ...]:
-    """Say what may change the bits of a result: `keras 3.15.1 -> 3.16.0` for example.
-
-    Python's own version does no arithmetic here, and threads are applied again as recorded.
+    """List what may change the bits of a result: `keras 3.15.1 -> 3.16.0` for example.
 
     Args:
-        recorded: where a run was made.
-        present: where it goes on.
+        recorded: the environment of a run.
+        present: the environment in which it is resumed or reproduced.
     """
+    # Python's own version does no arithmetic here, and the recorded thread count is applied again.
     names = sorted((recorded.versions.keys() | present.versions.keys()) - {"python"})
     pairs = [
         (name, recorded.versions.get(name, "unknown"), present.versions.get(name, "unknown"))
@@ -317,8 +346,31 @@ def list_differences(recorded: Environment, present: Environment) -> tuple[str, 
     return (*differences, *([f"processor features {' '.join(features)}"] if features else []))
 
 
+def describe_devices(environment: Environment) -> str:
+    """Return the number of devices and workers as a text; empty for one device."""
+    devices, workers = environment.devices, environment.workers
+    if workers > 1:
+        return f"{workers} workers" + (f" with {devices} devices each" if devices > 1 else "")
+    return f"{devices} devices" if devices > 1 else ""
+
+
+def count_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def find_version(library: str) -> str | None:
+    """Return an installed library's version without importing it; None if it is not installed."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
 def read_processor_features() -> tuple[str, ...]:
-    """Name the vector instructions that decide how products are summed, where Linux tells."""
+    """Return the vector instructions that affect sums of products; empty where not on Linux."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -24,13 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnistcli.checkpoints.lock import RunLock
-from mnistcli.checkpoints.record import (
-    ProgressRecord,
-    Record,
-    RunningState,
-    TestSetScore,
-    TrialMark,
-)
+from mnistcli.checkpoints.record import Record, TestSetScore, TrialMark, make_record
 from mnistcli.checkpoints.run_state import Progress, RunState, hash_weights
 from mnistcli.commands.signals import Stopped, StopRequest, end_by_signal
 from mnistcli.commands.train.build_trainer import build_trainer
@@ -146,29 +140,19 @@ class CheckpointWriter(Callback):
 
     def _record(self, state: RunState, test: TestSetScore | None = None) -> Record:
         """Say what the run is, next to its arrays."""
-        plan, network, progress = self._plan, state.network, state.progress
-        return Record(
+        plan = self._plan
+        return make_record(
+            state,
             config=plan.config,
             dataset=plan.dataset.identity,
             class_names=plan.dataset.info.class_names,
             preprocessing=plan.preprocessing,
-            progress=ProgressRecord(
-                epoch=progress.epoch,
-                step=progress.step,
-                best_epoch=progress.best_epoch,
-                elapsed_s=self._elapsed_s(),
-            ),
-            running=RunningState(
-                generators={a.name: tuple(a.values.tolist()) for a in network.generators},
-                metrics={a.name: float(a.values) for a in network.metrics},
-            ),
-            early_stopping=state.callbacks.early_stopping,
-            reduce_on_plateau=state.callbacks.reduce_on_plateau,
             environment=self._environment,
-            init_from=plan.init_from,
-            init_weights_sha256=plan.init_weights_sha256,
+            elapsed_s=self._elapsed_s(),
             test=test,
             trial=self.trial,
+            init_from=plan.init_from,
+            init_weights_sha256=plan.init_weights_sha256,
         )
 
 
