@@ -10,10 +10,9 @@ import pytest
 
 from conftest import Run, Train, make_digits
 from mnistcli.commands.compare import MAX_ITERATIONS, run_baseline
-from mnistcli.config.allowed_values import BASELINES
+from mnistcli.config.allowed_values import BASELINES, BaselineName
 from mnistcli.datasets import digits
 from mnistcli.datasets.base import Dataset, Split
-from mnistcli.optional_imports import BaselineName
 
 pytest.importorskip("sklearn")
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mnistcli.checkpoints.record import Record, count_processors
 from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.commands.trained_model import Places, TrainedModel, open_model
-from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES, check_choice
+from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES, BaselineName, check_choice
 from mnistcli.config.serialization import list_config_differences
 from mnistcli.datasets.base import DatasetInfo, Split
 from mnistcli.errors import UsageError
@@ -34,7 +34,7 @@ from mnistcli.metrics.significance import (
 )
 from mnistcli.models.input_scaling import fit_preprocessing
 from mnistcli.models.numpy_inference import compute_probabilities
-from mnistcli.optional_imports import BaselineName, check_scikit_learn, import_scikit_learn
+from mnistcli.optional_imports import import_scikit_learn, require_scikit_learn
 from mnistcli.output.results import (
     ComparedResult,
     CompareResult,
@@ -260,7 +260,7 @@ def check_baselines(names: Sequence[str], split: str) -> tuple[BaselineName, ...
         what = "baselines are fitted to the whole training set, the validation images included"
         raise UsageError(BASELINE_FLAG, what, "use --split test")
     if names:
-        check_scikit_learn()
+        require_scikit_learn()
     return cast("tuple[BaselineName, ...]", tuple(dict.fromkeys(names)))
 
 

@@ -31,7 +31,7 @@ from mnistcli.datasets.registry import (
 )
 from mnistcli.errors import CheckpointError, DataError, MnistcliError, ResourceError
 from mnistcli.models.memory import read_available_memory
-from mnistcli.optional_imports import check_scikit_learn
+from mnistcli.optional_imports import require_scikit_learn
 from mnistcli.output.results import (
     CheckpointResult,
     DirectoryResult,
@@ -199,7 +199,7 @@ def _describe_built_in(
     if not spec.package:
         return _describe_missing(name, f"built in: {count}")
     try:
-        check_scikit_learn()
+        require_scikit_learn()
     except ResourceError as error:
         if is_needed:
             findings.add(error)

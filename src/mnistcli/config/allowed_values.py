@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import get_args
+from typing import Literal, get_args
 
 from pydantic import BaseModel
 
 from mnistcli.config.schema import AnyDatasetName
 from mnistcli.errors import UsageError
-from mnistcli.optional_imports import BaselineName
 
 AUTO = "auto"
 SPLITS = ("train", "validation", "test")
+BaselineName = Literal["logistic-regression", "random-forest"]
 BASELINES: tuple[str, ...] = get_args(BaselineName)
 BASELINE_FLAG = "--baseline"
 

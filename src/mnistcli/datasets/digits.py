@@ -19,7 +19,7 @@ from mnistcli.datasets.base import (
     hash_splits,
     make_dataset,
 )
-from mnistcli.optional_imports import TITLE, import_scikit_learn
+from mnistcli.optional_imports import SCIKIT_LEARN, import_scikit_learn
 
 INFO = DatasetInfo(
     name="digits",
@@ -67,7 +67,7 @@ def read_dataset(splits: frozenset[SplitName]) -> Dataset:
     }
     hashes = hash_splits(read)
     is_canonical = all(_CANONICAL_SHA256[name] == hashes[name] for name in hashes)
-    location = f"{TITLE} {import_scikit_learn().__version__}"
+    location = f"{SCIKIT_LEARN} {import_scikit_learn().__version__}"
     return make_dataset(INFO, read, hashes, location, is_canonical=is_canonical)
 
 
@@ -82,5 +82,5 @@ def _choose_test(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
 SPEC = BuiltInDataset(
     info=INFO,
     make=lambda splits, _: read_dataset(splits),
-    package=TITLE,
+    package=SCIKIT_LEARN,
 )

@@ -30,7 +30,7 @@ from mnistcli.datasets.base import (
 )
 from mnistcli.datasets.download import OnDownload, download_file
 from mnistcli.errors import DataError, ResourceError
-from mnistcli.optional_imports import check_scikit_learn
+from mnistcli.optional_imports import require_scikit_learn
 from mnistcli.user_folders import find_cache, find_home
 
 _VARIABLE = "MNISTCLI_DATA_DIR"
@@ -195,7 +195,7 @@ def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:
     if isinstance(spec, FileDataset):
         return locate_files(spec, search)
     if spec.package:
-        check_scikit_learn()
+        require_scikit_learn()
     return None
 
 

@@ -7,7 +7,6 @@ file is opened.
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import itertools
 import os
@@ -28,6 +27,7 @@ from mnistcli.metrics.scores import Misclassified, class_probabilities, find_mis
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.numpy_inference import compute_probabilities, run_network
+from mnistcli.optional_imports import require
 from mnistcli.output.terminal import Output
 from mnistcli.training.callbacks import Callback
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from mnistcli.training.trainer import Trainer
 
 FLAG = "--tensorboard"
-PACKAGE = "tensorboard"
-INSTALL_HINT = 'install it: python -m pip install "mnistcli[tensorboard]"'
 HISTOGRAM_BUCKETS = 30  # TensorBoard's own default
 SHEET_COLUMNS, SHEET_ROWS = 6, 4
 _CELL_WIDTH, _CAPTION_HEIGHT, _LINE_HEIGHT, _MARGIN = 120, 32, 14, 4
@@ -84,9 +82,7 @@ def check_tensorboard_directory(directory: Path) -> None:
     Raises:
         ResourceError: TensorBoard is not installed, or the directory is not writable.
     """
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:  # a folder of event files may have the same name
-        raise ResourceError(PACKAGE, "the package is not installed", INSTALL_HINT)
+    require("tensorboard", extra="tensorboard", what="the package is not installed")
     hint = f"choose another directory with {FLAG}"
     existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not existing.is_dir():

@@ -7,7 +7,6 @@ for `--dry-run`.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,8 @@ from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
 from mnistcli.commands.train.request import Request, check_directory
 from mnistcli.commands.train.run import write_command
-from mnistcli.errors import ConfigError, DivergenceError, ResourceError, UsageError
+from mnistcli.errors import ConfigError, DivergenceError, UsageError
+from mnistcli.optional_imports import require
 from mnistcli.output.logs import announce, note
 from mnistcli.output.results import DimensionResult, SweepPlanResult, SweepResult, TrialResult
 from mnistcli.output.tables import open_trial_display
@@ -28,9 +28,6 @@ from mnistcli.output.terminal import Output, Progress
 if TYPE_CHECKING:
     from mnistcli.commands.sweep.trial_queue import TrialQueue
     from mnistcli.commands.sweep.workers import WorkerSpec
-
-
-_INSTALL_HINT = "install it: python -m pip install 'mnistcli[sweep]'"
 
 
 def plan_sweep(source: str) -> SweepPlanResult:
@@ -156,12 +153,7 @@ def note_best(result: SweepResult, data_dir: Path | None) -> None:
 
 def _require_optuna() -> None:
     """Raise ResourceError if Optuna is not installed."""
-    try:
-        found = importlib.util.find_spec("optuna")
-    except ValueError:  # sys.modules has something else of that name
-        found = None
-    if found is None:
-        raise ResourceError("optuna", "not installed", _INSTALL_HINT)
+    require("optuna", extra="sweep", hint="install it: python -m pip install 'mnistcli[sweep]'")
 
 
 def _make_directory(directory: Path) -> None:

@@ -10,7 +10,6 @@ Draws images in rows and columns with matplotlib, every pixel a whole number of 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import logging
 import math
@@ -22,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.errors import ResourceError
 from mnistcli.metrics.calibration import Calibration
+from mnistcli.optional_imports import import_optional, require
 from mnistcli.output.plots.plot_kinds import (
     BLUE,
     GREY,
@@ -396,12 +395,7 @@ def check_matplotlib() -> None:
     Raises:
         ResourceError: matplotlib is not installed.
     """
-    try:
-        found = importlib.util.find_spec("matplotlib")
-    except ValueError:  # something else has taken its name
-        found = None
-    if found is None:
-        raise ResourceError("matplotlib", "not installed", _INSTALL_HINT)
+    require("matplotlib", extra="plots", hint=_INSTALL_HINT)
 
 
 def render_picture(picture: Picture, form: Format) -> Rendering:
@@ -425,12 +419,8 @@ def _prepare_matplotlib() -> Iterator[None]:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its cache's whereabouts, for example
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # characters that its font lacks
-        try:
-            import matplotlib as mpl
-            import matplotlib.figure
-        except ImportError as error:
-            what = f"cannot be imported: {error}"
-            raise ResourceError("matplotlib", what, _INSTALL_HINT) from error
+        mpl = import_optional("matplotlib", extra="plots", hint=_INSTALL_HINT)
+        import_optional("matplotlib.figure", extra="plots", hint=_INSTALL_HINT)
         with mpl.rc_context():
             mpl.rcdefaults()
             mpl.rcParams.update(_STYLE)
