@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 import threading
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from optuna.exceptions import OptunaError, UpdateFinishedTrialError
+from optuna.trial import Trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import (
-    RecordedTrialState,
     TrialMark,
     describe_environment,
     list_differences,
@@ -140,20 +141,49 @@ def run_trial(lease: TrialLease, context: WorkerContext) -> None:
         queue.fail(lease, _format_reason(error))
         return
     plan = _plan_trial(config, lease, context)
-    writer = CheckpointWriter(plan, keeps_best=False)
-    callback = PruningCallback(writer, lease, context, config.training.epochs)
     with _heartbeat_thread(lease, queue):
-        callback.mark("running")
-        try:
-            trainer = context.trainers.build_trainer(plan)
-            if plan.start is not None and plan.start.state is not None:
-                callback.report_resumed(plan.start.state)
-            display, stop = ProgressDisplay("none"), StopOnSignal(context.stop)
-            programs = plan.programs or Callback()
-            callback.finish(trainer.fit([display, programs, writer, callback, stop]))
-        except DivergenceError as error:
-            callback.end("failed")
-            queue.fail(lease, f"{error.where}: {error.what}")
+        _train_trial(plan, lease, context)
+
+
+def _train_trial(plan: Plan, lease: TrialLease, context: WorkerContext) -> None:
+    """Train until the trial ends, is pruned, or its worker is stopped; store the outcome."""
+    queue = context.queue
+    mark = functools.partial(TrialMark, study=queue.study.study_name, number=lease.number)
+    writer = CheckpointWriter(plan, keeps_best=False)
+    writer.trial = mark(state="running")
+    objective = queue.sweep.objective
+    pruning = PruningCallback(lease.trial, objective, plan.config.training.epochs)
+    trainer = context.trainers.build_trainer(plan)
+    if plan.start is not None and plan.start.state is not None:
+        pruning.report_resumed(plan.start.state.progress)
+    callbacks = [
+        ProgressDisplay("none"),
+        plan.programs or Callback(),
+        writer,
+        pruning,
+        _ChangeCallback(context.on_change),
+        StopOnSignal(context.stop),
+    ]
+    try:
+        state = trainer.fit(callbacks)
+    except DivergenceError as error:
+        writer.trial = mark(state="failed")
+        if pruning.last_state is not None:
+            writer.on_checkpoint(pruning.last_state, None)
+        queue.fail(lease, f"{error.where}: {error.what}")
+        return
+    if pruning.is_taken:
+        return
+    if pruning.is_pruned:
+        writer.trial = mark(state="pruned")
+        writer.on_checkpoint(state, None)
+        queue.prune(lease)
+    elif context.stop.received is not None:
+        queue.release(lease)
+    else:
+        writer.trial = mark(state="complete")
+        test = writer.finish(state).test
+        queue.complete(lease, _find_value(state, objective), (test.loss, test.accuracy))
 
 
 def _format_reason(error: MnistcliError) -> str:
@@ -222,75 +252,65 @@ def _heartbeat_thread(lease: TrialLease, queue: TrialQueue) -> Iterator[None]:
 
 
 class PruningCallback(Callback):
-    """Report a trial's epochs to Optuna, and end the run where the pruner says so."""
+    """Report a trial's epochs to Optuna, and stop the run if the pruner says so.
 
-    def __init__(
-        self, writer: CheckpointWriter, lease: TrialLease, context: WorkerContext, epochs: int
-    ) -> None:
-        self._writer, self._lease, self._context = writer, lease, context
-        self._queue, self._epochs = context.queue, epochs
-        self._objective = context.queue.sweep.objective
-        self._state: RunState | None = None
-        self._is_pruned = self._is_taken = False
+    Args:
+        trial: Optuna's.
+        objective: the metric that is reported.
+        epochs: of the whole run; the pruner is not asked after the last one.
+
+    Attributes:
+        is_pruned: the pruner has stopped the run.
+        is_taken: another worker has the trial: this machine's heartbeats came too late.
+        last_state: of the last checkpoint.
+    """
+
+    def __init__(self, trial: Trial, objective: str, epochs: int) -> None:
+        self._trial, self._objective, self._epochs = trial, objective, epochs
+        self.is_pruned = self.is_taken = False
+        self.last_state: RunState | None = None
 
     def on_epoch_end(self, progress: Progress) -> None:
         """Report the epoch and ask the pruner."""
         self._report(progress, progress.epoch)
         self._ask_pruner(progress)
-        self._context.on_change()
 
     def on_checkpoint(self, state: RunState, best: RunState | None) -> None:  # noqa: ARG002
-        """Keep the state, which is written once more when the trial has ended."""
-        self._state = state
+        """Keep the state."""
+        self.last_state = state
 
     def should_stop(self) -> bool:
         """Stop a trial that is pruned or another worker's."""
-        return self._is_pruned or self._is_taken
+        return self.is_pruned or self.is_taken
 
-    def report_resumed(self, state: RunState) -> None:
+    def report_resumed(self, progress: Progress) -> None:
         """Report the epochs that an earlier attempt has trained."""
-        for epoch in range(1, state.progress.epoch + 1):
-            self._report(state.progress, epoch)
-        if state.progress.epoch and state.progress.step == 0:
-            self._ask_pruner(state.progress)
+        for epoch in range(1, progress.epoch + 1):
+            self._report(progress, epoch)
+        if progress.epoch and progress.step == 0:
+            self._ask_pruner(progress)
 
     def _report(self, progress: Progress, epoch: int) -> None:
         """Report the objective after an epoch, from 1."""
         try:
-            self._lease.trial.report(progress.history[self._objective][epoch - 1], epoch)
-        except UpdateFinishedTrialError:  # another machine has missed this one's heartbeats
-            self._is_taken = True
+            self._trial.report(progress.history[self._objective][epoch - 1], epoch)
+        except UpdateFinishedTrialError:
+            self.is_taken = True
 
     def _ask_pruner(self, progress: Progress) -> None:
-        # A trial that has trained all its epochs is complete.
-        if progress.epoch < self._epochs and not self._is_taken:
-            self._is_pruned = self._lease.trial.should_prune()
+        if progress.epoch < self._epochs and not self.is_taken:
+            self.is_pruned = self._trial.should_prune()
 
-    def mark(self, state: RecordedTrialState) -> None:
-        """Set the trial's state that checkpoints record from now on."""
-        study = self._queue.study.study_name
-        self._writer.trial = TrialMark(study=study, number=self._lease.number, state=state)
 
-    def end(self, state: RecordedTrialState) -> None:
-        """Record the trial's final state in its last checkpoint."""
-        self.mark(state)
-        if self._state is not None:
-            self._writer.on_checkpoint(self._state, None)
+class _ChangeCallback(Callback):
+    """Call the worker's `on_change` after each epoch."""
 
-    def finish(self, state: RunState) -> None:
-        """Store the trial's result."""
-        if self._is_taken:
-            return
-        if self._is_pruned:
-            self.end("pruned")
-            self._queue.prune(self._lease)
-        elif self._context.stop.received is not None:
-            self._queue.release(self._lease)
-        else:
-            self.mark("complete")
-            test = self._writer.finish(state).test
-            value = _find_value(state, self._objective)
-            self._queue.complete(self._lease, value, (test.loss, test.accuracy))
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+
+    def on_epoch_end(self, progress: Progress) -> None:  # noqa: ARG002
+        """Call it."""
+        self._on_change()
 
 
 def _find_value(state: RunState, objective: str) -> float:
