@@ -51,7 +51,7 @@ types: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 
 schemas: $(VENV)/.installed
-	@$(BIN)/python -m mnistcli.output.json_schemas
+	@$(BIN)/python docs/answer_schemas.py
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/warm_epochs.py

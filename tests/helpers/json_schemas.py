@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from answer_schemas import DIRECTORY, name_file
 from jsonschema import Draft202012Validator
-
-from mnistcli.output.json_schemas import DIRECTORY, name_file
 
 
 def load(name: str) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import typer.main
+from answer_schemas import ANSWERS, DIRECTORY, build_schema, name_file
 from jsonschema import Draft202012Validator
 
 from conftest import Ended, Run, Train
 from helpers.checkpoints import write_dense
 from helpers.json_schemas import check, load
 from mnistcli.cli.app import app
-from mnistcli.output.json_schemas import ANSWERS, DIRECTORY, build_schema, name_file
 
 GOOD = ("--epochs", 2, "--validation", 0.2)
 

@@ -20,16 +20,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Ended, Run, Train
-from mnistcli.errors import ConfigError, DataError, Problem
+from mnistcli.errors import ConfigError, DataError, GateError, Problem
 from mnistcli.output.results import (
     ErrorResult,
     EvaluateResult,
     EvaluationResult,
     Prediction,
+    PredictResult,
     describe_error,
-    format_predictions,
+    format_csv,
 )
-from mnistcli.output.terminal import Output
+from mnistcli.output.terminal import Form, emit
 
 ESCAPE = "\x1b"
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m")
@@ -245,8 +246,27 @@ def make_evaluation(loss: float) -> EvaluationResult:
 def test_what_is_not_a_number_is_null_in_json(
     loss: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Output().print_json(EvaluateResult(results=(make_evaluation(loss),)))
+    emit(EvaluateResult(results=(make_evaluation(loss),)), "json")
     assert json.loads(capsys.readouterr().out)["results"][0]["loss"] is None
+
+
+def test_an_error_is_the_last_key_of_its_result_and_raised_after_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = EvaluateResult(results=(make_evaluation(0.5),))
+    error = GateError("m.h5", "accuracy 0.5 is below 0.9")
+    forms: tuple[tuple[Form, str], ...] = (("quiet", "0.5000\n"), ("csv", "checkpoint,"))
+    for form, printed in forms:
+        with pytest.raises(GateError):
+            emit(result, form, error)
+        assert capsys.readouterr().out.startswith(printed)
+    with pytest.raises(GateError):
+        emit(result, "json", error)
+    answer = json.loads(capsys.readouterr().out)
+    assert list(answer) == ["version", "results", "error"]
+    assert answer["error"]["code"] == 3
+    emit(result, "jsonl")
+    assert list(json.loads(capsys.readouterr().out)) == ["version", "results"]
 
 
 def test_an_error_is_described_by_five_keys() -> None:
@@ -278,7 +298,7 @@ def test_csv_quotes_what_needs_it() -> None:
         source='a,"b".png', row=None, class_index=1, label="1", probability=0.75,
         probabilities=(0.25, 0.75), truth=None, preparation=None,
     )  # fmt: skip
-    assert format_predictions([row], ["0", "1"]) == (
+    assert format_csv(PredictResult(predictions=(row,), class_names=("0", "1"))) == (
         'source,row,class,label,probability,truth,p_0,p_1\n"a,""b"".png",,1,1,0.75,,0.25,0.75'
     )
 
@@ -312,7 +332,8 @@ def test_csv_gives_back_what_went_in(
         for source in sources
         for values in [data.draw(st.lists(numbers, min_size=count, max_size=count))]
     ]
-    header, *lines = csv.reader(io.StringIO(format_predictions(predictions, labels), newline=""))
+    result = PredictResult(predictions=tuple(predictions), class_names=tuple(labels))
+    header, *lines = csv.reader(io.StringIO(format_csv(result), newline=""))
     facts = ["source", "row", "class", "label", "probability", "truth"]
     assert header == [*facts, *(f"p_{label}" for label in labels)]
     place = "" if row is None else str(row)

@@ -223,3 +223,29 @@ def test_a_narrow_terminal_gets_fewer_columns_and_is_told(streams: Streams) -> N
     )
     assert unstyle(tiny.out).splitlines()[0] == " checkpoint   test.accuracy"
     assert " bad.h5   not an HDF5 file" in tiny.out
+
+
+def test_a_command_may_go_on_without_a_reader_and_still_ends_as_one_that_lost_it() -> None:
+    program = (
+        "import sys; from mnistcli.output.terminal import ignore_broken_pipe, print_line\n"
+        "sys.stdin.readline()\n"
+        "try:\n"
+        "    with ignore_broken_pipe():\n"
+        "        print_line('one'); print_line('two'); sys.stderr.write('went on')\n"
+        "except BrokenPipeError:\n"
+        "    sys.exit(9)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdin.write("\n")
+    process.stdin.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.stderr.close()
+    process.wait(60)
+    assert (process.returncode, err) == (9, "went on")

@@ -379,10 +379,10 @@ def _fail(error: MnistcliError, words: Sequence[str]) -> int:
     _LOG.debug("where it failed", exc_info=error)
     if _wants_json(words) and not isinstance(error, GateError):  # its results came with it
         from mnistcli.output.results import ErrorResult, describe_error
-        from mnistcli.output.terminal import Output
+        from mnistcli.output.terminal import print_json
 
         with contextlib.suppress(BrokenPipeError):  # the failure's own code tells more
-            Output().print_json(ErrorResult(error=describe_error(error)))
+            print_json(ErrorResult(error=describe_error(error)))
     return int(error.code)
 
 
@@ -401,9 +401,9 @@ def _report_bug(
     write_error_line(f"{PROGRAM}: error: internal: {what}. {hint[0].upper()}{hint[1:]}")
     if _wants_json(words):
         from mnistcli.output.results import ErrorDetail, ErrorResult
-        from mnistcli.output.terminal import Output
+        from mnistcli.output.terminal import print_json
 
         detail = ErrorDetail(
             code=ExitCode.BUG, kind="internal", where="internal", message=what, hint=hint
         )
-        Output().print_json(ErrorResult(error=detail))
+        print_json(ErrorResult(error=detail))

@@ -19,6 +19,7 @@ from mnistcli.cli.options import (
     Quiet,
     SplitOption,
     choice_option,
+    choose_form,
 )
 from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES
 from mnistcli.errors import UsageError
@@ -66,27 +67,15 @@ def compare(
     pairs Holm's correction). With --csv and -q there is a line for each pair.
     """
     del debug
-    if json and csv:
-        raise UsageError("--json, --csv", "they exclude each other", "give one of them")
+    form = choose_form(json=json, csv=csv, quiet=quiet)
     if len(models) < 2 and not baseline:
         hint = f"name another, or a {BASELINE_FLAG}; of one alone: mnistcli evaluate {models[0]}"
         raise UsageError("MODEL.h5", "one checkpoint is nothing to compare", hint)
     from mnistcli.commands.compare import Selection, compare_checkpoints
     from mnistcli.commands.trained_model import Places
-    from mnistcli.output.terminal import Output
+    from mnistcli.output.terminal import Output, emit
 
     console = Output(quiet=quiet or json or csv)
     selection = Selection(split, dataset, normalization, Places(data_dir, own_data))
     answer = compare_checkpoints(models, baseline or (), selection, console)
-    if json:
-        console.print_json(answer)
-        return
-    from mnistcli.output.tables import format_pairs, list_verdicts, render_comparison
-
-    if csv:
-        console.print_line(format_pairs(answer))
-    elif quiet:
-        for line in list_verdicts(answer):
-            console.print_line(line)
-    else:
-        console.print_table(*render_comparison(answer))
+    emit(answer, form)

@@ -23,7 +23,8 @@ from typing import Any
 import typer
 
 from mnistcli.config.allowed_values import check_choice
-from mnistcli.output.terminal import PROGRAM, Output
+from mnistcli.output.logs import note
+from mnistcli.output.terminal import PROGRAM, print_line
 
 SHELL_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 _LINE_VARIABLE = f"_{PROGRAM.upper()}_LINE"
@@ -148,7 +149,7 @@ def show_completion(name: str | None) -> None:
     if name is None:
         return
     check_choice(name, tuple(SHELLS), "--show-completion")
-    Output().print_line(SHELLS[name].script.removesuffix("\n"))
+    print_line(SHELLS[name].script.removesuffix("\n"))
     raise typer.Exit
 
 
@@ -169,8 +170,8 @@ def install_completion(name: str | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, [shell.script.encode()])
     quoted = {"path": shlex.quote(str(path)), "folder": shlex.quote(str(path.parent))}
-    Output().print_line(str(path))
-    Output().note(shell.advice.format(**quoted))
+    print_line(str(path))
+    note(shell.advice.format(**quoted))
     raise typer.Exit
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_checkpoint
-from mnistcli.cli.options import DataDir, Debug, Json, OwnData
+from mnistcli.cli.options import DataDir, Debug, Json, OwnData, choose_form
 
 EXAMPLES = """
 mnistcli doctor
@@ -39,15 +39,10 @@ def doctor(
     del debug
     from mnistcli.commands.doctor import examine
     from mnistcli.commands.trained_model import Places
-    from mnistcli.output.terminal import Output, report_problem
+    from mnistcli.output.terminal import emit, report_problem
 
     answer, problems = examine(model, Places(data_dir, own_data))
-    if json:
-        Output().print_json(answer)
-    else:
-        from mnistcli.output.tables import render_doctor
-
-        Output().print_table(*render_doctor(answer))
+    emit(answer, choose_form(json=json))
     for problem in problems:
         report_problem(problem.problems[0])
     if problems:

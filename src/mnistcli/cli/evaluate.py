@@ -19,13 +19,12 @@ from mnistcli.cli.options import (
     ProgressOption,
     Quiet,
     SplitOption,
+    choose_form,
 )
 
 if TYPE_CHECKING:
     from mnistcli.commands.trained_model import TrainedModel
-    from mnistcli.errors import GateError
-    from mnistcli.output.results import EvaluateResult, EvaluationResult
-    from mnistcli.output.terminal import Output
+    from mnistcli.output.results import EvaluationResult
 
 EXAMPLES = """
 mnistcli evaluate mlp.h5
@@ -71,15 +70,13 @@ def evaluate(
     del debug
     from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
     from mnistcli.commands.fail_under import find_failure, parse_gates
-    from mnistcli.errors import UsageError
 
-    if json and csv:
-        raise UsageError("--json, --csv", "they exclude each other", "give one of them")
+    form = choose_form(json=json, csv=csv, quiet=quiet)
     gates = parse_gates(fail_under or ())
     first = ParserProcess(models[0], "weights")  # at work while the imports below run
     from mnistcli.commands.trained_model import Places, open_model
     from mnistcli.output.results import EvaluateResult
-    from mnistcli.output.terminal import Output, choose_progress
+    from mnistcli.output.terminal import Output, choose_progress, emit
 
     shown = choose_progress(progress, silent=quiet)
     console = Output(quiet=quiet or json or csv, progress=shown)
@@ -90,9 +87,7 @@ def evaluate(
         results.append(_evaluate_model(model, split))
     failure = find_failure(gates, results)
     answer = EvaluateResult(results=tuple(results))
-    _show(answer, failure, console, json=json, csv=csv, quiet=quiet)
-    if failure is not None:
-        raise failure
+    emit(answer, form, failure)
 
 
 def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
@@ -120,36 +115,3 @@ def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
         ),
         confusion=score.confusion,
     )
-
-
-def _show(
-    answer: EvaluateResult,
-    failure: GateError | None,
-    console: Output,
-    *,
-    json: bool,
-    csv: bool,
-    quiet: bool,
-) -> None:
-    """Print the answer in the form that was asked for; a gate's failure is part of the JSON."""
-    if json and failure is not None:
-        from mnistcli.output.results import GatedEvaluateResult, describe_error
-
-        error = describe_error(failure)
-        console.print_json(GatedEvaluateResult(results=answer.results, error=error))
-    elif json:
-        console.print_json(answer)
-    elif csv:
-        from mnistcli.output.results import format_evaluations
-
-        console.print_line(format_evaluations(answer.results))
-    elif quiet:
-        for row in answer.results:
-            console.print_line(f"{row.accuracy:.4f}")
-    else:
-        from mnistcli.output.tables import render_evaluation, render_evaluations
-
-        if len(answer.results) == 1:
-            console.print_table(*render_evaluation(answer.results[0]))
-        else:
-            console.print_table(render_evaluations(answer.results))

@@ -55,7 +55,7 @@ from mnistcli.config.schema import (
 from mnistcli.errors import UsageError
 from mnistcli.images.options import InkChoice, Prepare, Step, Treatment
 from mnistcli.output.logs import DEFAULT_FILE_LEVEL, DEFAULT_LEVEL, LEVELS, open_log
-from mnistcli.output.terminal import PROGRAM, Progress
+from mnistcli.output.terminal import PROGRAM, Form, Progress
 from mnistcli.tensorflow_import import DEBUG_VARIABLE
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -239,6 +239,39 @@ Show = Annotated[
     bool,
     typer.Option("--show", help="Draw in the terminal.", rich_help_panel="Output"),
 ]
+
+
+def exclude_each_other(where: str, *is_given: object) -> None:
+    """Refuse flags that exclude each other; UsageError.
+
+    Args:
+        where: names them.
+        is_given: whether each is given; at most one may be true.
+    """
+    if sum(map(bool, is_given)) > 1:
+        raise UsageError(where, "they exclude each other", "give one of them")
+
+
+def choose_form(
+    *, json: bool, jsonl: bool | None = None, csv: bool | None = None, quiet: bool = False
+) -> Form:
+    """Return the form of a result; one for scripts takes precedence over `-q`.
+
+    Args:
+        json: as each of these, whether its flag is given; None: the command has no such flag.
+        jsonl: `--jsonl`.
+        csv: `--csv`.
+        quiet: `-q`.
+
+    Raises:
+        UsageError: more than one of the forms for scripts is asked for.
+    """
+    forms: dict[Form, bool | None] = {"json": json, "jsonl": jsonl, "csv": csv}
+    where = ", ".join(f"--{form}" for form, is_given in forms.items() if is_given is not None)
+    exclude_each_other(where, *forms.values())
+    return next(
+        (form for form, is_given in forms.items() if is_given), "quiet" if quiet else "text"
+    )
 
 
 def choose_treatment(prepare: str, ink: str, skip: Sequence[str]) -> Treatment:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnistcli.cli.completion import complete_recipe, complete_yaml
-from mnistcli.cli.options import Debug, Json, Quiet
+from mnistcli.cli.options import Debug, Json, Quiet, choose_form
 
 if TYPE_CHECKING:
     from mnistcli.config.recipes import Recipe
@@ -47,15 +47,10 @@ def list_recipes(json: Json = False, debug: Debug = False) -> None:
     del debug
     from mnistcli.config import recipes
     from mnistcli.output.results import RecipesResult
-    from mnistcli.output.terminal import Output
+    from mnistcli.output.terminal import emit
 
     answer = RecipesResult(recipes=tuple(map(_describe, recipes.list_recipes())))
-    if json:
-        Output().print_json(answer)
-        return
-    from mnistcli.output.tables import render_recipes
-
-    Output().print_table(render_recipes(answer))
+    emit(answer, choose_form(json=json))
 
 
 def _describe(recipe: Recipe) -> RecipeResult:
@@ -87,15 +82,10 @@ def show_recipe(name: RecipeName, json: Json = False, debug: Debug = False) -> N
     """Print a recipe's YAML file as it is."""
     del debug
     from mnistcli.config import find_recipe
-    from mnistcli.output.terminal import Output
-
-    text = find_recipe(name).text
-    if not json:
-        Output().print_line(text.removesuffix("\n"))
-        return
     from mnistcli.output.results import ShownRecipeResult
+    from mnistcli.output.terminal import emit
 
-    Output().print_json(ShownRecipeResult(name=name, yaml=text))
+    emit(ShownRecipeResult(name=name, yaml=find_recipe(name).text), choose_form(json=json))
 
 
 def copy_recipe(
@@ -134,20 +124,18 @@ def copy_recipe(
     del debug
     from mnistcli.commands.recipes import write_copy
     from mnistcli.config import find_recipe
-    from mnistcli.output.terminal import Output
+    from mnistcli.output.logs import note
+    from mnistcli.output.terminal import emit
 
     answer = write_copy(find_recipe(name), file, overwrite=overwrite, with_schema=with_schema)
-    if json:
-        Output().print_json(answer)
-        return
-    Output().print_line(answer.path)
-    Output(quiet=quiet).note(f"next  mnistcli train {quote(answer.path)}")
+    emit(answer, choose_form(json=json, quiet=quiet))
+    note(f"next  mnistcli train {quote(answer.path)}")
 
 
 def print_schema(debug: Debug = False) -> None:
     """Print the JSON Schema that every config's YAML keeps to."""
     del debug
     from mnistcli.config.field_info import write_json_schema
-    from mnistcli.output.terminal import Output
+    from mnistcli.output.terminal import print_line
 
-    Output().print_line(write_json_schema().removesuffix("\n"))
+    print_line(write_json_schema().removesuffix("\n"))

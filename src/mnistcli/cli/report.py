@@ -18,6 +18,7 @@ from mnistcli.cli.options import (
     OwnData,
     Quiet,
     choice_option,
+    choose_form,
 )
 from mnistcli.config.allowed_values import SPLITS
 
@@ -77,6 +78,7 @@ def report(
     from mnistcli.commands.report import ListeningOutput, compose_report, describe_report
     from mnistcli.commands.trained_model import Places, open_model
     from mnistcli.output.html_report import render_page
+    from mnistcli.output.terminal import emit
 
     console = ListeningOutput(quiet=quiet or json)
     places = Places(data_dir, own_data)
@@ -84,7 +86,4 @@ def report(
     facts = compose_report(trained, split, console)
     page = render_page(facts).encode("utf-8")
     write_page(path, page, overwrite=overwrite)
-    if json:
-        console.print_json(describe_report(facts, trained, split, path, len(page)))
-    else:
-        console.print_line(str(path))
+    emit(describe_report(facts, trained, split, path, len(page)), choose_form(json=json))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnistcli.cli.completion import complete_source, has_checkpoint_name
-from mnistcli.cli.options import Debug, Json
+from mnistcli.cli.options import Debug, Json, choose_form
 
 if TYPE_CHECKING:
     from mnistcli.output.results import SummaryResult
@@ -42,15 +42,9 @@ def summary(
         answer = _summarize_checkpoint(Path(source), weights)
     else:
         answer = _summarize_config(source, weights)
-    from mnistcli.output.terminal import Output
+    from mnistcli.output.terminal import emit
 
-    console = Output()
-    if json:
-        console.print_json(answer)
-    else:
-        from mnistcli.output.tables import render_summary
-
-        console.print_table(*render_summary(answer))
+    emit(answer, choose_form(json=json))
 
 
 def _summarize_checkpoint(path: Path, with_weights: bool) -> SummaryResult:
@@ -60,11 +54,11 @@ def _summarize_checkpoint(path: Path, with_weights: bool) -> SummaryResult:
     child = ParserProcess(path, "weights" if with_weights else "none")
     from mnistcli.checkpoints.reader import parse_checkpoint
     from mnistcli.commands.summary import add_weights, describe_training, summarize_plan
-    from mnistcli.output.terminal import Output
+    from mnistcli.output.logs import warn
 
     checkpoint = parse_checkpoint(path, child.result())
     for warning in checkpoint.warnings:
-        Output().warn(warning)
+        warn(warning)
     record = checkpoint.record
     training = describe_training(record, checkpoint) if record is not None else None
     summary = summarize_plan(checkpoint.architecture, training)

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_directory, complete_yaml
-from mnistcli.cli.options import DataDir, Debug, Json, Jsonl, ProgressOption, Quiet, count_option
+from mnistcli.cli.options import (
+    DataDir,
+    Debug,
+    Json,
+    Jsonl,
+    ProgressOption,
+    Quiet,
+    choose_form,
+    count_option,
+)
 
 EXAMPLES = """
 mnistcli sweep rates.yaml
@@ -89,39 +98,27 @@ def sweep(
     del debug  # acted on when it was parsed
     from mnistcli.commands.sweep.supervisor import note_best, plan_sweep, run_sweep
     from mnistcli.output.results import TrialLine, TrialResult
-    from mnistcli.output.tables import render_best, render_plan, render_sweep
-    from mnistcli.output.terminal import Output, choose_progress
+    from mnistcli.output.terminal import choose_progress, emit, ignore_broken_pipe, print_json
 
-    console = Output(outlives_reader=True)
+    form = choose_form(json=json or jsonl, quiet=quiet)
     if dry_run:
-        plan = plan_sweep(source)
-        if json or jsonl:
-            console.print_json(plan)
-        else:
-            console.print_table(*render_plan(plan))
+        emit(plan_sweep(source), form)
         return
 
     def print_trial(trial: TrialResult) -> None:
-        console.print_json(TrialLine(**trial.model_dump()))
+        print_json(TrialLine(**trial.model_dump()))
 
-    result = run_sweep(
-        source,
-        output=output,
-        storage=storage,
-        study=study,
-        jobs=jobs or 1,
-        data_dir=data_dir,
-        quiet=quiet or jsonl or json,
-        progress=choose_progress(progress, silent=quiet or jsonl or json),
-        on_trial_end=print_trial if jsonl else None,
-    )
-    if json or jsonl:
-        console.print_json(result)
-    elif quiet:
-        console.print_line((result.best and result.best.checkpoint) or "")
-    else:
-        console.print_table(*render_sweep(result))
-        console.print_line(render_best(result))
-    note_best(result, data_dir)
-    if console.is_closed:
-        raise BrokenPipeError
+    with ignore_broken_pipe():
+        result = run_sweep(
+            source,
+            output=output,
+            storage=storage,
+            study=study,
+            jobs=jobs or 1,
+            data_dir=data_dir,
+            quiet=quiet or jsonl or json,
+            progress=choose_progress(progress, silent=quiet or jsonl or json),
+            on_trial_end=print_trial if jsonl else None,
+        )
+        emit(result, form)
+        note_best(result, data_dir)

@@ -18,6 +18,7 @@ from mnistcli.errors import UsageError
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
 from mnistcli.output.plots.plot_kinds import Heading, Tiles, compose_images
 from mnistcli.output.results import ArrayResult, DataResult, ExampleResult, PictureResult
+from mnistcli.output.terminal import emit
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,10 @@ def view_dataset(
         written = target.deliver(_compose_images(dataset, view))
     answer = describe_dataset(dataset, example, written)
     if json:
-        console.print_json(answer)
+        emit(answer, "json")
         return
-    from mnistcli.output.tables import render_dataset, render_example
-
-    if example is not None:
-        console.print_table(*render_example(example))
-    elif not view.draws:
-        console.print_table(*render_dataset(answer))
+    if example is not None or not view.draws:
+        emit(answer)
     if written is not None:
         (console.note if target.shows or example else console.print_line)(written.path)
 

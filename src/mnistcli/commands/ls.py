@@ -32,7 +32,7 @@ from mnistcli.output.results import (
     ListRow,
     SecondsResult,
     TestResult,
-    format_csv,
+    format_rows,
 )
 from mnistcli.output.tables import RunTable, find_width, render_reasons, render_runs
 from mnistcli.output.terminal import Output
@@ -241,7 +241,7 @@ def list_checkpoints(
     elif csv:
         rows = [columns.rows[number] for number in order]
         cells = [[row.get(name) for name in columns.names] for row in rows]
-        console.print_line(format_csv(columns.names, cells))
+        console.print_line(format_rows(columns.names, cells))
     elif files:
         _show(columns, order, chosen, console)
     else:

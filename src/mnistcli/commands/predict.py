@@ -21,7 +21,7 @@ from mnistcli.images.preparation import expand_paths, read_image
 from mnistcli.metrics.scores import class_probabilities, predict_classes
 from mnistcli.models.numpy_inference import compute_probabilities, is_same_layout
 from mnistcli.output.results import ClassProbability, Prediction, PredictResult, RankedPrediction
-from mnistcli.output.terminal import Output
+from mnistcli.output.terminal import Output, emit
 
 STDIN = "-"
 MAX_STDIN_BYTES = 256 << 20
@@ -253,11 +253,13 @@ def predict_images(model: TrainedModel, choice: Choice, form: Format, console: O
         what = "CSV has a column for every class already"
         raise UsageError("--top and --csv", what, "give one of them")
     batch = choose_batch(model, choice)
-    answer = PredictResult(predictions=tuple(_predict_batch(model, batch, form.top)))
+    answer = PredictResult(
+        predictions=tuple(_predict_batch(model, batch, form.top)), class_names=model.class_names
+    )
     if form.show:
         images = batch.pixels.reshape(-1, *get_image_shape(model))
         _draw(answer, model.brighten(images), console)
-    _show(answer, model.class_names, form, console)
+    emit(answer, "json" if form.json else "jsonl" if form.jsonl else "csv" if form.csv else "text")
 
 
 def _draw(answer: PredictResult, images: NDArray[np.uint8], console: Output) -> None:
@@ -301,21 +303,3 @@ def _rank_classes(prediction: Prediction, names: tuple[str, ...], count: int) ->
         ClassProbability(class_index=k, label=names[k], probability=values[k]) for k in ranked
     )
     return RankedPrediction(**dict(prediction), top=top)
-
-
-def _show(answer: PredictResult, labels: tuple[str, ...], form: Format, console: Output) -> None:
-    """Print the answer in the form that was asked for."""
-    if form.json:
-        console.print_json(answer)
-    elif form.jsonl:
-        for prediction in answer.predictions:
-            console.print_json(prediction)
-        console.print_json(answer)
-    else:
-        from mnistcli.output.results import format_predictions
-        from mnistcli.output.tables import render_predictions
-
-        if form.csv:
-            console.print_line(format_predictions(answer.predictions, labels))
-        else:
-            console.print_table(*render_predictions(answer))

@@ -47,8 +47,6 @@ from mnistcli.models.numpy_inference import compute_probabilities
 from mnistcli.output.results import (
     ArrayDifferenceResult,
     DatasetResult,
-    FailedReproduceRecipesResult,
-    FailedReproduceResult,
     FigureResult,
     RecipeReproduction,
     ReproduceRecipesResult,
@@ -56,10 +54,8 @@ from mnistcli.output.results import (
     SecondsResult,
     ToleranceResult,
     TrainResult,
-    describe_error,
 )
-from mnistcli.output.tables import render_figures, render_reproduction
-from mnistcli.output.terminal import PROGRAM, Output, choose_progress
+from mnistcli.output.terminal import PROGRAM, Output, choose_progress, emit
 from mnistcli.output.terminal import Progress as ProgressMode
 
 _AGAIN = "then "
@@ -184,7 +180,7 @@ def reproduce_recipes(recipes: Sequence[Recipe], manner: Manner) -> None:
         if manner.quiet and not manner.json:
             console.print_line(f"{recipe.name} {'holds' if again.holds else 'differs'}")
     holds = all(again.holds for again in done)
-    _show_recipe(ReproduceRecipesResult(holds=holds, recipes=tuple(done)), manner, console)
+    _show_recipe(ReproduceRecipesResult(holds=holds, recipes=tuple(done)), manner)
 
 
 def _find_data(recipes: Sequence[Recipe], manner: Manner, console: Output) -> None:
@@ -235,18 +231,10 @@ def _judge(figures: Figures, told: Told) -> Iterator[FigureResult]:
         )
 
 
-def _show_recipe(answer: ReproduceRecipesResult, manner: Manner, console: Output) -> None:
+def _show_recipe(answer: ReproduceRecipesResult, manner: Manner) -> None:
     """Print the answer in the form that was asked for; GateError where a figure is another."""
     failure = _find_failure(answer)
-    if manner.json and failure is not None:
-        error = describe_error(failure)
-        console.print_json(FailedReproduceRecipesResult(**dict(answer), error=error))
-    elif manner.json:
-        console.print_json(answer)
-    elif not manner.quiet:
-        console.print_table(*render_figures(answer))
-    if failure is not None:
-        raise failure
+    emit(answer, "json" if manner.json else "quiet" if manner.quiet else "text", failure)
 
 
 def _find_failure(answer: ReproduceRecipesResult) -> GateError | None:
@@ -288,7 +276,7 @@ def reproduce_run(
     if stop.received is not None:
         end_by_signal(stop.received)
     answer = _compare(checkpoint, plan, state, again, time.monotonic() - begin_s)
-    _show(answer, console, json=json, quiet=quiet)
+    _show(answer, json=json, quiet=quiet)
 
 
 def _read_run(path: Path) -> tuple[Checkpoint, Record, RunState]:
@@ -365,7 +353,7 @@ def _compare(
     )
 
 
-def _show(answer: ReproduceResult, console: Output, *, json: bool, quiet: bool) -> None:
+def _show(answer: ReproduceResult, *, json: bool, quiet: bool) -> None:
     """Print the answer in the form that was asked for; GateError where the bits are others."""
     failure = None
     if not answer.same:
@@ -375,14 +363,4 @@ def _show(answer: ReproduceResult, console: Output, *, json: bool, quiet: bool) 
             "something that no record tells of was different: the file was written by"
             " --force, or this machine is not reliable",
         )
-    if json and failure is not None:
-        error = describe_error(failure)
-        console.print_json(FailedReproduceResult(**dict(answer), error=error))
-    elif json:
-        console.print_json(answer)
-    elif quiet:
-        console.print_line("same" if answer.same else "different")
-    else:
-        console.print_table(*render_reproduction(answer))
-    if failure is not None:
-        raise failure
+    emit(answer, "json" if json else "quiet" if quiet else "text", failure)

@@ -1,38 +1,16 @@
-"""The lines of CSV that commands print: their columns in order, each declared once.
+"""The results of the commands: the JSON that scripts read, and its lines under `-q` and `--csv`.
 
-A cell that is empty stands for what is not known, or does not apply.
-
-What all JSON answers have in common.
-
-What the commands find out: the JSON that scripts read, each key declared once. Numbers that are
-not finite become null. Keys are promises; new ones may come, none goes.
-
-What a dry run, `reproduce` and `doctor` find out: the JSON that scripts read. As in `results`,
-keys are promises.
-
-Runs side by side: the JSON of `compare`, of `train --repeat` and of `reproduce RECIPE`. As in
-`results`, keys are promises.
-
-What there is to know about configs: the JSON of `recipes` and of `train --print-config`. As in
-`results`, keys are promises.
-
-What `ls` finds out: the JSON that scripts read. As in `results`, keys are promises.
-
-What `plot` and `data` find out: the JSON that scripts read. As in `results`, keys are promises.
-
-What `report` finds out: the JSON that scripts read. As in `results`, keys are promises.
-
-What a sweep finds out: the JSON that scripts read. As in `results`, keys are promises.
-
-Tables as CSV (RFC 4180 but for the line ends): a header line, numbers in full, nulls empty.
+Each key is declared once. Keys are promises: new ones may come, none goes. Numbers that are not
+finite become null; an empty cell of CSV stands for what is not known or does not apply.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import singledispatch
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
@@ -63,6 +41,10 @@ class Answer(AnswerPart):
     """A command's whole answer."""
 
     version: Literal[1] = Field(1, description="Version of this shape.")
+
+    def list_parts(self) -> Iterable[AnswerPart]:
+        """Return what `--jsonl` prints before the whole, where it was not printed as it came."""
+        return ()
 
 
 Name = Annotated[str, AfterValidator(escape_name)]
@@ -180,6 +162,11 @@ class PredictResult(Answer):
     """The answer of `predict`."""
 
     predictions: tuple[RankedPrediction | Prediction, ...]
+    class_names: tuple[str, ...] = Field(exclude=True)  # the columns of CSV; no part of the JSON
+
+    def list_parts(self) -> Iterable[AnswerPart]:
+        """Return a line an image."""
+        return self.predictions
 
 
 class LayerResult(AnswerPart):
@@ -261,12 +248,6 @@ class ErrorResult(Answer):
     error: ManyErrorsDetail | ErrorDetail
 
 
-class GatedEvaluateResult(EvaluateResult):
-    """The answer of `evaluate` where a threshold was not met: the results, and which it was."""
-
-    error: ManyErrorsDetail | ErrorDetail
-
-
 def describe_error(error: MnistcliError) -> ErrorDetail:
     """Return a failure as `--json` shows it."""
     facts = {
@@ -334,12 +315,6 @@ class OverfitResult(Answer):
     seconds: float
 
 
-class FailedOverfitResult(OverfitResult):
-    """The answer of `train --overfit-one-batch` where it was not."""
-
-    error: ErrorDetail
-
-
 class ArrayDifferenceResult(AnswerPart):
     """An array that came out otherwise; `max_abs_difference` is null where it is not finite."""
 
@@ -359,12 +334,6 @@ class ReproduceResult(Answer):
     arrays: int
     differences: tuple[ArrayDifferenceResult, ...]
     seconds: SecondsResult
-
-
-class FailedReproduceResult(ReproduceResult):
-    """The answer of `reproduce` where the bits are others."""
-
-    error: ErrorDetail
 
 
 class LocatedDatasetResult(AnswerPart):
@@ -555,12 +524,6 @@ class ReproduceRecipesResult(Answer):
 
     holds: bool
     recipes: tuple[RecipeReproduction, ...]
-
-
-class FailedReproduceRecipesResult(ReproduceRecipesResult):
-    """The answer where a figure is another one."""
-
-    error: ErrorDetail
 
 
 class MeasuredResult(AnswerPart):
@@ -845,34 +808,6 @@ class SweepPlanResult(Answer):
     refused: int | None
 
 
-def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write lines of cells; the last line has no end of its own."""
-    return "\n".join(map(_format_line, (header, *rows)))
-
-
-def format_predictions(predictions: Iterable[Prediction], labels: Iterable[str]) -> str:
-    """Write predictions; one probability column a class."""
-    header = [*PredictionRow.list_columns(), *(f"p_{label}" for label in labels)]
-    rows = []
-    for one in predictions:
-        facts = [one.source, one.row, one.class_index, one.label, one.probability, one.truth]
-        rows.append([*facts, *one.probabilities])
-    return format_csv(header, rows)
-
-
-def format_evaluations(results: Iterable[EvaluationResult]) -> str:
-    """Write how checkpoints did, without what is known of single classes."""
-    columns = EvaluationRow.list_columns()
-    return format_csv(columns, ([getattr(result, name) for name in columns] for result in results))
-
-
-def _format_line(cells: Iterable[object]) -> str:
-    """The writer puts quotes around what occurs in its own line ends, so they have to be both."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
-    return buffer.getvalue().removesuffix("\r\n")
-
-
 class PredictionRow(CsvRow):
     """What the network takes one image for (`predict --csv`).
 
@@ -959,3 +894,149 @@ class ListRow(CsvRow):
     trial_study: str | None = Field(alias="trial.study")
     trial_number: int | None = Field(alias="trial.number")
     trial_state: RecordedTrialState | None = Field(alias="trial.state")
+
+
+@singledispatch
+def list_quiet_lines(result: Answer) -> Iterable[str] | None:
+    """Return what `-q` prints of a result on stdout; None: what people get without it."""
+    del result
+    return None
+
+
+@list_quiet_lines.register
+def _(result: TrainResult) -> Iterable[str]:
+    return [result.checkpoint]
+
+
+@list_quiet_lines.register
+def _(result: RepeatResult) -> Iterable[str]:
+    del result  # each run has had its line
+    return []
+
+
+@list_quiet_lines.register
+def _(result: EvaluateResult) -> Iterable[str]:
+    return [f"{row.accuracy:.4f}" for row in result.results]
+
+
+@list_quiet_lines.register
+def _(result: OverfitResult) -> Iterable[str]:
+    return ["learned" if result.learned else "not learned"]
+
+
+@list_quiet_lines.register
+def _(result: ReproduceResult) -> Iterable[str]:
+    return ["same" if result.same else "different"]
+
+
+@list_quiet_lines.register
+def _(result: ReproduceRecipesResult) -> Iterable[str]:
+    del result  # each recipe has had its line
+    return []
+
+
+@list_quiet_lines.register
+def _(result: CompareResult) -> Iterable[str]:
+    return list_verdicts(result)
+
+
+@list_quiet_lines.register
+def _(result: SweepResult) -> Iterable[str]:
+    return [(result.best and result.best.checkpoint) or ""]
+
+
+def list_verdicts(answer: CompareResult) -> Iterator[str]:
+    """Say of each pair, in a line, how far apart it is and whether that is more than chance."""
+    count = len(answer.pairs)
+    allowing = f" allowing for {count} pairs" if count > 1 else ""
+    for pair in answer.pairs:
+        first, second = letter(pair.first), letter(pair.second)
+        better = second if pair.difference > 0 else first
+        verdict = f"{better} is better" if pair.distinguishable else "not distinguishable"
+        yield (
+            f"{second} - {first} = {100 * pair.difference:+.2f} points,"
+            f" {_format_p(pair.adjusted_p_value)}{allowing}: {verdict}"
+            f" ({pair.only_second:,} images only {second} got right, {pair.only_first:,} only"
+            f" {first})"
+        )
+    for unpaired in answer.unpaired:
+        first, second = letter(unpaired.first), letter(unpaired.second)
+        yield f"{second} and {first}: not compared, {unpaired.reason}"
+
+
+def letter(place: int) -> str:
+    """Call the checkpoints A to Z, then AA, AB, …"""
+    before = letter(place // 26 - 1) if place >= 26 else ""
+    return f"{before}{chr(ord('A') + place % 26)}"
+
+
+def _format_p(p: float) -> str:
+    """Write a p-value with two digits; far below any level its size tells nothing."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+@singledispatch
+def format_csv(result: Answer) -> str:
+    """Return the lines that `--csv` prints of a result; the last one has no end of its own."""
+    raise NotImplementedError(type(result))
+
+
+@format_csv.register
+def _(result: EvaluateResult) -> str:
+    columns = EvaluationRow.list_columns()
+    return format_rows(
+        columns, ([getattr(row, name) for name in columns] for row in result.results)
+    )
+
+
+@format_csv.register
+def _(result: PredictResult) -> str:
+    header = [*PredictionRow.list_columns(), *(f"p_{label}" for label in result.class_names)]
+    rows = []
+    for one in result.predictions:
+        facts = [one.source, one.row, one.class_index, one.label, one.probability, one.truth]
+        rows.append([*facts, *one.probabilities])
+    return format_rows(header, rows)
+
+
+@format_csv.register
+def _(result: CompareResult) -> str:
+    rows = [_list_cells(result, pair.first, pair.second, pair) for pair in result.pairs]
+    rows += [_list_cells(result, one.first, one.second, None) for one in result.unpaired]
+    return format_rows(PairRow.list_columns(), rows)
+
+
+def _list_cells(
+    answer: CompareResult, first: int, second: int, pair: PairResult | None
+) -> list[object]:
+    """Return a pair's cells, in the order of the columns."""
+    one, other = answer.results[first], answer.results[second]
+    test: list[object] = [None] * 6
+    if pair is not None:
+        test = [
+            pair.difference,
+            pair.only_first,
+            pair.only_second,
+            pair.p_value,
+            pair.adjusted_p_value,
+            str(pair.distinguishable).lower(),
+        ]
+    scores = (*_list_score(one), *_list_score(other))
+    return [one.checkpoint, other.checkpoint, answer.split, *scores, *test]
+
+
+def _list_score(row: ComparedResult) -> tuple[float, ...]:
+    """Return an accuracy with its number of images and its bounds."""
+    return row.count, row.accuracy, row.interval.low, row.interval.high
+
+
+def format_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return CSV (RFC 4180 but for the line ends); numbers are written in full, None as nothing."""
+    return "\n".join(map(_format_line, (header, *rows)))
+
+
+def _format_line(cells: Iterable[object]) -> str:
+    # The writer puts quotes around what occurs in its own line ends, so they have to be both.
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue().removesuffix("\r\n")

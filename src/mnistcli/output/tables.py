@@ -1,15 +1,4 @@
-"""Sweeps for people: trials as they end, a live table of them, and what they came to.
-
-Results become tables and lines for people.
-
-What the commands around a run find out, for people: reproductions, and the state of things.
-
-Runs side by side, for people and as CSV: comparisons, repetitions, recipes run again.
-
-What `data` finds out, for people.
-
-Many runs as a table: plain text of its own, as Rich takes a quarter of a second for 200 rows.
-"""
+"""Results as text and tables for people, found by the type of the result."""
 
 from __future__ import annotations
 
@@ -19,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import singledispatch
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -34,29 +24,33 @@ from mnistcli.checkpoints.run_state import StoppingState
 from mnistcli.errors import make_printable
 from mnistcli.models.memory import format_bytes
 from mnistcli.output.results import (
+    Answer,
     CheckpointResult,
-    ComparedResult,
     CompareResult,
+    CopiedRecipeResult,
     DataResult,
     DirectoryResult,
     DoctorResult,
     EstimatedSecondsResult,
+    EvaluateResult,
     EvaluationResult,
     ExampleResult,
+    FetchResult,
     FigureResult,
     LayerResult,
     LocatedDatasetResult,
     OverfitResult,
-    PairResult,
-    PairRow,
+    PlotResult,
     Prediction,
     PredictResult,
     RankedPrediction,
     RecipeReproduction,
     RecipesResult,
     RepeatResult,
+    ReportResult,
     ReproduceRecipesResult,
     ReproduceResult,
+    ShownRecipeResult,
     SummaryResult,
     SweepPlanResult,
     SweepResult,
@@ -65,12 +59,19 @@ from mnistcli.output.results import (
     TrialResult,
     WeightResult,
     WeightsSummaryResult,
-    format_csv,
+    letter,
+    list_verdicts,
 )
 from mnistcli.output.terminal import Progress, is_terminal, make_console, write_error_line
 
 if TYPE_CHECKING:
     from rich.live import Live
+
+
+@singledispatch
+def render(result: Answer) -> Iterable[RenderableType]:
+    """Return what people read of a result: lines of text and tables, one below the other."""
+    raise NotImplementedError(type(result))
 
 
 def _make_table(*columns: str, left: int = 1) -> Table:
@@ -93,12 +94,24 @@ def render_stopping(state: StoppingState, epochs: int) -> str:
     return f"early stopping {ended}{kept}"
 
 
-def render_train(result: TrainResult) -> str:
-    """Say in one line what a run came to."""
+def format_train(result: TrainResult) -> str:
+    """Write a run's result in one line."""
     return f"test accuracy {result.test.accuracy:.4f}, loss {result.test.loss:.4f}"
 
 
-def render_evaluation(result: EvaluationResult) -> Iterator[RenderableType]:
+@render.register(TrainResult)
+def _render_train(result: TrainResult) -> Iterable[RenderableType]:
+    return [format_train(result)]
+
+
+@render.register(EvaluateResult)
+def _render_evaluate(result: EvaluateResult) -> Iterable[RenderableType]:
+    if len(result.results) == 1:
+        return _render_evaluation(result.results[0])
+    return [_render_evaluations(result.results)]
+
+
+def _render_evaluation(result: EvaluationResult) -> Iterator[RenderableType]:
     """Show one checkpoint's score, class by class, and what it took for what."""
     yield Text(
         f"{result.checkpoint} on {result.dataset} {result.split} ({result.count:,} images): "
@@ -121,7 +134,7 @@ def render_evaluation(result: EvaluationResult) -> Iterator[RenderableType]:
     yield confusion
 
 
-def render_evaluations(results: Iterable[EvaluationResult]) -> Table:
+def _render_evaluations(results: Iterable[EvaluationResult]) -> Table:
     """Show several checkpoints, one row each."""
     table = _make_table("checkpoint", "data", "split", "images", "accuracy", "loss", left=3)
     for row in results:
@@ -142,6 +155,7 @@ def _name_source(prediction: Prediction) -> str:
     return prediction.source if row is None else f"{prediction.source}[{row}]"
 
 
+@render.register(PredictResult)
 def render_predictions(result: PredictResult) -> Iterator[RenderableType]:
     """Show what each image was taken for; mistakes are marked where the truth is known."""
     rows = result.predictions
@@ -169,6 +183,7 @@ def _format_shape(row: LayerResult) -> str:
     return "(" + ", ".join("None" if n is None else str(n) for n in row.output_shape) + ")"
 
 
+@render.register(SummaryResult)
 def render_summary(result: SummaryResult) -> Iterator[RenderableType]:
     """Show the layer table as Keras' summary does, and where a checkpoint comes from."""
     table = _make_table("Layer (type)", "Output Shape", "Param #", left=2)
@@ -226,7 +241,8 @@ def _render_weight(array: WeightResult) -> RenderableType:
     return Text(f"\n{array.layer}/{array.name} {array.shape}\n{text}")
 
 
-def render_recipes(result: RecipesResult) -> Table:
+@render.register(RecipesResult)
+def render_recipes(result: RecipesResult) -> Iterator[RenderableType]:
     """Show the recipes, one row each."""
     table = _make_table(
         "recipe", "data", "model", "epochs", "s/epoch", "published", "measured", left=3
@@ -242,7 +258,7 @@ def render_recipes(result: RecipesResult) -> Table:
             _format_ratio(row.published_test_accuracy),
             f"{min(accuracies):.4f}-{max(accuracies):.4f}",
         )
-    return table
+    yield table
 
 
 def _count(number: int, noun: str) -> str:
@@ -250,6 +266,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+@render.register(ReproduceResult)
 def render_reproduction(result: ReproduceResult) -> Iterator[RenderableType]:
     """Say whether the bits are the same, and which arrays have others."""
     where = f"{result.checkpoint}, {_count(result.epochs, 'epoch')}"
@@ -257,10 +274,7 @@ def render_reproduction(result: ReproduceResult) -> Iterator[RenderableType]:
         yield Text(f"{where}: same bits in all {result.arrays} arrays")
         return
     yield Text(f"{where}: other bits in {len(result.differences)} of {result.arrays} arrays")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("array", no_wrap=True)
-    for column in ("numbers", "differing", "largest difference"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _make_table("array", "numbers", "differing", "largest difference")
     for row in result.differences:
         largest = row.max_abs_difference
         shown = "-" if largest is None else f"{largest:.3g}"
@@ -268,9 +282,10 @@ def render_reproduction(result: ReproduceResult) -> Iterator[RenderableType]:
     yield table
 
 
-def render_overfitting(result: OverfitResult) -> str:
-    """Say in one line whether a batch was learned by heart, with the figures."""
-    return (
+@render.register(OverfitResult)
+def render_overfitting(result: OverfitResult) -> Iterator[RenderableType]:
+    """Write in one line whether a batch was memorised, with the metrics."""
+    yield (
         f"{'learned' if result.learned else 'did not learn'} {_count(result.images, 'image')} by"
         f" heart in {_count(result.steps, 'step')}:"
         f" loss {result.loss.first:.4f} -> {result.loss.last:.4f},"
@@ -298,6 +313,7 @@ def format_duration(duration_s: float) -> str:
     return f"{duration_s / 86400:.1f} days"
 
 
+@render.register(DoctorResult)
 def render_doctor(result: DoctorResult) -> Iterator[RenderableType]:
     """Show what there is to work with, one thing a row."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -357,26 +373,13 @@ def _describe_checkpoint(checkpoint: CheckpointResult) -> Iterator[RenderableTyp
         yield Text(f"other bits than here are to be expected: {', '.join(checkpoint.differences)}")
 
 
-def _letter(place: int) -> str:
-    """Call the checkpoints A to Z, then AA, AB, …"""
-    before = _letter(place // 26 - 1) if place >= 26 else ""
-    return f"{before}{chr(ord('A') + place % 26)}"
-
-
-def _make_comparison_table(*columns: str, left: int) -> Table:
-    """Return an empty table whose first `left` columns hold text and the others numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
-    return table
-
-
+@render.register(CompareResult)
 def render_comparison(answer: CompareResult) -> Iterator[RenderableType]:
     """Show each checkpoint, what differs in the configs, and each pair's verdict."""
     interval = f"{100 * answer.confidence:g} % interval"
     columns = ("", "checkpoint", "data", "epochs", "images", "accuracy", interval, "loss")
     has_baselines = any(row.kind == "baseline" for row in answer.results)
-    table = _make_comparison_table(*columns, *(["time"] if has_baselines else []), left=3)
+    table = _make_table(*columns, *(["time"] if has_baselines else []), left=3)
     for place, row in enumerate(answer.results):
         time = "-" if row.fit_seconds is None else f"{row.fit_seconds:.1f} s"
         bounds = f"{row.interval.low:.4f}-{row.interval.high:.4f}"
@@ -384,7 +387,7 @@ def render_comparison(answer: CompareResult) -> Iterator[RenderableType]:
         data = f"{row.dataset} {answer.split}"
         score = (f"{row.count:,}", f"{row.accuracy:.4f}", bounds, f"{row.loss:.4f}")
         cells = (*score, *([time] if has_baselines else []))
-        table.add_row(_letter(place), row.checkpoint, data, epochs, *cells)
+        table.add_row(letter(place), row.checkpoint, data, epochs, *cells)
     yield table
     yield from _render_differences(answer)
     yield Text("\n".join(list_verdicts(answer)))
@@ -394,14 +397,14 @@ def _render_differences(answer: CompareResult) -> Iterator[RenderableType]:
     """Show the keys that are not the same everywhere, and which files have none."""
     count, files = len(answer.results), [r for r in answer.results if r.kind == "checkpoint"]
     if answer.differences:
-        letters = map(_letter, range(count))
-        table = _make_comparison_table("what differs", *letters, left=1)
+        letters = map(letter, range(count))
+        table = _make_table("what differs", *letters, left=1)
         for row in answer.differences:
             table.add_row(row.key, *map(_format_value, row.values))
         yield table
     elif len(files) > 1 and all(row.trained_on is not None for row in files):
         yield Text("the configs are the same\n")
-    unknown = [_letter(i) for i, row in enumerate(answer.results) if row.trained_on is None]
+    unknown = [letter(i) for i, row in enumerate(answer.results) if row.trained_on is None]
     if unknown:
         yield Text(f"{', '.join(unknown)}: no config in the file\n")
 
@@ -417,75 +420,22 @@ def _format_value(value: JsonValue) -> str:
     return json.dumps(value)
 
 
-def list_verdicts(answer: CompareResult) -> Iterator[str]:
-    """Say of each pair, in a line, how far apart it is and whether that is more than chance."""
-    count = len(answer.pairs)
-    allowing = f" allowing for {count} pairs" if count > 1 else ""
-    for pair in answer.pairs:
-        first, second = _letter(pair.first), _letter(pair.second)
-        better = second if pair.difference > 0 else first
-        verdict = f"{better} is better" if pair.distinguishable else "not distinguishable"
-        yield (
-            f"{second} - {first} = {100 * pair.difference:+.2f} points,"
-            f" {_format_p(pair.adjusted_p_value)}{allowing}: {verdict}"
-            f" ({pair.only_second:,} images only {second} got right, {pair.only_first:,} only"
-            f" {first})"
-        )
-    for unpaired in answer.unpaired:
-        first, second = _letter(unpaired.first), _letter(unpaired.second)
-        yield f"{second} and {first}: not compared, {unpaired.reason}"
-
-
-def _format_p(p: float) -> str:
-    """Write a p-value with two digits; far below any level its size tells nothing."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-def format_pairs(answer: CompareResult) -> str:
-    """Write a CSV line for each pair; those on other images have no test."""
-    rows = [_list_cells(answer, pair.first, pair.second, pair) for pair in answer.pairs]
-    rows += [_list_cells(answer, one.first, one.second, None) for one in answer.unpaired]
-    return format_csv(PairRow.list_columns(), rows)
-
-
-def _list_cells(
-    answer: CompareResult, first: int, second: int, pair: PairResult | None
-) -> list[object]:
-    """Return a pair's cells, in the order of the columns."""
-    one, other = answer.results[first], answer.results[second]
-    test: list[object] = [None] * 6
-    if pair is not None:
-        test = [
-            pair.difference,
-            pair.only_first,
-            pair.only_second,
-            pair.p_value,
-            pair.adjusted_p_value,
-            str(pair.distinguishable).lower(),
-        ]
-    scores = (*_list_score(one), *_list_score(other))
-    return [one.checkpoint, other.checkpoint, answer.split, *scores, *test]
-
-
-def _list_score(row: ComparedResult) -> tuple[float, ...]:
-    """Return an accuracy with its number of images and its bounds."""
-    return row.count, row.accuracy, row.interval.low, row.interval.high
-
-
-def render_repetition(answer: RepeatResult) -> str:
-    """Say in one line what runs that differ in their seeds came to."""
+@render.register(RepeatResult)
+def render_repetition(answer: RepeatResult) -> Iterator[RenderableType]:
+    """Write in one line the mean and deviation of runs that differ in their seeds."""
     mean, deviation = answer.test, answer.deviation
-    return (
+    yield (
         f"test accuracy {mean.accuracy:.4f} ± {deviation.accuracy:.4f},"
         f" loss {mean.loss:.4f} ± {deviation.loss:.4f}"
         f" ({len(answer.seeds)} runs, seeds {answer.seeds[0]} to {answer.seeds[-1]})"
     )
 
 
+@render.register(ReproduceRecipesResult)
 def render_figures(answer: ReproduceRecipesResult) -> Iterator[RenderableType]:
     """Show each figure as it was published, as it was measured, and now."""
     columns = ("recipe", "figure", "published", "measured before", "now", "verdict")
-    table = _make_comparison_table(*columns, left=2)
+    table = _make_table(*columns, left=2)
     table.columns[-1].justify = "left"
     for again in answer.recipes:
         for number, row in enumerate(again.figures):
@@ -521,7 +471,13 @@ def _explain_verdicts(recipes: tuple[RecipeReproduction, ...]) -> Iterator[str]:
             yield f"{again.recipe} was measured on {again.measured_on}"
 
 
-def render_dataset(result: DataResult) -> Iterator[RenderableType]:
+@render.register(DataResult)
+def render_data(result: DataResult) -> Iterable[RenderableType]:
+    """Show a data set, or the one image that was asked for."""
+    return _render_dataset(result) if result.example is None else _render_example(result.example)
+
+
+def _render_dataset(result: DataResult) -> Iterator[RenderableType]:
     """Show a data set's identity, its arrays, and how many examples each class has."""
     facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     digest = f", sha256 {result.sha256[:12]}…" if result.sha256 else ""
@@ -530,7 +486,7 @@ def render_dataset(result: DataResult) -> Iterator[RenderableType]:
     counts = ", ".join(f"{count:,} {name}" for name, count in result.counts.items())
     facts.add_row("examples", counts)
     yield facts
-    arrays = _make_data_table("array", "shape", "dtype", "values", left=4)
+    arrays = _make_table("array", "shape", "dtype", "values", left=4)
     for array in result.arrays:
         values = f"{array.minimum} to {array.maximum}"
         arrays.add_row(array.name, str(array.shape), array.dtype, values)
@@ -541,7 +497,7 @@ def render_dataset(result: DataResult) -> Iterator[RenderableType]:
 def _render_balance(result: DataResult) -> Table:
     """Show each class's examples and their share of the split."""
     columns = [column for name in result.balance for column in (name, "share")]
-    table = _make_data_table("class", "label", *columns, left=2)
+    table = _make_table("class", "label", *columns, left=2)
     for index, label in enumerate(result.class_names):
         cells = []
         for name, counts in result.balance.items():
@@ -551,7 +507,7 @@ def _render_balance(result: DataResult) -> Table:
     return table
 
 
-def render_example(example: ExampleResult) -> Iterator[RenderableType]:
+def _render_example(example: ExampleResult) -> Iterator[RenderableType]:
     """Show an image's label, its one-hot vector and its numbers."""
     facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     facts.add_row("row", f"{example.row} of {example.split}")
@@ -577,14 +533,6 @@ def _render_matrix(values: np.ndarray) -> Iterator[Text]:
         yield Text("\n".join(["", *([name] if name else []), *lines]))
 
 
-def _make_data_table(*columns: str, left: int) -> Table:
-    """Return an empty table whose first `left` columns hold text and the others numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
-    return table
-
-
 Row = Mapping[str, str | int | float | None]
 
 _GAP = "   "
@@ -593,6 +541,23 @@ _TEXTS = ("checkpoint", "dataset", "model", "saved")  # stand on the left, numbe
 # What tells least, first.
 _DISPENSABLE = ("saved", "seconds.total", "best.accuracy", "dataset", "last.accuracy",
                 "last.val_accuracy", "model", "best.val_accuracy", "epochs")  # fmt: skip
+
+
+@render.register(CopiedRecipeResult)
+@render.register(PlotResult)
+@render.register(ReportResult)
+def _render_path(result: CopiedRecipeResult | PlotResult | ReportResult) -> Iterable[str]:
+    return [result.path]
+
+
+@render.register(FetchResult)
+def _render_location(result: FetchResult) -> Iterable[str]:
+    return [] if result.location is None else [result.location]
+
+
+@render.register(ShownRecipeResult)
+def _render_recipe(result: ShownRecipeResult) -> Iterable[str]:
+    return [result.yaml.removesuffix("\n")]
 
 
 @dataclass(frozen=True)
@@ -753,7 +718,7 @@ class TrialTable:
         running = [trial for trial in trials if trial.state == "running"]
         shown = [*[t for t in trials if t.state in _ENDED][:_SHOWN], *running]
         head = Text(f"{done} of {len(trials)} trials{f': {told}' if told else ''}", style="bold")
-        self._live.update(_stack(head, make_table(shown, self._objective)))
+        self._live.update(_stack(head, make_trial_table(shown, self._objective)))
 
     def close(self) -> None:
         """Remove the table: the ranking takes its place."""
@@ -774,14 +739,13 @@ def _stack(*parts: RenderableType) -> RenderableType:
     return Group(*parts)
 
 
-def make_table(trials: Sequence[TrialResult], objective: str) -> Table:
+def make_trial_table(trials: Sequence[TrialResult], objective: str) -> Table:
     """Return trials as a table, a column for each searched key."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.parameters))
     shorten = _shorten(keys)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for title in ("trial", objective, "epochs", "state", *(shorten[key] for key in keys)):
-        is_left = title == "state"
-        table.add_column(title, justify="left" if is_left else "right", no_wrap=True)
+    searched = (shorten[key] for key in keys)
+    table = _make_table("trial", objective, "epochs", "state", *searched, left=0)
+    table.columns[3].justify = "left"
     for trial in trials:
         table.add_row(
             str(trial.trial),
@@ -794,26 +758,26 @@ def make_table(trials: Sequence[TrialResult], objective: str) -> Table:
     return table
 
 
+@render.register(SweepResult)
 def render_sweep(answer: SweepResult) -> Iterator[RenderableType]:
     """Show the ranking, why trials failed, and which keys made the difference."""
-    yield make_table(answer.ranking, answer.objective)
+    yield make_trial_table(answer.ranking, answer.objective)
     reasons = [trial for trial in answer.ranking if trial.reason]
     if reasons:
         lines = [make_printable(f"trial {one.trial} failed: {one.reason}") for one in reasons]
         yield Text("\n".join(lines))
     if answer.importances:
         shorten = _shorten(answer.importances)
-        shares = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-        shares.add_column("key")
-        shares.add_column("importance", justify="right")
+        shares = _make_table("key", "importance")
         for key, share in answer.importances.items():
             shares.add_row(shorten[key], f"{share:.2f}")
         yield shares
     counts = f"{answer.complete} complete, {answer.pruned} pruned, {answer.failed} failed"
     yield Text(f"{answer.trials} trials: {counts}")
+    yield _describe_best(answer)
 
 
-def render_best(answer: SweepResult) -> str:
+def _describe_best(answer: SweepResult) -> str:
     """Say which trial is the best, and how good it is on data that chose nothing."""
     if answer.best is None or answer.best.value is None:
         return "no trial is complete"
@@ -823,12 +787,10 @@ def render_best(answer: SweepResult) -> str:
     return f"best trial {best.trial}: {answer.objective} {best.value:.4f}{beside}"
 
 
+@render.register(SweepPlanResult)
 def render_plan(answer: SweepPlanResult) -> Iterator[RenderableType]:
     """Show what would be searched."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("key")
-    table.add_column("values")
-    table.add_column("points", justify="right")
+    table = _make_table("key", "values", "points", left=2)
     for row in answer.search:
         table.add_row(row.key, row.values, "-" if row.points is None else str(row.points))
     yield table

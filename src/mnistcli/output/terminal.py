@@ -1,21 +1,25 @@
-"""The two streams: answers go to stdout, all other talk to stderr."""
+"""The two streams: results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from mnistcli.errors import MnistcliError, Problem, make_printable
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
     from rich.console import Console, RenderableType
+
+    from mnistcli.output.results import Answer, AnswerPart
 
 PROGRAM = "mnistcli"
 Progress = Literal["auto", "bar", "lines", "none"]
+Form = Literal["text", "quiet", "json", "jsonl", "csv"]
 SHOWN = {"is_shown": True}  # marks records of what stderr has had already
 NO_LIMIT = 100_000  # columns: answers are never wrapped or cut, a terminal may wrap them itself
 
@@ -63,6 +67,123 @@ def make_console(
     )
 
 
+def emit(result: Answer, form: Form = "text", error: MnistcliError | None = None) -> None:
+    """Print a command's result on stdout, then raise the error that belongs to it.
+
+    A command ends with it: `emit(evaluate(...), form, find_failure(...))`. How a result looks is
+    found by its type: `tables.render` for people, `results.list_quiet_lines` for `-q`,
+    `results.format_csv` for `--csv`. JSON is the result's own, and the key `error` at its end.
+
+    Args:
+        result: of the command.
+        form: asked for by the flags; `jsonl` ends with the whole result on a line of its own.
+        error: a threshold that the result does not meet, for example.
+
+    Raises:
+        MnistcliError: the error.
+        BrokenPipeError: nobody reads stdout any more.
+    """
+    if form in ("json", "jsonl"):
+        for part in result.list_parts() if form == "jsonl" else ():
+            print_json(part)
+        print_json(result, error)
+    elif form == "csv":
+        from mnistcli.output.results import format_csv
+
+        print_line(format_csv(result))
+    else:
+        _print_text(result, form)
+    if error is not None:
+        raise error
+
+
+def _print_text(result: Answer, form: Form) -> None:
+    from mnistcli.output.results import list_quiet_lines
+
+    lines = list_quiet_lines(result) if form == "quiet" else None
+    if lines is None:
+        from mnistcli.output.tables import render
+
+        print_parts(*render(result))
+        return
+    for line in lines:
+        print_line(line)
+
+
+def print_json(answer: AnswerPart, error: MnistcliError | None = None) -> None:
+    """Write an answer, and the key `error` at its end, as one line of JSON on stdout."""
+    print_line(format_json(answer, error))
+
+
+def format_json(answer: AnswerPart, error: MnistcliError | None = None) -> str:
+    """Return one line of JSON, in ASCII where stdout's encoding cannot write all of it."""
+    text = answer.model_dump_json(by_alias=True)
+    if error is not None:
+        from mnistcli.output.results import describe_error
+
+        text = f'{text[:-1]},"error":{describe_error(error).model_dump_json()}}}'
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), separators=(",", ":"))
+    return text
+
+
+def print_parts(*parts: RenderableType) -> None:
+    """Write lines and tables on stdout, one below the other; Rich is imported for tables only."""
+    if all(isinstance(part, str) for part in parts):
+        for part in parts:
+            print_line(str(part))
+    else:
+        print_line(format_table(*parts))
+
+
+def format_table(*renderables: RenderableType) -> str:
+    """Return what people read, one thing below the other, without spaces at the lines' ends."""
+    console = make_console(sys.stdout, width=NO_LIMIT)
+    with console.capture() as captured:
+        console.print(*renderables, sep="\n")
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def print_line(line: str) -> None:
+    """Write one line on stdout; BrokenPipeError where nobody reads it any more."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _pipe.is_ignored:
+            raise
+        abandon_stdout()
+        _pipe.is_broken = True
+
+
+class _Pipe:
+    """Whether a command goes on without a reader of stdout, and whether it lost one."""
+
+    is_ignored = False
+    is_broken = False
+
+
+_pipe = _Pipe()
+
+
+@contextlib.contextmanager
+def ignore_broken_pipe() -> Iterator[None]:
+    """Let a long command finish where the reader of stdout has gone (`| head -1`).
+
+    Raises:
+        BrokenPipeError: at the end, if that was so.
+    """
+    _pipe.is_ignored, _pipe.is_broken = True, False
+    try:
+        yield
+    finally:
+        _pipe.is_ignored = False
+    if _pipe.is_broken:
+        raise BrokenPipeError
+
+
 class Output:
     """Where a command's words go.
 
@@ -85,22 +206,16 @@ class Output:
         self._outlives_reader = outlives_reader
         self.is_closed = False
 
-    def print_json(self, answer: BaseModel) -> None:
-        """Write an answer as one line of JSON on stdout, in ASCII where stdout takes no more."""
-        text = answer.model_dump_json(by_alias=True)
-        try:
-            text.encode(sys.stdout.encoding or "utf-8")
-        except UnicodeEncodeError:
-            text = json.dumps(json.loads(text), separators=(",", ":"))
-        self.print_line(text)
+    def print_json(self, answer: AnswerPart) -> None:
+        """Write an answer as one line of JSON on stdout."""
+        self.print_line(format_json(answer))
 
     def print_line(self, line: str) -> None:
         """Write one line of the answer on stdout; BrokenPipeError where nobody reads it."""
         if self.is_closed:
             return
         try:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+            print_line(line)
         except BrokenPipeError:
             if not self._outlives_reader:
                 raise
@@ -109,10 +224,7 @@ class Output:
 
     def print_table(self, *renderables: RenderableType) -> None:
         """Write the answer for people on stdout, one thing below the other."""
-        console = make_console(sys.stdout, width=NO_LIMIT)
-        with console.capture() as captured:
-            console.print(*renderables, sep="\n")
-        self.print_line("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        self.print_line(format_table(*renderables))
 
     def note(self, line: str) -> None:
         """Tell something useful on stderr; silent under `-q`."""

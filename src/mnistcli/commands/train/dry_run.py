@@ -10,19 +10,20 @@ from mnistcli.commands.train.build_trainer import measure_run
 from mnistcli.commands.train.request import Plan, Request
 from mnistcli.models.memory import format_bytes, read_available_memory
 from mnistcli.output.results import DryRunResult, EstimatedSecondsResult, MemoryResult
-from mnistcli.output.tables import describe_time, render_summary
-from mnistcli.output.terminal import Output
+from mnistcli.output.tables import describe_time
+from mnistcli.output.terminal import Output, emit
 
 
 def show_plan(plan: Plan, request: Request, console: Output) -> None:
     """Show what a run would train, need and write; some steps are taken, and nothing is kept."""
     summary = summarize_plan(plan.architecture)
     available, seconds = read_available_memory(), _estimate_seconds(plan)
-    if request.json or request.jsonl:
-        memory = MemoryResult(**asdict(plan.memory), total=plan.memory.total, available=available)
-        console.print_json(DryRunResult(**dict(summary), memory=memory, seconds=seconds))
+    memory = MemoryResult(**asdict(plan.memory), total=plan.memory.total, available=available)
+    as_json = request.json or request.jsonl
+    result = DryRunResult(**dict(summary), memory=memory, seconds=seconds)
+    emit(result, "json" if as_json else "text")
+    if as_json:
         return
-    console.print_table(*render_summary(summary))
     rest = "" if available is None else f"; {format_bytes(available)} are available"
     console.note(f"needs {plan.memory.describe()}{rest}")
     if plan.placement == "streamed":

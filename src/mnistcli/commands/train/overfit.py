@@ -27,14 +27,8 @@ from mnistcli.config.schema import Config, MlpModel
 from mnistcli.datasets.base import Split, draw_order
 from mnistcli.errors import DivergenceError, GateError, UsageError
 from mnistcli.models.architecture import plan_architecture
-from mnistcli.output.results import (
-    FailedOverfitResult,
-    FirstAndLastResult,
-    OverfitResult,
-    describe_error,
-)
-from mnistcli.output.tables import render_overfitting
-from mnistcli.output.terminal import Output
+from mnistcli.output.results import FirstAndLastResult, OverfitResult
+from mnistcli.output.terminal import Output, emit
 from mnistcli.training.callbacks import Callback
 
 MAX_IMAGES = 32
@@ -156,7 +150,7 @@ def overfit_one_batch(request: Request) -> None:
         end_by_signal(stop.received)
     history = check.progress.history
     verdict = Verdict(len(plan.train), history["loss"], history["accuracy"])
-    _show(verdict, time.monotonic() - begin_s, request, console)
+    _show(verdict, time.monotonic() - begin_s, request)
 
 
 class OverfitCheck(Callback):
@@ -215,7 +209,7 @@ def _name_step(error: DivergenceError) -> DivergenceError:
     return DivergenceError(error.where.replace("epoch", "step"), error.what, error.hint)
 
 
-def _show(verdict: Verdict, duration_s: float, request: Request, console: Output) -> None:
+def _show(verdict: Verdict, duration_s: float, request: Request) -> None:
     """Print the verdict in the form that was asked for; GateError where nothing was learned."""
     answer = OverfitResult(
         learned=verdict.has_learned,
@@ -229,13 +223,5 @@ def _show(verdict: Verdict, duration_s: float, request: Request, console: Output
     if not verdict.has_learned:
         what = f"{verdict.images} images are not known by heart after {answer.steps} steps"
         failure = GateError(FLAG, what, verdict.suggest())
-    if (request.json or request.jsonl) and failure is not None:
-        console.print_json(FailedOverfitResult(**dict(answer), error=describe_error(failure)))
-    elif request.json or request.jsonl:
-        console.print_json(answer)
-    elif request.quiet:
-        console.print_line("learned" if answer.learned else "not learned")
-    else:
-        console.print_line(render_overfitting(answer))
-    if failure is not None:
-        raise failure
+    as_json = request.json or request.jsonl
+    emit(answer, "json" if as_json else "quiet" if request.quiet else "text", failure)

@@ -32,8 +32,8 @@ from mnistcli.config.schema import MAX_SEED, Config
 from mnistcli.errors import UsageError
 from mnistcli.metrics.significance import summarize_runs
 from mnistcli.output.results import RepeatResult, TestResult, TrainResult
-from mnistcli.output.tables import render_repetition, render_train
-from mnistcli.output.terminal import Output
+from mnistcli.output.tables import format_train
+from mnistcli.output.terminal import Output, emit
 from mnistcli.training.tensorboard_writer import check_tensorboard_directory
 
 FLAG = "--repeat"
@@ -138,7 +138,7 @@ def _show_run(result: TrainResult, plan: Plan, request: Request, console: Output
     elif request.quiet and not request.json:
         console.print_line(result.checkpoint)
     elif not request.json:
-        console.print_line(f"{result.checkpoint}  {render_train(result)}")
+        console.print_line(f"{result.checkpoint}  {format_train(result)}")
     show_saved(plan, console)
 
 
@@ -152,10 +152,8 @@ def _show_all(results: list[TrainResult], seed: int, request: Request, console: 
         deviation=TestResult(loss=loss.deviation, accuracy=accuracy.deviation),
         runs=tuple(results),
     )
-    if request.json or request.jsonl:
-        console.print_json(answer)
-    elif not request.quiet:
-        console.print_line(render_repetition(answer))
+    as_json = request.json or request.jsonl
+    emit(answer, "json" if as_json else "quiet" if request.quiet else "text")
     files = [result.checkpoint for result in results]
     console.note(f"next  {write_command(request, 'compare', *files)}")
 

@@ -46,7 +46,7 @@ from mnistcli.output.results import (
     TestResult,
     TrainResult,
 )
-from mnistcli.output.tables import render_stopping, render_train
+from mnistcli.output.tables import format_train, render_stopping
 from mnistcli.output.terminal import PROGRAM, SHOWN, Output, choose_progress, report_error
 from mnistcli.output.terminal import Progress as ProgressMode
 from mnistcli.training.callbacks import BatchProgress, Callback
@@ -409,7 +409,7 @@ def _show_result(result: TrainResult, plan: Plan, request: Request, console: Out
     elif request.quiet:
         console.print_line(result.checkpoint)
     else:
-        console.print_line(render_train(result))
+        console.print_line(format_train(result))
     show_saved(plan, console)
     console.note(f"next  {write_command(request, 'evaluate', result.checkpoint)}")
 

@@ -1,7 +1,7 @@
-"""JSON Schemas of what commands print, made from the answers' types and kept in `schemas/`.
+"""Writes the JSON Schemas of what commands print (src/mnistcli/output/schemas) from their types.
 
 A file is named after its command, the form of its output (`--json` where it says nothing) and the
-version that the answers hold. `python -m mnistcli.output.json_schemas` writes them again.
+version that the answers hold: train.jsonl.v1.json. `make schemas` runs this.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import FloatSchema
 
+import mnistcli.output
 from mnistcli.output.results import (
+    Answer,
     CalibrationPlotResult,
     CompareResult,
     ConfigResult,
@@ -23,16 +25,14 @@ from mnistcli.output.results import (
     DoctorResult,
     DryRunResult,
     EpochResult,
+    ErrorDetail,
     ErrorResult,
     EvaluateResult,
     EvaluationRow,
-    FailedOverfitResult,
-    FailedReproduceRecipesResult,
-    FailedReproduceResult,
     FetchResult,
-    GatedEvaluateResult,
     ListResult,
     ListRow,
+    ManyErrorsDetail,
     OverfitResult,
     PairRow,
     PlotResult,
@@ -54,22 +54,33 @@ from mnistcli.output.results import (
     WeightsSummaryResult,
 )
 
-DIRECTORY = Path(__file__).parent / "schemas"
+DIRECTORY = Path(mnistcli.output.__file__).parent / "schemas"
 VERSION = 1
+
+
+def _with_error(result: type[Answer]) -> Any:
+    """Return the type of a result that `emit` prints with an error."""
+    return create_model(
+        f"Failed{result.__name__}",
+        __base__=result,
+        __doc__=f"{result.__doc__} With the error that the command ended with.",
+        error=(ManyErrorsDetail | ErrorDetail, ...),
+    )
+
 
 _TRAIN = (
     RepeatResult
     | TrainResult
     | DryRunResult
-    | FailedOverfitResult
+    | _with_error(OverfitResult)
     | OverfitResult
     | ConfigResult
     | ErrorResult
 )
 _REPRODUCE = (
-    FailedReproduceResult
+    _with_error(ReproduceResult)
     | ReproduceResult
-    | FailedReproduceRecipesResult
+    | _with_error(ReproduceRecipesResult)
     | ReproduceRecipesResult
     | ErrorResult
 )
@@ -78,7 +89,7 @@ _PREDICT = PredictResult | ErrorResult
 ANSWERS: dict[str, Any] = {
     "train": _TRAIN,
     "train.jsonl": EpochResult | _TRAIN,
-    "evaluate": GatedEvaluateResult | EvaluateResult | ErrorResult,
+    "evaluate": _with_error(EvaluateResult) | EvaluateResult | ErrorResult,
     "evaluate.csv": EvaluationRow,
     "predict": _PREDICT,
     "predict.jsonl": RankedPrediction | Prediction | _PREDICT,
