@@ -348,9 +348,9 @@ def complete_gate() -> list[str]:
 
 def complete_assignment(incomplete: str) -> list[Completion]:
     """Offer a config's dotted keys, and behind `=` the words that a key accepts."""
-    from mnistcli.config.field_info import list_assignments
+    from mnistcli.config.field_info import complete_assignment
 
-    return [(candidate.text, candidate.meaning) for candidate in list_assignments(incomplete)]
+    return [(one.text, one.help) for one in complete_assignment(incomplete)]
 
 
 def has_checkpoint_name(path: str) -> bool:

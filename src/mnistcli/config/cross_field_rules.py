@@ -21,7 +21,7 @@ from mnistcli.config.schema import (
     RandomUniform,
     Sgd,
 )
-from mnistcli.config.validation_errors import Fault, KeyPath, format_path
+from mnistcli.config.validation_errors import ConfigIssue, KeyPath, format_path
 
 _SIZE: KeyPath = ("dataset", "size")
 _CLASSES: KeyPath = ("dataset", "classes")
@@ -44,7 +44,7 @@ _AUTOMATIC_NAME = re.compile(r"(flatten|dense|dropout|input_layer)(_\d+)?")
 _RESERVED_GROUP = "top_level_model_weights"  # where Keras' HDF5 format keeps layer-less weights
 
 
-def check_class_count(config: Config, count: int) -> list[Fault]:
+def check_class_count(config: Config, count: int) -> list[ConfigIssue]:
     """Return what is wrong with a config that learns so many classes."""
     return [*_check_class_weight(config, count), *_check_two_classes(config, count)]
 
@@ -57,15 +57,17 @@ def count_classes(config: Config) -> int | None:
     return CLASS_COUNTS["mnist" if config.dataset.name == "auto" else config.dataset.name]
 
 
-def _check_class_weight(config: Config, count: int) -> Iterator[Fault]:
+def _check_class_weight(config: Config, count: int) -> Iterator[ConfigIssue]:
     """Every class needs its weight."""
     weights = config.training.class_weight
     if isinstance(weights, tuple) and len(weights) != count:
         what = f"{config.dataset.name} has {count} classes, received {len(weights)} weights"
-        yield Fault(_CLASS_WEIGHT, what, f"give {count}, or balanced", involves=(_NAME, _CLASSES))
+        yield ConfigIssue(
+            _CLASS_WEIGHT, what, f"give {count}, or balanced", depends_on=(_NAME, _CLASSES)
+        )
 
 
-def _check_two_classes(config: Config, count: int) -> Iterator[Fault]:
+def _check_two_classes(config: Config, count: int) -> Iterator[ConfigIssue]:
     """Sigmoid decides between two classes by one output unit; xor has rules of its own."""
     if count != 2 or config.dataset.name == "xor" or config.model.output_activation == "softmax":
         return
@@ -73,33 +75,35 @@ def _check_two_classes(config: Config, count: int) -> Iterator[Fault]:
         what = f"{config.training.loss} does not match the one sigmoid unit that tells two classes"
         hint = "set training.loss: binary_crossentropy, or model.output_activation: softmax"
         flag_hint = "add --set training.loss=binary_crossentropy"
-        yield Fault(_LOSS, f"{what} apart", hint, flag_hint, involves=(_OUTPUT, _CLASSES))
+        yield ConfigIssue(_LOSS, f"{what} apart", hint, flag_hint, depends_on=(_OUTPUT, _CLASSES))
 
 
-def check_files(config: Config) -> Iterator[Fault]:
+def check_files(config: Config) -> Iterator[ConfigIssue]:
     """A size is that of a grey or of a colour image; names tell classes apart."""
     if not isinstance(config.dataset, FilesConfig):
         return
     size, classes = config.dataset.size or (), config.dataset.classes or ()
     if len(size) == 3 and size[2] != 3:
         what = f"an image has 3 colours, received {size[2]}"
-        yield Fault((*_SIZE, 2), what, "write [height, width, 3], or [height, width] for grey")
+        yield ConfigIssue(
+            (*_SIZE, 2), what, "write [height, width, 3], or [height, width] for grey"
+        )
     for index, name in enumerate(classes):
         if name in classes[:index]:
-            yield Fault((*_CLASSES, index), f"{name} is there twice", "name each class once")
+            yield ConfigIssue((*_CLASSES, index), f"{name} is there twice", "name each class once")
         if not name.isprintable():
-            yield Fault((*_CLASSES, index), "not a printable text", "choose another name")
+            yield ConfigIssue((*_CLASSES, index), "not a printable text", "choose another name")
 
 
-def check_rules(config: Config) -> list[Fault]:
+def check_rules(config: Config) -> list[ConfigIssue]:
     """Return what is wrong with keys that are each legal alone; nothing where all fit."""
     rules = (
         *(_check_xor, _check_head_and_loss, _check_layer_names, _check_nesterov, _check_uniform),
         *(_check_monitors, _check_schedule, _check_clip, _check_smoothing, check_files),
     )
-    faults = [fault for rule in rules for fault in rule(config)]
+    issues = [issue for rule in rules for issue in rule(config)]
     count = count_classes(config)
-    return faults if count is None else [*faults, *check_class_count(config, count)]
+    return issues if count is None else [*issues, *check_class_count(config, count)]
 
 
 def list_idle_settings(config: Config) -> Iterator[str]:
@@ -110,37 +114,37 @@ def list_idle_settings(config: Config) -> Iterator[str]:
         yield f"training.precision {config.training.precision} changes nothing: {why}"
 
 
-def _check_xor(config: Config) -> Iterator[Fault]:
+def _check_xor(config: Config) -> Iterator[ConfigIssue]:
     """Four rows of two bits and one output unit leave little choice."""
     if config.dataset.name != "xor":
         return
     if config.dataset.normalization == "unit":
         what = "xor's rows are 0 and 1 already, unit would divide them by 255"
-        yield _fault_of_xor(_NORMALIZATION, what, "normalization", "none")
+        yield _make_xor_issue(_NORMALIZATION, what, "normalization", "none")
     if config.dataset.validation not in (0.0, "test"):
         what = "xor's four rows leave none to hold out"
-        yield _fault_of_xor(_VALIDATION, what, "validation", "0.0")
+        yield _make_xor_issue(_VALIDATION, what, "validation", "0.0")
     if config.model.output_activation == "softmax":
         what = "xor has one output unit, and softmax of one unit is always 1"
-        yield _fault_of_xor(_OUTPUT, what, "output_activation", "sigmoid")
+        yield _make_xor_issue(_OUTPUT, what, "output_activation", "sigmoid")
     if config.model.flatten:
-        yield _fault_of_xor(_FLATTEN, "xor's rows are no images", "flatten", "false")
+        yield _make_xor_issue(_FLATTEN, "xor's rows are no images", "flatten", "false")
     if config.training.loss in ("categorical_crossentropy", "sparse_categorical_crossentropy"):
         what = f"xor has one output unit, {config.training.loss} needs one for each class"
-        yield _fault_of_xor(_LOSS, what, "loss", "mean_squared_error or binary_crossentropy")
+        yield _make_xor_issue(_LOSS, what, "loss", "mean_squared_error or binary_crossentropy")
 
 
-def _check_head_and_loss(config: Config) -> Iterator[Fault]:
+def _check_head_and_loss(config: Config) -> Iterator[ConfigIssue]:
     """binary_crossentropy judges every output by itself; softmax outputs depend on each other."""
     is_binary = config.training.loss == "binary_crossentropy"
     has_classes = config.dataset.name != "xor"
     if is_binary and has_classes and config.model.output_activation == "softmax":
         what = "binary_crossentropy does not match softmax outputs"
         hint = "set training.loss: categorical_crossentropy, or model.output_activation: sigmoid"
-        yield Fault(_LOSS, what, hint, hint.replace(": ", "="), involves=(_OUTPUT,))
+        yield ConfigIssue(_LOSS, what, hint, hint.replace(": ", "="), depends_on=(_OUTPUT,))
 
 
-def _check_layer_names(config: Config) -> Iterator[Fault]:
+def _check_layer_names(config: Config) -> Iterator[ConfigIssue]:
     """Keras wants every layer's name once, and gives some names itself."""
     hidden = config.model.hidden if isinstance(config.model, MlpModel) else ()
     first_with: dict[str, int] = {}
@@ -150,38 +154,38 @@ def _check_layer_names(config: Config) -> Iterator[Fault]:
             continue
         if _AUTOMATIC_NAME.fullmatch(layer.name) or layer.name == _RESERVED_GROUP:
             what = f"{layer.name} is a name that Keras gives itself"
-            yield Fault(path, what, "choose another, or leave the name out")
+            yield ConfigIssue(path, what, "choose another, or leave the name out")
         elif layer.name in first_with:
             what = f"{layer.name} is the name of model.hidden.{first_with[layer.name]} too"
-            yield Fault(path, what, "choose another")
+            yield ConfigIssue(path, what, "choose another")
         first_with.setdefault(layer.name, index)
 
 
-def _check_nesterov(config: Config) -> Iterator[Fault]:
+def _check_nesterov(config: Config) -> Iterator[ConfigIssue]:
     """Without momentum there is nothing to look ahead with."""
     optimizer = config.training.optimizer
     if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
         path, momentum = (*_OPTIMIZER, "nesterov"), (*_OPTIMIZER, "momentum")
-        yield _fault(path, "nesterov needs momentum above 0", "momentum", "0.9", momentum)
+        yield _make_issue(path, "nesterov needs momentum above 0", "momentum", "0.9", momentum)
 
 
-def _check_uniform(config: Config) -> Iterator[Fault]:
+def _check_uniform(config: Config) -> Iterator[ConfigIssue]:
     """An interval has its lower end first."""
     for key in ("kernel_initializer", "bias_initializer"):
         initializer = getattr(config.model, key)
         if isinstance(initializer, RandomUniform) and initializer.minval > initializer.maxval:
             path, maxval = ("model", key, "minval"), ("model", key, "maxval")
             what = f"minval {initializer.minval} is above maxval {initializer.maxval}"
-            yield Fault(path, what, "exchange them", involves=(maxval,))
+            yield ConfigIssue(path, what, "exchange them", depends_on=(maxval,))
 
 
-def _fault_of_xor(path: KeyPath, what: str, key: str, choice: str) -> Fault:
+def _make_xor_issue(path: KeyPath, what: str, key: str, choice: str) -> ConfigIssue:
     """Whoever asks an image's recipe for xor wants the other recipe."""
-    fault = _fault(path, what, key, choice, _NAME)
-    return replace(fault, remedy="take its own recipe: mnistcli train xor")
+    issue = _make_issue(path, what, key, choice, _NAME)
+    return replace(issue, joint_hint="take its own recipe: mnistcli train xor")
 
 
-def _check_monitors(config: Config) -> Iterator[Fault]:
+def _check_monitors(config: Config) -> Iterator[ConfigIssue]:
     """What decides about training needs a validation set, and must not be the test set."""
     monitors = (
         (_STOPPING, config.training.early_stopping),
@@ -197,7 +201,7 @@ def _check_monitors(config: Config) -> Iterator[Fault]:
             what = f"it monitors {callback.monitor}, and there is no validation set"
         if what:
             hint, flag_hint = _find_monitor(path, config)
-            yield Fault(path, what, hint, flag_hint, involves=(_VALIDATION,))
+            yield ConfigIssue(path, what, hint, flag_hint, depends_on=(_VALIDATION,))
 
 
 def _find_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
@@ -210,56 +214,58 @@ def _find_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
     return "set monitor: loss", f"add --set {format_path(path)}.monitor=loss"
 
 
-def _check_schedule(config: Config) -> Iterator[Fault]:
+def _check_schedule(config: Config) -> Iterator[ConfigIssue]:
     """A learning rate has one master, and the parts of its schedule fit each other."""
     schedule = config.training.schedule
     if schedule is not None and config.training.reduce_on_plateau is not None:
         what = "a learning rate that follows a schedule cannot be lowered on a plateau too"
-        yield Fault(_PLATEAU, what, "remove one of the two", involves=(_SCHEDULE,))
+        yield ConfigIssue(_PLATEAU, what, "remove one of the two", depends_on=(_SCHEDULE,))
     if isinstance(schedule, Cosine):
         length = config.training.epochs if schedule.epochs is None else schedule.epochs
         if schedule.warmup_epochs >= length:
             path = (*_SCHEDULE, "warmup_epochs")
             what = f"a rise of {schedule.warmup_epochs:g} epochs fills all {length:g}"
             involved = ((*_SCHEDULE, "epochs"), ("training", "epochs"))
-            yield Fault(path, what, "make it shorter", involves=involved)
+            yield ConfigIssue(path, what, "make it shorter", depends_on=involved)
     if isinstance(schedule, Piecewise):
         boundaries, factors = schedule.boundaries, schedule.factors
         if any(a >= b for a, b in itertools.pairwise(boundaries)):
-            yield Fault((*_SCHEDULE, "boundaries"), "they do not rise", "put them in order")
+            yield ConfigIssue((*_SCHEDULE, "boundaries"), "they do not rise", "put them in order")
         if len(boundaries) != len(factors):
             what = f"{len(factors)} for {len(boundaries)} boundaries"
             path, other = (*_SCHEDULE, "factors"), (*_SCHEDULE, "boundaries")
-            yield Fault(path, what, "give one a boundary", involves=(other,))
+            yield ConfigIssue(path, what, "give one a boundary", depends_on=(other,))
 
 
-def _check_clip(config: Config) -> Iterator[Fault]:
+def _check_clip(config: Config) -> Iterator[ConfigIssue]:
     """Keras knows one bound at a time."""
     clip = config.training.clip
     if clip is not None and len(clip.model_dump(exclude_none=True)) != 1:
         kinds = ", ".join(Clip.model_fields)
         involved = tuple((*_CLIP, kind) for kind in Clip.model_fields)
         what, hint = f"expected exactly one of {kinds}", "write clip: {norm: 1.0}, say"
-        yield Fault(_CLIP, what, hint, involves=involved)
+        yield ConfigIssue(_CLIP, what, hint, depends_on=involved)
 
 
-def _check_smoothing(config: Config) -> Iterator[Fault]:
+def _check_smoothing(config: Config) -> Iterator[ConfigIssue]:
     """Keras' other losses have no such setting."""
     losses = ("categorical_crossentropy", "binary_crossentropy")
     if config.training.label_smoothing > 0 and config.training.loss not in losses:
         what = f"{config.training.loss} has no label smoothing"
         choice = losses[config.dataset.name == "xor"]
         hint = f"set training.loss: {choice}"
-        yield Fault(_SMOOTHING, what, hint, f"add --set training.loss={choice}", involves=(_LOSS,))
+        yield ConfigIssue(
+            _SMOOTHING, what, hint, f"add --set training.loss={choice}", depends_on=(_LOSS,)
+        )
 
 
-def _fault(path: KeyPath, what: str, key: str, choice: str, involved: KeyPath) -> Fault:
+def _make_issue(path: KeyPath, what: str, key: str, choice: str, involved: KeyPath) -> ConfigIssue:
     """Most ways out are one key's other value."""
     block = ".".join(str(part) for part in path[:-1])
-    return Fault(
+    return ConfigIssue(
         path,
         what,
         f"set {key}: {choice}",
         f"add --set {block}.{key}={choice.split(maxsplit=1)[0]}",
-        involves=(involved,),
+        depends_on=(involved,),
     )

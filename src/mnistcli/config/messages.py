@@ -1,4 +1,4 @@
-"""pydantic's errors become faults in the user's words: the key, the mistake and the way out."""
+"""Explain pydantic's errors in the user's words: the key, what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pydantic_core import ErrorDetails
 
 from mnistcli.config.field_info import (
     ROOT,
-    Located,
-    Slot,
-    find_slot,
+    ErrorLocation,
+    FieldInfo,
+    find_field,
     is_literal,
     is_union,
     list_keys,
-    locate,
+    locate_error,
     split_annotation,
 )
 from mnistcli.config.validation_errors import (
-    Fault,
+    ConfigIssue,
     KeyPath,
     find_nearest,
     format_path,
@@ -33,19 +33,19 @@ _YES = {"yes", "on", "y", "true"}
 _NO = {"no", "off", "n", "false"}
 
 
-def explain_errors(error: ValidationError, root: Slot = ROOT) -> list[Fault]:
-    """Turn each mistake that pydantic found into a fault, one a key, in pydantic's order.
+def explain_errors(error: ValidationError, root: FieldInfo = ROOT) -> list[ConfigIssue]:
+    """Turn each mistake that pydantic found into a issue, one a key, in pydantic's order.
 
     Args:
         error: what pydantic raised.
         root: of the model that was validated.
     """
-    faults: dict[KeyPath, Fault] = {}
+    issues: dict[KeyPath, ConfigIssue] = {}
     for details in error.errors(include_url=False):
         if not _is_echo(details):
-            fault = _explain(details, root)
-            faults.setdefault(fault.path, fault)
-    return list(faults.values())
+            issue = _explain(details, root)
+            issues.setdefault(issue.path, issue)
+    return list(issues.values())
 
 
 def _is_echo(details: ErrorDetails) -> bool:
@@ -54,45 +54,47 @@ def _is_echo(details: ErrorDetails) -> bool:
     return is_short and len(details["input"]) >= details["ctx"]["min_length"]
 
 
-def _explain(details: ErrorDetails, root: Slot) -> Fault:
+def _explain(details: ErrorDetails, root: FieldInfo) -> ConfigIssue:
     """Sort the kinds of error by what the user has to know."""
-    at = locate(details["loc"], root)
+    at = locate_error(details["loc"], root)
     kind = details["type"]
-    if at.slot is None:
+    if at.field is None:
         return _unknown_key(at, root)
     if kind == "missing":
-        return _missing_key(at, at.slot)
+        return _missing_key(at, at.field)
     if kind.startswith("union_tag"):
-        return _wrong_tag(at.path, at.slot, details["input"])
-    return _wrong_value(at.path, at.slot, details["input"])
+        return _wrong_tag(at.path, at.field, details["input"])
+    return _wrong_value(at.path, at.field, details["input"])
 
 
-def _missing_key(at: Located, slot: Slot) -> Fault:
+def _missing_key(at: ErrorLocation, field: FieldInfo) -> ConfigIssue:
     """A key without a default, which the kind of its block may be to blame for."""
     tag_key = at.parent.tag_key
-    involves = ((*at.path[:-1], tag_key),) if tag_key else ()
-    if slot.title == at.path[-1]:
-        return Fault(at.path, "missing", f"give it {expectation(slot)}", involves=involves)
-    return Fault(at.path, "missing", f"give the {slot.title}", involves=involves)
+    depends_on = ((*at.path[:-1], tag_key),) if tag_key else ()
+    if field.title == at.path[-1]:
+        return ConfigIssue(
+            at.path, "missing", f"give it {describe_expected(field)}", depends_on=depends_on
+        )
+    return ConfigIssue(at.path, "missing", f"give the {field.title}", depends_on=depends_on)
 
 
-def _wrong_value(path: KeyPath, slot: Slot, value: object) -> Fault:
+def _wrong_value(path: KeyPath, field: FieldInfo, value: object) -> ConfigIssue:
     """A type, a range or a choice that does not fit."""
-    what = f"expected {expectation(slot)}, received {format_value(value)}"
-    return Fault(path, what, _suggest_value(slot, value))
+    what = f"expected {describe_expected(field)}, received {format_value(value)}"
+    return ConfigIssue(path, what, _suggest_value(field, value))
 
 
-def _wrong_tag(path: KeyPath, slot: Slot, value: Any) -> Fault:
+def _wrong_tag(path: KeyPath, field: FieldInfo, value: Any) -> ConfigIssue:
     """The word that chooses a model is none of its choices."""
-    key = slot.tag_key or ""
+    key = field.tag_key or ""
     if isinstance(value, dict) and key not in value:
-        return Fault(path, f"the key {key} is missing", f"give it {_one_of(slot.tags)}")
+        return ConfigIssue(path, f"the key {key} is missing", f"give it {_one_of(field.tags)}")
     tag = value.get(key) if isinstance(value, dict) else value
-    what = f"expected {_one_of(slot.tags)}, received {format_value(tag)}"
-    return Fault((*path, key), what, _suggest_choice(tag, slot.tags))
+    what = f"expected {_one_of(field.tags)}, received {format_value(tag)}"
+    return ConfigIssue((*path, key), what, _suggest_choice(tag, field.tags))
 
 
-def _unknown_key(at: Located, root: Slot) -> Fault:
+def _unknown_key(at: ErrorLocation, root: FieldInfo) -> ConfigIssue:
     """A key that belongs to another kind, is misspelt, or stands in the wrong block."""
     *block, last = at.path
     key = str(last)
@@ -109,26 +111,26 @@ def _unknown_key(at: Located, root: Slot) -> Fault:
     return _misspelt_key(at.path, f"the keys here are {', '.join(siblings)}")
 
 
-def _misspelt_key(path: KeyPath, hint: str, flag_hint: str | None = None) -> Fault:
+def _misspelt_key(path: KeyPath, hint: str, flag_hint: str | None = None) -> ConfigIssue:
     """Say what all unknown keys have in common."""
-    return Fault(path, "unknown key", hint, flag_hint, is_key=True)
+    return ConfigIssue(path, "unknown key", hint, flag_hint, is_key=True)
 
 
-def _foreign_key(at: Located, key: str, tags: list[str]) -> Fault:
+def _foreign_key(at: ErrorLocation, key: str, tags: list[str]) -> ConfigIssue:
     """A key that another model of the same union has: adam has no momentum, sgd does."""
     tag_path = (*at.path[:-1], at.parent.tag_key or "")
-    slot = find_slot(at.path)
-    what = f"{at.tag} has no {slot.title if slot else key}"
+    field = find_field(at.path)
+    what = f"{at.tag} has no {field.title if field else key}"
     hint = f"set {format_path(tag_path)}: {' or '.join(tags)}, or remove it"
     flag_hint = f"set {format_path(tag_path)}={tags[0]} too, or leave it out"
-    return Fault(at.path, what, hint, flag_hint, is_key=True, involves=(tag_path,))
+    return ConfigIssue(at.path, what, hint, flag_hint, is_key=True, depends_on=(tag_path,))
 
 
-def expectation(slot: Slot) -> str:
-    """Say what a slot takes: `a whole number from 1 to 65536`."""
-    if slot.models:
-        return _expect_mapping(slot)
-    return _expect_scalar(slot.annotation, slot.metadata)
+def describe_expected(field: FieldInfo) -> str:
+    """Say what a field takes: `a whole number from 1 to 65536`."""
+    if field.models:
+        return _expect_mapping(field)
+    return _expect_scalar(field.annotation, field.metadata)
 
 
 def _expect_list(metadata: Iterable[Any]) -> str:
@@ -139,19 +141,19 @@ def _expect_list(metadata: Iterable[Any]) -> str:
     return f"a list of {low} to {high} entries"
 
 
-def _expect_mapping(slot: Slot) -> str:
+def _expect_mapping(field: FieldInfo) -> str:
     """A block's keys, and what may stand for the whole block."""
-    return f"{_expect_block(slot)}, or null" if slot.is_nullable else _expect_block(slot)
+    return f"{_expect_block(field)}, or null" if field.is_nullable else _expect_block(field)
 
 
-def _expect_block(slot: Slot) -> str:
+def _expect_block(field: FieldInfo) -> str:
     """A block's keys, or the word that chooses them."""
-    if slot.tag_key:
-        block, words = f"a mapping with the key {slot.tag_key}", _one_of(slot.tags)
-        return f"{words}, or {block}" if slot.shorthand_key else f"{block}: {words}"
-    keys = ", ".join(slot.models[0].model_fields)
-    field = slot.find_child(slot.shorthand_key) if slot.shorthand_key else None
-    shorthand = f"{expectation(field)}, or " if field else ""
+    if field.tag_key:
+        block, words = f"a mapping with the key {field.tag_key}", _one_of(field.tags)
+        return f"{words}, or {block}" if field.shorthand_key else f"{block}: {words}"
+    keys = ", ".join(field.models[0].model_fields)
+    short = field.find_child(field.shorthand_key) if field.shorthand_key else None
+    shorthand = f"{describe_expected(short)}, or " if short else ""
     return f"{shorthand}a mapping with keys among {keys}"
 
 
@@ -208,16 +210,16 @@ def _suggest_choice(value: object, words: Iterable[str]) -> str:
     return f"did you mean {near}?" if near else ""
 
 
-def _suggest_value(slot: Slot, value: object) -> str:
+def _suggest_value(field: FieldInfo, value: object) -> str:
     """Show how to write what was probably meant."""
-    kinds, words = list_kinds(slot)
+    kinds, words = list_kinds(field)
     if hint := _suggest_choice(value, words):
         return hint
     if isinstance(value, str):
         return _suggest_unquoted(value, kinds)
-    if value is None and slot.models:
+    if value is None and field.models:
         return "give it a key, or remove it for the defaults"
-    if type(value) is int and slot.item:
+    if type(value) is int and field.item:
         return f"write [{value}]"
     if isinstance(value, float) and int in kinds and value.is_integer() and abs(value) < 1e15:
         return f"write {int(value)}"
@@ -239,10 +241,10 @@ def _suggest_unquoted(text: str, kinds: set[Any]) -> str:
     return f"write {number}" if "_" in text else f"write {number} without quotes"
 
 
-def list_kinds(slot: Slot) -> tuple[set[Any], tuple[str, ...]]:
-    """Return the Python types and the words that a slot accepts, a block's shorthand included."""
-    field = slot.find_child(slot.shorthand_key) if slot.shorthand_key else None
-    annotation = (field or slot).annotation
+def list_kinds(field: FieldInfo) -> tuple[set[Any], tuple[str, ...]]:
+    """Return the Python types and the words that a field accepts, a block's shorthand included."""
+    short = field.find_child(field.shorthand_key) if field.shorthand_key else None
+    annotation = (short or field).annotation
     branches = get_args(annotation) if is_union(annotation) else (annotation,)
     plain = [split_annotation(branch)[0] for branch in branches]
     words = tuple(word for a in plain if is_literal(a) for word in get_args(a))

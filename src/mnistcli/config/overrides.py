@@ -1,25 +1,172 @@
-"""Flags and `--set key=value`: single keys that take precedence over the file."""
+"""The tree of a config's values with the source of each, and overrides that are merged into it.
+
+A tree is read from a YAML document or from a config. Each of its nodes knows whether its value is
+from the file, from a flag or a default: messages and `--print-config` read the places there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mnistcli.config.field_info import Slot, find_slot, split_key
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from mnistcli.config.field_info import ROOT, FieldInfo, find_field, get_field, split_key
 from mnistcli.config.schema import Config
 from mnistcli.config.validation_errors import (
+    ConfigIssue,
     KeyPath,
+    Mark,
     format_path,
     format_value,
     is_related,
     starts_with,
 )
-from mnistcli.config.yaml_reader import parse_yaml
+from mnistcli.config.yaml_reader import YamlDocument, parse_yaml
 from mnistcli.errors import Problem, UsageError
 
 _SET = "--set"
 _OPTIMIZER: KeyPath = ("training", "optimizer")
+_LEARNING_RATE = "learning_rate"
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """The place in the file that a value comes from.
+
+    Attributes:
+        path: what the file calls it: `training.optimizer` for the name in `optimizer: adam`.
+        mark: of the value, or of the nearest block around it; None if the file has none.
+        key_mark: of the key, else as `mark`.
+        is_short: the value is written in a short form, as `optimizer: adam`.
+    """
+
+    path: KeyPath
+    mark: Mark | None
+    key_mark: Mark | None
+    is_short: bool = False
+
+
+@dataclass(frozen=True)
+class FlagSource:
+    """The flag that a value comes from, and the value's position among those of all flags."""
+
+    flag: str
+    position: int
+
+
+Source = FileSource | FlagSource
+
+
+@dataclass
+class Node:
+    """A value of a config.
+
+    Attributes:
+        value: a dict or a list of nodes, or a plain value.
+        source: None for a default.
+    """
+
+    value: Any
+    source: Source | None = None
+
+    def find_child(self, part: str | int) -> Node | None:
+        """Return the node of a key or of a list's entry, None if there is none."""
+        if isinstance(self.value, dict):
+            return self.value.get(part)
+        if isinstance(self.value, list) and isinstance(part, int) and part < len(self.value):
+            entry: Node = self.value[part]
+            return entry
+        return None
+
+    def list_children(self) -> list[Node]:
+        """Return the nodes of all keys or entries."""
+        if isinstance(self.value, dict):
+            return list(self.value.values())
+        return self.value if isinstance(self.value, list) else []
+
+    def list_flags(self) -> Iterator[FlagSource]:
+        """Yield the flags that the value or a part of it comes from."""
+        if isinstance(self.source, FlagSource):
+            yield self.source
+        for child in self.list_children():
+            yield from child.list_flags()
+
+    def to_plain(self) -> Any:
+        """Return the value with plain dicts and lists."""
+        if isinstance(self.value, dict):
+            return {key: child.to_plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.to_plain() for child in self.value]
+        return self.value
+
+
+@dataclass
+class ConfigTree:
+    """The values of a config with their sources.
+
+    Attributes:
+        root: the whole config, short forms expanded; keys that are left out have their defaults.
+        label: the file's name in messages; empty without a file.
+    """
+
+    root: Node
+    label: str = ""
+
+    @classmethod
+    def from_document(cls, document: YamlDocument, label: str) -> ConfigTree:
+        """Return the tree of a YAML document, whose text may be empty."""
+
+        def find_source(path: KeyPath) -> Source:
+            mark, key_mark = document.find_mark(path), document.find_mark(path, is_key=True)
+            return FileSource(path, mark, key_mark)
+
+        values = {} if document.value is None else document.value
+        return cls(_build(values, ROOT, (), find_source), label)
+
+    @classmethod
+    def from_config(cls, config: Config) -> ConfigTree:
+        """Return the tree of a config, in which all values count as defaults."""
+        return cls(_build_default(config, ROOT))
+
+    def remove(self, path: KeyPath) -> None:
+        """Remove a key, or everything."""
+        if not path:
+            self.root = Node({})
+            return
+        nodes = self.follow(path[:-1])
+        if len(nodes) == len(path) and isinstance(nodes[-1].value, dict):
+            nodes[-1].value.pop(path[-1], None)
+
+    def describe_source(self, path: KeyPath) -> str:
+        """Return `--flag`, `file:line` or `default` for a value of the validated config."""
+        nodes = self.follow(path)
+        source = nodes[-1].source if len(nodes) > len(path) else None
+        if source is None:
+            return "default"
+        if isinstance(source, FlagSource):
+            return source.flag
+        return f"{self.label}:{source.mark.line}" if source.mark else self.label
+
+    def find_flag(self, path: KeyPath) -> FlagSource | None:
+        """Return the first flag that set a key, a part of it, or a value around it."""
+        nodes = self.follow(path)
+        if len(nodes) > len(path):
+            return min(nodes[-1].list_flags(), key=lambda flag: flag.position, default=None)
+        source = nodes[-1].source
+        return source if isinstance(source, FlagSource) else None
+
+    def follow(self, path: KeyPath) -> list[Node]:
+        """Return the nodes along a path from the root, as far as there are any."""
+        nodes = [self.root]
+        for part in path:
+            child = nodes[-1].find_child(part)
+            if child is None:
+                break
+            nodes.append(child)
+        return nodes
 
 
 @dataclass(frozen=True)
@@ -27,7 +174,7 @@ class Override:
     """One key that the command line sets.
 
     Attributes:
-        key: dotted, `training.optimizer.learning_rate`; numbers count list entries from 0.
+        key: dotted, `training.optimizer.learning_rate`; a list's entries are counted from 0.
         value: a plain Python value; a mapping is merged key by key.
         flag: as it was typed, `--learning-rate` or `--set`.
     """
@@ -37,36 +184,21 @@ class Override:
     flag: str
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """One override, taken apart until its value is no block any more."""
-
-    path: KeyPath
-    value: object
-    flag: str
-
-
 @dataclass
-class Overridden:
-    """What came of the overrides.
+class MergeResult:
+    """What came of the overrides besides the merged tree.
 
     Attributes:
-        values: the tree of the config, not validated yet.
-        assignments: those that were carried out, in the order they were typed.
-        replaced: keys that a new kind of block took from its defaults, whatever the file says.
-        notices: what else they changed.
-        problems: those that could not be carried out.
+        notices: what changes in keys that no override names, one line each.
+        problems: the overrides that cannot be carried out.
     """
 
-    values: dict[str, Any]
-    assignments: list[Assignment] = field(default_factory=list)
-    replaced: list[KeyPath] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
 def parse_assignment(text: str) -> Override:
-    """Read what follows `--set`: a dotted key, `=`, and a value in YAML.
+    """Parse the argument of `--set`: a dotted key, `=`, and a value in YAML.
 
     Raises:
         UsageError: there is no `=`, no key, or the value is not one YAML value.
@@ -76,165 +208,207 @@ def parse_assignment(text: str) -> Override:
     if not equals or not key:
         what = f"{format_value(text)} is no key=value"
         raise UsageError(_SET, what, "write --set training.epochs=10 for example")
-    document = parse_yaml(value, f"{_SET} {key}")
-    if document.faults:
-        fault = document.faults[0]
-        below = f"{format_path(fault.path)}: " if fault.path else ""
-        raise UsageError(f"{_SET} {key}", f"{below}{fault.what}", fault.hint)
+    where = f"{_SET} {key}"
+    document = parse_yaml(value, where)
+    if document.issues:
+        problem = document.issues[0].to_problem(where)
+        raise UsageError(where, problem.what, problem.hint)
     return Override(key, document.value, _SET)
 
 
-def apply_overrides(base: Config, overrides: Sequence[Override]) -> Overridden:
-    """Write overrides over a valid config.
+def merge_overrides(tree: ConfigTree, overrides: Sequence[Override]) -> MergeResult:
+    """Merge overrides into a tree of valid values.
 
-    A new optimizer brings its own defaults; another kind of model or initializer keeps the keys
-    that both kinds have. Notices name what is lost.
+    A new optimizer brings its own defaults. Another kind of model or initializer keeps the keys
+    that both kinds have.
     """
-    result = Overridden(base.model_dump(mode="json"))
-    for override in overrides:
-        _take_apart(override, result)
-    for assignment in sorted(result.assignments, key=lambda a: len(a.path)):
-        if _is_tag(assignment.path):
-            _change_kind(assignment, base, result)
-    for assignment in result.assignments:
-        if not _is_tag(assignment.path) and (problem := _assign(result.values, assignment)):
+    result = MergeResult()
+    assignments = _flatten(overrides, result.problems)
+    given = [assignment.path for assignment in assignments]
+    for assignment in sorted(assignments, key=lambda a: len(a.path)):
+        if _chooses_kind(assignment.path):
+            result.notices += _change_kind(tree, assignment, given)
+    for assignment in assignments:
+        if not _chooses_kind(assignment.path) and (problem := _assign(tree, assignment)):
             result.problems.append(problem)
     return result
 
 
-def _take_apart(override: Override, result: Overridden) -> None:
-    """Two routes to one key are a mistake, whatever shorthands they take."""
-    earlier = list(result.assignments)
-    path = split_key(override.key)
-    for leaf in _list_leaves(path, override.value, find_slot(path), override.flag):
-        rival = next((a for a in earlier if is_related(leaf.path, [a.path])), None)
-        if rival:
-            what = f"{format_path(leaf.path)}: {_already(leaf, rival)}"
-            result.problems.append(Problem(override.flag, what, "give it once"))
-        elif leaf.value == {}:
-            what = f"{format_path(leaf.path)}: an empty mapping sets nothing"
-            result.problems.append(Problem(override.flag, what, "give it a key"))
-        else:
-            result.assignments.append(leaf)
+def _build(
+    value: object,
+    field_info: FieldInfo | None,
+    path: KeyPath,
+    find_source: Callable[[KeyPath], Source | None],
+) -> Node:
+    """Copy a value into nodes, with short forms expanded and missing tags filled in.
+
+    A block that does not say which model of a union it is, is the default's:
+    `optimizer: {learning_rate: 0.1}` is the default optimizer with another learning rate.
+    """
+    source = find_source(path)
+    expanded = value if field_info is None else field_info.expand_shorthand(value)
+    if expanded is not value:  # the parts of a short form have the place of the whole
+        if isinstance(source, FileSource) and isinstance(expanded, dict):
+            source = replace(source, is_short=True)
+        find_source = _always(source)
+    if isinstance(expanded, list):
+        item = field_info.item if field_info else None
+        entries = enumerate(expanded)
+        return Node([_build(v, item, (*path, i), find_source) for i, v in entries], source)
+    if not isinstance(expanded, dict):
+        return Node(expanded, source)
+    children: dict[str, Node] = {}
+    model = None
+    if field_info is not None and field_info.models:
+        tag_key, tag = field_info.tag_key, expanded.get(field_info.tag_key)
+        if tag_key and tag_key not in expanded and field_info.default is not None:
+            tag = getattr(field_info.default, tag_key)
+            children[tag_key] = Node(tag)
+        model = field_info.find_model(tag)
+    for key, entry in expanded.items():
+        child = get_field(model, key) if model and key in model.model_fields else None
+        children[key] = _build(entry, child, (*path, key), find_source)
+    return Node(children, source)
 
 
-def _already(leaf: Assignment, rival: Assignment) -> str:
-    """Name the first route, and its key where it is a larger or a smaller one."""
-    whose = "" if rival.path == leaf.path else f"{format_path(rival.path)} is "
-    return f"{whose}already given by {'another ' if rival.flag == leaf.flag else ''}{rival.flag}"
+def _always(source: Source | None) -> Callable[[KeyPath], Source | None]:
+    return lambda _: source
+
+
+def _build_default(default: object, field_info: FieldInfo) -> Node:
+    return _build(to_jsonable_python(default), field_info, (), _always(None))
+
+
+@dataclass(frozen=True)
+class _Assignment:
+    """A key that an override sets to something else than a block."""
+
+    path: KeyPath
+    value: object
+    source: FlagSource
+
+
+def _flatten(overrides: Sequence[Override], problems: list[Problem]) -> list[_Assignment]:
+    """Split overrides into single keys; a key that is set by two of them is a problem."""
+    assignments: list[_Assignment] = []
+    for override in overrides:
+        earlier, flag = list(assignments), override.flag
+        path = split_key(override.key)
+        for leaf, value in _list_leaves(path, override.value, find_field(path)):
+            rival = next((a for a in earlier if is_related(leaf, [a.path])), None)
+            if rival:
+                issue = ConfigIssue(leaf, _describe_rival(leaf, flag, rival), "give it once")
+                problems.append(issue.to_problem(flag))
+            elif value == {}:
+                issue = ConfigIssue(leaf, "an empty mapping sets nothing", "give it a key")
+                problems.append(issue.to_problem(flag))
+            else:
+                source = FlagSource(flag, len(assignments))
+                assignments.append(_Assignment(leaf, value, source))
+    return assignments
+
+
+def _describe_rival(path: KeyPath, flag: str, rival: _Assignment) -> str:
+    whose = "" if rival.path == path else f"{format_path(rival.path)} is "
+    another = "another " if rival.source.flag == flag else ""
+    return f"{whose}already given by {another}{rival.source.flag}"
 
 
 def _list_leaves(
-    path: KeyPath, value: object, slot: Slot | None, flag: str
-) -> Iterator[Assignment]:
-    """`optimizer=adam` and `optimizer={name: adam}` are the same assignment to `name`."""
-    value = slot.expand(value) if slot else value
-    if slot and slot.models and isinstance(value, dict) and value:
+    path: KeyPath, value: object, field_info: FieldInfo | None
+) -> Iterator[tuple[KeyPath, object]]:
+    """Yield the keys that a value sets: `name`, for `optimizer=adam` and `{name: adam}` alike."""
+    value = field_info.expand_shorthand(value) if field_info else value
+    if field_info and field_info.models and isinstance(value, dict) and value:
         for key, entry in value.items():
-            yield from _list_leaves((*path, key), entry, slot.find_child(key), flag)
+            yield from _list_leaves((*path, key), entry, field_info.find_child(key))
     else:
-        yield Assignment(path, value, flag)
+        yield path, value
 
 
-def _is_tag(path: KeyPath) -> bool:
-    """Tell the keys that choose a model of a union, like `training.optimizer.name`."""
-    parent = find_slot(path[:-1])
+def _chooses_kind(path: KeyPath) -> bool:
+    """Return whether a key chooses a model of a union, as `training.optimizer.name` does."""
+    parent = find_field(path[:-1])
     return parent is not None and path[-1] == parent.tag_key
 
 
-def _change_kind(assignment: Assignment, base: Config, result: Overridden) -> None:
-    """Replace a block by one of another kind, unless it is of that kind already."""
-    path, tag = assignment.path[:-1], assignment.value
-    *blocks, key = path
-    outer: Any = result.values
-    for part in blocks:
-        outer = outer[part]
-    old, slot = outer[key] or {}, find_slot(path)
-    assert slot is not None
-    assert slot.tag_key is not None
-    if tag == old.get(slot.tag_key):
-        return
-    model = slot.find_model(tag)
-    if model is None:
-        outer[key] = {**old, slot.tag_key: tag}
-        return
-    fresh = model.model_construct(None, **{slot.tag_key: tag}).model_dump(mode="json")
-    kept = {} if path == _OPTIMIZER else {key: old[key] for key in old if key in fresh}
-    outer[key] = {**fresh, **kept, slot.tag_key: tag}
-    result.replaced += [(*path, name) for name in fresh if name not in kept]
-    if not old:
-        return
-    written = _list_written(base, path)
-    lost = [key for key in old if key in written and key not in (*kept, slot.tag_key)]
-    result.notices += _describe_change(path, str(tag), old[slot.tag_key], lost, fresh, result)
-
-
-def _list_written(base: Config, path: KeyPath) -> set[str]:
-    """The keys of a block that the file names itself."""
-    block: Any = base
-    for part in path:
-        block = getattr(block, str(part))
-    return set(block.model_fields_set)
+def _change_kind(tree: ConfigTree, assignment: _Assignment, given: list[KeyPath]) -> list[str]:
+    """Choose the model of a union, and drop what another model had; return notices."""
+    path, tag, tag_key = assignment.path[:-1], assignment.value, str(assignment.path[-1])
+    parent = block = tree.root
+    for depth in range(len(path)):
+        parent, block = block, _enter(block, path[: depth + 1])
+        parent.value[path[depth]] = block
+    union = find_field(path)
+    assert union is not None
+    old: dict[str, Node] = block.value
+    old_tag = old[tag_key].value if tag_key in old else None
+    model = union.find_model(tag)
+    kept = old
+    if model is not None and tag != old_tag:
+        is_shared = path != _OPTIMIZER
+        kept = {k: node for k, node in old.items() if is_shared and k in model.model_fields}
+    tag_node = _build(tag, None, assignment.path, _always(assignment.source))
+    parent.value[path[-1]] = Node({**kept, tag_key: tag_node}, block.source)
+    old_model = union.find_model(old_tag)
+    if model is None or old_model is None or tag == old_tag:
+        return []
+    lost = [k for k in old_model.model_fields if k in old and k not in kept and old[k].source]
+    dropped = [k for k in lost if k != tag_key and not starts_with((*path, k), given)]
+    return list(_describe_change(path, f"{tag}", f"{old_tag}", model, dropped, given))
 
 
 def _describe_change(
     path: KeyPath,
     new: str,
     old: str,
-    lost: list[str],
-    fresh: dict[str, Any],
-    result: Overridden,
+    model: type[BaseModel],
+    dropped: list[str],
+    given: list[KeyPath],
 ) -> Iterator[str]:
-    """Say what a change of kind did to keys that nobody named."""
-    given = [a.path for a in result.assignments]
-    rate = "learning_rate"
-    if path == _OPTIMIZER and not starts_with((*path, rate), given):
-        yield f"{path[-1]} {new} takes its default learning rate {fresh[rate]}"
-    dropped = [key for key in lost if key != rate and not starts_with((*path, key), given)]
-    if dropped:
-        yield f"{path[-1]} {new} drops {old}'s {', '.join(dropped)}"
+    """Yield the notices of a block's change from one kind to another."""
+    if path == _OPTIMIZER and not starts_with((*path, _LEARNING_RATE), given):
+        rate = model.model_fields[_LEARNING_RATE].default
+        yield f"{path[-1]} {new} takes its default learning rate {rate}"
+    if keys := [key for key in dropped if key != _LEARNING_RATE]:
+        yield f"{path[-1]} {new} drops {old}'s {', '.join(keys)}"
 
 
-def _assign(values: dict[str, Any], assignment: Assignment) -> Problem | None:
-    """Set one key; unknown keys are made, for validation to find."""
-    *blocks, last = assignment.path
-    here: Any = values
-    for depth, part in enumerate(assignment.path):
-        if not _has_place(here, part):
-            return _misplaced(here, assignment, depth)
-        if depth < len(blocks):
-            here = _enter(here, assignment.path[: depth + 1])
-    here[last] = assignment.value
+def _assign(tree: ConfigTree, assignment: _Assignment) -> Problem | None:
+    """Set one key; unknown keys are added, since validation reports them."""
+    path, node = assignment.path, tree.root
+    entered: list[tuple[Node, str | int, Node]] = []
+    for depth, part in enumerate(path):
+        is_list = isinstance(node.value, list)
+        if node.find_child(part) is None if is_list else not isinstance(node.value, dict):
+            return _describe_misplaced(node, assignment, depth)
+        if depth < len(path) - 1:
+            child = _enter(node, path[: depth + 1])
+            entered.append((node, part, child))
+            node = child
+    value = _build(assignment.value, find_field(path), path, _always(assignment.source))
+    for parent, part, child in [*entered, (node, path[-1], value)]:
+        parent.value[part] = child
     return None
 
 
-def _enter(here: Any, path: KeyPath) -> Any:
-    """Go into a block, making one that is not there yet or switched off by null."""
-    part, slot = path[-1], find_slot(path)
-    if isinstance(here, dict) and here.get(part) is None and (slot is None or slot.models):
-        here[part] = {}
-    return here[part]
+def _enter(node: Node, path: KeyPath) -> Node:
+    """Return the child of a block, made from its default if there is none yet."""
+    child, field_info = node.find_child(path[-1]), find_field(path)
+    if child is None:
+        child = Node(None) if field_info is None else _build_default(field_info.default, field_info)
+    if child.value is None and (field_info is None or field_info.models):
+        child = Node({}, child.source)
+    return child
 
 
-def _has_place(here: object, part: str | int) -> bool:
-    """Mappings take any key for now, lists only the indices they have."""
-    if isinstance(here, list):
-        return isinstance(part, int) and part < len(here)
-    return isinstance(here, dict)
-
-
-def _misplaced(here: object, assignment: Assignment, depth: int) -> Problem:
-    """A key below a plain value, or an entry that a list does not have."""
-    block, part = assignment.path[:depth], assignment.path[depth]
-    if isinstance(here, list):
-        last = len(here) - 1
+def _describe_misplaced(node: Node, assignment: _Assignment, depth: int) -> Problem:
+    """Refuse a key below a plain value, or an entry that a list does not have."""
+    block, flag = format_path(assignment.path[:depth]), assignment.source.flag
+    if isinstance(node.value, list):
+        last = len(node.value) - 1
         numbers = "only 0" if last == 0 else f"0 to {last}"
-        what = f"{format_path(block)} has no entry {part}"
-        return Problem(assignment.flag, what, f"its entries are {numbers}")
-    what = f"{format_path(assignment.path)}: {format_path(block)} is no block of keys"
-    return Problem(assignment.flag, what, f"set {format_path(block)} itself")
-
-
-def find_flag(path: KeyPath, assignments: Iterable[Assignment]) -> int | None:
-    """Return the position of the assignment that is responsible for a key, null where none is."""
-    return next((i for i, a in enumerate(assignments) if is_related(path, [a.path])), None)
+        what = f"{block} has no entry {assignment.path[depth]}"
+        return Problem(flag, what, f"its entries are {numbers}")
+    what = f"{format_path(assignment.path)}: {block} is no block of keys"
+    return Problem(flag, what, f"set {block} itself")

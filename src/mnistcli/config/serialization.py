@@ -14,12 +14,12 @@ from pydantic import BaseModel, JsonValue
 
 from mnistcli.config.loading import validate, validate_rules
 from mnistcli.config.schema import Config, HiddenLayer
-from mnistcli.config.validation_errors import KeyPath, format_path, format_value, to_problem
+from mnistcli.config.validation_errors import KeyPath, format_path, format_value
 from mnistcli.config.yaml_reader import MAX_BYTES
 from mnistcli.errors import ConfigError, Problem, make_printable
 
 if TYPE_CHECKING:
-    from mnistcli.config.loading import Origins
+    from mnistcli.config.overrides import ConfigTree
 
 
 _BY_TOOL = "the file was not written by this tool, or changed since"
@@ -32,14 +32,15 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def annotate_config(config: Config, origins: Origins) -> str:
+def annotate_config(config: Config, tree: ConfigTree) -> str:
     """Write a config as `dump_config` does, each value with a comment on where it comes from."""
     from mnistcli.config.yaml_reader import parse_yaml
 
     text = dump_config(config)
     marks = parse_yaml(text, "config").value_marks
     comments = {
-        marks[path].line: make_printable(origins.find(path)) for path in list_value_paths(config)
+        marks[path].line: make_printable(tree.describe_source(path))
+        for path in list_value_paths(config)
     }
     lines = text.splitlines()
     width = max(map(len, lines))
@@ -80,9 +81,9 @@ def config_from_json(text: str, where: str) -> Config:
         ConfigError: it is no JSON object, or not a valid config; all problems at once.
     """
     validated = validate(_parse_json(text, where))
-    faults = [*validated.faults, *validate_rules(validated.config, validated.broken)]
-    if faults:
-        raise ConfigError([to_problem(f.what, f.hint, where, f.path) for f in faults])
+    issues = [*validated.issues, *validate_rules(validated.config, validated.broken)]
+    if issues:
+        raise ConfigError([issue.to_problem(where) for issue in issues])
     return validated.config
 
 

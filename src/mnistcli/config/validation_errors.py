@@ -1,4 +1,4 @@
-"""What is wrong with a key of the config, before it is known where that key was written."""
+"""What is wrong with a config: issues, the paths of keys, and how messages write both."""
 
 from __future__ import annotations
 
@@ -9,24 +9,36 @@ from dataclasses import dataclass
 from mnistcli.errors import Problem
 
 KeyPath = tuple[str | int, ...]
-"""The way to a key from the top: ("model", "hidden", 0, "units")."""
+"""A key's path from the top: ("model", "hidden", 0, "units")."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_<-]{1,64}")
-_SHOWN_LENGTH = 40
+_MAX_SHOWN = 40  # characters of a value
+
+
+@dataclass(frozen=True, order=True)
+class Mark:
+    """A position in a text; line and column count from 1."""
+
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.line}:{self.column}"
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One mistake.
+class ConfigIssue:
+    """One thing that is wrong with a config, before it is known where the key was given.
 
     Attributes:
         path: the key that the message names.
-        what: the mistake, a phrase without a full stop.
-        hint: the way out, as one says it to somebody who wrote a file; may be empty.
-        flag_hint: the same for somebody who typed a flag; null where it does not differ.
-        is_key: the key itself is the mistake, rather than its value.
-        involves: further keys that the mistake depends on.
-        remedy: the way out for somebody who brought about several such faults with one flag.
+        what: what is wrong, a phrase without a full stop.
+        hint: what to do about it in a file; may be empty.
+        flag_hint: what to do about it on the command line, where that differs.
+        is_key: the key is wrong rather than its value.
+        depends_on: further keys whose values the issue depends on.
+        joint_hint: what to do where one flag causes several such issues.
+        mark: where the issue is, if its path does not tell: in the YAML itself.
     """
 
     path: KeyPath
@@ -34,19 +46,25 @@ class Fault:
     hint: str = ""
     flag_hint: str | None = None
     is_key: bool = False
-    involves: tuple[KeyPath, ...] = ()
-    remedy: str | None = None
+    depends_on: tuple[KeyPath, ...] = ()
+    joint_hint: str | None = None
+    mark: Mark | None = None
+
+    def to_problem(self, where: str) -> Problem:
+        """Return the issue with its place, a file or `file:line:column`."""
+        what = f"{format_path(self.path)}: {self.what}" if self.path else self.what
+        return Problem(where, what, self.hint)
 
 
 def format_path(path: KeyPath) -> str:
-    """Write a path as users do: `model.hidden.0.units`."""
+    """Format a path as it is typed: `model.hidden.0.units`."""
     return ".".join(
         str(part) if _PLAIN_KEY.fullmatch(str(part)) else format_value(part) for part in path
     )
 
 
 def format_value(value: object) -> str:
-    """Describe a value that was received, in YAML's words and at most a few dozen letters."""
+    """Format a value that was received in YAML's words, cut to 40 characters."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -56,31 +74,26 @@ def format_value(value: object) -> str:
     if isinstance(value, list | tuple):
         return "an empty list" if not value else f"a list of {len(value)}"
     if isinstance(value, str):
-        return repr(value[:_SHOWN_LENGTH]) + ("…" if len(value) > _SHOWN_LENGTH else "")
+        return repr(value[:_MAX_SHOWN]) + ("…" if len(value) > _MAX_SHOWN else "")
     text = repr(value)
-    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…"
-
-
-def to_problem(what: str, hint: str, where: str, path: KeyPath) -> Problem:
-    """Join a place and a key's name with what is wrong there."""
-    return Problem(where, f"{format_path(path)}: {what}" if path else what, hint)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def starts_with(path: KeyPath, prefixes: Iterable[KeyPath]) -> bool:
-    """Tell whether a path is one of the prefixes or lies below one."""
+    """Return whether a path equals one of the prefixes or lies below one."""
     return any(path[: len(prefix)] == prefix for prefix in prefixes)
 
 
 def is_related(path: KeyPath, others: Iterable[KeyPath]) -> bool:
-    """Tell whether a path lies below or above one of the others, or is one of them."""
+    """Return whether a path equals one of the others, or lies below or above one."""
     return any(path[: len(other)] == other[: len(path)] for other in others)
 
 
 def find_nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate that is spelt most like a word; null where none is close."""
+    """Return the candidate whose spelling is closest to a word, None if none is close."""
     from difflib import get_close_matches
 
-    if len(word) < 2:  # like any short one
+    if len(word) < 2:  # too short: it resembles every other short word
         return None
     by_lower = {candidate.lower(): candidate for candidate in candidates}
     near = get_close_matches(word.lower()[:64], by_lower, n=1, cutoff=0.6)

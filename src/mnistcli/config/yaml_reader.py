@@ -22,10 +22,16 @@ from typing import NoReturn
 
 import yaml
 
-from mnistcli.config.validation_errors import KeyPath, format_value, to_problem
+from mnistcli.config.validation_errors import ConfigIssue, KeyPath, Mark, format_value
 from mnistcli.errors import ConfigError, Problem
 
+MAX_BYTES = 2**20
+MAX_NODES = 10_000
+MAX_DEPTH = 32
 MAX_DIGITS = 300
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it
+_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
 
 _CONSTANTS: dict[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -68,34 +74,6 @@ def resolve_scalar(text: str) -> object:
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
-MAX_BYTES = 2**20
-
-
-@dataclass(frozen=True, order=True)
-class Mark:
-    """A position in a text; both count from 1."""
-
-    line: int
-    column: int
-
-    def __str__(self) -> str:
-        return f"{self.line}:{self.column}"
-
-
-@dataclass(frozen=True)
-class YamlFault:
-    """A mistake in the YAML itself, after which reading could go on."""
-
-    path: KeyPath
-    mark: Mark
-    what: str
-    hint: str
-
-    def place_in(self, where: str) -> Problem:
-        """Say it with its place, `config.yaml:7:3`."""
-        return to_problem(self.what, self.hint, f"{where}:{self.mark}", self.path)
-
-
 @dataclass(frozen=True)
 class YamlDocument:
     """What a text says, and where.
@@ -104,13 +82,13 @@ class YamlDocument:
         value: nested dicts with text keys, lists, text, numbers, booleans and None.
         key_marks: where each key stands.
         value_marks: where each value stands; inside an alias, only the alias itself is marked.
-        faults: mistakes that did not stop the reading, in the order of the text.
+        issues: mistakes that did not stop the reading, in the order of the text.
     """
 
     value: object
     key_marks: dict[KeyPath, Mark]
     value_marks: dict[KeyPath, Mark]
-    faults: tuple[YamlFault, ...]
+    issues: tuple[ConfigIssue, ...]
 
     def find_mark(self, path: KeyPath, *, is_key: bool = False) -> Mark | None:
         """Return where a key or its value stands, else the nearest block around it."""
@@ -143,30 +121,6 @@ class YamlDocument:
             else:
                 return False
         return True
-
-    def shorten(self, path: KeyPath) -> KeyPath:
-        """Name what was written: where that is `optimizer: adm`, there is no `name`."""
-        for depth in range(1, len(path)):
-            if self.is_shorthand(path[:depth]):
-                return path[:depth]
-        return path
-
-    def is_shorthand(self, path: KeyPath) -> bool:
-        """Tell whether a plain value stands at a path."""
-        here = self.value
-        for part in path:
-            if isinstance(here, dict):
-                here = here.get(part)
-            elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-                here = here[part]
-        return not isinstance(here, dict | list | None)
-
-
-MAX_NODES = 10_000
-MAX_DEPTH = 32
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it
-_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
 
 
 def parse_yaml(data: bytes | str, where: str) -> YamlDocument:
@@ -252,12 +206,14 @@ class _Builder:
     anchors: dict[str, _Node] = field(default_factory=dict)
     key_marks: dict[KeyPath, Mark] = field(default_factory=dict)
     value_marks: dict[KeyPath, Mark] = field(default_factory=dict)
-    faults: list[YamlFault] = field(default_factory=list)
+    issues: list[ConfigIssue] = field(default_factory=list)
 
     def stop(self, mark: Mark | None, what: str, hint: str) -> NoReturn:
         """Give up, with all that was found before."""
         last = Problem(self.where if mark is None else f"{self.where}:{mark}", what, hint)
-        raise ConfigError([*(fault.place_in(self.where) for fault in self.faults), last])
+        raise ConfigError(
+            [*(issue.to_problem(f"{self.where}:{issue.mark}") for issue in self.issues), last]
+        )
 
     def build_document(self, events: Iterator[yaml.Event]) -> YamlDocument:
         self.events = events
@@ -268,7 +224,7 @@ class _Builder:
             next(events)  # the document's end
             if isinstance(after := next(events), yaml.DocumentStartEvent):
                 self.stop(_mark(after), "a second document begins", "keep one document a file")
-        return YamlDocument(value, self.key_marks, self.value_marks, tuple(self.faults))
+        return YamlDocument(value, self.key_marks, self.value_marks, tuple(self.issues))
 
     def build(self, event: yaml.Event, path: KeyPath) -> _Node:
         self.value_marks[path] = _mark(event)
@@ -307,7 +263,8 @@ class _Builder:
             if is_twice:
                 first = self.key_marks[(*path, key)].line
                 what = f"key given twice, first on line {first}"
-                self.faults.append(YamlFault((*path, key), mark, what, "remove one of them"))
+                hint = "remove one of them"
+                self.issues.append(ConfigIssue((*path, key), what, hint, mark=mark))
             self.key_marks.setdefault((*path, key), mark)
             node = self.build(next(self.events), (*path, key))
             values.setdefault(key, node.value)
@@ -347,7 +304,7 @@ class _Builder:
             self.stop(_mark(event), what, "a config is at most 5 deep")
 
     def add_fault(self, path: KeyPath, event: yaml.Event, what: str, hint: str) -> None:
-        self.faults.append(YamlFault(path, _mark(event), what, hint))
+        self.issues.append(ConfigIssue(path, what, hint, mark=_mark(event)))
 
 
 def _mark(event: yaml.Event) -> Mark:

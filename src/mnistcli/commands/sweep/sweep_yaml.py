@@ -21,7 +21,7 @@ from mnistcli.commands.sweep.definition import (
     Sweep,
     SweepFile,
 )
-from mnistcli.config.field_info import Slot, find_slot, split_key, write_out
+from mnistcli.config.field_info import FieldInfo, find_field, split_key
 from mnistcli.config.loading import (
     ConfigSource,
     read_document,
@@ -32,11 +32,11 @@ from mnistcli.config.loading import (
     validate_document,
 )
 from mnistcli.config.messages import explain_errors, list_kinds
-from mnistcli.config.overrides import Override, apply_overrides
+from mnistcli.config.overrides import ConfigTree, Override, merge_overrides
 from mnistcli.config.recipes import list_recipe_names
 from mnistcli.config.schema import Config, StrictModel
-from mnistcli.config.validation_errors import Fault, KeyPath, is_related, to_problem
-from mnistcli.config.yaml_reader import Mark, YamlDocument, parse_yaml
+from mnistcli.config.validation_errors import ConfigIssue, KeyPath, Mark, is_related
+from mnistcli.config.yaml_reader import YamlDocument, parse_yaml
 from mnistcli.errors import ConfigError, Problem
 
 SEARCH = "search"
@@ -80,7 +80,8 @@ class SweepIssues:
     def add_for(self, path: KeyPath, name: KeyPath, what: str, hint: str, *, is_key: bool) -> None:
         """Add an issue at a path of the file for a key with another name."""
         mark = self.document.find_mark(path, is_key=is_key) or _START
-        self._found.append((mark, to_problem(what, hint, f"{self.label}:{mark}", name)))
+        problem = ConfigIssue(name, what, hint).to_problem(f"{self.label}:{mark}")
+        self._found.append((mark, problem))
 
     def add_located(self, path: KeyPath, problems: Iterable[Problem]) -> None:
         """Add issues of another file, sorted in at a key of this one."""
@@ -89,7 +90,9 @@ class SweepIssues:
 
     def add_yaml_errors(self) -> None:
         """Add the errors of the YAML itself."""
-        self._found += [(f.mark, f.place_in(self.label)) for f in self.document.faults]
+        for issue in self.document.issues:
+            mark = issue.mark or _START
+            self._found.append((mark, issue.to_problem(f"{self.label}:{mark}")))
 
     def locate(self, path: KeyPath) -> str:
         """Return the location of a key: `sweep.yaml:4:3`."""
@@ -109,13 +112,13 @@ class SweepIssues:
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            faults = explain_errors(error, Slot(model))
-        known = [fault.path for fault in self.document.faults]
-        for fault in faults:
-            at = (*path, *fault.path)
+            issues = explain_errors(error, FieldInfo(model))
+        known = [issue.path for issue in self.document.issues]
+        for issue in issues:
+            at = (*path, *issue.path)
             if not is_related(at, known):
-                self.add(at, fault.what, fault.hint, is_key=fault.is_key)
-        invalid = {fault.path[0] for fault in faults}
+                self.add(at, issue.what, issue.hint, is_key=issue.is_key)
+        invalid = {issue.path[0] for issue in issues}
         valid = {key: entry for key, entry in value.items() if key not in invalid}
         try:
             return model.model_validate(valid)
@@ -273,7 +276,7 @@ def _parse_choices(
 def _parse_range(
     key: str, given: RangeSpec, path: KeyPath, issues: SweepIssues
 ) -> NumericDimension | None:
-    slot = find_slot(split_key(key))
+    slot = find_field(split_key(key))
     kinds = list_kinds(slot)[0] & {int, float} if slot else {float}
     what, hint = _find_range_mistake(given)
     if not kinds:
@@ -324,37 +327,38 @@ class _ValueValidator:
         for dimension in self.search:
             known: list[str] = []
             for path, value in _list_values(dimension, self.issues):
-                for fault in self._find_faults(dimension.key, value):
-                    if fault.what not in known:  # an unknown key is one for all of its values
-                        known.append(fault.what)
-                        self._add(fault, path)
+                for issue in self._find_issues(dimension.key, value):
+                    if issue.what not in known:  # an unknown key is one for all of its values
+                        known.append(issue.what)
+                        self._add(issue, path)
                 if dimension.key == VALIDATION and value in (0, "test"):
                     what = "the objective needs a validation set of its own"
                     hint, name = "give fractions above 0", split_key(VALIDATION)
                     self.issues.add_for(path, name, what, hint, is_key=False)
 
-    def _add(self, fault: Fault, path: KeyPath) -> None:
+    def _add(self, issue: ConfigIssue, path: KeyPath) -> None:
         """Add an issue with the hint for a dotted key."""
-        hint = fault.hint if fault.flag_hint is None else fault.flag_hint
-        at = path[:2] if fault.is_key else path
-        self.issues.add_for(at, fault.path, fault.what, hint, is_key=fault.is_key)
+        hint = issue.hint if issue.flag_hint is None else issue.flag_hint
+        at = path[:2] if issue.is_key else path
+        self.issues.add_for(at, issue.path, issue.what, hint, is_key=issue.is_key)
 
-    def _find_faults(self, key: str, value: object) -> list[Fault]:
+    def _find_issues(self, key: str, value: object) -> list[ConfigIssue]:
         """Return what is wrong with a value, nothing if it fits any of the searched kinds."""
         own = Override(key, value, self.issues.locate((SEARCH, key)))
-        first: list[Fault] | None = None
+        first: list[ConfigIssue] | None = None
         for others in itertools.islice(self._combine_kinds(key), _MAX_COMBINATIONS):
-            overridden = apply_overrides(self.base, [*self.fixed, *others, own])
-            faults = [
-                Fault((), problem.what, problem.hint, is_key=True)
-                for problem in overridden.problems
+            tree = ConfigTree.from_config(self.base)
+            merged = merge_overrides(tree, [*self.fixed, *others, own])
+            issues = [
+                ConfigIssue((), problem.what, problem.hint, is_key=True)
+                for problem in merged.problems
             ]
-            if not faults:
-                final = validate(write_out(overridden.values))
-                faults = [f for f in final.faults if is_related(f.path, [split_key(key)])]
-            if not faults:
+            if not issues:
+                final = validate(tree.root.to_plain())
+                issues = [i for i in final.issues if is_related(i.path, [split_key(key)])]
+            if not issues:
                 return []
-            first = faults if first is None else first
+            first = issues if first is None else first
         return first or []
 
     def _combine_kinds(self, key: str) -> Iterator[list[Override]]:
@@ -370,9 +374,9 @@ class _ValueValidator:
 def _is_kind(key: str, value: object) -> bool:
     """Return whether a value selects a union's model: `optimizer: adam`, `model.type: mlp`."""
     path = split_key(key)
-    slot, parent = find_slot(path), find_slot(path[:-1])
+    slot, parent = find_field(path), find_field(path[:-1])
     if slot is not None and slot.tag_key:
-        block = slot.expand(value)
+        block = slot.expand_shorthand(value)
         return isinstance(block, dict) and block.get(slot.tag_key) in slot.tags
     return parent is not None and parent.tag_key == path[-1] and value in parent.tags
 

@@ -33,7 +33,7 @@ from mnistcli.config import LoadedConfig, Override, load_config, parse_assignmen
 from mnistcli.config.cross_field_rules import check_class_count
 from mnistcli.config.schema import Config, FilesConfig
 from mnistcli.config.serialization import annotate_config, list_value_paths
-from mnistcli.config.validation_errors import format_path, to_problem
+from mnistcli.config.validation_errors import format_path
 from mnistcli.datasets.base import BOTH_SPLITS, DatasetInfo
 from mnistcli.datasets.registry import get_info, resolve_dataset
 from mnistcli.errors import (
@@ -96,11 +96,11 @@ def print_resolved(request: Request) -> None:
     console = Output(quiet=request.quiet or as_json)
     loaded = load_request(request, console)
     if not as_json:
-        text = annotate_config(loaded.config, loaded.origins)
+        text = annotate_config(loaded.config, loaded.tree)
         console.print_line(text.removesuffix("\n"))
         return
     origins = {
-        format_path(path): make_printable(loaded.origins.find(path))
+        format_path(path): make_printable(loaded.tree.describe_source(path))
         for path in list_value_paths(loaded.config)
     }
     console.print_json(ConfigResult(config=loaded.config, origins=origins))
@@ -167,7 +167,7 @@ def _check_classes(config: Config, info: DatasetInfo) -> None:
     faults = check_class_count(config, len(info.class_names))
     if faults:
         where = info.title
-        raise ConfigError([to_problem(f.what, f.hint, where, f.path) for f in faults])
+        raise ConfigError([fault.to_problem(where) for fault in faults])
 
 
 def _move_data(config: Config, request: Request) -> Config:
