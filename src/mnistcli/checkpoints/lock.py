@@ -1,9 +1,9 @@
-"""Two runs never write the same file: each locks its own, and a lock ends with its process.
+"""Lock the checkpoints that a run writes, so that no other run writes the same files.
 
-The lock is the kernel's, taken by filelock on a hidden file beside the checkpoint. It cannot be on
-the checkpoint: that is another file after every save, and readers of HDF5 files lock it themselves.
-What a killed run leaves behind is the hidden file without its lock; the next run in that folder
-removes it.
+The lock is the kernel's, taken with filelock on a hidden file next to the checkpoint; it is
+released when the process ends, however that happens. It is not taken on the checkpoint itself,
+which every save replaces by another file, and which readers of HDF5 files lock too. A killed run
+leaves the hidden file without its lock; the next run in that folder removes it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from mnistcli.errors import ResourceError
 
 _SUFFIX = ".mnistcli-lock"
 _MAX_NAME_BYTES = 255
-_LOCKLESS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # a file system without locks
-_PATIENCE_S = 0.2  # another run may be looking whether a lock was left behind
+_UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # a file system without locks
+_TIMEOUT_S = 0.2  # another run may just be checking whether the lock is stale
 
 
 class LockedError(ResourceError):
@@ -32,7 +32,7 @@ class LockedError(ResourceError):
 
 
 class RunLock:
-    """The files that this run alone may write, while it is open."""
+    """The locks that a run holds on its checkpoints, released when the context ends."""
 
     def __init__(self) -> None:
         self._held: dict[Path, FileLock] = {}
@@ -48,29 +48,33 @@ class RunLock:
     ) -> None:
         for path, lock in self._held.items():
             with contextlib.suppress(OSError):
-                path.unlink()  # before the lock is let go of: nobody else's file has this name
+                path.unlink()  # before the release, after which another run may own the file
             lock.release()
         self._held.clear()
 
     def take(self, path: Path) -> None:
-        """Keep other runs off a checkpoint; a file system without locks keeps nobody off.
+        """Lock a checkpoint, unless this run holds the lock already.
+
+        On a file system without locks it succeeds, and protects nothing.
 
         Args:
-            path: of the checkpoint, which need not exist; its folder does.
+            path: of the checkpoint, which need not exist; its folder must.
 
         Raises:
-            LockedError: another run is writing it.
-            ResourceError: its folder takes no files.
+            LockedError: another run is writing the checkpoint.
+            ResourceError: no file can be created in its folder.
         """
         target, lock_path = _find_lock(path)
         if lock_path in self._held:
             return
         try:
-            _remove_left_behind(target.parent, lock_path)
-            self._held[lock_path] = _lock(lock_path, _PATIENCE_S)
+            _remove_stale_locks(target.parent, lock_path)
+            self._held[lock_path] = _lock(lock_path, _TIMEOUT_S)
             lock_path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
         except Timeout:
-            if not lock_path.exists():  # filelock waits where nothing can be made, as in /proc
+            if (
+                not lock_path.exists()
+            ):  # filelock also waits where no file can be created, as in /proc
                 what, hint = "its folder takes no files", "choose another place with -o"
                 raise ResourceError(str(path), what, hint) from None
             what = f"another run is writing it{_describe_owner(lock_path)}"
@@ -81,12 +85,12 @@ class RunLock:
             raise ResourceError(str(path), what, "choose another place with -o") from error
 
     def holds(self, path: Path) -> bool:
-        """Tell whether the checkpoint is ours to write."""
+        """Tell whether this run has locked a checkpoint."""
         return _find_lock(path)[1] in self._held
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether another process, or another `RunLock` of this one, keeps runs off a checkpoint.
+    """Tell whether another process, or another `RunLock` of this process, locks a checkpoint.
 
     Args:
         path: of the checkpoint, which need not exist.
@@ -102,13 +106,13 @@ def is_locked(path: Path) -> bool:
 
 
 def _find_lock(path: Path) -> tuple[Path, Path]:
-    """Return the file that a path leads to, and that of its lock."""
+    """Return the file that a path leads to, and the file of its lock."""
     target = Path(os.path.realpath(path))
     return target, target.with_name(_name_lock(target.name))
 
 
 def _name_lock(name: str) -> str:
-    """Name a checkpoint's lock; two checkpoints of one folder never have the same."""
+    """Return the name of a checkpoint's lock, different for each checkpoint of a folder."""
     lock = f".{name}{_SUFFIX}"
     if len(os.fsencode(lock)) <= _MAX_NAME_BYTES:
         return lock
@@ -116,20 +120,20 @@ def _name_lock(name: str) -> str:
 
 
 def _lock(path: Path, timeout_s: float) -> FileLock:
-    """Return a lock's file, locked; Timeout where another process has it."""
+    """Return the lock, acquired; Timeout if another process holds it."""
     lock = FileLock(
-        path, timeout_s, poll_interval=_PATIENCE_S / 4, fallback_to_soft=False, is_singleton=False
+        path, timeout_s, poll_interval=_TIMEOUT_S / 4, fallback_to_soft=False, is_singleton=False
     )
     try:
         lock.acquire()
     except OSError as error:
-        if error.errno not in _LOCKLESS:
+        if error.errno not in _UNSUPPORTED:
             raise
     return lock
 
 
 def _describe_owner(path: Path) -> str:
-    """Say which process has a lock; nothing where it has not said so yet, or is gone by now."""
+    """Return the process that holds a lock as a text; empty if it is not known."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -141,16 +145,16 @@ def _describe_owner(path: Path) -> str:
     return f" (process {number})" if host == socket.gethostname() else f" ({number} on {host})"
 
 
-def _remove_left_behind(directory: Path, own: Path) -> None:
-    """Remove the locks of runs that were killed; our own is taken over instead."""
+def _remove_stale_locks(directory: Path, own: Path) -> None:
+    """Remove the locks of runs that were killed, but `own`, which is about to be acquired."""
     try:
         with os.scandir(directory) as entries:
             names = [entry.path for entry in entries if entry.name.endswith(_SUFFIX)]
-    except PermissionError:  # one may write into a folder without being allowed to list it
+    except PermissionError:  # a folder may be writable and not listable
         return
     for name in names:
         if Path(name) != own and Path(name).name.startswith("."):
-            with contextlib.suppress(OSError):  # in use, gone, or someone else's
+            with contextlib.suppress(OSError):  # in use, gone, or another user's
                 lock = _lock(Path(name), 0)
                 Path(name).unlink()
                 lock.release()

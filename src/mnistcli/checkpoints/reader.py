@@ -30,15 +30,15 @@ from mnistcli.checkpoints.run_state import (
 )
 from mnistcli.checkpoints.untrusted.keras_config import parse_model_config, parse_training_config
 from mnistcli.checkpoints.untrusted.protocol import (
+    CALLBACK_WEIGHTS_GROUP,
     DURATIONS,
     HISTORY_GROUP,
-    KEPT_GROUP,
     OPTIMIZER_GROUP,
     FileContents,
     FileMetadata,
     MetricRange,
-    cut_arrays,
-    show,
+    quote,
+    split_arrays,
 )
 from mnistcli.checkpoints.untrusted.sandbox import ArraySelection, ParserOutput, ParserProcess
 from mnistcli.config.schema import TrainingConfig
@@ -104,10 +104,10 @@ def check_state(
         raise CheckpointError(where, what, RESTORE_HINT)
     for array in state.network.optimizer:
         if array.values.dtype != np.float32 and array.values.shape != ():
-            what = f"{show(array.name)} holds {array.values.dtype}, not float32"
+            what = f"{quote(array.name)} holds {array.values.dtype}, not float32"
             raise CheckpointError(where, what, RESTORE_HINT)
         if not np.isfinite(array.values).all():
-            what = f"{show(array.name)} holds numbers that are not finite"
+            what = f"{quote(array.name)} holds numbers that are not finite"
             raise CheckpointError(where, what, RESTORE_HINT)
     _check_beside(state, architecture, where)
 
@@ -176,7 +176,7 @@ def parse_metadata(path: Path, line: Mapping[str, Any]) -> CheckpointMetadata:
         record = parse_record(excerpt.record, RunMetadata, where)
     return CheckpointMetadata(
         parameters=_count_parameters(excerpt.model_config, where),
-        keras_version=show(excerpt.keras_version)[1:-1] if excerpt.keras_version else "",
+        keras_version=quote(excerpt.keras_version)[1:-1] if excerpt.keras_version else "",
         record=record,
         history=excerpt.history if record is not None else {},
         warm_epoch_s=excerpt.warm_epoch_s,
@@ -264,7 +264,7 @@ def parse_checkpoint(
     architecture = parse_model_config(contents.model_config, where)
     history = groups.pop(HISTORY_GROUP, {})
     optimizer = groups.pop(OPTIMIZER_GROUP, {})
-    kept = groups.pop(KEPT_GROUP, {})
+    kept = groups.pop(CALLBACK_WEIGHTS_GROUP, {})
     layers: tuple[LayerState, ...] = ()
     if parsed.wanted != "none":
         layers = tuple(_match_arrays(architecture, groups, where))
@@ -300,7 +300,7 @@ def _unpack(parsed: ParserOutput, where: str) -> tuple[FileContents, dict[str, d
     try:
         contents = TypeAdapter(FileContents).validate_python(parsed.line)
         for header, values in zip(
-            contents.arrays, cut_arrays(contents.arrays, parsed.arrays), strict=True
+            contents.arrays, split_arrays(contents.arrays, parsed.arrays), strict=True
         ):
             groups.setdefault(header.group, {})[header.name] = values
     except ValueError:
@@ -315,7 +315,7 @@ def _match_arrays(
     nodes = list(architecture.iter_layers())
     names = {node.layer.name for node in nodes}
     if extra := next((name for name in groups if name not in names), None):
-        what = f"the file holds arrays of {show(extra)}, which is no layer of its network"
+        what = f"the file holds arrays of {quote(extra)}, which is no layer of its network"
         raise CheckpointError(where, what, _SAVE_HINT)
     for node in nodes:
         name, arrays = node.layer.name, groups.get(node.layer.name, {})
@@ -337,13 +337,13 @@ def _list_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 def _read_weight(name: str, values: Array, where: str) -> NamedArray:
     """Keep float32 as it is; half and double precision become it."""
     if values.dtype.kind != "f":
-        raise CheckpointError(where, f"{show(name)} holds integers, not weights", _SAVE_HINT)
+        raise CheckpointError(where, f"{quote(name)} holds integers, not weights", _SAVE_HINT)
     with np.errstate(over="ignore"):
         weight = values.astype(np.float32, copy=False)
     if not np.isfinite(weight).all():
         raise CheckpointError(
             where,
-            f"{show(name)} holds numbers that are not finite",
+            f"{quote(name)} holds numbers that are not finite",
             "the run that saved it had diverged: use an earlier checkpoint",
         )
     return NamedArray(name, weight)

@@ -1,7 +1,7 @@
-"""Two runs side by side: whether they have the same bits, and how far apart they are.
+"""The state of a training run: its arrays and its progress, as plain data without Keras.
 
-A run at one moment: its arrays and how far it has come. Plain data, so that no one needs Keras.
-`training` produces it, `checkpoint` stores it, and a run that is resumed starts from it.
+`training` captures a `RunState`, a checkpoint stores it, and a resumed run continues from it. The
+arrays of two states are compared bit by bit with `compare_arrays`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+History = dict[str, tuple[float, ...]]
+"""One value per completed epoch for each metric."""
 
 
 @dataclass(frozen=True)
 class NamedArray:
-    """One variable under its Keras path, `dense/kernel` for example."""
+    """A variable's values under its Keras path, `dense/kernel` for example."""
 
     name: str
     values: Array
@@ -29,7 +31,7 @@ class NamedArray:
 
 @dataclass(frozen=True)
 class LayerState:
-    """The arrays of one layer, in Keras' order; none for Flatten or Dropout."""
+    """The arrays of a layer, in Keras' order; none for Flatten or Dropout."""
 
     name: str
     weights: tuple[NamedArray, ...]
@@ -40,10 +42,10 @@ class NetworkState:
     """Everything in a compiled network that training changes.
 
     Attributes:
-        layers: one entry a layer, in order.
-        optimizer: the optimizer's variables in its own order (iteration, learning rate, slots).
-        generators: one int64 [2] state for each Dropout layer that draws.
-        metrics: running float32 sums of the epoch under way (loss and accuracy).
+        layers: one entry for each layer, in order.
+        optimizer: the optimizer's variables in Keras' order (iteration, learning rate, slots).
+        generators: an int64 [2] state for each Dropout layer with a rate above 0.
+        metrics: running float32 sums of the current epoch (loss and accuracy).
         model_config: Keras' JSON description of the network.
         training_config: Keras' JSON description of loss, metrics and optimizer.
     """
@@ -57,11 +59,8 @@ class NetworkState:
 
     @property
     def weights(self) -> tuple[Array, ...]:
-        """All layers' arrays in one row."""
+        """The arrays of all layers, in order."""
         return tuple(array.values for layer in self.layers for array in layer.weights)
-
-
-History = dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,11 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        epoch: epochs completed.
-        step: optimizer steps done in the epoch under way; 0 between epochs.
-        history: one value per completed epoch for each of loss, accuracy, val_loss, val_accuracy;
-            for learning_rate too where it changes.
+        epoch: completed epochs.
+        step: optimizer steps done in the current epoch; 0 between epochs.
+        history: of loss, accuracy, val_loss and val_accuracy; of learning_rate too if it changes.
         epoch_durations_s: wall seconds of each completed epoch.
-        best_epoch: the epoch (from 1) with the lowest val_loss; 0 before there is one.
+        best_epoch: the epoch (from 1) with the lowest val_loss; 0 if there is none yet.
     """
 
     epoch: int = 0
@@ -90,21 +88,21 @@ class Progress:
 
     @property
     def warm_epoch_s(self) -> float | None:
-        """Median seconds of an epoch once compiled: all but the first; null before there is one."""
+        """Median seconds of the epochs after the first, which compiles; None without epochs."""
         warm = self.epoch_durations_s[1:] or self.epoch_durations_s
         return statistics.median(warm) if warm else None
 
 
 @dataclass(frozen=True)
 class StoppingState:
-    """What Keras' EarlyStopping remembers.
+    """The state of Keras' EarlyStopping.
 
     Attributes:
-        best: the best value so far; null before there is one.
-        best_epoch: the epoch that gave it, from 0.
-        wait: epochs since.
-        is_stopped: it has ended the run.
-        is_restored: the run has ended with the best weights in the network.
+        best: the best value so far; None before the first.
+        best_epoch: the epoch of that value, from 0.
+        wait: epochs since then.
+        is_stopped: whether the callback has ended the run.
+        is_restored: whether it has put the best weights back into the network.
     """
 
     best: float | None = None
@@ -116,12 +114,12 @@ class StoppingState:
 
 @dataclass(frozen=True)
 class PlateauState:
-    """What Keras' ReduceLROnPlateau remembers; the learning rate itself is the optimizer's.
+    """The state of Keras' ReduceLROnPlateau; the learning rate is part of the optimizer's.
 
     Attributes:
-        best: the best value so far; null before there is one.
-        wait: epochs since.
-        cooldown: epochs to come in which it does nothing.
+        best: the best value so far; None before the first.
+        wait: epochs since then.
+        cooldown: coming epochs in which the callback does nothing.
     """
 
     best: float | None = None
@@ -131,13 +129,13 @@ class PlateauState:
 
 @dataclass(frozen=True)
 class CallbackStates:
-    """What the callbacks of a run remember; null for those that it does not have.
+    """The states of a run's Keras callbacks; None for those that it does not have.
 
     Attributes:
-        early_stopping: counters.
-        reduce_on_plateau: counters.
-        weights: the best epoch's, for early stopping to restore; once it has restored them, the
-            last epoch's, from which the run would go on.
+        early_stopping: its counters.
+        reduce_on_plateau: its counters.
+        weights: the best epoch's weights, for early stopping to restore. After it has restored
+            them, those of the last epoch, from which a longer run continues.
     """
 
     early_stopping: StoppingState | None = None
@@ -147,14 +145,14 @@ class CallbackStates:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run at one moment, complete enough to go on from it."""
+    """A run at one moment, complete enough to continue from it."""
 
     network: NetworkState
     progress: Progress
     callbacks: CallbackStates = CallbackStates()
 
     def without_stop(self) -> RunState:
-        """Return the run as one that early stopping has not ended: its patience begins anew."""
+        """Return the state with early stopping's patience reset, so that the run can continue."""
         stopping = self.callbacks.early_stopping
         if stopping is None or not stopping.is_stopped:
             return self
@@ -164,14 +162,14 @@ class RunState:
 
 @dataclass(frozen=True)
 class ArrayDifference:
-    """An array that has not the same bits in two runs.
+    """An array that is not bit-identical in two runs.
 
     Attributes:
         name: its Keras path, or `history/<metric>`.
-        size: how many numbers it holds.
-        differing: how many of them differ.
-        max_abs_difference: the largest distance; null where it is not finite, or where only one
-            of the runs has such an array.
+        size: number of values.
+        differing: number of values that differ.
+        max_abs_difference: the largest absolute difference; None if it is not finite, or if only
+            one of the runs has an array of this shape.
     """
 
     name: str
@@ -181,7 +179,7 @@ class ArrayDifference:
 
 
 def hash_weights(weights: Iterable[Array]) -> str:
-    """Return the sha256 hex digest of all arrays' bytes, one after the other, in C order."""
+    """Return the sha256 hex digest of the arrays' concatenated bytes, in C order."""
     digest = hashlib.sha256()
     for values in weights:
         digest.update(np.ascontiguousarray(values).data)
@@ -189,10 +187,8 @@ def hash_weights(weights: Iterable[Array]) -> str:
 
 
 def list_arrays(run: RunState) -> tuple[NamedArray, ...]:
-    """Return all that training has made: weights, optimizer, generators, then the histories.
-
-    The sums of the epoch under way are left out: they begin anew with every epoch.
-    """
+    """Return the results of training: weights, optimizer, generators, then the histories."""
+    # The metrics' sums are left out: they are reset with every epoch.
     network = run.network
     weights = [array for layer in network.layers for array in layer.weights]
     histories = [
@@ -205,11 +201,11 @@ def list_arrays(run: RunState) -> tuple[NamedArray, ...]:
 def compare_arrays(
     first: Sequence[NamedArray], second: Sequence[NamedArray]
 ) -> tuple[ArrayDifference, ...]:
-    """Return the arrays that differ in any bit; none where the runs are the same.
+    """Return the arrays that differ in any bit.
 
     Args:
-        first: from `list_arrays`; its names are used.
-        second: likewise; arrays are paired by their place, as Keras numbers some names.
+        first: from `list_arrays`; gives the names.
+        second: likewise. Arrays are paired by position, since some of Keras' names are numbered.
     """
     return tuple(_list_differences(first, second))
 
@@ -217,27 +213,24 @@ def compare_arrays(
 def _list_differences(
     first: Sequence[NamedArray], second: Sequence[NamedArray]
 ) -> Iterator[ArrayDifference]:
-    """Pair the arrays and go through them."""
     for one, other in zip_longest(first, second):
-        if one is None or other is None or not _is_alike(one.values, other.values):
+        if one is None or other is None or not _is_comparable(one.values, other.values):
             alone = one or other
             yield ArrayDifference(alone.name, alone.values.size, alone.values.size, None)
         elif (difference := _measure(one.name, one.values, other.values)).differing:
             yield difference
 
 
-def _is_alike(one: Array, other: Array) -> bool:
-    """Tell whether there is anything to compare number by number."""
+def _is_comparable(one: Array, other: Array) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype
 
 
 def _view_bits(values: Array) -> NDArray[np.unsignedinteger]:
-    """Look at numbers as bits, where not-a-number equals itself, and 0 is not -0."""
+    # Compared as bits, NaN equals itself, and 0 is not -0.
     return np.ascontiguousarray(values).reshape(-1).view(f"u{values.dtype.itemsize}")
 
 
 def _measure(name: str, one: Array, other: Array) -> ArrayDifference:
-    """Say how far two arrays of one shape are apart."""
     distance: NDArray[np.float64] = np.abs(one.astype(np.float64) - other.astype(np.float64))
     differing = int(np.count_nonzero(_view_bits(one) != _view_bits(other)))
     largest = float(distance.max(initial=0.0))

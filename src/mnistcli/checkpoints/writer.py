@@ -1,4 +1,4 @@
-"""A run becomes a sealed .h5 file, atomically: composed in memory, written in one go."""
+"""Write a run as a .h5 file: composed in memory, followed by its checksum, written atomically."""
 
 from __future__ import annotations
 
@@ -15,15 +15,46 @@ from mnistcli.atomic_files import create_file, replace_file
 from mnistcli.checkpoints.checksum import format_checksum_line
 from mnistcli.checkpoints.record import Record, check_file_size
 from mnistcli.checkpoints.run_state import NamedArray, RunState
-from mnistcli.checkpoints.untrusted.protocol import DURATIONS
-from mnistcli.checkpoints.untrusted.sandboxed_reader import KEPT_WEIGHTS, RECORD_GROUP
+from mnistcli.checkpoints.untrusted.protocol import (
+    CALLBACK_WEIGHTS_PATH,
+    DURATIONS,
+    RECORD_GROUP,
+)
 from mnistcli.errors import ResourceError
 
 _SPACE_HINT = "free some space, or choose another place with -o"
 
 
+def replace_checkpoint(path: Path, state: RunState, record: Record) -> None:
+    """Write a checkpoint, and replace the one that is there, if any.
+
+    A symbolic link is followed: the file that it leads to is replaced.
+
+    Raises:
+        ResourceError: the checkpoint could not be written; the earlier one is untouched.
+    """
+    target = Path(os.path.realpath(path))
+    chunks = _compose_with_checksum(state, record)
+    with _translate_os_errors(target):
+        check_file_size(sum(map(len, chunks)), str(target))
+        replace_file(target, chunks)
+
+
+def create_checkpoint(path: Path, state: RunState, record: Record) -> None:
+    """Write a checkpoint to a path where no file exists.
+
+    Raises:
+        FileExistsError: there is a file, perhaps of another process since the path was chosen.
+        ResourceError: the checkpoint could not be written.
+    """
+    chunks = _compose_with_checksum(state, record)
+    with _translate_os_errors(path):
+        check_file_size(sum(map(len, chunks)), str(path))
+        create_file(path, chunks)
+
+
 def compose_checkpoint(state: RunState, record: Record) -> bytes:
-    """Return the HDF5 data of a checkpoint: Keras' whole-model layout and `/mnistcli`."""
+    """Return the HDF5 data of a checkpoint: Keras' whole-model layout and the group `/mnistcli`."""
     with h5py.File("checkpoint", "w", driver="core", backing_store=False) as file:
         file.attrs["keras_version"] = record.environment.versions["keras"]
         file.attrs["backend"] = "tensorflow"
@@ -39,25 +70,27 @@ def compose_checkpoint(state: RunState, record: Record) -> bytes:
         _write_arrays(file.create_group("optimizer_weights"), state.network.optimizer)
         _write_record(file.create_group(RECORD_GROUP), state, record)
         if state.callbacks.weights:
-            _write_arrays(file.create_group(KEPT_WEIGHTS), state.callbacks.weights)
+            _write_arrays(file.create_group(CALLBACK_WEIGHTS_PATH), state.callbacks.weights)
         file.flush()
         return bytes(file.id.get_file_image())
 
 
+def _compose_with_checksum(state: RunState, record: Record) -> tuple[bytes, bytes]:
+    data = compose_checkpoint(state, record)
+    return data, format_checksum_line(data)
+
+
 def _write_names(group: h5py.Group, name: str, names: Sequence[str]) -> None:
-    """Store a list of names of any length as Keras looks for it."""
     group.attrs.create(name, list(names), (len(names),), h5py.string_dtype())
 
 
 def _write_arrays(group: h5py.Group, arrays: Sequence[NamedArray]) -> None:
-    """Store arrays under their Keras paths, and their order beside them."""
     _write_names(group, "weight_names", [array.name for array in arrays])
     for array in arrays:
         group.create_dataset(array.name, data=array.values)
 
 
 def _write_record(group: h5py.Group, state: RunState, record: Record) -> None:
-    """Store each part of the record as one JSON text, and the histories as arrays."""
     for name, value in record.model_dump(mode="json").items():
         group.attrs[name] = json.dumps(value)
     history = group.create_group("history")
@@ -67,43 +100,8 @@ def _write_record(group: h5py.Group, state: RunState, record: Record) -> None:
     history.create_dataset(DURATIONS, data=durations)
 
 
-def replace_checkpoint(path: Path, state: RunState, record: Record) -> None:
-    """Write a checkpoint in the place of an older one, or where there is none.
-
-    A symbolic link stays one: the file that it leads to is replaced.
-
-    Raises:
-        ResourceError: it could not be written; what was there before is untouched.
-    """
-    target = Path(os.path.realpath(path))
-    pieces = _compose_sealed(state, record)
-    with _explain_failure(target):
-        check_file_size(sum(map(len, pieces)), str(target))
-        replace_file(target, pieces)
-
-
-def create_checkpoint(path: Path, state: RunState, record: Record) -> None:
-    """Write a checkpoint where there must be none yet.
-
-    Raises:
-        FileExistsError: another process was first.
-        ResourceError: it could not be written.
-    """
-    pieces = _compose_sealed(state, record)
-    with _explain_failure(path):
-        check_file_size(sum(map(len, pieces)), str(path))
-        create_file(path, pieces)
-
-
-def _compose_sealed(state: RunState, record: Record) -> tuple[bytes, bytes]:
-    """The data and the line behind them."""
-    data = compose_checkpoint(state, record)
-    return data, format_checksum_line(data)
-
-
 @contextlib.contextmanager
-def _explain_failure(target: Path) -> Iterator[None]:
-    """Say what the system refused."""
+def _translate_os_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:

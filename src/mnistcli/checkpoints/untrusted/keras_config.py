@@ -18,7 +18,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from mnistcli.checkpoints.record import MAX_PARAMETERS
-from mnistcli.checkpoints.untrusted.protocol import Settings, is_from_keras, parse_json, show
+from mnistcli.checkpoints.untrusted.protocol import (
+    Settings,
+    is_from_keras,
+    parse_json,
+    quote,
+)
 from mnistcli.config.schema import MAX_UNITS, Activation, Loss
 from mnistcli.errors import CheckpointError
 from mnistcli.metrics.scores import LossSpec
@@ -76,10 +81,10 @@ def expect_float_dtype(settings: Settings) -> None:
     if isinstance(dtype, dict):
         kind, policy = dtype.get("class_name"), dtype.get("config")
         if not is_from_keras(dtype) or type(kind) is not str or kind not in _POLICIES:
-            settings.refuse(f"the dtype policy {show(kind)} is not supported")
+            settings.refuse(f"the dtype policy {quote(kind)} is not supported")
     name = policy.get("name") if isinstance(policy, dict) else None
     if type(name) is not str or name not in FLOAT_DTYPES:
-        settings.refuse(f"the dtype {show(name)} is not supported")
+        settings.refuse(f"the dtype {quote(name)} is not supported")
 
 
 def _take_activation(settings: Settings) -> Activation:
@@ -87,7 +92,7 @@ def _take_activation(settings: Settings) -> Activation:
     if isinstance(name, str):
         name = ACTIVATION_ALIASES.get(name, name)
     if type(name) is not str or name not in get_args(Activation):
-        settings.refuse(f"the activation {show(name)} is not supported")
+        settings.refuse(f"the activation {quote(name)} is not supported")
     return cast(Activation, name)
 
 
@@ -97,7 +102,7 @@ def _expect_last_axis(settings: Settings, input_shape: Shape) -> None:
     if isinstance(axis, list) and len(axis) == 1:
         axis = axis[0]
     if type(axis) is not int or axis not in (-1, len(input_shape)):
-        settings.refuse(f"axis must be the last one, received {show(axis)}")
+        settings.refuse(f"axis must be the last one, received {quote(axis)}")
 
 
 def _take_padding(settings: Settings) -> Padding:
@@ -286,13 +291,13 @@ def _find_layers(model: Any, where: str) -> tuple[list[dict[str, Any]], dict[str
     if not isinstance(model, dict) or not isinstance(model.get("class_name"), str):
         raise CheckpointError(where, "model_config does not describe a network", HINT)
     if model["class_name"] != "Sequential" or not is_from_keras(model):
-        kind = show(model["class_name"])
+        kind = quote(model["class_name"])
         raise CheckpointError(where, f"the network is of class {kind}, not Sequential", HINT)
     config = model.get("config")
     settings = config if isinstance(config, dict) else {"layers": config}
     entries = settings.get("layers")
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:
-        what = f"expected a list of 1 to {MAX_LAYERS} layers, received {show(entries)}"
+        what = f"expected a list of 1 to {MAX_LAYERS} layers, received {quote(entries)}"
         raise CheckpointError(where, f"model_config: {what}", HINT)
     for index, entry in enumerate(entries):
         _check_entry(entry, index, where)
@@ -327,8 +332,8 @@ def _describe(entry: dict[str, Any], index: int) -> str:
     name = config.get("name") if isinstance(config, dict) else None
     text = f"layer {index + 1}"
     if isinstance(name, str):
-        text += f" {show(name)}"
-    return f"{text} ({show(class_name)[1:-1]})" if isinstance(class_name, str) else text
+        text += f" {quote(name)}"
+    return f"{text} ({quote(class_name)[1:-1]})" if isinstance(class_name, str) else text
 
 
 def _find_input_shape(
@@ -349,7 +354,7 @@ def _find_input_shape(
     sizes = batch_shape[1:] if isinstance(batch_shape, list) else []
     is_known = 1 <= len(sizes) <= 8 and all(type(n) is int and 1 <= n <= MAX_SIZE for n in sizes)
     if not is_known or math.prod(sizes) > MAX_SIZE:
-        shown = ", ".join(map(show, sizes[:8]))
+        shown = ", ".join(map(quote, sizes[:8]))
         settings.refuse(f"the input shape ({shown}) is not 1 to {MAX_SIZE:,} known numbers")
     return tuple(sizes)
 
@@ -366,7 +371,9 @@ def _read_node(entry: dict[str, Any], index: int, input_shape: Shape, where: str
     settings = Settings(entry["config"], where, _describe(entry, index), HINT)
     name = settings.take("name")
     if not isinstance(name, str) or not _is_layer_name(name):
-        settings.refuse(f"its name must be a short printable text without /, received {show(name)}")
+        settings.refuse(
+            f"its name must be a short printable text without /, received {quote(name)}"
+        )
     layer = read_layer(LayerEntry(entry["class_name"], name, settings, input_shape))
     try:
         output_shape = layer.compute_output_shape(input_shape)
@@ -390,7 +397,7 @@ def _check_network(nodes: list[LayerNode], where: str) -> None:
     if not nodes:
         what = "the network has no layers"
     elif twice is not None:
-        what = f"two layers have the name {show(twice)}"
+        what = f"two layers have the name {quote(twice)}"
     elif count > MAX_PARAMETERS:
         what = f"the network has {count:,} parameters, at most {MAX_PARAMETERS:,} are read"
     elif len(nodes[-1].output_shape) != 1:

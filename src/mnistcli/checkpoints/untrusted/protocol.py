@@ -1,10 +1,9 @@
-"""What the parsing child tells its parent: one JSON line, `FileContents`, then the arrays' bytes.
+"""The messages of the process that parses untrusted files, and the strict reading of their JSON.
 
-Of many files it tells less, an `FileMetadata` each.
-
-The parent takes nothing of it for granted: it may have come out of a hostile file.
-
-JSON from a file that nobody vouches for, read strictly: bounded, typed, named when wrong.
+For one file the process sends a JSON line, `FileContents`, and then the bytes of the arrays; for
+each of many files a JSON line, `FileMetadata`. The receiver validates all of it, since a hostile
+file may have made it. `parse_json` and `Settings` read JSON texts from such a file: bounded in size
+and type, with errors that name the setting.
 """
 
 from __future__ import annotations
@@ -22,12 +21,119 @@ from mnistcli.checkpoints.checksum import ChecksumState
 from mnistcli.checkpoints.run_state import Array
 from mnistcli.errors import CheckpointError
 
+MAX_FILE_BYTES = 2 << 30
 MAX_TEXT_CHARACTERS = 4_000_000
 MAX_SHOWN_CHARACTERS = 60
 
+# Names in the HDF5 file.
+RECORD_GROUP = "mnistcli"
+CALLBACK_WEIGHTS_PATH = f"{RECORD_GROUP}/kept_weights"
+DURATIONS = "epoch_duration_s"  # one of the histories: wall seconds of each epoch
+RUN_METADATA_FIELDS = (
+    "format_version", "config", "dataset", "progress", "test", "trial",
+)  # fmt: skip
 
-def show(value: object) -> str:
-    """Return a value as an error message may hold it: short, one line, nothing nested."""
+# Groups of arrays that belong to no layer. A layer's name cannot contain a slash.
+OPTIMIZER_GROUP = "/optimizer"
+HISTORY_GROUP = "/history"
+CALLBACK_WEIGHTS_GROUP = "/kept"
+
+_PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
+
+
+@dataclass(frozen=True)
+class ArrayHeader:
+    """The description of an array whose bytes follow the JSON line.
+
+    Attributes:
+        group: the layer's name, or one of the groups above.
+        name: its Keras path.
+        dtype: NumPy's name of the type, with the byte order.
+        shape: its shape.
+    """
+
+    group: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the array; ValueError for other types than plain numbers."""
+        if not _PLAIN_DTYPE.fullmatch(self.dtype) or min(self.shape, default=0) < 0:
+            raise ValueError(f"no array of plain numbers: {self}")
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class FileContents:
+    """The contents of a file, of which only the HDF5 structure is checked.
+
+    Attributes:
+        checksum: valid if the file is as mnistcli wrote it.
+        model_config: Keras' JSON description of the network.
+        training_config: Keras' JSON description of loss, metrics and optimizer.
+        keras_version: of the Keras that saved the file.
+        record: the JSON text of each field of a `Record`; None without a group `/mnistcli`.
+        arrays: in the order of their bytes.
+    """
+
+    checksum: ChecksumState
+    model_config: str
+    training_config: str | None
+    keras_version: str | None
+    record: dict[str, str] | None
+    arrays: tuple[ArrayHeader, ...]
+
+
+@dataclass(frozen=True)
+class MetricRange:
+    """A metric's last, lowest and highest value over the epochs; None where not finite."""
+
+    last: float | None
+    lowest: float | None
+    highest: float | None
+
+
+@dataclass(frozen=True)
+class FileMetadata:
+    """What a file says of its network and its run, without the arrays.
+
+    Attributes:
+        checksum: valid if the file is as mnistcli wrote it.
+        model_config: Keras' JSON description of the network.
+        keras_version: of the Keras that saved the file.
+        record: the JSON text of each of `RUN_METADATA_FIELDS`; None without a group `/mnistcli`.
+        history: a range for each metric.
+        warm_epoch_s: median seconds of the epochs after the first; None without epochs.
+    """
+
+    checksum: ChecksumState
+    model_config: str
+    keras_version: str | None
+    record: dict[str, str] | None
+    history: dict[str, MetricRange]
+    warm_epoch_s: float | None
+
+
+def split_arrays(headers: Sequence[ArrayHeader], data: memoryview) -> Iterator[Array]:
+    """Yield a copy of each array in the bytes.
+
+    Raises:
+        ValueError: the bytes are not as many as the headers say.
+    """
+    sizes_bytes = [header.size_bytes for header in headers]
+    if sum(sizes_bytes) != len(data):
+        raise ValueError(f"{sum(sizes_bytes)} bytes were announced, {len(data)} came")
+    start = 0
+    for header, size_bytes in zip(headers, sizes_bytes, strict=True):
+        values = np.frombuffer(data[start : start + size_bytes], header.dtype)
+        yield values.reshape(header.shape).copy()
+        start += size_bytes
+
+
+def quote(value: object) -> str:
+    """Return a value for an error message: one short line, lists and mappings left out."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a mapping"
     if value is None or isinstance(value, bool):
@@ -37,15 +143,15 @@ def show(value: object) -> str:
 
 
 def parse_json(text: str, where: str, title: str) -> Any:
-    """Return what the text says.
+    """Return the value of a JSON text.
 
     Args:
-        text: JSON, at most 4 million characters.
+        text: at most 4 million characters.
         where: the file, for messages.
-        title: the name of the text within the file.
+        title: the text's name in the file, for messages.
 
     Raises:
-        CheckpointError: too long, too deeply nested, or no JSON.
+        CheckpointError: the text is too long, too deeply nested, or not JSON.
     """
     if len(text) > MAX_TEXT_CHARACTERS:
         raise CheckpointError(
@@ -63,9 +169,16 @@ def parse_json(text: str, where: str, title: str) -> Any:
 
 
 class Settings:
-    """The settings of one object, taken one by one; what is left over must not matter.
+    """The settings of a serialised object, to be taken one after the other.
 
-    Every method raises CheckpointError, which names the object and the setting.
+    `finish` refuses settings that were not taken. Every method raises CheckpointError, which names
+    the object and the setting.
+
+    Args:
+        values: the object's `config`.
+        where: the file, for messages.
+        owner: the object, for messages.
+        hint: how the user may mend it, for messages.
     """
 
     def __init__(self, values: dict[str, Any], where: str, owner: str, hint: str) -> None:
@@ -79,19 +192,19 @@ class Settings:
         raise CheckpointError(self._where, f"{self._owner}: {why}", self._hint)
 
     def take(self, key: str, default: Any = None) -> Any:
-        """Return a setting as it is; the default where it is missing or null."""
+        """Return a setting of any type; the default if it is missing or null."""
         value = self._values.pop(key, None)
         return default if value is None else value
 
     def take_integer(self, key: str, low: int, high: int) -> int:
-        """Return an integer from low to high; a bool is none."""
+        """Return an integer from low to high; a bool is refused."""
         return self._check_integer(key, self.take(key), low, high)
 
     def take_integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
         """Return a list of one to eight integers from low to high."""
         values = self.take(key)
         if not isinstance(values, list) or not 1 <= len(values) <= 8:
-            self.refuse(f"{key} must be a list of integers, received {show(values)}")
+            self.refuse(f"{key} must be a list of integers, received {quote(values)}")
         return tuple(self._check_integer(key, value, low, high) for value in values)
 
     def take_pair(self, key: str, high: int, default: tuple[int, int] | None) -> tuple[int, int]:
@@ -104,158 +217,54 @@ class Settings:
         return values[0], values[1]
 
     def take_number(self, key: str, default: float, low: float, high: float) -> float:
-        """Return a finite number from low to high; a bool is none."""
+        """Return a finite number from low to high; a bool is refused."""
         value = self.take(key, default)
         if type(value) not in (int, float) or not low <= value <= high:
-            self.refuse(f"{key} must be a number from {low:g} to {high:g}, received {show(value)}")
+            self.refuse(f"{key} must be a number from {low:g} to {high:g}, received {quote(value)}")
         return float(value)
 
     def take_bool(self, key: str, default: bool) -> bool:
-        """Return true or false."""
+        """Return a bool."""
         value = self.take(key, default)
         if type(value) is not bool:
-            self.refuse(f"{key} must be true or false, received {show(value)}")
+            self.refuse(f"{key} must be true or false, received {quote(value)}")
         return value
 
     def take_choice(self, key: str, choices: Sequence[str], default: str) -> str:
         """Return one of the choices."""
         value = self.take(key, default)
         if type(value) is not str or value not in choices:
-            self.refuse(f"{key} {show(value)} is not supported")
+            self.refuse(f"{key} {quote(value)} is not supported")
         return value
 
     def expect(self, key: str, expected: str | float | None) -> None:
-        """Refuse any other value than the one that is supported, which is also the default."""
+        """Refuse every value but the one that is supported, which is also the default."""
         value = self.take(key, expected)
         if isinstance(value, bool) != isinstance(expected, bool) or value != expected:
-            self.refuse(f"{key} {show(value)} is not supported")
+            self.refuse(f"{key} {quote(value)} is not supported")
 
     def ignore(self, *keys: str) -> None:
-        """Drop settings that change nothing about what a trained network computes."""
+        """Drop settings that do not affect what a trained network computes."""
         for key in keys:
             self._values.pop(key, None)
 
     def finish(self) -> None:
-        """Refuse settings that nobody took; null and false switch nothing on."""
+        """Refuse settings that were not taken, unless they are null or false."""
         for key, value in self._values.items():
             if value is not None and value is not False:
-                self.refuse(f"the setting {show(key)} is not supported")
+                self.refuse(f"the setting {quote(key)} is not supported")
 
     def _check_integer(self, key: str, value: object, low: int, high: int) -> int:
         if type(value) is not int or not low <= value <= high:
-            self.refuse(f"{key} must be an integer from {low} to {high:,}, received {show(value)}")
+            self.refuse(f"{key} must be an integer from {low} to {high:,}, received {quote(value)}")
         return value
 
 
 def is_from_keras(entry: dict[str, Any]) -> bool:
-    """Say whether a serialised object claims to be Keras' own, not one registered by someone."""
+    """Tell whether a serialised object is of a class of Keras' own, not of a registered one."""
     module, registered_name = entry.get("module"), entry.get("registered_name")
     is_builtin = module is None or (
         isinstance(module, str)
         and module.partition(".")[0] in ("keras", "tf_keras", "tensorflow", "builtins")
     )
     return is_builtin and registered_name in (None, entry.get("class_name"))
-
-
-# Groups of arrays beside the layers', whose names can hold no slash.
-OPTIMIZER_GROUP = "/optimizer"
-HISTORY_GROUP = "/history"
-KEPT_GROUP = "/kept"  # the weights that callbacks keep
-
-MAX_FILE_BYTES = 2 << 30
-
-DURATIONS = "epoch_duration_s"  # stands among the histories: wall seconds of each epoch
-RUN_METADATA_FIELDS = (
-    "format_version",
-    "config",
-    "dataset",
-    "progress",
-    "test",
-    "trial",
-)  # of a `RunMetadata`
-
-_PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
-
-
-@dataclass(frozen=True)
-class ArrayHeader:
-    """Where an array belongs, its name, NumPy's dtype, its shape; its bytes follow the line."""
-
-    group: str
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """How many bytes the array takes; ValueError where that has no meaning."""
-        if not _PLAIN_DTYPE.fullmatch(self.dtype) or min(self.shape, default=0) < 0:
-            raise ValueError(f"no array of plain numbers: {self}")
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True)
-class FileContents:
-    """What stands in a file, unchecked but for its HDF5 structure.
-
-    Attributes:
-        checksum: whether the file is as mnistcli wrote it.
-        model_config: Keras' JSON description of the network.
-        training_config: Keras' JSON description of loss, metrics and optimizer.
-        keras_version: that saved the file.
-        record: the JSON text of each part of a `Record`; null for files of others.
-        arrays: in the order of their bytes.
-    """
-
-    checksum: ChecksumState
-    model_config: str
-    training_config: str | None
-    keras_version: str | None
-    record: dict[str, str] | None
-    arrays: tuple[ArrayHeader, ...]
-
-
-@dataclass(frozen=True)
-class MetricRange:
-    """What became of a metric over the epochs; null where it is not finite."""
-
-    last: float | None
-    lowest: float | None
-    highest: float | None
-
-
-@dataclass(frozen=True)
-class FileMetadata:
-    """What stands in a file about its network and its run, without any of the arrays.
-
-    Attributes:
-        checksum: whether the file is as mnistcli wrote it.
-        model_config: Keras' JSON description of the network.
-        keras_version: that saved the file.
-        record: the JSON text of each part of a `RunMetadata`; null for files of others.
-        history: a range for each metric.
-        warm_epoch_s: median seconds of an epoch once compiled; null before there is one.
-    """
-
-    checksum: ChecksumState
-    model_config: str
-    keras_version: str | None
-    record: dict[str, str] | None
-    history: dict[str, MetricRange]
-    warm_epoch_s: float | None
-
-
-def cut_arrays(headers: Sequence[ArrayHeader], data: memoryview) -> Iterator[Array]:
-    """Cut the bytes into arrays of their own memory.
-
-    Raises:
-        ValueError: headers and bytes are not of one piece.
-    """
-    sizes_bytes = [header.size_bytes for header in headers]
-    if sum(sizes_bytes) != len(data):
-        raise ValueError(f"{sum(sizes_bytes)} bytes were announced, {len(data)} came")
-    start = 0
-    for header, size_bytes in zip(headers, sizes_bytes, strict=True):
-        piece = data[start : start + size_bytes]
-        yield np.frombuffer(piece, header.dtype).reshape(header.shape).copy()
-        start += size_bytes

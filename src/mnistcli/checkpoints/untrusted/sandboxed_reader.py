@@ -38,25 +38,25 @@ from mnistcli.checkpoints.checksum import (
 )
 from mnistcli.checkpoints.run_state import Array, Progress
 from mnistcli.checkpoints.untrusted.protocol import (
+    CALLBACK_WEIGHTS_GROUP,
+    CALLBACK_WEIGHTS_PATH,
     DURATIONS,
     HISTORY_GROUP,
-    KEPT_GROUP,
     MAX_FILE_BYTES,
     OPTIMIZER_GROUP,
+    RECORD_GROUP,
     RUN_METADATA_FIELDS,
     ArrayHeader,
     FileContents,
     FileMetadata,
     MetricRange,
-    show,
+    quote,
 )
 
 MAX_OBJECTS = 2000
 MAX_ATTRIBUTE_BYTES = 16 << 20
 MAX_DEFLATE_RATIO = 1032  # what zlib can reach at the very most
 ALLOWED_FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
-RECORD_GROUP = "mnistcli"
-KEPT_WEIGHTS = f"{RECORD_GROUP}/kept_weights"
 
 
 STRANGE_HINT = "Keras saves no such file: get another from whoever made it"
@@ -76,7 +76,7 @@ def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.
         child = open_child(group, name)
         address = h5py.h5o.get_info(child.id).addr
         if address in seen:
-            raise UnsafeFileError(f"{show(child.name)} is reached twice")
+            raise UnsafeFileError(f"{quote(child.name)} is reached twice")
         seen.add(address)
         if len(seen) > MAX_OBJECTS:
             raise UnsafeFileError(f"more than {MAX_OBJECTS} objects")
@@ -86,7 +86,7 @@ def walk_objects(group: h5py.Group, seen: set[int]) -> Iterator[tuple[str, h5py.
             check_dataset(child)
             yield child.name, child
         else:
-            raise UnsafeFileError(f"{show(child.name)} is a stored type, which no Keras file has")
+            raise UnsafeFileError(f"{quote(child.name)} is a stored type, which no Keras file has")
 
 
 def open_child(group: h5py.Group, name: str) -> Any:
@@ -95,7 +95,7 @@ def open_child(group: h5py.Group, name: str) -> Any:
     if link is None:
         return None
     if not isinstance(link, h5py.HardLink):
-        path = show(f"{group.name.rstrip('/')}/{name}")
+        path = quote(f"{group.name.rstrip('/')}/{name}")
         kind = "a soft link" if isinstance(link, h5py.SoftLink) else "an external link"
         raise UnsafeFileError(f"{path} is {kind}, which can lead anywhere")
     return group[name]
@@ -103,7 +103,7 @@ def open_child(group: h5py.Group, name: str) -> Any:
 
 def check_dataset(dataset: h5py.Dataset) -> None:
     """Refuse a data set that is not plain numbers inside this file, in a size that it can hold."""
-    properties, owner = dataset.id.get_create_plist(), show(dataset.name)
+    properties, owner = dataset.id.get_create_plist(), quote(dataset.name)
     if properties.get_external_count() > 0:
         raise UnsafeFileError(f"{owner} keeps its data in another file")
     if properties.get_layout() == h5py.h5d.VIRTUAL:
@@ -130,9 +130,9 @@ def read_text(item: h5py.Group, name: str) -> str | None:
     check_attribute(attributes, item, name)
     value = attributes[name]
     if not isinstance(value, str | bytes):  # NumPy's texts are these too
-        raise UnsafeFileError(f"attribute {show(name)} of {show(item.name)} is not a text")
+        raise UnsafeFileError(f"attribute {quote(name)} of {quote(item.name)} is not a text")
     if len(value) > MAX_ATTRIBUTE_BYTES:
-        raise UnsafeFileError(f"attribute {show(name)} of {show(item.name)} is too large")
+        raise UnsafeFileError(f"attribute {quote(name)} of {quote(item.name)} is too large")
     return bytes(value).decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
@@ -140,7 +140,7 @@ def check_attribute(attributes: h5py.AttributeManager, item: h5py.Group, name: s
     """Refuse an attribute too large to be what Keras writes."""
     attribute = attributes.get_id(name)
     if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
-        raise UnsafeFileError(f"attribute {show(name)} of {show(item.name)} is too large")
+        raise UnsafeFileError(f"attribute {quote(name)} of {quote(item.name)} is too large")
 
 
 def read_names(group: h5py.Group, name: str) -> list[str]:
@@ -159,7 +159,7 @@ def read_names(group: h5py.Group, name: str) -> list[str]:
         values = np.asarray(attributes[key]).reshape(-1).tolist()
         names += [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values]
     if len(names) > MAX_OBJECTS or len(set(names)) < len(names):
-        raise UnsafeFileError(f"{name} of {show(group.name)} is too long or names something twice")
+        raise UnsafeFileError(f"{name} of {quote(group.name)} is too long or names something twice")
     return names
 
 
@@ -177,9 +177,11 @@ def list_arrays(
     if wanted == "all" and isinstance(optimizer := file.get("optimizer_weights"), h5py.Group):
         for name in read_names(optimizer, "weight_names"):
             yield find_array(datasets, f"/optimizer_weights/{name}", OPTIMIZER_GROUP, name)
-    if wanted == "all" and isinstance(kept := file.get(KEPT_WEIGHTS), h5py.Group):
+    if wanted == "all" and isinstance(kept := file.get(CALLBACK_WEIGHTS_PATH), h5py.Group):
         for name in read_names(kept, "weight_names"):
-            yield find_array(datasets, f"/{KEPT_WEIGHTS}/{name}", KEPT_GROUP, name)
+            yield find_array(
+                datasets, f"/{CALLBACK_WEIGHTS_PATH}/{name}", CALLBACK_WEIGHTS_GROUP, name
+            )
     prefix = f"/{RECORD_GROUP}/history/"
     for path, dataset in datasets.items():
         if path.startswith(prefix):
@@ -191,7 +193,7 @@ def find_array(
 ) -> tuple[ArrayHeader, h5py.Dataset]:
     """Look a named array up among those that were checked."""
     if path not in datasets:
-        raise UnsafeFileError(f"{show(path)} is named, but missing")
+        raise UnsafeFileError(f"{quote(path)} is named, but missing")
     return make_header(group, name, datasets[path]), datasets[path]
 
 
