@@ -1,9 +1,9 @@
-"""A file appears whole or not at all: its name holds the last good contents at every moment.
+"""Writes files atomically: a path holds either its old or its complete new contents.
 
-The contents are written to a temporary file beside the target, synced, read back and compared,
-and only then given the name. The writer holds a lock on its temporary file, which ends with the
-process however that ends; so the next writer knows which ones were left behind by a kill, where
-process numbers would deceive it (they are used again, and differ in containers).
+The contents are written to a temporary file beside the target, synced, read back, compared, and
+then renamed. The temporary file is locked for as long as its process lives, which is how the next
+writer finds those that killed processes left behind. Process ids would not tell: they are used
+again, and differ between containers.
 """
 
 from __future__ import annotations
@@ -19,47 +19,84 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 _HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_CHUNK_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 
 
-def replace_file(path: Path, pieces: Sequence[bytes]) -> None:
-    """Write a file in the place of an older one, or where there is none.
+def replace_file(path: Path, chunks: Sequence[bytes]) -> None:
+    """Write a file, in place of an existing one if there is one.
 
     Args:
-        path: its folder exists; a symbolic link would be replaced, not followed.
-        pieces: the contents, one after the other.
+        path: its folder exists; a symbolic link is replaced, not followed.
+        chunks: the contents, in order.
 
     Raises:
-        OSError: it could not be written; what was there before is untouched.
+        OSError: it could not be written; an existing file is unchanged.
     """
-    with _temporary_file(path, pieces) as temporary:
+    with _write_temporary(path, chunks) as temporary:
         temporary.replace(path)
 
 
-def create_file(path: Path, pieces: Sequence[bytes]) -> None:
-    """Write a file where there must be none yet.
+def create_file(path: Path, chunks: Sequence[bytes]) -> None:
+    """Write a file where none exists.
 
     Args:
         path: its folder exists.
-        pieces: the contents, one after the other.
+        chunks: the contents, in order.
 
     Raises:
-        FileExistsError: there is one, or another process was first.
+        FileExistsError: it exists, or another process made it meanwhile.
         OSError: it could not be written.
     """
-    with _temporary_file(path, pieces) as temporary:
+    with _write_temporary(path, chunks) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
             raise
         except OSError:  # a file system without hard links
-            _claim_name(path, temporary)
+            _create_by_rename(path, temporary)
 
 
-def _claim_name(path: Path, temporary: Path) -> None:
-    """Take a new name with an empty file, then put the full one in its place."""
+@contextlib.contextmanager
+def open_temporary(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """Open a temporary file beside a target; the caller syncs it and gives it its final name.
+
+    Args:
+        target: names the file; its folder exists. Temporary files of the same target that killed
+            processes left behind are removed.
+
+    Yields:
+        The file, opened for writing, and its path. It is removed at the end unless renamed.
+    """
+    _remove_left_behind(target)
+    descriptor, temporary = _open_temporary(target)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(descriptor, _choose_mode(target))
+            yield stream, temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _write_temporary(target: Path, chunks: Sequence[bytes]) -> Iterator[Path]:
+    """Write, sync and verify a temporary file beside the target; signals wait until the end."""
+    with _hold_signals():
+        with open_temporary(target) as (stream, temporary):
+            for chunk in chunks:
+                stream.write(chunk)
+            stream.flush()
+            os.fsync(stream.fileno())
+            if not _has_contents(temporary, chunks):
+                raise OSError("what was read back differs from what was written")
+            yield temporary
+        _sync_directory(target.parent)
+
+
+def _create_by_rename(path: Path, temporary: Path) -> None:
+    """Create an empty file, which fails if there is one, and put the complete one in its place."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     try:
         temporary.replace(path)
@@ -68,74 +105,46 @@ def _claim_name(path: Path, temporary: Path) -> None:
         raise
 
 
-@contextlib.contextmanager
-def _temporary_file(target: Path, pieces: Sequence[bytes]) -> Iterator[Path]:
-    """Offer the contents, synced and verified, as a file beside the target; signals wait."""
-    with _hold_signals():
-        _remove_left_behind(target)
-        with _write_synced(target, pieces) as temporary:
-            yield temporary
-        _sync_directory(target.parent)
-
-
-@contextlib.contextmanager
-def _write_synced(target: Path, pieces: Sequence[bytes]) -> Iterator[Path]:
-    """Write a new temporary file, wait for the disk, and read it back; remove it afterwards."""
-    descriptor, temporary = _open_temporary(target)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, _choose_mode(target))
-            for piece in pieces:
-                stream.write(piece)
-            stream.flush()
-            os.fsync(descriptor)
-            if not _holds(temporary, pieces):
-                raise OSError("what was read back differs from what was written")
-            yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _holds(path: Path, pieces: Sequence[bytes]) -> bool:
-    """Read a file back a little at a time: a copy of a large one would be one too many."""
+def _has_contents(path: Path, chunks: Sequence[bytes]) -> bool:
+    """Compare a file with what was written, a megabyte at a time to save memory."""
     with path.open("rb") as stream:
-        for piece in pieces:
-            for start in range(0, len(piece), _CHUNK_BYTES):
-                chunk = piece[start : start + _CHUNK_BYTES]
-                if stream.read(len(chunk)) != chunk:
+        for chunk in chunks:
+            for start in range(0, len(chunk), _READ_BYTES):
+                expected = chunk[start : start + _READ_BYTES]
+                if stream.read(len(expected)) != expected:
                     return False
         return stream.read(1) == b""
 
 
-def _name_temporary(target: Path) -> str:
-    """Return how names of temporary files begin, which have to stay within 255 bytes."""
+def _prefix(target: Path) -> str:
+    """Return how the names of a target's temporary files begin; names end at 255 bytes."""
     return f".{target.name[:40]}.mnistcli-"
 
 
 def _open_temporary(target: Path) -> tuple[int, Path]:
-    """Make a temporary file that is locked for as long as this process has it open.
+    """Make a temporary file and lock it; the lock ends with the process.
 
-    The lock is a shared one, as readers of HDF5 files take it: they are not kept out.
+    The lock is shared, as those of HDF5's readers are, so that it does not keep them out.
     """
     while True:
-        descriptor, name = tempfile.mkstemp(".tmp", _name_temporary(target), target.parent)
+        descriptor, name = tempfile.mkstemp(".tmp", _prefix(target), target.parent)
         with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         if os.fstat(descriptor).st_nlink > 0:
             return descriptor, Path(name)
-        os.close(descriptor)  # another writer took it for left behind before it was locked
+        os.close(descriptor)  # another writer removed it as left behind before it was locked
 
 
 def _remove_left_behind(target: Path) -> None:
     """Remove the target's temporary files whose writers were killed."""
-    pattern = re.compile(re.escape(_name_temporary(target)) + r"[a-z0-9_]{8}\.tmp")
+    pattern = re.compile(re.escape(_prefix(target)) + r"[a-z0-9_]{8}\.tmp")
     try:
         with os.scandir(target.parent) as entries:
             names = [entry.path for entry in entries if pattern.fullmatch(entry.name)]
-    except PermissionError:  # one may write into a folder without being allowed to list it
+    except PermissionError:  # a folder can be writable without being readable
         return
     for name in names:
-        with contextlib.suppress(OSError):  # gone, or in use, or someone else's
+        with contextlib.suppress(OSError):  # removed already, in use, or another user's
             descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,20 +154,20 @@ def _remove_left_behind(target: Path) -> None:
 
 
 def _choose_mode(target: Path) -> int:
-    """Keep the permissions of the file that is replaced; a new one gets what the umask leaves."""
+    """Return the permissions of the file that is replaced; for a new file, those of the umask."""
     try:
         return stat.S_IMODE(target.stat().st_mode) & 0o777
     except FileNotFoundError:
-        umask = os.umask(0o077)  # there is no way to read it but to set it
+        umask = os.umask(0o077)  # it can only be read by setting it
         os.umask(umask)
         return 0o666 & ~umask
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a new name last through a power cut, where directories can be synced."""
+    """Sync a directory, where that is possible: a new name then survives a power cut."""
     try:
         descriptor = os.open(directory, os.O_RDONLY)
-    except PermissionError:  # as above
+    except PermissionError:  # a folder can be writable without being readable
         return
     try:
         os.fsync(descriptor)
@@ -171,9 +180,10 @@ def _sync_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _hold_signals() -> Iterator[None]:
-    """Keep signals waiting until the file has its name.
+    """Delay SIGINT and SIGTERM until the file is renamed.
 
-    Blocking them in this thread would not do: TensorFlow has others, which would get them.
+    They are received and raised again. Blocking them in this thread would not do: the system
+    would deliver them to TensorFlow's threads.
     """
     received: list[int] = []
     before = {}

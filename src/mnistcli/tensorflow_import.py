@@ -1,7 +1,7 @@
-"""Imports Keras and TensorFlow once, quietly, and without what they drag in needlessly.
+"""Imports Keras on TensorFlow: quietly, in the background, and without packages it does not need.
 
-The one place that decides how the heavy libraries are loaded; modules that need them at top level
-([keras] in the design: network, epoch, training) are imported after `load_backend`.
+Modules of `training` import both libraries at module level; call `load_backend` before importing
+them.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from io import TextIOWrapper
 
 DEBUG_VARIABLE = "MNISTCLI_DEBUG"
 
-# Where they are installed, Keras imports them for features that are not used here; that takes
+# Keras imports these where they are installed, for features that are not used here. That takes
 # half a second (matplotlib, scikit-learn) to four seconds (PyTorch). A None in sys.modules makes
-# such an import fail as if they were missing, which Keras is prepared for.
-_NEEDLESS = ("IPython", "jax", "matplotlib", "pandas", "pydot", "sklearn", "torch")
+# the import fail as if the package were missing, which Keras expects.
+_UNUSED = ("IPython", "jax", "matplotlib", "pandas", "pydot", "sklearn", "torch")
 
 _LOG = logging.getLogger(__name__)
 
 
 def is_debugging() -> bool:
-    """Tell whether tracebacks and TensorFlow's own words are wanted."""
+    """Return whether MNISTCLI_DEBUG asks for tracebacks and TensorFlow's own messages."""
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
 
 
 def start_loading() -> None:
-    """Begin to import Keras in the background, while the caller reads its data.
+    """Start to import Keras in a thread, while the caller reads its data.
 
-    A process that has begun must end by `os._exit` when it ends before `load_backend` returned:
-    the interpreter cannot be taken down under an import.
+    A process that ends before `load_backend` has returned must do so by `os._exit`: the
+    interpreter cannot be shut down during an import.
     """
     if "keras" not in sys.modules and not _loading:
         _loading.append(ThreadPoolExecutor(1, "load-backend").submit(_import_backend))
 
 
 def load_backend() -> None:
-    """Import Keras on TensorFlow, or wait for the import that `start_loading` began.
+    """Import Keras on TensorFlow, or wait for the import that `start_loading` started.
 
-    What they print on the way is dropped unless debugging, or where the log is at `debug`.
+    What the two print to stderr meanwhile is dropped, unless MNISTCLI_DEBUG is set or the log
+    level is `debug`.
     """
     if _loading:
         _loading[0].result()
@@ -53,7 +54,7 @@ def load_backend() -> None:
 
 
 def wait_for_loading() -> None:
-    """Return once no import is under way that `start_loading` began; how it ended is not told."""
+    """Wait for the import that `start_loading` started, if any; its errors are not raised here."""
     wait(_loading)
 
 
@@ -61,7 +62,7 @@ _loading: list[Future[None]] = []
 
 
 def _import_backend() -> None:
-    """Import both, quietly, and as a checkpoint's record takes them to be."""
+    """Import both libraries, with the settings that a checkpoint's record assumes."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if os.environ.get("KERAS_HOME") == "":
         del os.environ["KERAS_HOME"]  # Keras would write its settings into the working directory
@@ -75,7 +76,7 @@ def _import_backend() -> None:
 
 
 def _ignore_settings() -> None:
-    """Undo what ~/.keras/keras.json says: a file that nobody names must not change results."""
+    """Undo the settings of ~/.keras/keras.json, which must not change results."""
     settings = sys.modules["keras"].config
     settings.set_floatx("float32")
     settings.set_epsilon(1e-7)
@@ -83,10 +84,10 @@ def _ignore_settings() -> None:
 
 
 def _import_quietly() -> None:
-    """Import both; what they print is for the log only, where that is asked for."""
+    """Import both libraries; what they print is dropped unless the log level is `debug`."""
     is_logged = _LOG.isEnabledFor(logging.DEBUG)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if is_logged else "3")
-    with contextlib.nullcontext() if is_logged else _drop_stderr(), hide_modules():
+    with contextlib.nullcontext() if is_logged else redirect_native_stderr(), hide_modules():
         importlib.import_module("tensorflow")
         importlib.import_module("keras")
     for name in ("tensorflow", "absl"):
@@ -94,35 +95,49 @@ def _import_quietly() -> None:
 
 
 @contextlib.contextmanager
-def _drop_stderr() -> Iterator[None]:
-    """Lead file descriptor 2 nowhere: TensorFlow's C++ side writes to it, not to sys.stderr.
-
-    Python's own stream keeps a descriptor to where 2 led, for what other threads have to say.
-    """
-    stream = sys.stderr
-    stream.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    if isinstance(stream, TextIOWrapper) and stream is sys.__stderr__:
-        sys.stderr = os.fdopen(
-            os.dup(kept), "w", 1, encoding=stream.encoding, errors=stream.errors
-        )  # never closed: others may hold on to it
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        sys.stderr = stream
-
-
-@contextlib.contextmanager
 def hide_modules() -> Iterator[None]:
-    """Let imports of needless libraries fail, while Keras is imported for example."""
-    hidden = [name for name in _NEEDLESS if name not in sys.modules]
+    """Make imports of packages that are not used here fail, for example while Keras is imported."""
+    hidden = [name for name in _UNUSED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+@contextlib.contextmanager
+def redirect_native_stderr(path: str = os.devnull) -> Iterator[None]:
+    """Redirect what native code writes to stderr, and keep Python's `sys.stderr` as it is.
+
+    Args:
+        path: an existing file, which is appended to.
+    """
+    stream = sys.stderr
+    stream.flush()
+    writes_to_2 = isinstance(stream, TextIOWrapper) and stream is sys.__stderr__
+    if writes_to_2:  # the copy is never closed: other threads may hold on to it
+        sys.stderr = os.fdopen(os.dup(2), "w", 1, encoding=stream.encoding, errors=stream.errors)
+    try:
+        with redirect_descriptor_2(path):
+            yield
+    finally:
+        if writes_to_2:
+            sys.stderr = stream
+
+
+@contextlib.contextmanager
+def redirect_descriptor_2(path: str = os.devnull) -> Iterator[None]:
+    """Redirect file descriptor 2, and with it whatever writes to it, `sys.stderr` included.
+
+    Args:
+        path: an existing file, which is appended to.
+    """
+    kept, target = os.dup(2), os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.dup2(target, 2)
+    os.close(target)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,4 +1,4 @@
-"""Folders of the user's that the tool may use."""
+"""Finds the user's home and cache folders."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ def find_home() -> Path | None:
 
 
 def find_cache(environment: Mapping[str, str]) -> Path:
-    """Return the folder for what can be made again, which need not exist.
+    """Return mnistcli's cache folder, which may not exist yet.
 
-    XDG base directories; a relative path in the variable is to be ignored, they say.
+    It is `$XDG_CACHE_HOME/mnistcli`, `~/.cache/mnistcli`, or a folder of the user's in the
+    system's temporary folder where there is no home.
     """
+    # The XDG specification asks to ignore a relative path.
     from_environment = Path(environment.get("XDG_CACHE_HOME", ""))
     if from_environment.is_absolute():
         return from_environment / "mnistcli"

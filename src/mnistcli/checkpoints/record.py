@@ -371,9 +371,14 @@ def find_version(library: str) -> str | None:
 
 def read_processor_features() -> tuple[str, ...]:
     """Return the vector instructions that affect sums of products; empty where not on Linux."""
+    flags = next((line for line in read_cpuinfo() if line.startswith("flags")), "").split()
+    return tuple(name for name in _FEATURES if name in flags)
+
+
+def read_cpuinfo() -> list[str]:
+    """Return what /proc/cpuinfo says of the first processor, a line per fact; [] elsewhere."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return ()
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
-    return tuple(name for name in _FEATURES if name in flags)
+        return []
+    return text.partition("\n\n")[0].splitlines()

@@ -13,7 +13,6 @@ import errno
 import hashlib
 import mmap
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.atomic_files import open_temporary
 from mnistcli.errors import ResourceError
 from mnistcli.images.decoding import read_header
 
@@ -213,23 +213,19 @@ def _read(path: Path, shape: tuple[int, ...]) -> FoundRows | None:
 def _write(source: RowSource, directory: Path, on_progress: OnProgress) -> Path:
     """Make the rows in a file of another name, and give it its own once it is whole."""
     key = source.keys[-1]
-    temporary = directory / f".{key}.{secrets.token_hex(8)}.tmp"
     digest, done = hashlib.sha256(), 0
-    try:
-        with temporary.open("wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": source.shape}
-            )
-            for piece in source.make_pieces():
-                file.write(piece.data)
-                digest.update(piece.data)
-                done += piece.nbytes
-                on_progress(done, source.size_bytes)
-            file.flush()
-            os.fsync(file.fileno())
+    with open_temporary(directory / key) as (file, temporary):
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": source.shape}
+        )
+        for piece in source.make_pieces():
+            file.write(piece.data)
+            digest.update(piece.data)
+            done += piece.nbytes
+            on_progress(done, source.size_bytes)
+        file.flush()
+        os.fsync(file.fileno())
         return temporary.replace(directory / f"{key}-{digest.hexdigest()}.npy")
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_room(directory: Path, size_bytes: int) -> None:

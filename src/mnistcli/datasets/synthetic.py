@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import secrets
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.atomic_files import replace_file
 from mnistcli.datasets.base import (
     BuiltInDataset,
     Dataset,
@@ -432,14 +432,9 @@ def _write_cache(path: Path, splits: dict[SplitName, Split]) -> None:
     """Keep what was drawn; the cache only saves time, so that failing to write it is no failure."""
     content = io.BytesIO()
     np.savez(content, **_name_arrays(splits))  # type: ignore[arg-type]
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content.getbuffer())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(path, [content.getvalue()])
 
 
 SPEC = BuiltInDataset(

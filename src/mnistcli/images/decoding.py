@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-import os
 import re
 import struct
 import threading
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
+from mnistcli.tensorflow_import import redirect_descriptor_2
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,7 +100,6 @@ DAMAGED = "the image is damaged or cut short"
 TOO_LARGE = f"the image has more than {MAX_PIXELS:,} pixels or {MAX_FILE_BYTES >> 20} MiB"
 FORMATS_HINT = f"images are read from {', '.join(FORMATS)} files"
 CHECK_HINT = "check the file, or save it again"
-STDERR = 2
 OPAQUE, LIGHT_INK = 128, 128  # of 255
 
 _STDERR_IN_USE = threading.Lock()  # by one thread at a time: there is one
@@ -151,15 +150,8 @@ def _silence_libtiff(image: Image.Image) -> Iterator[None]:
     if image.format != "TIFF":
         yield
         return
-    with _STDERR_IN_USE:
-        kept = os.dup(STDERR)
-        try:
-            with Path(os.devnull).open("wb") as nowhere:
-                os.dup2(nowhere.fileno(), STDERR)
-            yield
-        finally:
-            os.dup2(kept, STDERR)
-            os.close(kept)
+    with _STDERR_IN_USE, redirect_descriptor_2():
+        yield
 
 
 def read_content(source: Path | bytes, where: str) -> bytes:

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Iterator
-from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
 
 from mnistcli.errors import ResourceError, UsageError, make_printable
 from mnistcli.output.terminal import PROGRAM, write_error_line
+from mnistcli.tensorflow_import import redirect_native_stderr
 
 LEVELS = ("debug", "info", "warning", "error")
 DEFAULT_LEVEL, DEFAULT_FILE_LEVEL = "warning", "info"
 _ROOT = logging.getLogger(PROGRAM)
 _LOG = logging.getLogger(__name__)
 _FLAG = "--log-file"
+_redirection = contextlib.ExitStack()  # of descriptor 2, into the log's file
 _LIBRARIES = ("tensorflow", "absl")  # their loggers; TensorFlow's C++ side writes to descriptor 2
 _NOTE, _ANNOUNCEMENT, _WARNING = "note", "announcement", "warning"
 
@@ -180,7 +179,7 @@ def open_log(
     if path is not None:
         handlers.append(_open_file(path, number))
         if number == logging.DEBUG:
-            _redirection.begin(path)
+            _redirection.enter_context(redirect_native_stderr(str(path)))
     _ROOT.setLevel(min(number, logging.INFO))  # notes are shown at every level
     _ROOT.propagate = False
     for handler in handlers:
@@ -192,7 +191,7 @@ def open_log(
 
 def close_log() -> None:
     """Remove the handlers of a command; the logger is again as Python users have it."""
-    _redirection.end()
+    _redirection.close()
     for logger in map(logging.getLogger, (PROGRAM, *_LIBRARIES)):
         for handler in list(logger.handlers):
             if isinstance(handler, _StderrHandler | _FileHandler):
@@ -218,39 +217,3 @@ def _open_file(path: Path, level: int) -> _FileHandler:
     handler.addFilter(_WarnsOnce())
     handler.setFormatter(_FileFormatter())
     return handler
-
-
-class _Redirection:
-    """Leads descriptor 2 into the log's file, and Python's stderr to where 2 led."""
-
-    def __init__(self) -> None:
-        self._kept: int | None = None
-        self._replaced: TextIO | None = None
-
-    def begin(self, path: Path) -> None:
-        """Let what native code prints go to a file."""
-        stream = sys.stderr
-        stream.flush()
-        self._kept = os.dup(2)
-        if isinstance(stream, TextIOWrapper) and stream is sys.__stderr__:
-            self._replaced = stream
-            sys.stderr = os.fdopen(
-                os.dup(self._kept), "w", 1, encoding=stream.encoding, errors="backslashreplace"
-            )
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
-
-    def end(self) -> None:
-        """Put everything back."""
-        if self._kept is None:
-            return
-        os.dup2(self._kept, 2)
-        os.close(self._kept)
-        self._kept = None
-        if self._replaced is not None:
-            sys.stderr.close()
-            sys.stderr, self._replaced = self._replaced, None
-
-
-_redirection = _Redirection()

@@ -23,6 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnistcli.atomic_files import replace_file
+from mnistcli.checkpoints.record import read_cpuinfo
 from mnistcli.checkpoints.run_state import Progress
 from mnistcli.training.callbacks import Callback
 
@@ -67,7 +69,7 @@ class ProgramCache(Callback):
         for program in self._list_programs():
             try:
                 if program.stat().st_mtime >= self.opened_at_s and not _is_sound(program):
-                    _replace_text(_name_seal(program), _compute_sha256(program))
+                    replace_file(_name_seal(program), [_compute_sha256(program).encode()])
             except OSError:
                 return
 
@@ -126,12 +128,7 @@ def _list_processor_facts() -> list[str]:
     facts = [platform.machine(), platform.processor(), str(os.cpu_count())]
     if hasattr(os, "sched_getaffinity"):
         facts.append(str(len(os.sched_getaffinity(0))))
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return facts
-    first, *_ = text.split("\n\n", maxsplit=1)
-    return facts + [line for line in first.splitlines() if line.startswith(("model", "flags"))]
+    return facts + [line for line in read_cpuinfo() if line.startswith(("model", "flags"))]
 
 
 def _is_private(folder: Path) -> bool:
@@ -164,15 +161,6 @@ def _is_sound(program: Path) -> bool:
 def _compute_sha256(path: Path) -> str:
     """Hash a file, which is small."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _replace_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="ascii"
-    ) as file:
-        file.write(text)
-    Path(file.name).replace(path)
 
 
 def _is_recent(path: Path) -> bool:
