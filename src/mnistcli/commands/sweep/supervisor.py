@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from mnistcli.commands.sweep.workers import WorkerSpec
 
 
+_INSTALL_HINT = "install it: python -m pip install 'mnistcli[sweep]'"
+
+
 def plan_sweep(source: str) -> SweepPlanResult:
     """Describe what a sweep would search, without Optuna.
 
@@ -103,7 +106,7 @@ def run_sweep(
         Stopped: a signal has come; running trials have been saved.
     """
     sweep = load_sweep(source)
-    _require_optuna()
+    require("optuna", extra="sweep", hint=_INSTALL_HINT)
     from mnistcli.commands.sweep.ranking import summarize_sweep
     from mnistcli.commands.sweep.study import translate_storage_errors
     from mnistcli.commands.sweep.workers import WorkerSpec
@@ -149,11 +152,6 @@ def note_best(result: SweepResult, data_dir: Path | None) -> None:
     note(f"best  {best.checkpoint}{where}")
     if best.host is None and best.checkpoint:
         note(f"next  {write_command(Request(data_dir=data_dir), 'evaluate', best.checkpoint)}")
-
-
-def _require_optuna() -> None:
-    """Raise ResourceError if Optuna is not installed."""
-    require("optuna", extra="sweep", hint="install it: python -m pip install 'mnistcli[sweep]'")
 
 
 def _make_directory(directory: Path) -> None:
