@@ -276,8 +276,8 @@ def _parse_choices(
 def _parse_range(
     key: str, given: RangeSpec, path: KeyPath, issues: SweepIssues
 ) -> NumericDimension | None:
-    slot = find_field(split_key(key))
-    kinds = list_kinds(slot)[0] & {int, float} if slot else {float}
+    info = find_field(split_key(key))
+    kinds = list_kinds(info)[0] & {int, float} if info else {float}
     what, hint = _find_range_mistake(given)
     if not kinds:
         what, hint = "it takes no numbers", "give a list of choices"
@@ -374,10 +374,10 @@ class _ValueValidator:
 def _is_kind(key: str, value: object) -> bool:
     """Return whether a value selects a union's model: `optimizer: adam`, `model.type: mlp`."""
     path = split_key(key)
-    slot, parent = find_field(path), find_field(path[:-1])
-    if slot is not None and slot.tag_key:
-        block = slot.expand_shorthand(value)
-        return isinstance(block, dict) and block.get(slot.tag_key) in slot.tags
+    info, parent = find_field(path), find_field(path[:-1])
+    if info is not None and info.tag_key:
+        block = info.expand_shorthand(value)
+        return isinstance(block, dict) and block.get(info.tag_key) in info.tags
     return parent is not None and parent.tag_key == path[-1] and value in parent.tags
 
 
