@@ -20,9 +20,10 @@ from mnistcli.cli.app import app
 from mnistcli.cli.completion import complete_line
 from mnistcli.config import list_recipes
 from mnistcli.config.field_info import list_keys
+from mnistcli.config.schema import CLASS_COUNTS
 
 RECIPES = [recipe.name for recipe in list_recipes()]
-DATA_SETS = ["mnist", "cifar10", "digits", "synthetic", "xor"]
+DATA_SETS = list(CLASS_COUNTS)
 ACTIVATIONS = [
     "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
     "sigmoid", "hard_sigmoid", "tanh", "exponential", "linear", "softmax",

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import Run, Train
 from helpers.checkpoints import write_dense
+from mnistcli.config.schema import CLASS_COUNTS
 from mnistcli.errors import ExitCode
 
 
@@ -22,7 +23,7 @@ def test_everything_that_is_needed_is_there(run: Run, tmp_path: Path) -> None:
     rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in ended.out.splitlines()}
     assert list(rows) == [
         "mnistcli", "python", "keras", "tensorflow", "numpy", "h5py", "processor", "threads",
-        *(["memory"] if "memory" in rows else []), "mnist", "cifar10", "digits", "synthetic", "xor",
+        *(["memory"] if "memory" in rows else []), *CLASS_COUNTS,
         "checkpoints", "downloads", "cache",
     ]  # fmt: skip
     assert rows["mnist"].startswith("unknown contents, sha256 ")
@@ -65,7 +66,7 @@ def test_data_that_can_neither_be_found_nor_downloaded_are_exit_4(
     monkeypatch.delenv("MNISTCLI_DATA_DIR")
     ended = run("doctor")
     assert ended.code == ExitCode.DATA
-    assert "\nmnist        not found\n" in ended.out
+    assert "\nmnist          not found\n" in ended.out
     assert ended.err.startswith("mnistcli: error: MNIST: not found in ")
     assert "unset MNISTCLI_OFFLINE to download it" in ended.err
     [problem] = run("doctor", "--json").json["problems"]
@@ -74,7 +75,7 @@ def test_data_that_can_neither_be_found_nor_downloaded_are_exit_4(
     monkeypatch.delenv("MNISTCLI_OFFLINE")
     ended = run("doctor")
     assert (ended.code, ended.err) == (0, "")
-    assert "\nmnist        not found: downloaded when it is needed\n" in ended.out
+    assert "\nmnist          not found: downloaded when it is needed\n" in ended.out
 
 
 def test_damaged_data_are_named(run: Run) -> None:
@@ -82,7 +83,7 @@ def test_damaged_data_are_named(run: Run) -> None:
     Path("data/mnist.npz").write_bytes(b"PK\3\4 and then nothing")
     ended = run("doctor", "--data-dir", "data")
     assert ended.code == ExitCode.DATA
-    assert "\nmnist        damaged: data/mnist.npz\n" in ended.out
+    assert "\nmnist          damaged: data/mnist.npz\n" in ended.out
     assert ended.err.startswith("mnistcli: error: data/mnist.npz: is damaged or incomplete")
 
 

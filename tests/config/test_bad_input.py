@@ -217,7 +217,7 @@ FLAGS: list[Row] = [
     ("train --more 3", 2, "--more: it adds epochs to a run. Name the run: --resume FILE.h5"),
     ("train xor --resume model.h5", 2, "CONFIG: a resumed run goes on in its own file with its own config. Give only --epochs or --more with --resume"),
     ("train --resume model.h5 --seed 3", 2, "--seed: a resumed run goes on in its own file with its own config. Give only --epochs or --more with --resume"),
-    ("evaluate model.h5 --dataset auto", 2, "--dataset: auto chooses what to train on, a trained network has its data. Name them: one of mnist, cifar10, digits, synthetic, xor, files"),
+    ("evaluate model.h5 --dataset auto", 2, "--dataset: auto chooses what to train on, a trained network has its data. Name them: one of mnist, fashion_mnist, cifar10, digits, synthetic, xor, files"),
     ("evaluate model.h5 --dataset mnits", 2, "--dataset: unknown name 'mnits'. Did you mean mnist?"),
     ("evaluate model.h5 --dataset cifar10", 2, "--dataset: CIFAR-10's inputs are (32, 32, 3), model.h5 takes (784,). Name the data that it was trained on"),
     ("evaluate theirs.h5 --dataset mnist", 2, "--dataset: MNIST has 10 classes, theirs.h5 tells 3 apart. Name the data that it was trained on", lambda: write_dense(Path("theirs.h5"), 784, 3)),

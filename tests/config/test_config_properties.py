@@ -120,7 +120,7 @@ schedules = st.one_of(
 clips = st.none() | st.sampled_from(["norm", "value", "global_norm"]).map(lambda k: {k: 1.0})
 valid_configs = optional(
     dataset=optional(
-        name=st.sampled_from(["mnist", "cifar10", "digits", "synthetic", "auto"]),
+        name=st.sampled_from(["mnist", "fashion_mnist", "cifar10", "digits", "synthetic", "auto"]),
         normalization=st.sampled_from(["unit", "standard", "none"]),
         validation=st.just("test") | shares,
     ),

@@ -120,8 +120,8 @@ ONE_PROBLEM = {
     ),
     # choices
     "dataset: {name: mnits}": (
-        "c.yaml:1:17: dataset.name: expected one of mnist, cifar10, digits, synthetic, xor, auto,"
-        " files, received 'mnits'. Did you mean mnist?"
+        "c.yaml:1:17: dataset.name: expected one of mnist, fashion_mnist, cifar10, digits,"
+        " synthetic, xor, auto, files, received 'mnits'. Did you mean mnist?"
     ),
     "dataset: {name: files}": (
         "c.yaml:1:17: dataset.path: missing. Give the path to a folder of images or to an .npz file"

@@ -135,7 +135,7 @@ def test_without_scikit_learn_the_command_that_installs_it_is_named(
         assert (ended.code, ended.out, ended.err.splitlines(keepends=True)[-1]) == (7, "", MISSING)
     ended = run("doctor")
     assert ended.code == 0
-    assert "\ndigits       not found: scikit-learn is not installed\n" in ended.out
+    assert "\ndigits         not found: scikit-learn is not installed\n" in ended.out
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ MAX_LABELS = 256  # a label is one byte
 # `mnistcli.datasets.<name>`, that `mnistcli.datasets.registry` imports when it is asked for.
 CLASS_COUNTS = {
     "mnist": 10,
+    "fashion_mnist": 10,
     "cifar10": 10,
     "digits": 10,
     "synthetic": 10,
