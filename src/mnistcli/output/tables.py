@@ -16,7 +16,6 @@ from pydantic import JsonValue
 from rich import box
 from rich.cells import cell_len
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from mnistcli.checkpoints.record import describe_devices
@@ -66,6 +65,7 @@ from mnistcli.output.terminal import Progress, is_terminal, make_console, write_
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.table import Table
 
 
 @singledispatch
@@ -76,10 +76,19 @@ def render(result: Answer) -> Iterable[RenderableType]:
 
 def _make_table(*columns: str, left: int = 1) -> Table:
     """Return an empty table whose first `left` columns hold text and the others numbers."""
+    from rich.table import Table  # `ls` does without it
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
     return table
+
+
+def _make_facts() -> Table:
+    """Return an empty table for rows of a name and a value, without a frame or titles."""
+    from rich.table import Table
+
+    return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
 
 
 def _format_ratio(value: float | None) -> str:
@@ -203,7 +212,7 @@ def render_summary(result: SummaryResult) -> Iterator[RenderableType]:
 
 def _render_facts(facts: TrainingFacts) -> Table:
     """Show what a checkpoint knows of its run."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table = _make_facts()
     training = facts.config.training
     hash_note = f", sha256 {facts.dataset.sha256[:12]}…" if facts.dataset.sha256 else ""
     table.add_row("")
@@ -316,7 +325,7 @@ def format_duration(duration_s: float) -> str:
 @render.register(DoctorResult)
 def render_doctor(result: DoctorResult) -> Iterator[RenderableType]:
     """Show what there is to work with, one thing a row."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table = _make_facts()
     for name, version in result.versions.items():
         table.add_row(name, version or "not installed")
     features = ", ".join(result.processor_features) or "features unknown"
@@ -479,7 +488,7 @@ def render_data(result: DataResult) -> Iterable[RenderableType]:
 
 def _render_dataset(result: DataResult) -> Iterator[RenderableType]:
     """Show a data set's identity, its arrays, and how many examples each class has."""
-    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    facts = _make_facts()
     digest = f", sha256 {result.sha256[:12]}…" if result.sha256 else ""
     facts.add_row("data", f"{result.known_as or 'unknown contents'}{digest}")
     facts.add_row("location", result.location)
@@ -509,7 +518,7 @@ def _render_balance(result: DataResult) -> Table:
 
 def _render_example(example: ExampleResult) -> Iterator[RenderableType]:
     """Show an image's label, its one-hot vector and its numbers."""
-    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    facts = _make_facts()
     facts.add_row("row", f"{example.row} of {example.split}")
     facts.add_row("class", f"{example.class_index}")
     facts.add_row("label", example.label)
