@@ -19,7 +19,9 @@ from conftest import Run
 from helpers.commands import drop_data_warning, read_arrays
 from helpers.json_schemas import check
 from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.commands.sweep.supervisor import plan_sweep, run_sweep
 from mnistcli.commands.train.build_trainer import clear_session
+from mnistcli.output.results import TrialResult
 
 pytest_plugins = ("helpers.postgresql",)
 
@@ -102,6 +104,20 @@ def test_trials_are_ranked_pruned_and_kept_as_checkpoints(run: Run) -> None:
     assert run("train", "--resume", pruned, "-q").out == f"{pruned}\n"
     (file,) = run("ls", pruned, "--json").json["checkpoints"]
     assert (file["epochs"], file["trial"]) == (2, None)
+
+
+def test_a_sweep_is_run_from_python(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    del run  # its working directory and settings
+    write(f"search: {{{RATE}: [0.1, 0.2]}}\nsampler: grid\n")
+    assert plan_sweep("s.yaml").points == 2
+    ended: list[TrialResult] = []
+    result = run_sweep("s.yaml", on_trial_end=ended.append)
+    assert [trial.trial for trial in ended] == [0, 1]
+    assert sorted(result.ranking, key=lambda trial: trial.trial) == ended
+    assert result.best in ended
+    assert run_sweep("s.yaml", on_trial_end=ended.append) == result
+    assert len(ended) == 2
+    assert capsys.readouterr().out == ""
 
 
 MLP = """
