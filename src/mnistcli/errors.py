@@ -1,16 +1,16 @@
-"""Every failure that a user can meet, and the exit code that a script sees.
+"""The errors that a user can cause or meet, with their exit codes.
 
     MnistcliError
     ├── UsageError          2  a flag, an argument or a combination of them
     │   └── ConfigError     2  one or more problems in a config, all reported at once
-    ├── GateError           3  a `--fail-under` threshold was not met
+    ├── CheckFailedError    3  a result fell short: --fail-under, --overfit, reproduce
     ├── DataError           4  data (images too) missing, unreachable or invalid
     ├── CheckpointError     5  a checkpoint missing, unreadable, damaged or refused
     ├── DivergenceError     6  training produced numbers that are not finite
     └── ResourceError       7  not writable, disk full, locked, out of memory
 
-Each says where it happened, what is wrong, and the way out; `str(error)` is
-`<where>: <what>. <hint>`, one line.
+Each says where it happened, what is wrong and what to do; `str(error)` is one line,
+`<where>: <what>. <hint>`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the process says to the shell. The last three are what a shell shows for signals."""
+    """Exit codes of the process; the last three are those that shells show for signals."""
 
-    DONE = 0
-    BUG = 1
+    SUCCESS = 0
+    INTERNAL_ERROR = 1
     USAGE = 2
-    GATE = 3
+    CHECK_FAILED = 3
     DATA = 4
     CHECKPOINT = 5
     DIVERGED = 6
@@ -38,25 +38,25 @@ class ExitCode(IntEnum):
 
 
 def make_printable(line: str) -> str:
-    """Write out control characters: a file's name or contents must not talk to the terminal."""
+    """Escape control characters: a file's name or contents must not control the terminal."""
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def escape_name(name: str) -> str:
-    r"""Return a file's name as text that JSON can hold: bytes that are no UTF-8 become `\udcff`."""
+    r"""Return a file's name as valid Unicode: bytes that are not UTF-8 become `\udcff` or alike."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: the place, the mistake and the way out.
+    """One thing that is wrong.
 
     Attributes:
         where: a flag, a file, or `file:line:column`.
-        what: the mistake, a phrase without a full stop.
-        hint: the way out, a phrase without a full stop; may be empty.
+        what: what is wrong, a phrase without a full stop.
+        hint: what to do, a phrase without a full stop; may be empty.
     """
 
     where: str
@@ -71,7 +71,7 @@ class Problem:
 
 
 class MnistcliError(Exception):
-    """Base of every failure that is the user's to mend; never raised itself."""
+    """Base class of errors that the user can do something about; not raised itself."""
 
     code: ClassVar[ExitCode]
     kind: ClassVar[str]
@@ -82,17 +82,17 @@ class MnistcliError(Exception):
 
     @property
     def where(self) -> str:
-        """The place of the first problem."""
+        """Where the first problem is."""
         return self.problems[0].where
 
     @property
     def what(self) -> str:
-        """The first problem itself."""
+        """What the first problem is."""
         return self.problems[0].what
 
     @property
     def hint(self) -> str:
-        """The way out of the first problem; may be empty."""
+        """What to do about the first problem; may be empty."""
         return self.problems[0].hint
 
 
@@ -104,7 +104,7 @@ class UsageError(MnistcliError):
 
 
 class ConfigError(UsageError):
-    """One or more problems in a config; all are known before anything runs."""
+    """One or more problems in a config, all found before anything runs."""
 
     kind = "config"
 
@@ -114,14 +114,14 @@ class ConfigError(UsageError):
         self.problems = tuple(problems)
 
 
-class GateError(MnistcliError):
-    """A result fell short of the threshold that the user set."""
+class CheckFailedError(MnistcliError):
+    """A result that fell short of what the command was asked to check."""
 
-    code = ExitCode.GATE
+    code = ExitCode.CHECK_FAILED
     kind = "gate"
 
     @classmethod
-    def join(cls, problems: Sequence[Problem]) -> GateError:
+    def join(cls, problems: Sequence[Problem]) -> CheckFailedError:
         """Return one error for several results that fell short."""
         error = cls(problems[0].where, problems[0].what, problems[0].hint)
         error.problems = tuple(problems)

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Ended, Run, Train
-from mnistcli.errors import ConfigError, DataError, GateError, Problem
+from mnistcli.errors import CheckFailedError, ConfigError, DataError, Problem
 from mnistcli.output.results import (
     ErrorResult,
     EvaluateResult,
@@ -254,13 +254,13 @@ def test_an_error_is_the_last_key_of_its_result_and_raised_after_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     result = EvaluateResult(results=(make_evaluation(0.5),))
-    error = GateError("m.h5", "accuracy 0.5 is below 0.9")
+    error = CheckFailedError("m.h5", "accuracy 0.5 is below 0.9")
     forms: tuple[tuple[Form, str], ...] = (("quiet", "0.5000\n"), ("csv", "checkpoint,"))
     for form, printed in forms:
-        with pytest.raises(GateError):
+        with pytest.raises(CheckFailedError):
             emit(result, form, error)
         assert capsys.readouterr().out.startswith(printed)
-    with pytest.raises(GateError):
+    with pytest.raises(CheckFailedError):
         emit(result, "json", error)
     answer = json.loads(capsys.readouterr().out)
     assert list(answer) == ["version", "results", "error"]

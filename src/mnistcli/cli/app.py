@@ -52,7 +52,7 @@ from mnistcli.cli.options import (
     with_log,
 )
 from mnistcli.commands.signals import Stopped, end_by_signal, unwind_on_signals
-from mnistcli.errors import ExitCode, GateError, MnistcliError, ResourceError, UsageError
+from mnistcli.errors import CheckFailedError, ExitCode, MnistcliError, ResourceError, UsageError
 from mnistcli.output.logs import close_log, open_log
 from mnistcli.output.terminal import (
     PROGRAM,
@@ -334,13 +334,13 @@ def _run_command(words: Sequence[str]) -> int:
     try:
         if SHELL_VARIABLE in os.environ:
             sys.stdout.writelines(f"{row}\n" for row in answer_shell(command))
-            return ExitCode.DONE
+            return ExitCode.SUCCESS
         if not words:
             with contextlib.redirect_stdout(sys.stderr):  # nobody asked for this answer
                 command.main(["--help"], PROGRAM, standalone_mode=False)
             return ExitCode.USAGE
         code = command.main(list(words), PROGRAM, standalone_mode=False, obj=words)
-        return code or ExitCode.DONE
+        return code or ExitCode.SUCCESS
     except typer.TyperException as error:
         return _fail(explain_usage(error, drop_log_flags(words), command), words)
     except MnistcliError as error:
@@ -377,7 +377,7 @@ def _fail(error: MnistcliError, words: Sequence[str]) -> int:
         traceback.print_exception(error)
     report_error(error)
     _LOG.debug("where it failed", exc_info=error)
-    if _wants_json(words) and not isinstance(error, GateError):  # its results came with it
+    if _wants_json(words) and not isinstance(error, CheckFailedError):  # its results came with it
         from mnistcli.output.results import ErrorResult, describe_error
         from mnistcli.output.terminal import print_json
 
@@ -404,6 +404,6 @@ def _report_bug(
         from mnistcli.output.terminal import print_json
 
         detail = ErrorDetail(
-            code=ExitCode.BUG, kind="internal", where="internal", message=what, hint=hint
+            code=ExitCode.INTERNAL_ERROR, kind="internal", where="internal", message=what, hint=hint
         )
         print_json(ErrorResult(error=detail))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mnistcli.errors import GateError, Problem, UsageError
+from mnistcli.errors import CheckFailedError, Problem, UsageError
 from mnistcli.output.results import EvaluationResult
 
 FLAG = "--fail-under"
@@ -54,7 +54,9 @@ def _parse_gate(text: str) -> Gate:
     return Gate(metric, threshold)
 
 
-def find_failure(gates: tuple[Gate, ...], results: Iterable[EvaluationResult]) -> GateError | None:
+def find_failure(
+    gates: tuple[Gate, ...], results: Iterable[EvaluationResult]
+) -> CheckFailedError | None:
     """Compare every result with every threshold; return an error that names all that fall short."""
     problems = [
         _describe_shortfall(gate, result)
@@ -62,7 +64,7 @@ def find_failure(gates: tuple[Gate, ...], results: Iterable[EvaluationResult]) -
         for gate in gates
         if not gate.is_met(result)
     ]
-    return GateError.join(problems) if problems else None
+    return CheckFailedError.join(problems) if problems else None
 
 
 def _describe_shortfall(gate: Gate, result: EvaluationResult) -> Problem:

@@ -41,7 +41,7 @@ from mnistcli.commands.trained_model import Places, TrainedModel, open_model
 from mnistcli.config import Recipe, load_config
 from mnistcli.config.recipes import Figures
 from mnistcli.datasets.base import SplitName
-from mnistcli.errors import CheckpointError, GateError, ResourceError
+from mnistcli.errors import CheckFailedError, CheckpointError, ResourceError
 from mnistcli.metrics.scores import class_probabilities, predict_classes
 from mnistcli.models.numpy_inference import compute_probabilities
 from mnistcli.output.results import (
@@ -163,7 +163,7 @@ def reproduce_recipes(recipes: Sequence[Recipe], manner: Manner) -> None:
     """Carry out `mnistcli reproduce RECIPE` and `--all`.
 
     Raises:
-        GateError: a figure is another one.
+        CheckFailedError: a figure is another one.
         DataError, ResourceError: a story could not be run.
     """
     silent = manner.quiet or (manner.json and not sys.stderr.isatty())
@@ -232,12 +232,12 @@ def _judge(figures: Figures, told: Told) -> Iterator[FigureResult]:
 
 
 def _show_recipe(answer: ReproduceRecipesResult, manner: Manner) -> None:
-    """Print the answer in the form that was asked for; GateError where a figure is another."""
+    """Print the answer in the requested format; CheckFailedError where a figure differs."""
     failure = _find_failure(answer)
     emit(answer, "json" if manner.json else "quiet" if manner.quiet else "text", failure)
 
 
-def _find_failure(answer: ReproduceRecipesResult) -> GateError | None:
+def _find_failure(answer: ReproduceRecipesResult) -> CheckFailedError | None:
     """Name the recipes and figures that came out otherwise."""
     found = [
         (again.recipe, row.name)
@@ -251,7 +251,7 @@ def _find_failure(answer: ReproduceRecipesResult) -> GateError | None:
     total = sum(len(again.figures) for again in answer.recipes)
     what = f"{len(found)} of {total} figures differ from those measured before"
     hint = f"look for other data or versions: {PROGRAM} doctor"
-    return GateError(where, what, hint)
+    return CheckFailedError(where, what, hint)
 
 
 def reproduce_run(
@@ -260,7 +260,7 @@ def reproduce_run(
     """Carry out `mnistcli reproduce`.
 
     Raises:
-        GateError: the bits are others.
+        CheckFailedError: the bits are others.
         CheckpointError, DataError, ResourceError: they cannot be compared.
     """
     progress = choose_progress(asked, silent=quiet or (json and not sys.stderr.isatty()))
@@ -354,10 +354,10 @@ def _compare(
 
 
 def _show(answer: ReproduceResult, *, json: bool, quiet: bool) -> None:
-    """Print the answer in the form that was asked for; GateError where the bits are others."""
+    """Print the answer in the requested format; CheckFailedError where bits differ."""
     failure = None
     if not answer.same:
-        failure = GateError(
+        failure = CheckFailedError(
             answer.checkpoint,
             f"{len(answer.differences)} of {answer.arrays} arrays have other bits",
             "something that no record tells of was different: the file was written by"

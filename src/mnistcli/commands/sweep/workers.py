@@ -279,7 +279,7 @@ def main() -> None:
         if is_debugging():
             sys.__excepthook__(kind, error, trace)
         pipe.send(_Message(kind="bug", what=" ".join(f"{kind.__name__}: {error}".split())))
-        os._exit(ExitCode.BUG)
+        os._exit(ExitCode.INTERNAL_ERROR)
 
     sys.excepthook = report_bug
     logging.getLogger(PROGRAM).addHandler(_WarningForwarder(pipe))
@@ -295,7 +295,7 @@ def main() -> None:
                     _Message(kind="error", error_type=kind, where=where, what=what, hint=hint)
                 )
             os._exit(error.code)
-    os._exit(ExitCode.DONE)  # taking TensorFlow down takes most of a second
+    os._exit(ExitCode.SUCCESS)  # taking TensorFlow down takes most of a second
 
 
 def _run_worker_process(spec: WorkerSpec, stop: StopRequest) -> None:

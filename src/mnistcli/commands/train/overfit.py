@@ -25,7 +25,7 @@ from mnistcli.commands.train.request import OutputFile, Plan, Request
 from mnistcli.commands.train.run import StopOnSignal, refuse_together
 from mnistcli.config.schema import Config, MlpModel
 from mnistcli.datasets.base import Split, draw_order
-from mnistcli.errors import DivergenceError, GateError, UsageError
+from mnistcli.errors import CheckFailedError, DivergenceError, UsageError
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.output.results import FirstAndLastResult, OverfitResult
 from mnistcli.output.terminal import Output, emit
@@ -130,7 +130,7 @@ def overfit_one_batch(request: Request) -> None:
     """Train on one batch, and say whether it was learned by heart.
 
     Raises:
-        GateError: it was not.
+        CheckFailedError: it was not.
         DivergenceError: the numbers are no longer finite.
         UsageError: a flag means a run that is kept.
     """
@@ -210,7 +210,7 @@ def _name_step(error: DivergenceError) -> DivergenceError:
 
 
 def _show(verdict: Verdict, duration_s: float, request: Request) -> None:
-    """Print the verdict in the form that was asked for; GateError where nothing was learned."""
+    """Print the verdict in the requested format; CheckFailedError where nothing was learned."""
     answer = OverfitResult(
         learned=verdict.has_learned,
         images=verdict.images,
@@ -222,6 +222,6 @@ def _show(verdict: Verdict, duration_s: float, request: Request) -> None:
     failure = None
     if not verdict.has_learned:
         what = f"{verdict.images} images are not known by heart after {answer.steps} steps"
-        failure = GateError(FLAG, what, verdict.suggest())
+        failure = CheckFailedError(FLAG, what, verdict.suggest())
     as_json = request.json or request.jsonl
     emit(answer, "json" if as_json else "quiet" if request.quiet else "text", failure)
