@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,14 @@ from conftest import Run
 from mnistcli.cli.app import app
 from mnistcli.cli.completion import complete_line
 from mnistcli.config import list_recipes
+from mnistcli.config.allowed_values import get_members
 from mnistcli.config.field_info import list_keys
-from mnistcli.config.schema import CLASS_COUNTS
+from mnistcli.config.schema import CLASS_COUNTS, Activation, Optimizer
 
 RECIPES = [recipe.name for recipe in list_recipes()]
 DATA_SETS = list(CLASS_COUNTS)
-ACTIVATIONS = [
-    "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
-    "sigmoid", "hard_sigmoid", "tanh", "exponential", "linear", "softmax",
-]  # fmt: skip
-OPTIMIZERS = ["sgd", "rmsprop", "adam", "nadam", "adamw"]
+ACTIVATIONS = typing.get_args(Activation)
+OPTIMIZERS = get_members(Optimizer, "name")
 
 
 @pytest.fixture
@@ -46,10 +45,7 @@ def complete(line: str) -> list[str]:
     return [word for word, _ in complete_line(typer.main.get_command(app), line)]
 
 
-COMMANDS = [
-    "train", "evaluate", "predict", "summary", "ls", "compare", "sweep", "plot", "data", "report",
-    "reproduce", "doctor", "recipes",
-]  # fmt: skip
+COMMANDS = list(typer.main.get_command(app).commands)
 LINES: list[tuple[str, list[str]]] = [
     ("mnistcli ", COMMANDS),
     ("mnistcli re", ["report", "reproduce", "recipes"]),
@@ -93,10 +89,10 @@ LINES: list[tuple[str, list[str]]] = [
     ("mnistcli train --set a=b --set", ["--set"]),
     ("mnistcli evaluate mlp.h5 --j", ["--json"]),
     ("mnistcli train --epochs ", []),
-    ("mnistcli train --optimizer ", OPTIMIZERS),
+    ("mnistcli train --optimizer ", [*OPTIMIZERS]),
     ("mnistcli train --optimizer=ad", ["--optimizer=adam", "--optimizer=adamw"]),
     ("mnistcli train --model ", ["softmax", "mlp"]),
-    ("mnistcli train --activation ", ACTIVATIONS),
+    ("mnistcli train --activation ", [*ACTIVATIONS]),
     ("mnistcli train --dataset ", [*DATA_SETS, "auto", "files"]),
     ("mnistcli evaluate --dataset ", [*DATA_SETS, "files"]),
     ("mnistcli train --validation ", ["test"]),
