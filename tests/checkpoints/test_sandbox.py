@@ -219,7 +219,7 @@ def test_a_file_that_ends_its_child_costs_only_itself(
     if deed == "sleep":
         monkeypatch.setattr(sandbox, "TIME_LIMIT_BASE_S", 5)
     monkeypatch.setattr(sandbox, "_MAX_LINE_BYTES", 1_000_000)
-    monkeypatch.setattr(sandbox, "MAX_CHILDREN", 1)
+    monkeypatch.setattr(sandbox, "MAX_PROCESSES", 1)
     paths = [write_dense(tmp_path / f"{number}.h5") for number in range(6)]
     for number in culprits:
         with h5py.File(paths[number], "r+") as file:

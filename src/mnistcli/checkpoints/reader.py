@@ -266,7 +266,7 @@ def parse_checkpoint(
     optimizer = groups.pop(OPTIMIZER_GROUP, {})
     kept = groups.pop(CALLBACK_WEIGHTS_GROUP, {})
     layers: tuple[LayerState, ...] = ()
-    if parsed.wanted != "none":
+    if parsed.selection != "none":
         layers = tuple(_match_arrays(architecture, groups, where))
     is_changed = contents.record is not None and contents.checksum != "valid"
     warnings: tuple[str, ...] = ()
@@ -277,7 +277,7 @@ def parse_checkpoint(
         record = _read_record(contents.record, architecture, where)
     progress = _read_progress(record, history, where) if record else Progress()
     state = None
-    if record is not None and parsed.wanted == "all":
+    if record is not None and parsed.selection == "all":
         weights = tuple(_read_weight(name, values, where) for name, values in kept.items())
         state = join_state(contents, record, progress, layers, optimizer, weights)
         check_state(state, architecture, record.config.training, where)
