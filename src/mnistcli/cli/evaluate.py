@@ -92,7 +92,7 @@ def evaluate(
 
 def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
     """Score one checkpoint on a split."""
-    from mnistcli.output.results import ClassResult, EvaluationResult
+    from mnistcli.output.results import EvaluationResult
 
     split = model.read_split(split_name)
     score = model.score(split, model.run(split.images))
@@ -100,18 +100,5 @@ def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
         checkpoint=str(model.checkpoint.path),
         dataset=model.dataset_name or "",
         split=split_name,
-        count=score.count,
-        loss=score.loss,
-        accuracy=score.accuracy,
-        per_class=tuple(
-            ClassResult(
-                label=row.label,
-                precision=row.precision,
-                recall=row.recall,
-                f1=row.f1,
-                support=row.support,
-            )
-            for row in score.per_class
-        ),
-        confusion=score.confusion,
+        **dict(score),
     )

@@ -28,6 +28,7 @@ from mnistcli.errors import UsageError
 from mnistcli.metrics.scores import predict_classes
 from mnistcli.metrics.significance import (
     CONFIDENCE,
+    Interval,
     adjust_p_values,
     compute_mcnemar_p,
     compute_wilson_interval,
@@ -40,7 +41,6 @@ from mnistcli.output.results import (
     CompareResult,
     DatasetResult,
     DifferenceResult,
-    IntervalResult,
     PairResult,
     UnpairedResult,
 )
@@ -264,11 +264,10 @@ def check_baselines(names: Sequence[str], split: str) -> tuple[BaselineName, ...
     return cast("tuple[BaselineName, ...]", tuple(dict.fromkeys(names)))
 
 
-def _count_right(is_right: NDArray[np.bool_]) -> tuple[int, IntervalResult]:
+def _count_right(is_right: NDArray[np.bool_]) -> tuple[int, Interval]:
     """Return how many are right, and what that says of the true accuracy."""
     correct = int(np.count_nonzero(is_right))
-    interval = compute_wilson_interval(correct, len(is_right))
-    return correct, IntervalResult(low=interval.low, high=interval.high)
+    return correct, compute_wilson_interval(correct, len(is_right))
 
 
 def _hash_split(split: Split) -> bytes:

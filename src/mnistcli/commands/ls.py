@@ -27,7 +27,6 @@ from mnistcli.errors import CheckpointError, UsageError
 from mnistcli.output.results import (
     DatasetResult,
     ListedCheckpoint,
-    ListedTrial,
     ListResult,
     ListRow,
     SecondsResult,
@@ -314,7 +313,6 @@ def _describe_readable(path: Path, file: CheckpointMetadata) -> ListedCheckpoint
             saved=saved,
         )
     config, progress, test = record.config, record.progress, record.test
-    loss = None if test is None else test.loss
     return ListedCheckpoint(
         checkpoint=str(path),
         status="run",
@@ -324,27 +322,22 @@ def _describe_readable(path: Path, file: CheckpointMetadata) -> ListedCheckpoint
         parameters=file.parameters,
         epochs=progress.epoch,
         planned_epochs=config.training.epochs,
-        last={name: _or_nan(metric.last) for name, metric in file.history.items()},
+        last={name: metric.last for name, metric in file.history.items()},
         best=dict(_find_best(file.history)),
-        test=test and TestResult(loss=_or_nan(loss), accuracy=test.accuracy),
+        test=test and TestResult(loss=test.loss, accuracy=test.accuracy),
         seconds=SecondsResult(total=progress.elapsed_s, per_epoch=file.warm_epoch_s),
         saved=saved,
         config=config,
-        trial=record.trial and ListedTrial.model_validate(record.trial.model_dump(mode="python")),
+        trial=record.trial,
     )
 
 
-def _or_nan(value: float | None) -> float:
-    """JSON's null stands for what is not a number."""
-    return math.nan if value is None else value
-
-
-def _find_best(history: Mapping[str, MetricRange]) -> Iterator[tuple[str, float]]:
+def _find_best(history: Mapping[str, MetricRange]) -> Iterator[tuple[str, float | None]]:
     """Return the highest accuracies and the lowest losses."""
     for name, metric in history.items():
         for ending, side in _MADE_BETTER.items():
             if name.endswith(ending):
-                yield name, _or_nan(getattr(metric, side))
+                yield name, getattr(metric, side)
 
 
 def describe_model(model: Model) -> str:

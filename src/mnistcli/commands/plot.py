@@ -23,7 +23,7 @@ from mnistcli.output.plots.plot_kinds import (
     compose_predictions,
     compose_weights,
 )
-from mnistcli.output.results import BinResult, CalibrationPlotResult, PictureResult, PlotResult
+from mnistcli.output.results import CalibrationPlotResult, PictureResult, PlotResult
 
 MAX_TILES = 1000  # images in one picture
 MAX_NAME = 60  # characters of a file's name in a title
@@ -158,7 +158,7 @@ def describe_picture(
     facts = {"checkpoint": str(checkpoint), "kind": kind, "split": split, **dict(written)}
     if not isinstance(picture, Reliability):
         return PlotResult.model_validate(facts)
-    bins = tuple(BinResult(**vars(row)) for row in picture.calibration.bins)
+    calibration = picture.calibration
     return CalibrationPlotResult.model_validate(
-        {**facts, "ece": picture.calibration.ece, "bins": bins}
+        {**facts, "ece": calibration.ece, "bins": calibration.bins}
     )

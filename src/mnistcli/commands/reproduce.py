@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,14 +45,12 @@ from mnistcli.errors import CheckFailedError, CheckpointError, ResourceError
 from mnistcli.metrics.scores import class_probabilities, predict_classes
 from mnistcli.models.numpy_inference import compute_probabilities
 from mnistcli.output.results import (
-    ArrayDifferenceResult,
     DatasetResult,
     FigureResult,
     RecipeReproduction,
     ReproduceRecipesResult,
     ReproduceResult,
     SecondsResult,
-    ToleranceResult,
     TrainResult,
 )
 from mnistcli.output.terminal import PROGRAM, Output, choose_progress, emit
@@ -219,12 +217,12 @@ def _reproduce(
 def _judge(figures: Figures, told: Told) -> Iterator[FigureResult]:
     """Put the new figures beside the old ones."""
     for row in figures.rows:
-        now, tolerance = told.figures[row.name], row.tolerance
+        now = told.figures[row.name]
         yield FigureResult(
             name=row.name,
             published=row.published,
             measured=row.measured,
-            tolerance=ToleranceResult(low=tolerance.low, high=tolerance.high),
+            tolerance=row.tolerance,
             now=now,
             verdict=row.judge(now),
             digits=row.digits,
@@ -338,10 +336,7 @@ def _compare(
 ) -> ReproduceResult:
     """Put the two runs side by side."""
     arrays, identity = list_arrays(first), plan.dataset.identity
-    differences = tuple(
-        ArrayDifferenceResult(**asdict(difference))
-        for difference in compare_arrays(arrays, list_arrays(second))
-    )
+    differences = tuple(compare_arrays(arrays, list_arrays(second)))
     return ReproduceResult(
         checkpoint=str(checkpoint.path),
         dataset=DatasetResult(name=identity.name, sha256=identity.sha256),

@@ -60,18 +60,13 @@ def describe_training(record: Record, checkpoint: Checkpoint) -> TrainingFacts:
         step=record.progress.step,
         planned_epochs=record.config.training.epochs,
         last={name: values[-1] for name, values in checkpoint.progress.history.items() if values},
-        test=TestResult(loss=_or_nan(test.loss), accuracy=test.accuracy) if test else None,
+        test=TestResult(loss=test.loss, accuracy=test.accuracy) if test else None,
         seconds=SecondsResult(
             total=record.progress.elapsed_s, per_epoch=checkpoint.progress.warm_epoch_s
         ),
         environment=record.environment,
         class_names=record.class_names,
     )
-
-
-def _or_nan(value: float | None) -> float:
-    """JSON's null stands for what is not a number."""
-    return float("nan") if value is None else value
 
 
 def _list_weights(checkpoint: Checkpoint) -> tuple[WeightResult, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from mnistcli.config.schema import Activation, Loss
 from mnistcli.errors import DataError
@@ -41,14 +42,16 @@ class LossSpec:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fared; a ratio of nothing to nothing is None.
+    """Precision, recall and F1 of one class.
 
     Attributes:
         label: the class's name.
-        precision: right among those predicted as this class, 0 to 1.
-        recall: right among those that are of this class, 0 to 1.
-        f1: harmonic mean of the two, 0 to 1.
-        support: number of examples of this class.
+        precision: share of the images predicted as this class that are correct, 0 to 1; None
+            where there are none.
+        recall: share of this class's images that are predicted correctly, 0 to 1; None where
+            there are none.
+        f1: harmonic mean of the two, 0 to 1; None where both are None.
+        support: number of images of this class.
     """
 
     label: str
@@ -58,21 +61,22 @@ class ClassScore:
     support: int
 
 
-@dataclass(frozen=True)
-class Score:
-    """How a network fared on labelled examples.
+class Score(BaseModel):
+    """Metrics of a network on labelled images.
 
     Attributes:
-        count: number of examples.
-        loss: mean over the examples and the weights' penalty; not a number where logits are not.
-        accuracy: share of right predictions, 0 to 1.
-        per_class: in class order.
-        confusion: counts, rows the truth, columns the predictions, both in class order.
+        count: number of images.
+        loss: mean loss over the images, plus the weights' penalty; NaN where logits are NaN.
+        accuracy: share of correct predictions, 0 to 1.
+        per_class: metrics per class, in class order.
+        confusion: counts [true class][predicted class], both in class order.
     """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
 
     count: int
     loss: float
-    accuracy: float
+    accuracy: float = Field(ge=0, le=1)
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
 

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import singledispatch
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from mnistcli.checkpoints.record import Environment, RecordedTrialState
-from mnistcli.config.recipes import Verdict
+from mnistcli.checkpoints.record import Environment, RecordedTrialState, TrialMark
+from mnistcli.checkpoints.run_state import ArrayDifference
+from mnistcli.config.recipes import Tolerance, Verdict
 from mnistcli.config.schema import Config
 from mnistcli.errors import MnistcliError, escape_name
 from mnistcli.images.options import Preparation
+from mnistcli.metrics.calibration import ConfidenceBin
+from mnistcli.metrics.scores import Score
+from mnistcli.metrics.significance import Interval
 
 
 class AnswerPart(BaseModel):
@@ -48,7 +53,10 @@ class Answer(AnswerPart):
 
 
 Name = Annotated[str, AfterValidator(escape_name)]
-Accuracy = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Accuracy = Share
+# None, as records have it, is not a number here and null again in JSON.
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
 class DatasetResult(AnswerPart):
@@ -63,7 +71,7 @@ class TestResult(AnswerPart):
 
     __test__ = False
 
-    loss: float
+    loss: Number
     accuracy: Accuracy
 
 
@@ -94,30 +102,19 @@ class TrainResult(Answer):
     seconds: SecondsResult
 
 
-class ClassResult(AnswerPart):
-    """How one class fared; a ratio with nothing below the line is null."""
-
-    label: str
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    support: int
-
-
-class EvaluationResult(AnswerPart):
-    """How one checkpoint did on a split; in `confusion`, rows are the truth.
-
-    `dataset` is for people: no part of the JSON.
-    """
+class EvaluatedSplit(AnswerPart):
+    """The checkpoint that was evaluated, and on what; `dataset` is no part of the JSON."""
 
     checkpoint: Name
     dataset: str = Field(exclude=True)
     split: str
-    count: int
-    loss: float
-    accuracy: Accuracy
-    per_class: tuple[ClassResult, ...]
-    confusion: tuple[tuple[int, ...], ...]
+
+
+class EvaluationResult(Score, EvaluatedSplit):
+    """How one checkpoint did on a split; in `confusion`, rows are the truth.
+
+    `dataset` is for people: no part of the JSON.
+    """
 
 
 class EvaluateResult(Answer):
@@ -315,15 +312,6 @@ class OverfitResult(Answer):
     seconds: float
 
 
-class ArrayDifferenceResult(AnswerPart):
-    """An array that came out otherwise; `max_abs_difference` is null where it is not finite."""
-
-    name: str
-    size: int
-    differing: int
-    max_abs_difference: float | None
-
-
 class ReproduceResult(Answer):
     """The answer of `reproduce`: whether the bits are the same, and where they are not."""
 
@@ -332,7 +320,7 @@ class ReproduceResult(Answer):
     epochs: int
     same: bool
     arrays: int
-    differences: tuple[ArrayDifferenceResult, ...]
+    differences: tuple[ArrayDifference, ...]
     seconds: SecondsResult
 
 
@@ -390,16 +378,6 @@ class DoctorResult(Answer):
     problems: tuple[ErrorDetail, ...]
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class IntervalResult(AnswerPart):
-    """Bounds that hold the true accuracy with the answer's confidence."""
-
-    low: Share
-    high: Share
-
-
 class ComparedResult(AnswerPart):
     """How one checkpoint, or one baseline, did on the split.
 
@@ -417,7 +395,7 @@ class ComparedResult(AnswerPart):
     count: int
     correct: int
     accuracy: Accuracy
-    interval: IntervalResult
+    interval: Interval
     loss: float
     fit_seconds: float | None
 
@@ -480,13 +458,6 @@ class RepeatResult(Answer):
     runs: tuple[TrainResult, ...]
 
 
-class ToleranceResult(AnswerPart):
-    """Bounds within which a figure is taken for the same."""
-
-    low: float
-    high: float
-
-
 class FigureResult(AnswerPart):
     """One figure of a recipe.
 
@@ -497,7 +468,7 @@ class FigureResult(AnswerPart):
     name: str
     published: float | None
     measured: tuple[float, ...]
-    tolerance: ToleranceResult
+    tolerance: Tolerance
     now: float
     verdict: Verdict
     digits: int = Field(exclude=True)
@@ -580,14 +551,6 @@ class ConfigResult(Answer):
 Status = Literal["run", "foreign", "changed", "refused"]
 
 
-class ListedTrial(AnswerPart):
-    """Which trial of a sweep a run is; one that was stopped or killed is still `running`."""
-
-    study: Name
-    number: int
-    state: RecordedTrialState
-
-
 class ListedCheckpoint(AnswerPart):
     """One file.
 
@@ -606,13 +569,13 @@ class ListedCheckpoint(AnswerPart):
     parameters: int | None = None
     epochs: int | None = None
     planned_epochs: int | None = None
-    last: dict[str, float]
-    best: dict[str, float]
+    last: dict[str, Number]
+    best: dict[str, Number]
     test: TestResult | None = None
     seconds: SecondsResult | None = None
     saved: datetime | None = None
     config: Config | None = None
-    trial: ListedTrial | None = None
+    trial: TrialMark | None = None
 
 
 class ListResult(Answer):
@@ -641,21 +604,11 @@ class PlotResult(Answer):
     split: str | None
 
 
-class BinResult(AnswerPart):
-    """Predictions with a confidence in (low, high]; means are null where there are none."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float | None
-    accuracy: float | None
-
-
 class CalibrationPlotResult(PlotResult):
     """The answer of `plot calibration`: the expected calibration error too, and its bins."""
 
     ece: float
-    bins: tuple[BinResult, ...]
+    bins: tuple[ConfidenceBin, ...]
 
 
 class ArrayResult(AnswerPart):
