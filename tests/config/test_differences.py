@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from mnistcli.config import Override, load_config
-from mnistcli.config.serialization import list_config_differences
+from mnistcli.config.serialization import diff_configs
 
 Settings = Mapping[str, object]
 
@@ -17,7 +17,7 @@ def differ(first: Settings, second: Settings) -> dict[str, tuple[object, ...]]:
         load_config("mnist-mlp", [Override(key, value, "--set") for key, value in one.items()])
         for one in (first, second)
     ]
-    found = list_config_differences([loaded.config for loaded in configs])
+    found = diff_configs([loaded.config for loaded in configs])
     return {difference.key: difference.values for difference in found}
 
 
@@ -57,7 +57,7 @@ def test_configs_differ_in(first: Settings, second: Settings, found: dict[str, o
 
 def test_an_mlp_beside_a_softmax_tells_its_size() -> None:
     configs = [load_config(name).config for name in ("mnist-softmax-adam", "mnist-mlp")]
-    found = {one.key: one.values for one in list_config_differences(configs)}
+    found = {one.key: one.values for one in diff_configs(configs)}
     assert found == {
         "dataset.validation": ("test", 0.0),
         "model.type": ("softmax", "mlp"),

@@ -252,6 +252,36 @@ def test_a_refused_override_names_its_flag(
     assert lines_for(tmp_path, *overrides) == [line]
 
 
+@pytest.mark.parametrize(
+    ("assignment", "line"),
+    [
+        ("model.hidden.1=8", "--set: model.hidden has no entry 1. Its entries are only 0"),
+        (
+            "dataset.size.0=8",
+            "--set: dataset.size.0: dataset.size is no block of keys. Set dataset.size itself",
+        ),
+        (
+            "model.hidden.0=8",
+            "--set: model.hidden: softmax has no hidden layers."
+            " Set model.type=mlp too, or leave it out",
+        ),
+    ],
+)
+def test_an_entry_of_a_list_that_the_config_does_not_have_is_refused(
+    tmp_path: Path, assignment: str, line: str
+) -> None:
+    assert lines_for(tmp_path, assignment, text="") == [line]
+
+
+def test_a_flag_that_cannot_be_carried_out_is_not_blamed_for_the_file(tmp_path: Path) -> None:
+    text = "training: {schedule: {name: cosine, epochs: 5, warmup_epochs: 5}}"
+    assert lines_for(tmp_path, "training.epochs.x=1", text=text) == [
+        "c.yaml:1:63: training.schedule.warmup_epochs: a rise of 5 epochs fills all 5."
+        " Make it shorter",
+        "--set: training.epochs.x: training.epochs is no block of keys. Set training.epochs itself",
+    ]
+
+
 def test_mistakes_of_flags_come_after_those_of_the_file(tmp_path: Path) -> None:
     text = "training:\n  epochs: ten\n  loss: binary_crossentropy\n"
     overrides = [Override("training.epochs", 3, "--epochs"), "training.seed=x", "foo=1"]

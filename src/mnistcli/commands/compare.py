@@ -22,7 +22,7 @@ from mnistcli.checkpoints.record import Record, count_processors
 from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.commands.trained_model import Places, TrainedModel, open_model
 from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES, BaselineName, check_choice
-from mnistcli.config.serialization import list_config_differences
+from mnistcli.config.serialization import diff_configs
 from mnistcli.datasets.base import DatasetInfo, Split
 from mnistcli.errors import UsageError
 from mnistcli.metrics.scores import predict_classes
@@ -286,7 +286,7 @@ def _list_differences(examined: Sequence[_Examined]) -> Iterator[DifferenceResul
         yield DifferenceResult(key="dataset.sha256", values=tuple(hashes))
     if len(known) < 2:
         return
-    for difference in list_config_differences([record.config for record in known]):
+    for difference in diff_configs([record.config for record in known]):
         values = iter(difference.values)
         yield DifferenceResult(
             key=difference.key,

@@ -1,7 +1,4 @@
-"""Rules that join several keys: combinations that each key alone cannot know to be wrong.
-
-Rules that depend on how many classes the data have, and those about images of one's own.
-"""
+"""Rules over several keys of the config: combinations of values that are each valid alone."""
 
 from __future__ import annotations
 
@@ -12,6 +9,8 @@ from dataclasses import replace
 
 from mnistcli.config.schema import (
     CLASS_COUNTS,
+    CROSSENTROPIES_OF_CLASSES,
+    LOSSES_WITH_SMOOTHING,
     Clip,
     Config,
     Cosine,
@@ -40,66 +39,15 @@ _STOPPING: KeyPath = ("training", "early_stopping")
 _CLIP: KeyPath = ("training", "clip")
 _SMOOTHING: KeyPath = ("training", "label_smoothing")
 
-_AUTOMATIC_NAME = re.compile(r"(flatten|dense|dropout|input_layer)(_\d+)?")
+_KERAS_NAME = re.compile(r"(flatten|dense|dropout|input_layer)(_\d+)?")
 _RESERVED_GROUP = "top_level_model_weights"  # where Keras' HDF5 format keeps layer-less weights
 
 
-def check_class_count(config: Config, count: int) -> list[ConfigIssue]:
-    """Return what is wrong with a config that learns so many classes."""
-    return [*_check_class_weight(config, count), *_check_two_classes(config, count)]
-
-
-def count_classes(config: Config) -> int | None:
-    """Count the classes where they can be known without looking at any data."""
-    if isinstance(config.dataset, FilesConfig):
-        return len(config.dataset.classes) if config.dataset.classes is not None else None
-    # auto chooses between data sets of the same classes
-    return CLASS_COUNTS["mnist" if config.dataset.name == "auto" else config.dataset.name]
-
-
-def _check_class_weight(config: Config, count: int) -> Iterator[ConfigIssue]:
-    """Every class needs its weight."""
-    weights = config.training.class_weight
-    if isinstance(weights, tuple) and len(weights) != count:
-        what = f"{config.dataset.name} has {count} classes, received {len(weights)} weights"
-        yield ConfigIssue(
-            _CLASS_WEIGHT, what, f"give {count}, or balanced", depends_on=(_NAME, _CLASSES)
-        )
-
-
-def _check_two_classes(config: Config, count: int) -> Iterator[ConfigIssue]:
-    """Sigmoid decides between two classes by one output unit; xor has rules of its own."""
-    if count != 2 or config.dataset.name == "xor" or config.model.output_activation == "softmax":
-        return
-    if config.training.loss in ("categorical_crossentropy", "sparse_categorical_crossentropy"):
-        what = f"{config.training.loss} does not match the one sigmoid unit that tells two classes"
-        hint = "set training.loss: binary_crossentropy, or model.output_activation: softmax"
-        flag_hint = "add --set training.loss=binary_crossentropy"
-        yield ConfigIssue(_LOSS, f"{what} apart", hint, flag_hint, depends_on=(_OUTPUT, _CLASSES))
-
-
-def check_files(config: Config) -> Iterator[ConfigIssue]:
-    """A size is that of a grey or of a colour image; names tell classes apart."""
-    if not isinstance(config.dataset, FilesConfig):
-        return
-    size, classes = config.dataset.size or (), config.dataset.classes or ()
-    if len(size) == 3 and size[2] != 3:
-        what = f"an image has 3 colours, received {size[2]}"
-        yield ConfigIssue(
-            (*_SIZE, 2), what, "write [height, width, 3], or [height, width] for grey"
-        )
-    for index, name in enumerate(classes):
-        if name in classes[:index]:
-            yield ConfigIssue((*_CLASSES, index), f"{name} is there twice", "name each class once")
-        if not name.isprintable():
-            yield ConfigIssue((*_CLASSES, index), "not a printable text", "choose another name")
-
-
 def check_rules(config: Config) -> list[ConfigIssue]:
-    """Return what is wrong with keys that are each legal alone; nothing where all fit."""
+    """Return the issues of all rules over several keys."""
     rules = (
         *(_check_xor, _check_head_and_loss, _check_layer_names, _check_nesterov, _check_uniform),
-        *(_check_monitors, _check_schedule, _check_clip, _check_smoothing, check_files),
+        *(_check_monitors, _check_schedule, _check_clip, _check_smoothing, _check_files),
     )
     issues = [issue for rule in rules for issue in rule(config)]
     count = count_classes(config)
@@ -107,15 +55,27 @@ def check_rules(config: Config) -> list[ConfigIssue]:
 
 
 def list_idle_settings(config: Config) -> Iterator[str]:
-    """Yield a line for each setting that is legal and, beside the others, changes nothing."""
+    """Yield a line for each valid setting that has no effect with the others."""
     is_softmax = not isinstance(config.model, MlpModel)
     if config.training.precision != "float32" and is_softmax:
         why = "a softmax regression has only an output layer, which computes in float32"
         yield f"training.precision {config.training.precision} changes nothing: {why}"
 
 
+def check_class_count(config: Config, count: int) -> list[ConfigIssue]:
+    """Check the rules that depend on the number of classes."""
+    return [*_check_class_weight(config, count), *_check_two_classes(config, count)]
+
+
+def count_classes(config: Config) -> int | None:
+    """Return the number of classes, None if it cannot be known without reading the data."""
+    if isinstance(config.dataset, FilesConfig):
+        return len(config.dataset.classes) if config.dataset.classes is not None else None
+    # auto chooses between data sets of the same classes
+    return CLASS_COUNTS["mnist" if config.dataset.name == "auto" else config.dataset.name]
+
+
 def _check_xor(config: Config) -> Iterator[ConfigIssue]:
-    """Four rows of two bits and one output unit leave little choice."""
     if config.dataset.name != "xor":
         return
     if config.dataset.normalization == "unit":
@@ -129,13 +89,12 @@ def _check_xor(config: Config) -> Iterator[ConfigIssue]:
         yield _make_xor_issue(_OUTPUT, what, "output_activation", "sigmoid")
     if config.model.flatten:
         yield _make_xor_issue(_FLATTEN, "xor's rows are no images", "flatten", "false")
-    if config.training.loss in ("categorical_crossentropy", "sparse_categorical_crossentropy"):
+    if config.training.loss in CROSSENTROPIES_OF_CLASSES:
         what = f"xor has one output unit, {config.training.loss} needs one for each class"
         yield _make_xor_issue(_LOSS, what, "loss", "mean_squared_error or binary_crossentropy")
 
 
 def _check_head_and_loss(config: Config) -> Iterator[ConfigIssue]:
-    """binary_crossentropy judges every output by itself; softmax outputs depend on each other."""
     is_binary = config.training.loss == "binary_crossentropy"
     has_classes = config.dataset.name != "xor"
     if is_binary and has_classes and config.model.output_activation == "softmax":
@@ -145,14 +104,13 @@ def _check_head_and_loss(config: Config) -> Iterator[ConfigIssue]:
 
 
 def _check_layer_names(config: Config) -> Iterator[ConfigIssue]:
-    """Keras wants every layer's name once, and gives some names itself."""
     hidden = config.model.hidden if isinstance(config.model, MlpModel) else ()
     first_with: dict[str, int] = {}
     for index, layer in enumerate(hidden):
         path = (*_HIDDEN, index, "name")
         if layer.name is None:
             continue
-        if _AUTOMATIC_NAME.fullmatch(layer.name) or layer.name == _RESERVED_GROUP:
+        if _KERAS_NAME.fullmatch(layer.name) or layer.name == _RESERVED_GROUP:
             what = f"{layer.name} is a name that Keras gives itself"
             yield ConfigIssue(path, what, "choose another, or leave the name out")
         elif layer.name in first_with:
@@ -162,7 +120,6 @@ def _check_layer_names(config: Config) -> Iterator[ConfigIssue]:
 
 
 def _check_nesterov(config: Config) -> Iterator[ConfigIssue]:
-    """Without momentum there is nothing to look ahead with."""
     optimizer = config.training.optimizer
     if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
         path, momentum = (*_OPTIMIZER, "nesterov"), (*_OPTIMIZER, "momentum")
@@ -170,7 +127,6 @@ def _check_nesterov(config: Config) -> Iterator[ConfigIssue]:
 
 
 def _check_uniform(config: Config) -> Iterator[ConfigIssue]:
-    """An interval has its lower end first."""
     for key in ("kernel_initializer", "bias_initializer"):
         initializer = getattr(config.model, key)
         if isinstance(initializer, RandomUniform) and initializer.minval > initializer.maxval:
@@ -180,13 +136,12 @@ def _check_uniform(config: Config) -> Iterator[ConfigIssue]:
 
 
 def _make_xor_issue(path: KeyPath, what: str, key: str, choice: str) -> ConfigIssue:
-    """Whoever asks an image's recipe for xor wants the other recipe."""
+    # `--dataset xor` with a recipe for images breaks several rules; one hint mends all of them.
     issue = _make_issue(path, what, key, choice, _NAME)
     return replace(issue, joint_hint="take its own recipe: mnistcli train xor")
 
 
 def _check_monitors(config: Config) -> Iterator[ConfigIssue]:
-    """What decides about training needs a validation set, and must not be the test set."""
     monitors = (
         (_STOPPING, config.training.early_stopping),
         (_PLATEAU, config.training.reduce_on_plateau),
@@ -200,12 +155,12 @@ def _check_monitors(config: Config) -> Iterator[ConfigIssue]:
         elif config.dataset.validation == 0:
             what = f"it monitors {callback.monitor}, and there is no validation set"
         if what:
-            hint, flag_hint = _find_monitor(path, config)
+            hint, flag_hint = _suggest_monitor(path, config)
             yield ConfigIssue(path, what, hint, flag_hint, depends_on=(_VALIDATION,))
 
 
-def _find_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
-    """Say what could be monitored instead, for whoever wrote a file and whoever typed a flag."""
+def _suggest_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
+    """Return hints for a metric to monitor, one for a file and one for the command line."""
     if config.dataset.name != "xor":
         return "set dataset.validation: 0.1, say", "add --validation 0.1, say"
     if path == _STOPPING:
@@ -215,7 +170,6 @@ def _find_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
 
 
 def _check_schedule(config: Config) -> Iterator[ConfigIssue]:
-    """A learning rate has one master, and the parts of its schedule fit each other."""
     schedule = config.training.schedule
     if schedule is not None and config.training.reduce_on_plateau is not None:
         what = "a learning rate that follows a schedule cannot be lowered on a plateau too"
@@ -238,7 +192,7 @@ def _check_schedule(config: Config) -> Iterator[ConfigIssue]:
 
 
 def _check_clip(config: Config) -> Iterator[ConfigIssue]:
-    """Keras knows one bound at a time."""
+    # Keras' optimizers take one of the bounds at a time.
     clip = config.training.clip
     if clip is not None and len(clip.model_dump(exclude_none=True)) != 1:
         kinds = ", ".join(Clip.model_fields)
@@ -248,10 +202,9 @@ def _check_clip(config: Config) -> Iterator[ConfigIssue]:
 
 
 def _check_smoothing(config: Config) -> Iterator[ConfigIssue]:
-    """Keras' other losses have no such setting."""
-    losses = ("categorical_crossentropy", "binary_crossentropy")
-    if config.training.label_smoothing > 0 and config.training.loss not in losses:
-        what = f"{config.training.loss} has no label smoothing"
+    losses, loss = LOSSES_WITH_SMOOTHING, config.training.loss
+    if config.training.label_smoothing > 0 and loss not in losses:
+        what = f"{loss} has no label smoothing"
         choice = losses[config.dataset.name == "xor"]
         hint = f"set training.loss: {choice}"
         yield ConfigIssue(
@@ -260,7 +213,7 @@ def _check_smoothing(config: Config) -> Iterator[ConfigIssue]:
 
 
 def _make_issue(path: KeyPath, what: str, key: str, choice: str, involved: KeyPath) -> ConfigIssue:
-    """Most ways out are one key's other value."""
+    """Return an issue whose hint is another value of a key in the same block."""
     block = ".".join(str(part) for part in path[:-1])
     return ConfigIssue(
         path,
@@ -269,3 +222,39 @@ def _make_issue(path: KeyPath, what: str, key: str, choice: str, involved: KeyPa
         f"add --set {block}.{key}={choice.split(maxsplit=1)[0]}",
         depends_on=(involved,),
     )
+
+
+def _check_files(config: Config) -> Iterator[ConfigIssue]:
+    if not isinstance(config.dataset, FilesConfig):
+        return
+    size, classes = config.dataset.size or (), config.dataset.classes or ()
+    if len(size) == 3 and size[2] != 3:
+        what = f"an image has 3 colours, received {size[2]}"
+        yield ConfigIssue(
+            (*_SIZE, 2), what, "write [height, width, 3], or [height, width] for grey"
+        )
+    for index, name in enumerate(classes):
+        if name in classes[:index]:
+            yield ConfigIssue((*_CLASSES, index), f"{name} is there twice", "name each class once")
+        if not name.isprintable():
+            yield ConfigIssue((*_CLASSES, index), "not a printable text", "choose another name")
+
+
+def _check_class_weight(config: Config, count: int) -> Iterator[ConfigIssue]:
+    weights = config.training.class_weight
+    if isinstance(weights, tuple) and len(weights) != count:
+        what = f"{config.dataset.name} has {count} classes, received {len(weights)} weights"
+        yield ConfigIssue(
+            _CLASS_WEIGHT, what, f"give {count}, or balanced", depends_on=(_NAME, _CLASSES)
+        )
+
+
+def _check_two_classes(config: Config, count: int) -> Iterator[ConfigIssue]:
+    # Two classes with sigmoid share one output unit. xor has its own rules.
+    if count != 2 or config.dataset.name == "xor" or config.model.output_activation == "softmax":
+        return
+    if config.training.loss in CROSSENTROPIES_OF_CLASSES:
+        what = f"{config.training.loss} does not match the one sigmoid unit that tells two classes"
+        hint = "set training.loss: binary_crossentropy, or model.output_activation: softmax"
+        flag_hint = "add --set training.loss=binary_crossentropy"
+        yield ConfigIssue(_LOSS, f"{what} apart", hint, flag_hint, depends_on=(_OUTPUT, _CLASSES))

@@ -34,11 +34,11 @@ _NO = {"no", "off", "n", "false"}
 
 
 def explain_errors(error: ValidationError, root: FieldInfo = ROOT) -> list[ConfigIssue]:
-    """Turn each mistake that pydantic found into a issue, one a key, in pydantic's order.
+    """Return the issues of one of pydantic's errors, one for each key, in pydantic's order.
 
     Args:
         error: what pydantic raised.
-        root: of the model that was validated.
+        root: the model that was validated.
     """
     issues: dict[KeyPath, ConfigIssue] = {}
     for details in error.errors(include_url=False):
@@ -49,13 +49,12 @@ def explain_errors(error: ValidationError, root: FieldInfo = ROOT) -> list[Confi
 
 
 def _is_echo(details: ErrorDetails) -> bool:
-    """A list is not too short because entries of it are wrong, though pydantic says so."""
+    # pydantic calls a list too short if entries of it are invalid.
     is_short = details["type"] == "too_short"
     return is_short and len(details["input"]) >= details["ctx"]["min_length"]
 
 
 def _explain(details: ErrorDetails, root: FieldInfo) -> ConfigIssue:
-    """Sort the kinds of error by what the user has to know."""
     at = locate_error(details["loc"], root)
     kind = details["type"]
     if at.field is None:
@@ -68,7 +67,6 @@ def _explain(details: ErrorDetails, root: FieldInfo) -> ConfigIssue:
 
 
 def _missing_key(at: ErrorLocation, field: FieldInfo) -> ConfigIssue:
-    """A key without a default, which the kind of its block may be to blame for."""
     tag_key = at.parent.tag_key
     depends_on = ((*at.path[:-1], tag_key),) if tag_key else ()
     if field.title == at.path[-1]:
@@ -79,23 +77,22 @@ def _missing_key(at: ErrorLocation, field: FieldInfo) -> ConfigIssue:
 
 
 def _wrong_value(path: KeyPath, field: FieldInfo, value: object) -> ConfigIssue:
-    """A type, a range or a choice that does not fit."""
     what = f"expected {describe_expected(field)}, received {format_value(value)}"
     return ConfigIssue(path, what, _suggest_value(field, value))
 
 
 def _wrong_tag(path: KeyPath, field: FieldInfo, value: Any) -> ConfigIssue:
-    """The word that chooses a model is none of its choices."""
     key = field.tag_key or ""
     if isinstance(value, dict) and key not in value:
-        return ConfigIssue(path, f"the key {key} is missing", f"give it {_one_of(field.tags)}")
+        return ConfigIssue(
+            path, f"the key {key} is missing", f"give it {_join_choices(field.tags)}"
+        )
     tag = value.get(key) if isinstance(value, dict) else value
-    what = f"expected {_one_of(field.tags)}, received {format_value(tag)}"
+    what = f"expected {_join_choices(field.tags)}, received {format_value(tag)}"
     return ConfigIssue((*path, key), what, _suggest_choice(tag, field.tags))
 
 
 def _unknown_key(at: ErrorLocation, root: FieldInfo) -> ConfigIssue:
-    """A key that belongs to another kind, is misspelt, or stands in the wrong block."""
     *block, last = at.path
     key = str(last)
     siblings = tuple(at.owner.model_fields) if at.owner else ()
@@ -112,12 +109,11 @@ def _unknown_key(at: ErrorLocation, root: FieldInfo) -> ConfigIssue:
 
 
 def _misspelt_key(path: KeyPath, hint: str, flag_hint: str | None = None) -> ConfigIssue:
-    """Say what all unknown keys have in common."""
     return ConfigIssue(path, "unknown key", hint, flag_hint, is_key=True)
 
 
 def _foreign_key(at: ErrorLocation, key: str, tags: list[str]) -> ConfigIssue:
-    """A key that another model of the same union has: adam has no momentum, sgd does."""
+    """Return the issue of a key that another model of the union has: adam has no momentum."""
     tag_path = (*at.path[:-1], at.parent.tag_key or "")
     field = find_field(at.path)
     what = f"{at.tag} has no {field.title if field else key}"
@@ -127,29 +123,26 @@ def _foreign_key(at: ErrorLocation, key: str, tags: list[str]) -> ConfigIssue:
 
 
 def describe_expected(field: FieldInfo) -> str:
-    """Say what a field takes: `a whole number from 1 to 65536`."""
+    """Describe the values that a field accepts: `a whole number from 1 to 65536`."""
     if field.models:
-        return _expect_mapping(field)
-    return _expect_scalar(field.annotation, field.metadata)
+        return _describe_mapping(field)
+    return _describe_scalar(field.annotation, field.metadata)
 
 
-def _expect_list(metadata: Iterable[Any]) -> str:
-    """How many entries a list has."""
+def _describe_list(metadata: Iterable[Any]) -> str:
     metadata = tuple(metadata)
     low = next(m.min_length for m in metadata if isinstance(m, MinLen))
     high = next(m.max_length for m in metadata if isinstance(m, MaxLen))
     return f"a list of {low} to {high} entries"
 
 
-def _expect_mapping(field: FieldInfo) -> str:
-    """A block's keys, and what may stand for the whole block."""
-    return f"{_expect_block(field)}, or null" if field.is_nullable else _expect_block(field)
+def _describe_mapping(field: FieldInfo) -> str:
+    return f"{_describe_block(field)}, or null" if field.is_nullable else _describe_block(field)
 
 
-def _expect_block(field: FieldInfo) -> str:
-    """A block's keys, or the word that chooses them."""
+def _describe_block(field: FieldInfo) -> str:
     if field.tag_key:
-        block, words = f"a mapping with the key {field.tag_key}", _one_of(field.tags)
+        block, words = f"a mapping with the key {field.tag_key}", _join_choices(field.tags)
         return f"{words}, or {block}" if field.shorthand_key else f"{block}: {words}"
     keys = ", ".join(field.models[0].model_fields)
     short = field.find_child(field.shorthand_key) if field.shorthand_key else None
@@ -157,26 +150,25 @@ def _expect_block(field: FieldInfo) -> str:
     return f"{shorthand}a mapping with keys among {keys}"
 
 
-def _expect_scalar(annotation: Any, metadata: Iterable[Any]) -> str:
-    """A number's range, a word's choices, a list's length."""
+def _describe_scalar(annotation: Any, metadata: Iterable[Any]) -> str:
     if is_union(annotation):
         parts = [split_annotation(part) for part in get_args(annotation)]
-        return ", or ".join(_expect_scalar(part, (*more, *metadata)) for part, more in parts)
+        return ", or ".join(_describe_scalar(part, (*more, *metadata)) for part, more in parts)
     if is_literal(annotation):
-        return _one_of(get_args(annotation))
+        return _join_choices(get_args(annotation))
     if get_origin(annotation) is tuple:
-        return _expect_list(metadata)
+        return _describe_list(metadata)
     if get_origin(annotation) is dict:
         return "a mapping"
     names = {bool: "true or false", type(None): "null", int: "a whole number", float: "a number"}
     pattern = next((p for m in metadata if (p := getattr(m, "pattern", None))), None)
     text = f"text that matches {pattern}" if pattern else "text"
     noun = names.get(annotation, text)
-    return f"{noun}{_expect_range(metadata)}" if annotation in (int, float) else noun
+    return f"{noun}{_describe_range(metadata)}" if annotation in (int, float) else noun
 
 
-def _expect_range(metadata: Iterable[Any]) -> str:
-    """Bounds in words; `below` and `above` exclude the number that follows."""
+def _describe_range(metadata: Iterable[Any]) -> str:
+    """Describe bounds; `below` and `above` exclude the number after them."""
     low = high = ""
     for bound in metadata:
         match bound:
@@ -194,24 +186,22 @@ def _expect_range(metadata: Iterable[Any]) -> str:
 
 
 def _format_bound(number: Any) -> str:
-    """1e6 is easier to read as 1000000."""
+    # 1e6 is easier to read as 1000000.
     return str(int(number) if number == int(number) else number)
 
 
-def _one_of(words: Iterable[str]) -> str:
-    """A single choice needs no list."""
+def _join_choices(words: Iterable[str]) -> str:
     words = tuple(words)
     return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
 
 
 def _suggest_choice(value: object, words: Iterable[str]) -> str:
-    """A misspelt word has a nearest right one."""
     near = find_nearest(value, words) if isinstance(value, str) else None
     return f"did you mean {near}?" if near else ""
 
 
 def _suggest_value(field: FieldInfo, value: object) -> str:
-    """Show how to write what was probably meant."""
+    """Suggest how to write the value that was probably meant; empty if there is none."""
     kinds, words = list_kinds(field)
     if hint := _suggest_choice(value, words):
         return hint
@@ -227,7 +217,7 @@ def _suggest_value(field: FieldInfo, value: object) -> str:
 
 
 def _suggest_unquoted(text: str, kinds: set[Any]) -> str:
-    """Numbers in quotes, and the many words that YAML 1.1 took for booleans."""
+    """Suggest a number for one in quotes, and a boolean for a word that is one in YAML 1.1."""
     word = text.lower()
     if bool in kinds and word in _YES | _NO:
         return f"write {'true' if word in _YES else 'false'}"
@@ -242,7 +232,7 @@ def _suggest_unquoted(text: str, kinds: set[Any]) -> str:
 
 
 def list_kinds(field: FieldInfo) -> tuple[set[Any], tuple[str, ...]]:
-    """Return the Python types and the words that a field accepts, a block's shorthand included."""
+    """Return the Python types and the words that a field accepts, also in its short form."""
     short = field.find_child(field.shorthand_key) if field.shorthand_key else None
     annotation = (short or field).annotation
     branches = get_args(annotation) if is_union(annotation) else (annotation,)

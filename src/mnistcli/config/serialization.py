@@ -1,7 +1,4 @@
-"""What tells configs apart, key by key.
-
-A config as text: YAML for people, JSON for the checkpoint's record.
-"""
+"""Write configs as YAML and JSON, read them back from JSON, and list their differences."""
 
 from __future__ import annotations
 
@@ -22,18 +19,20 @@ if TYPE_CHECKING:
     from mnistcli.config.overrides import ConfigTree
 
 
+_TAGS = ("name", "type")  # of blocks of several kinds; they come first
+_ALWAYS_LISTED = ("hidden",)  # also with default values, if another network has none
 _BY_TOOL = "the file was not written by this tool, or changed since"
 
 
 def dump_config(config: Config) -> str:
-    """Write every key of a config as YAML, in the order of the models; loading gives it back."""
-    import yaml  # reading a checkpoint's record should not wait for it
+    """Return every key of a config as YAML, in the order of the schema."""
+    import yaml  # not needed to read a checkpoint's record
 
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def annotate_config(config: Config, tree: ConfigTree) -> str:
-    """Write a config as `dump_config` does, each value with a comment on where it comes from."""
+    """Return a config as `dump_config` does, with a comment after each value: its source."""
     from mnistcli.config.yaml_reader import parse_yaml
 
     text = dump_config(config)
@@ -51,12 +50,11 @@ def annotate_config(config: Config, tree: ConfigTree) -> str:
 
 
 def list_value_paths(config: Config) -> list[KeyPath]:
-    """Return the path of every value that is no block and no list, in the order of the models."""
+    """Return the path of every value except blocks and lists, in the order of the schema."""
     return list(_walk(config.model_dump(mode="json"), ()))
 
 
 def _walk(value: object, path: KeyPath) -> Iterator[KeyPath]:
-    """Blocks and lists are entered."""
     if not isinstance(value, dict | list):
         yield path
         return
@@ -66,16 +64,16 @@ def _walk(value: object, path: KeyPath) -> Iterator[KeyPath]:
 
 
 def config_to_json(config: Config) -> str:
-    """Write every key of a config as one line of JSON."""
+    """Return every key of a config as one line of JSON."""
     return json.dumps(config.model_dump(mode="json"), allow_nan=False)
 
 
 def config_from_json(text: str, where: str) -> Config:
-    """Read what `config_to_json` wrote; keys that it lacks take their defaults.
+    """Read a config from the JSON that `config_to_json` wrote; missing keys have their defaults.
 
     Args:
-        text: JSON from a file that may come from anybody; it is validated, never executed.
-        where: what messages call the place.
+        text: untrusted JSON.
+        where: the file's name in messages.
 
     Raises:
         ConfigError: it is no JSON object, or not a valid config; all problems at once.
@@ -88,7 +86,6 @@ def config_from_json(text: str, where: str) -> Config:
 
 
 def _parse_json(text: str, where: str) -> dict[str, Any]:
-    """Strict JSON: no NaN, no key twice, nothing huge."""
     if len(text) > MAX_BYTES:
         _refuse(where, f"a config of {len(text)} characters")
     try:
@@ -101,17 +98,16 @@ def _parse_json(text: str, where: str) -> dict[str, Any]:
 
 
 def _refuse(where: str, what: str) -> NoReturn:
-    """The record is not meant to be mended by hand."""
     raise ConfigError([Problem(where, what, _BY_TOOL)])
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """Python's JSON knows NaN and Infinity, JSON does not."""
+    # Python's json accepts NaN and Infinity, which JSON does not have.
     raise ValueError(f"{name} is not a JSON number")
 
 
 def _join_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Python's JSON lets the last of two equal keys win."""
+    # Python's json takes the last of two equal keys.
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
@@ -119,53 +115,49 @@ def _join_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-_TAGS = ("name", "type")  # they say of what kind a block is, and come first
-_ALWAYS_TOLD = ("hidden",)  # beside a network without hidden layers the usual ones matter too
-
-
 @dataclass(frozen=True)
-class Difference:
-    """A key that has not the same value everywhere.
+class ConfigDifference:
+    """A key whose value differs between configs.
 
     Attributes:
-        key: dotted, `training.optimizer.name` for example.
-        values: one a config, as JSON has them; null where a config has no such key.
+        key: dotted, `training.optimizer.name`.
+        values: of each config, as in JSON; None where a config has no such key.
     """
 
     key: str
     values: tuple[JsonValue, ...]
 
 
-def list_config_differences(configs: Sequence[Config]) -> tuple[Difference, ...]:
-    """Return the keys in which configs differ, block by block.
+def diff_configs(configs: Sequence[Config]) -> tuple[ConfigDifference, ...]:
+    """Return the keys in which configs differ, in the order of the schema's blocks.
 
-    A key that only some configs have, as each optimizer has its own, counts where its value is
-    not the default. A part that can be left out, a schedule for example, is one value.
+    A key that only some configs have, as each optimizer has its own, counts if its value is not
+    the default. A block that may be null, a schedule for example, is one value.
     """
     found = [{key: (value, usual) for key, value, usual in _walk_leaves(c, "")} for c in configs]
     blocks = list(Config.model_fields)
     keys = dict.fromkeys(key for values in found for key in values)
     return tuple(
-        Difference(key, tuple(values.get(key, (None, True))[0] for values in found))
+        ConfigDifference(key, tuple(values.get(key, (None, True))[0] for values in found))
         for key in sorted(keys, key=lambda key: blocks.index(key.partition(".")[0]))
         if _differs([values.get(key) for values in found])
     )
 
 
 def _walk_leaves(part: BaseModel, prefix: str) -> Iterator[tuple[str, JsonValue, bool]]:
-    """Name a block's values, and tell whether each is the default."""
+    """Yield the dotted key of each value, the value, and whether it is the default."""
     fields = type(part).model_fields
     for name in sorted(fields, key=lambda name: name not in _TAGS):
         value, field = getattr(part, name), fields[name]
         if isinstance(value, BaseModel) and field.default is not None:
             yield from _walk_leaves(value, f"{prefix}{name}.")
         else:
-            usual = value == field.default and name not in _ALWAYS_TOLD
+            usual = value == field.default and name not in _ALWAYS_LISTED
             yield f"{prefix}{name}", _simplify(value), usual
 
 
 def _simplify(value: object) -> JsonValue:
-    """Write a value as JSON has it, a hidden layer that is only units as their number."""
+    """Return a value as in JSON; a hidden layer of which only the units are given as a number."""
     if isinstance(value, HiddenLayer):
         said: dict[str, JsonValue] = value.model_dump(mode="json", exclude_none=True)
         return said["units"] if said.keys() == {"units"} else said
@@ -181,7 +173,6 @@ def _simplify(value: object) -> JsonValue:
 
 
 def _differs(values: Sequence[tuple[JsonValue, bool] | None]) -> bool:
-    """Compare what there is; what some lack is a difference where the others chose it."""
     there = [value for value in values if value is not None]
     if any(value != there[0][0] for value, _ in there):
         return True

@@ -1,16 +1,12 @@
-"""Strict YAML: text becomes plain values, and a map of where each of them stands.
+"""Read YAML strictly: plain values, and the line and column of each.
 
 Tags, duplicate keys and second documents are refused; anchors and aliases are allowed within
-`MAX_NODES` and `MAX_DEPTH`. Nothing is ever executed. PyYAML reads the events, this module makes
-values of them: its own constructor knows no places, takes the last of two equal keys, and has no
-bounds.
+`MAX_NODES` and `MAX_DEPTH`. PyYAML parses the text into events. Its constructor is not used, since
+it keeps no positions, takes the last of two equal keys and has no limits.
 
-What an unquoted word means: YAML 1.2's core schema. PyYAML's own resolver follows YAML 1.1. Here
-(https://yaml.org/spec/1.2.2/#103-core-schema) `1e-3` is a float, `yes`, `on`, `1:30` and
-`2001-01-01` are text, `0o10` is octal. `010` is 8 in YAML 1.1 and 10 in YAML 1.2, and therefore
-refused.
-
-What a YAML text says, and where in the text each value of it stands.
+Unquoted scalars follow YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema),
+where PyYAML follows YAML 1.1: `1e-3` is a float, `yes`, `on`, `1:30` and `2001-01-01` are text,
+`0o10` is octal. `010` is 8 in YAML 1.1 and 10 in YAML 1.2, and is refused.
 """
 
 from __future__ import annotations
@@ -46,14 +42,14 @@ _INF_OR_NAN = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 class ScalarError(ValueError):
-    """A scalar that means nothing certain; its arguments are the mistake and the way out."""
+    """An ambiguous scalar; the arguments are what is wrong and a hint."""
 
 
 def resolve_scalar(text: str) -> object:
-    """Return what an unquoted scalar means in YAML 1.2's core schema.
+    """Return the value of an unquoted scalar.
 
     Raises:
-        ScalarError: the number is ambiguous, or longer than any that a config needs.
+        ScalarError: the number is ambiguous, or has more than `MAX_DIGITS` digits.
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]
@@ -76,13 +72,13 @@ def resolve_scalar(text: str) -> object:
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """What a text says, and where.
+    """A parsed YAML document with the positions of its keys and values.
 
     Attributes:
         value: nested dicts with text keys, lists, text, numbers, booleans and None.
-        key_marks: where each key stands.
-        value_marks: where each value stands; inside an alias, only the alias itself is marked.
-        issues: mistakes that did not stop the reading, in the order of the text.
+        key_marks: the position of each key.
+        value_marks: the position of each value; of what is inside an alias, only the alias' own.
+        issues: errors that did not stop the parser, in the order of the text.
     """
 
     value: object
@@ -91,7 +87,7 @@ class YamlDocument:
     issues: tuple[ConfigIssue, ...]
 
     def find_mark(self, path: KeyPath, *, is_key: bool = False) -> Mark | None:
-        """Return where a key or its value stands, else the nearest block around it."""
+        """Return the position of a key or its value, else that of the nearest block around it."""
         if is_key and path in self.key_marks:
             return self.key_marks[path]
         while path and path not in self.value_marks:
@@ -99,10 +95,10 @@ class YamlDocument:
         return self.value_marks.get(path) if path else None
 
     def cut(self, path: KeyPath) -> YamlDocument:
-        """Return what stands at a path, as a document of its own."""
+        """Return the value at a path, which exists, as a document of its own."""
         here: object = self.value
         for part in path:
-            here = here[part]  # type: ignore[index]  # whoever asks knows that it is there
+            here = here[part]  # type: ignore[index]
         length = len(path)
         marks = [
             {at[length:]: mark for at, mark in marks.items() if at[:length] == path}
@@ -111,27 +107,27 @@ class YamlDocument:
         return YamlDocument(here, marks[0], marks[1], ())
 
     def is_written(self, path: KeyPath) -> bool:
-        """Tell the keys of the text from defaults."""
+        """Return whether the document has a key or a list's entry."""
         here = self.value
         for part in path:
             if isinstance(here, dict) and part in here:
                 here = here[part]
             elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-                here = here[part]  # mypy wants them apart
+                here = here[part]  # mypy narrows dicts and lists apart
             else:
                 return False
         return True
 
 
 def parse_yaml(data: bytes | str, where: str) -> YamlDocument:
-    """Read one YAML document.
+    """Parse one YAML document.
 
     Args:
         data: the text, or its bytes in UTF-8; an empty one means null.
-        where: what messages call it, a file's name for example.
+        where: its name in messages.
 
     Raises:
-        ConfigError: it cannot be read to its end; all mistakes up to there.
+        ConfigError: it cannot be parsed to its end; lists all errors up to there.
     """
     text = _decode(data, where)
     builder = _Builder(where)
@@ -140,14 +136,13 @@ def parse_yaml(data: bytes | str, where: str) -> YamlDocument:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = None if mark is None else Mark(mark.line + 1, mark.column + 1)
-        builder.stop(place, f"not valid YAML: {_describe(error)}", _way_out(error))
+        builder.stop(place, f"not valid YAML: {_describe(error)}", _suggest(error))
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # PyYAML without libyaml lets the errors of chr() through.
         builder.stop(None, f"not valid YAML: {error}", "check the escapes in quoted text")
 
 
 def _decode(data: bytes | str, where: str) -> str:
-    """Bytes that are no text have a place too."""
     if len(data) > MAX_BYTES:
         what = f"larger than {MAX_BYTES // 2**20} MiB, too large for a config"
         raise ConfigError([Problem(where, what, "give a config's YAML file")])
@@ -164,21 +159,20 @@ def _decode(data: bytes | str, where: str) -> str:
 
 
 def _raise_at(where: str, before: str, what: str, hint: str) -> NoReturn:
-    """The text before a mistake tells its line and column."""
+    """Raise an error whose position is the end of the text before it."""
     mark = Mark(before.count("\n") + 1, len(before) - before.rfind("\n"))
     raise ConfigError([Problem(f"{where}:{mark}", what, hint)])
 
 
 def _describe(error: yaml.MarkedYAMLError) -> str:
-    """The parser's problem, and where the thing began that it could not finish."""
+    """Return the parser's message, with the line where the unfinished construct begins."""
     begin, end = error.context_mark, error.problem_mark
     if begin and end and begin.line < end.line:
         return f"{error.problem} ({error.context} from line {begin.line + 1})"
     return str(error.problem)
 
 
-def _way_out(error: yaml.MarkedYAMLError) -> str:
-    """The usual causes of the usual problems."""
+def _suggest(error: yaml.MarkedYAMLError) -> str:
     problem = str(error.problem)
     if "mapping values" in problem:
         return "check the indentation; put quotes around text that contains a colon"
@@ -189,7 +183,7 @@ def _way_out(error: yaml.MarkedYAMLError) -> str:
 
 @dataclass(frozen=True)
 class _Node:
-    """A built value, and how large it is once its aliases are expanded."""
+    """A value with its number of nodes and its depth, aliases expanded."""
 
     value: object
     size: int = 1
@@ -198,7 +192,7 @@ class _Node:
 
 @dataclass
 class _Builder:
-    """Builds values from libyaml's events, whose nesting and number it can stop early."""
+    """Builds values from the parser's events, and stops when there are too many."""
 
     where: str
     events: Iterator[yaml.Event] = field(default_factory=lambda: iter(()))
@@ -209,7 +203,7 @@ class _Builder:
     issues: list[ConfigIssue] = field(default_factory=list)
 
     def stop(self, mark: Mark | None, what: str, hint: str) -> NoReturn:
-        """Give up, with all that was found before."""
+        """Raise an error after those found before."""
         last = Problem(self.where if mark is None else f"{self.where}:{mark}", what, hint)
         raise ConfigError(
             [*(issue.to_problem(f"{self.where}:{issue.mark}") for issue in self.issues), last]
@@ -308,6 +302,5 @@ class _Builder:
 
 
 def _mark(event: yaml.Event) -> Mark:
-    """The parser counts from 0, editors from 1."""
     assert event.start_mark is not None
-    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)  # PyYAML counts from 0
