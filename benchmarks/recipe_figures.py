@@ -16,8 +16,7 @@ from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.reproduce import tell_story
 from mnistcli.commands.train.request import Request
 from mnistcli.commands.train.run import Interruption
-from mnistcli.config import Recipe, find_recipe, list_recipes
-from mnistcli.config.recipes import Figures
+from mnistcli.config.recipes import Recipe, ReferenceResults, find_recipe, list_recipes
 from mnistcli.output.terminal import Output
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -28,7 +27,7 @@ def measure(recipe: Recipe, seed: int) -> dict[str, float]:
     request = Request(
         source=recipe.name, flags={"--seed": ("training.seed", str(seed))}, quiet=True
     )
-    names = [row.name for row in recipe.read_figures().rows]
+    names = [row.name for row in recipe.read_reference_results().rows]
     with TemporaryDirectory() as folder, RunLock() as lock:
         told = tell_story(request, names, Path(folder), Output(quiet=True), lock)
     if isinstance(told, Interruption):
@@ -36,7 +35,7 @@ def measure(recipe: Recipe, seed: int) -> dict[str, float]:
     return told.figures
 
 
-def write_table(figures: Figures, runs: list[dict[str, float]]) -> list[str]:
+def write_table(figures: ReferenceResults, runs: list[dict[str, float]]) -> list[str]:
     """Write the header's table as `mnistcli.config.recipes` reads it."""
     lines = [("figure", "published", *(f"seed {seed}" for seed in figures.seeds))]
     for row in figures.rows:
@@ -51,7 +50,7 @@ def write_table(figures: Figures, runs: list[dict[str, float]]) -> list[str]:
 def main() -> None:
     recipes = [find_recipe(name) for name in sys.argv[1:]] or list_recipes()
     for recipe in recipes:
-        figures = recipe.read_figures()
+        figures = recipe.read_reference_results()
         runs = [measure(recipe, seed) for seed in figures.seeds]
         path = CONFIGS / f"{recipe.name}.yaml"
         head, _, tail = path.read_text(encoding="utf-8").partition("# figure ")

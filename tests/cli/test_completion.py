@@ -19,9 +19,9 @@ import typer.main
 from conftest import Run
 from mnistcli.cli.app import app
 from mnistcli.cli.completion import complete_line
-from mnistcli.config import list_recipes
 from mnistcli.config.allowed_values import get_members
 from mnistcli.config.field_info import list_keys
+from mnistcli.config.recipes import list_recipes
 from mnistcli.config.schema import CLASS_COUNTS, Activation, Optimizer
 
 RECIPES = [recipe.name for recipe in list_recipes()]

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from conftest import Run
-from mnistcli.config import find_recipe, list_recipes, load_config
 from mnistcli.config.field_info import INSTALLED_SCHEMA, make_json_schema
+from mnistcli.config.loading import load_config
+from mnistcli.config.recipes import find_recipe, list_recipes
 
 NAMES = [recipe.name for recipe in list_recipes()]
 

@@ -13,7 +13,7 @@ from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import hash_weights
 from mnistcli.commands.reproduce import Told, tell_story
 from mnistcli.commands.train.request import Request
-from mnistcli.config import find_recipe, list_recipes
+from mnistcli.config.recipes import find_recipe, list_recipes
 from mnistcli.output.terminal import Output
 
 NOT_CANONICAL = "is not canonical MNIST"
@@ -36,7 +36,7 @@ def test_each_figure_is_shown_as_published_as_measured_and_now(run: Run) -> None
 
 
 def test_a_story_is_told_by_its_checkpoints(run: Run) -> None:
-    names = [row.name for row in find_recipe("mnist-softmax-adam").read_figures().rows]
+    names = [row.name for row in find_recipe("mnist-softmax-adam").read_reference_results().rows]
     request = Request(source="mnist-softmax-adam", quiet=True)  # MNIST is drawn digits here
     with RunLock() as lock:
         told = tell_story(request, names, Path(), Output(quiet=True), lock)

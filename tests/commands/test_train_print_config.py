@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from conftest import Run
-from mnistcli.config import list_recipes, load_config, parse_assignment
+from mnistcli.config.loading import load_config
+from mnistcli.config.overrides import parse_assignment
+from mnistcli.config.recipes import list_recipes
 
 MY_CONFIG = """\
 model:

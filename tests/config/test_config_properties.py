@@ -11,16 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnistcli.config import (
-    Config,
-    Override,
-    config_from_json,
-    config_to_json,
-    dump_config,
-    load_config,
-    parse_assignment,
-)
-from mnistcli.config.schema import MAX_SEED, MAX_UNITS, Activation, Loss
+from mnistcli.config.loading import load_config
+from mnistcli.config.overrides import Override, parse_assignment
+from mnistcli.config.schema import MAX_SEED, MAX_UNITS, Activation, Config, Loss
+from mnistcli.config.serialization import config_from_json, config_to_json, dump_config
 from mnistcli.errors import ConfigError, UsageError
 
 WORDS = (

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from mnistcli.config import Override, load_config
+from mnistcli.config.loading import load_config
+from mnistcli.config.overrides import Override
 from mnistcli.config.serialization import diff_configs
 
 Settings = Mapping[str, object]

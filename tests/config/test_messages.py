@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli.config import load_config
+from mnistcli.config.loading import load_config
 from mnistcli.errors import ConfigError, ExitCode
 
 

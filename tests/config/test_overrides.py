@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
+from mnistcli.config.loading import LoadedConfig, load_config
+from mnistcli.config.overrides import Override, parse_assignment
 from mnistcli.config.schema import (
     Adam,
     Cosine,

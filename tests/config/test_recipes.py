@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli.config import Config, find_recipe, list_recipes, load_config
+from mnistcli.config.loading import load_config
+from mnistcli.config.recipes import find_recipe, list_recipes
 from mnistcli.config.schema import (
     Adam,
+    Config,
     DatasetConfig,
     HiddenLayer,
     MlpModel,
@@ -145,7 +147,8 @@ def test_the_config_package_imports_neither_pydantic_nor_heavier_things_until_it
     script = (
         "import sys, mnistcli.config\n"
         "assert not {'pydantic', 'yaml'} & set(sys.modules)\n"
-        "mnistcli.config.load_config(None)\n"
+        "from mnistcli.config.loading import load_config\n"
+        "load_config(None)\n"
         "assert not {'numpy', 'keras', 'tensorflow', 'rich', 'h5py'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli.config import Config, config_from_json, config_to_json, dump_config, load_config
+from mnistcli.config.loading import load_config
+from mnistcli.config.schema import Config
+from mnistcli.config.serialization import config_from_json, config_to_json, dump_config
 from mnistcli.errors import ConfigError
 
 

@@ -13,8 +13,7 @@ import yaml
 
 from conftest import Run, save_with_keras
 from mnistcli.cli.app import app
-from mnistcli.config import list_recipes
-from mnistcli.config.recipes import Figure
+from mnistcli.config.recipes import ReferenceResult, list_recipes
 from mnistcli.config.schema import Config
 from mnistcli.errors import ExitCode
 
@@ -94,12 +93,12 @@ def write_foreign_checkpoint(path: Path) -> None:
     save_with_keras(keras.Sequential(layers), path)
 
 
-def write_range(figure: Figure) -> str:
+def write_range(figure: ReferenceResult) -> str:
     low, high = (f"{f(figure.measured):.{figure.digits}f}" for f in (min, max))
     return low if low == high else f"{low}-{high}"
 
 
-def write_published(figure: Figure) -> str:
+def write_published(figure: ReferenceResult) -> str:
     return "" if figure.published is None else f"{figure.published:.{figure.digits}f}"
 
 
@@ -107,7 +106,7 @@ def test_the_recipes_figures_are_those_of_their_headers() -> None:
     _, _, table = README.partition("| recipe | what | published accuracy |")
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (.+) \|$", table.partition("\n\n")[0], re.MULTILINE))
     for recipe in list_recipes():
-        figure = recipe.read_figures().test_accuracy
+        figure = recipe.read_reference_results().test_accuracy
         cells = [cell.strip() for cell in rows[recipe.name].split(" | ")]
         assert cells == [recipe.about, write_published(figure), write_range(figure)]
 
@@ -117,7 +116,7 @@ def test_the_reproduced_figures_are_those_of_the_headers_and_hold() -> None:
     lines = [line for line in table.partition("\n\n")[0].splitlines()[2:] if line]
     rows = iter([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     for recipe in list_recipes():
-        for number, figure in enumerate(recipe.read_figures().rows):
+        for number, figure in enumerate(recipe.read_reference_results().rows):
             name, *cells, now, verdict = next(rows)
             assert name == (recipe.name if number == 0 else "")
             assert cells == [figure.name, write_published(figure), write_range(figure)]

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from mnistcli.commands.train.overfit import MAX_IMAGES, MAX_STEPS
-from mnistcli.config import load_config, parse_assignment
-from mnistcli.config.overrides import Override
+from mnistcli.config.loading import load_config
+from mnistcli.config.overrides import Override, parse_assignment
 from mnistcli.config.schema import (
     Clip,
     Cosine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 
-from mnistcli.config import load_config
+from mnistcli.config.loading import load_config
 from mnistcli.config.schema import MlpModel, SoftmaxModel
 from mnistcli.datasets.registry import get_info
 from mnistcli.models.architecture import Architecture, plan_architecture

@@ -11,7 +11,7 @@ from conftest import Run, save_with_keras
 from helpers.commands import ADAM, read_arrays
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import Array
-from mnistcli.config import load_config
+from mnistcli.config.loading import load_config
 from mnistcli.config.overrides import Override
 from mnistcli.config.schema import MlpModel, Precision, SoftmaxModel, TrainingConfig
 from mnistcli.datasets.base import Split, split_validation

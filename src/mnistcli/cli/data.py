@@ -179,7 +179,8 @@ def _check_drawing(first: int | None, index: int | None, *, draws: bool) -> None
 
 def _choose_config(name: str, own_data: Path | None, size: str | None) -> AnyDataset:
     """Return the data set's config as an experiment would have it; UsageError, ConfigError."""
-    from mnistcli.config import Override, load_config, parse_assignment
+    from mnistcli.config.loading import load_config
+    from mnistcli.config.overrides import Override, parse_assignment
 
     if (name == "files") is not (own_data is not None):
         hint = "give both: mnistcli data files --data PATH"

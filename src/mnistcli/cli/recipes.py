@@ -55,11 +55,11 @@ def list_recipes(json: Json = False, debug: Debug = False) -> None:
 
 def _describe(recipe: Recipe) -> RecipeResult:
     """Join what a recipe's header and its config say."""
-    from mnistcli.config import load_config
+    from mnistcli.config.loading import load_config
     from mnistcli.config.schema import MlpModel
     from mnistcli.output.results import MeasuredResult, RecipeResult
 
-    config, figures = load_config(recipe.name).config, recipe.read_figures()
+    config, figures = load_config(recipe.name).config, recipe.read_reference_results()
     accuracy = figures.test_accuracy
     hidden = config.model.hidden if isinstance(config.model, MlpModel) else ()
     return RecipeResult(
@@ -81,7 +81,7 @@ def _describe(recipe: Recipe) -> RecipeResult:
 def show_recipe(name: RecipeName, json: Json = False, debug: Debug = False) -> None:
     """Print a recipe's YAML file as it is."""
     del debug
-    from mnistcli.config import find_recipe
+    from mnistcli.config.recipes import find_recipe
     from mnistcli.output.results import ShownRecipeResult
     from mnistcli.output.terminal import emit
 
@@ -123,7 +123,7 @@ def copy_recipe(
     """
     del debug
     from mnistcli.commands.recipes import write_copy
-    from mnistcli.config import find_recipe
+    from mnistcli.config.recipes import find_recipe
     from mnistcli.output.logs import note
     from mnistcli.output.terminal import emit
 

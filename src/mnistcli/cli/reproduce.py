@@ -63,8 +63,7 @@ def reproduce(
     if source is not None and has_yaml_name(source):
         what = "a config has no figures to compare with, only recipes have"
         raise UsageError(source, what, f"train it: mnistcli train {quote(source)}")
-    from mnistcli.config import find_recipe, list_recipes
-    from mnistcli.config.recipes import list_recipe_names
+    from mnistcli.config.recipes import find_recipe, list_recipe_names, list_recipes
 
     is_file = source is not None and (has_checkpoint_name(source) or Path(source).exists())
     if source is not None and is_file and source not in list_recipe_names():

@@ -68,7 +68,7 @@ def _summarize_checkpoint(path: Path, with_weights: bool) -> SummaryResult:
 def _summarize_config(source: str, with_weights: bool) -> SummaryResult:
     """Plan the network that a config would train."""
     from mnistcli.commands.summary import summarize_plan
-    from mnistcli.config import load_config
+    from mnistcli.config.loading import load_config
     from mnistcli.datasets.registry import get_info
     from mnistcli.errors import UsageError
     from mnistcli.models.architecture import plan_architecture

@@ -38,8 +38,8 @@ from mnistcli.commands.train.prepare import (
 from mnistcli.commands.train.request import OutputFile, Plan, Request
 from mnistcli.commands.train.run import Interruption, ProgressDisplay, StopOnSignal, train_plan
 from mnistcli.commands.trained_model import Places, TrainedModel, open_model
-from mnistcli.config import Recipe, load_config
-from mnistcli.config.recipes import Figures
+from mnistcli.config.loading import load_config
+from mnistcli.config.recipes import Recipe, ReferenceResults
 from mnistcli.datasets.base import SplitName
 from mnistcli.errors import CheckFailedError, CheckpointError, ResourceError
 from mnistcli.metrics.scores import class_probabilities, predict_classes
@@ -195,7 +195,7 @@ def _reproduce(
     request = Request(
         source=recipe.name, data_dir=manner.data_dir, json=manner.json, quiet=manner.quiet
     )
-    figures, begin_s = recipe.read_figures(), time.monotonic()
+    figures, begin_s = recipe.read_reference_results(), time.monotonic()
     names = [row.name for row in figures.rows]
     console.note(f"{recipe.name}: {recipe.about}")
     with TemporaryDirectory(prefix=f"{PROGRAM}-") as folder, RunLock() as lock:
@@ -214,7 +214,7 @@ def _reproduce(
     )
 
 
-def _judge(figures: Figures, told: Told) -> Iterator[FigureResult]:
+def _judge(figures: ReferenceResults, told: Told) -> Iterator[FigureResult]:
     """Put the new figures beside the old ones."""
     for row in figures.rows:
         now = told.figures[row.name]

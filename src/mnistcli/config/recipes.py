@@ -1,12 +1,16 @@
-"""The recipes that come with the tool: published experiments, one YAML file each.
+"""The recipes: published experiments as YAML files, with their reference results.
 
-A recipe's figures: what its author printed and what it gave here, read off its header. They stand
-there as a table and nowhere else; a dash where nothing was published: # figure published seed 0
-seed 1 … # epoch 1 loss 2.0527 2.0411 2.0734 … # test accuracy - 0.9013 0.9015 … A name says how
-to get the figure: `epoch N METRIC` is of the training itself, `test METRIC` and `train METRIC`
-are evaluated on that split afterwards, `then test METRIC` after training as long again from those
-weights, with a fresh optimizer. `first N wrong` counts mistakes among the first test images,
-`image I as K` is the probability of class K for one of them; both after the last training.
+The header of a recipe, its first comment lines, holds the reference results as a table: what was
+published, a dash if nothing was, and what was measured here with several seeds.
+
+    # figure                published   seed 0   seed 1
+    # epoch 1 loss             2.0527   2.0953   2.0822
+    # test accuracy                 -   0.9013   0.9015
+
+`epoch N METRIC` is a metric of the training. `test METRIC` and `train METRIC` are evaluated on
+that split afterwards; `then test METRIC` after training as long again from those weights with a
+new optimizer. `first N wrong` counts the errors among the first test images, `image I as K` is the
+predicted probability of class K for test image I; both after the last training.
 """
 
 from __future__ import annotations
@@ -23,33 +27,36 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 
-Verdict = Literal["as published", "as measured", "differs"]
+DEFAULT_RECIPE = "mnist-softmax"
 TEST_ACCURACY = "test accuracy"
+_SUFFIX = ".yaml"
 _GAP = re.compile(r"\s{2,}")
 _NONE = "-"
+
+Verdict = Literal["as published", "as measured", "differs"]
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Bounds within which a figure is taken for the same."""
+    """The range in which a new result counts as reproduced, both ends included."""
 
     low: float
     high: float
 
-    def holds(self, value: float) -> bool:
-        """Tell whether a value lies within; what is no number never does."""
+    def contains(self, value: float) -> bool:
+        """Return whether a value lies in the range; NaN never does."""
         return self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of a recipe.
+class ReferenceResult:
+    """One reference result of a recipe.
 
     Attributes:
-        name: as the table has it.
-        published: what the author printed; null for none.
-        measured: what it gave here, one value a seed.
-        digits: behind the point, as it is printed.
+        name: as in the table.
+        published: the published value; None if there is none.
+        measured: the values measured here, one for each seed.
+        digits: after the decimal point.
     """
 
     name: str
@@ -59,92 +66,50 @@ class Figure:
 
     @property
     def tolerance(self) -> Tolerance:
-        """The range over the seeds, widened by its own width at both ends, and by rounding."""
+        """The range over the seeds, extended at both ends by its own width and by rounding."""
         low, high = min(self.measured), max(self.measured)
         reach = high - low + 0.51 * 10.0**-self.digits
         return Tolerance(low - reach, high + reach)
 
     def judge(self, now: float) -> Verdict:
-        """Compare a new value with the old ones; a published one counts if it is as near."""
+        """Return whether a new value agrees with the published and measured ones."""
         tolerance = self.tolerance
-        if not tolerance.holds(now):
+        if not tolerance.contains(now):
             return "differs"
-        is_near = self.published is not None and tolerance.holds(self.published)
-        return "as published" if is_near else "as measured"
+        agrees = self.published is not None and tolerance.contains(self.published)
+        return "as published" if agrees else "as measured"
 
 
 @dataclass(frozen=True)
-class Figures:
-    """All that a recipe's header says of its results.
+class ReferenceResults:
+    """The reference results of a recipe.
 
     Attributes:
         rows: in the order of the table.
-        seeds: those of each figure's measured values.
-        epoch_s: seconds that a warm epoch took here.
-        measured_on: which data, where they were not the published ones; empty otherwise.
+        seeds: of the measured values.
+        epoch_s: duration of a warm epoch in seconds.
+        measured_on: the data, if not the published ones; empty otherwise.
     """
 
-    rows: tuple[Figure, ...]
+    rows: tuple[ReferenceResult, ...]
     seeds: tuple[int, ...]
     epoch_s: float
     measured_on: str
 
     @property
-    def test_accuracy(self) -> Figure:
-        """The figure that every recipe has."""
+    def test_accuracy(self) -> ReferenceResult:
+        """The result that every recipe has."""
         return next(row for row in self.rows if row.name == TEST_ACCURACY)
-
-
-def parse_figures(header: Sequence[str]) -> Figures:
-    """Read the figures off a header.
-
-    Args:
-        header: its lines without `#` and the space behind it.
-
-    Raises:
-        ValueError: a part of it is missing or written otherwise than in other recipes.
-    """
-    text = "\n".join(header)
-    time = re.search(r"^Time:      ([\d.]+) s a warm epoch", text, re.MULTILINE)
-    data = re.search(r"^Data:      measured on (.+)$", text, re.MULTILINE)
-    first = next((n for n, line in enumerate(header) if line.startswith("figure ")), None)
-    if time is None or first is None:
-        raise ValueError("the time or the table of figures is missing")
-    _, _, *seeds = _GAP.split(header[first])
-    rows = tuple(_parse_row(line) for line in header[first + 1 :])
-    if any(len(row.measured) != len(seeds) for row in rows):
-        raise ValueError("a figure has not one value a seed")
-    return Figures(
-        rows=rows,
-        seeds=tuple(int(seed.removeprefix("seed ")) for seed in seeds),
-        epoch_s=float(time[1]),
-        measured_on=data[1] if data else "",
-    )
-
-
-def _parse_row(line: str) -> Figure:
-    """Read one line of the table."""
-    name, published, *measured = _GAP.split(line)
-    return Figure(
-        name=name,
-        published=None if published == _NONE else float(published),
-        measured=tuple(map(float, measured)),
-        digits=len(measured[0].partition(".")[2]),
-    )
-
-
-DEFAULT_RECIPE = "mnist-softmax"
-_SUFFIX = ".yaml"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A config that is shipped with the tool.
+    """A config that is installed with mnistcli.
 
     Attributes:
-        name: what `mnistcli train` takes, `mnist-softmax` for example.
-        text: the YAML file, as UTF-8 text.
-        header: its first comment lines, without `#` and the space after it.
+        name: the argument of `mnistcli train`, `mnist-softmax` for example.
+        text: of the YAML file.
+        header: the first comment lines, without `#` and the space after it.
     """
 
     name: str
@@ -153,16 +118,16 @@ class Recipe:
 
     @property
     def about(self) -> str:
-        """The header's first sentence: what is trained on what."""
+        """The header's first sentence: the network and the data set."""
         return " ".join(self.header[: self.header.index("")]).partition(". ")[0].removesuffix(".")
 
-    def read_figures(self) -> Figures:
-        """Read the figures off the header.
+    def read_reference_results(self) -> ReferenceResults:
+        """Parse the reference results in the header.
 
         Raises:
-            ValueError: a part of it is missing or written otherwise than in other recipes.
+            ValueError: a part is missing or has another format.
         """
-        return parse_figures(self.header)
+        return parse_reference_results(self.header)
 
 
 def list_recipes() -> tuple[Recipe, ...]:
@@ -191,15 +156,40 @@ def find_recipe(name: str) -> Recipe:
     raise UsageError(name, "no such recipe", hint)
 
 
+def parse_reference_results(header: Sequence[str]) -> ReferenceResults:
+    """Parse the reference results in a recipe's header.
+
+    Args:
+        header: its lines without `#` and the space after it.
+
+    Raises:
+        ValueError: a part is missing or has another format.
+    """
+    text = "\n".join(header)
+    time = re.search(r"^Time:      ([\d.]+) s a warm epoch", text, re.MULTILINE)
+    data = re.search(r"^Data:      measured on (.+)$", text, re.MULTILINE)
+    first = next((n for n, line in enumerate(header) if line.startswith("figure ")), None)
+    if time is None or first is None:
+        raise ValueError("the time or the table of figures is missing")
+    _, _, *seeds = _GAP.split(header[first])
+    rows = tuple(_parse_row(line) for line in header[first + 1 :])
+    if any(len(row.measured) != len(seeds) for row in rows):
+        raise ValueError("a figure has not one value a seed")
+    return ReferenceResults(
+        rows=rows,
+        seeds=tuple(int(seed.removeprefix("seed ")) for seed in seeds),
+        epoch_s=float(time[1]),
+        measured_on=data[1] if data else "",
+    )
+
+
 def _folder() -> Traversable:
-    """Importing importlib.resources costs more than reading the folder."""
-    from importlib.resources import files
+    from importlib.resources import files  # costs more than reading the folder
 
     return files("mnistcli").joinpath("recipes")
 
 
 def _read_recipe(name: str) -> Recipe:
-    """The header ends at the first line that is no comment."""
     text = _folder().joinpath(name + _SUFFIX).read_text(encoding="utf-8")
     header: list[str] = []
     for line in text.splitlines():
@@ -207,3 +197,13 @@ def _read_recipe(name: str) -> Recipe:
             break
         header.append(line.removeprefix("#").strip())
     return Recipe(name, text, tuple(header))
+
+
+def _parse_row(line: str) -> ReferenceResult:
+    name, published, *measured = _GAP.split(line)
+    return ReferenceResult(
+        name=name,
+        published=None if published == _NONE else float(published),
+        measured=tuple(map(float, measured)),
+        digits=len(measured[0].partition(".")[2]),
+    )

@@ -29,8 +29,9 @@ from mnistcli.commands.train.request import (
     describe_rest,
     name_output,
 )
-from mnistcli.config import LoadedConfig, Override, load_config, parse_assignment
 from mnistcli.config.cross_field_rules import check_class_count
+from mnistcli.config.loading import LoadedConfig, load_config
+from mnistcli.config.overrides import Override, parse_assignment
 from mnistcli.config.schema import Config, FilesConfig
 from mnistcli.config.serialization import annotate_config, list_value_paths
 from mnistcli.config.validation_errors import format_path

@@ -6,8 +6,12 @@ import math
 
 import pytest
 
-from mnistcli.config import list_recipes
-from mnistcli.config.recipes import Figure, Figures, parse_figures
+from mnistcli.config.recipes import (
+    ReferenceResult,
+    ReferenceResults,
+    list_recipes,
+    parse_reference_results,
+)
 
 HEADER = """\
 Softmax regression on MNIST.
@@ -23,11 +27,11 @@ first 20 wrong                1        1        1"""
 
 
 def test_a_header_holds_all_figures() -> None:
-    assert parse_figures(HEADER.splitlines()) == Figures(
+    assert parse_reference_results(HEADER.splitlines()) == ReferenceResults(
         rows=(
-            Figure("epoch 1 val_accuracy", 0.3099, (0.2961, 0.3102), 4),
-            Figure("test accuracy", None, (0.9013, 0.9015), 4),
-            Figure("first 20 wrong", 1.0, (1.0, 1.0), 0),
+            ReferenceResult("epoch 1 val_accuracy", 0.3099, (0.2961, 0.3102), 4),
+            ReferenceResult("test accuracy", None, (0.9013, 0.9015), 4),
+            ReferenceResult("first 20 wrong", 1.0, (1.0, 1.0), 0),
         ),
         seeds=(0, 3),
         epoch_s=0.031,
@@ -37,7 +41,7 @@ def test_a_header_holds_all_figures() -> None:
 
 @pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
 def test_every_recipe_was_measured_with_five_seeds_of_which_each_holds(recipe: object) -> None:
-    figures = recipe.read_figures()  # type: ignore[attr-defined]
+    figures = recipe.read_reference_results()  # type: ignore[attr-defined]
     assert figures.seeds == (0, 1, 2, 3, 4)
     assert figures.test_accuracy in figures.rows
     for row in figures.rows:
@@ -60,11 +64,11 @@ def test_every_recipe_was_measured_with_five_seeds_of_which_each_holds(recipe: o
 def test_a_figure_holds_within_the_seeds_range_widened_by_its_width(
     published: float | None, now: float, verdict: str
 ) -> None:
-    assert Figure("test accuracy", published, (0.9, 0.92, 0.91), 4).judge(now) == verdict
+    assert ReferenceResult("test accuracy", published, (0.9, 0.92, 0.91), 4).judge(now) == verdict
 
 
 def test_a_count_that_is_the_same_for_all_seeds_has_to_stay() -> None:
-    wrong = Figure("first 20 wrong", 1.0, (1.0, 1.0), 0)
+    wrong = ReferenceResult("first 20 wrong", 1.0, (1.0, 1.0), 0)
     assert [wrong.judge(count) for count in (0.0, 1.0, 2.0)] == [
         "differs",
         "as published",
@@ -76,4 +80,4 @@ def test_a_count_that_is_the_same_for_all_seeds_has_to_stay() -> None:
 def test_a_header_without_its_figures_is_a_mistake(line: str) -> None:
     lines = [text for text in HEADER.splitlines() if not text.startswith(line)]
     with pytest.raises(ValueError, match="missing"):
-        parse_figures(lines)
+        parse_reference_results(lines)
