@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import re
+import shlex
 import signal
 import stat
 import tempfile
@@ -20,6 +21,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
+
+from mnistcli.errors import ResourceError, UsageError
 
 _HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _READ_BYTES = 1 << 20
@@ -78,6 +81,89 @@ def open_temporary(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
             yield stream, temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_output(path: Path, content: bytes, title: str, *, overwrite: bool) -> None:
+    """Write the file that a command was asked for; a symbolic link is followed.
+
+    Args:
+        path: checked by `check_output`.
+        content: the whole of it.
+        title: what it is called where it cannot be written: `the report`.
+        overwrite: replace an existing file.
+
+    Raises:
+        UsageError: there is such a file, or it was made meanwhile.
+        ResourceError: it could not be written.
+    """
+    try:
+        if overwrite:
+            replace_file(Path(os.path.realpath(path)), [content])
+        else:
+            create_file(path, [content])
+    except FileExistsError:
+        raise refuse_existing(path) from None
+    except OSError as error:
+        what = f"{title} could not be written: {error.strerror or error}"
+        hint = "free some space, or choose another place with -o"
+        raise ResourceError(str(path), what, hint) from error
+
+
+def check_output(
+    path: Path,
+    example: str,
+    suffixes: Sequence[str],
+    *,
+    aliases: Sequence[str] = (),
+    overwrite: bool,
+) -> None:
+    """Check the path of a command's output before anything is computed.
+
+    Args:
+        path: from `--output`.
+        example: a name that would do: `picture.png`.
+        suffixes: endings that are accepted.
+        aliases: further ones, of which the message says nothing.
+        overwrite: whether the file may exist.
+
+    Raises:
+        UsageError: the name has another ending, is a folder, or exists.
+        ResourceError: its folder does not exist or is not writable.
+    """
+    if path.is_dir():
+        hint = f"write -o {shlex.quote(str(path / example))}"
+        raise UsageError("--output", f"{path} is a folder", hint)
+    if path.suffix.lower() not in (*suffixes, *aliases):
+        stem = path.with_name(path.stem or Path(example).stem)
+        hint = f"write -o {shlex.quote(str(stem))}{suffixes[0]}"
+        raise UsageError("--output", f"{path} does not end in {' or '.join(suffixes)}", hint)
+    check_directory(path.parent)
+    if path.exists() and not overwrite:
+        raise refuse_existing(path)
+
+
+def check_directory(directory: Path) -> None:
+    """Check that files can be made in a folder; ResourceError where not."""
+    try:
+        Path.cwd()  # a deleted folder still looks like one from inside
+    except OSError:
+        hint = "go to one that exists, cd ~ for example"
+        what = "it was deleted or cannot be reached"
+        raise ResourceError("working directory", what, hint) from None
+    if directory.is_file():
+        hint = "choose another place with -o"
+        raise ResourceError(str(directory), "this is a file, not a folder", hint)
+    if not directory.is_dir():
+        hint = f"make it: mkdir -p {shlex.quote(str(directory))}"
+        raise ResourceError(str(directory), "this folder does not exist", hint)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        where = str(directory.absolute())
+        raise ResourceError(where, "this folder is not writable", "choose another place with -o")
+
+
+def refuse_existing(path: Path) -> UsageError:
+    """Return the error that protects a file that exists."""
+    return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from mnistcli.cli.options import (
 )
 from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES
 from mnistcli.errors import UsageError
+from mnistcli.output.terminal import emit
 
 EXAMPLES = """
 mnistcli compare softmax.h5 mlp.h5
@@ -71,11 +72,15 @@ def compare(
     if len(models) < 2 and not baseline:
         hint = f"name another, or a {BASELINE_FLAG}; of one alone: mnistcli evaluate {models[0]}"
         raise UsageError("MODEL.h5", "one checkpoint is nothing to compare", hint)
-    from mnistcli.commands.compare import Selection, compare_checkpoints
-    from mnistcli.commands.trained_model import Places
-    from mnistcli.output.terminal import Output, emit
+    from mnistcli.commands.compare import compare as compare_checkpoints
 
-    console = Output(quiet=quiet or json or csv)
-    selection = Selection(split, dataset, normalization, Places(data_dir, own_data))
-    answer = compare_checkpoints(models, baseline or (), selection, console)
+    answer = compare_checkpoints(
+        models,
+        baselines=baseline or (),
+        split=split,
+        dataset=dataset,
+        normalization=normalization,
+        data=own_data,
+        data_dir=data_dir,
+    )
     emit(answer, form)

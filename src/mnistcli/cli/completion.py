@@ -22,6 +22,7 @@ from typing import Any
 
 import typer
 
+from mnistcli.checkpoints import has_checkpoint_name
 from mnistcli.config.allowed_values import check_choice
 from mnistcli.output.logs import note
 from mnistcli.output.terminal import PROGRAM, print_line
@@ -272,7 +273,6 @@ Completion = tuple[str, str]
 """A word, and its meaning, which may be empty."""
 
 _YAML_SUFFIXES = (".yaml", ".yml")
-_CHECKPOINT_SUFFIXES = (".h5", ".hdf5", ".keras")
 
 
 def offer(words: Sequence[str]) -> Callable[[], list[str]]:
@@ -341,7 +341,7 @@ def complete_column() -> list[str]:
 
 def complete_gate() -> list[str]:
     """Offer what `--fail-under` begins with."""
-    from mnistcli.commands.fail_under import HIGHEST
+    from mnistcli.commands.evaluate import HIGHEST
 
     return [f"{metric}=" for metric in HIGHEST]
 
@@ -351,11 +351,6 @@ def complete_assignment(incomplete: str) -> list[Completion]:
     from mnistcli.config.field_info import complete_assignment
 
     return [(one.text, one.help) for one in complete_assignment(incomplete)]
-
-
-def has_checkpoint_name(path: str) -> bool:
-    """Tell whether a path is named like a checkpoint, ours or another of Keras'."""
-    return Path(path).suffix.lower() in _CHECKPOINT_SUFFIXES
 
 
 def has_yaml_name(path: str) -> bool:

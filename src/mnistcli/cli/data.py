@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,15 +20,16 @@ from mnistcli.cli.options import (
     Quiet,
     Show,
     choice_option,
+    choose_form,
     count_option,
+    exclude_json,
+    exclusive,
 )
-from mnistcli.config.allowed_values import check_choice, get_choices, list_choices, list_data_sets
+from mnistcli.config.allowed_values import get_choices, list_choices, list_data_sets
 from mnistcli.config.schema import DatasetConfig
 from mnistcli.errors import UsageError
-
-if TYPE_CHECKING:
-    from mnistcli.config.schema import AnyDataset
-    from mnistcli.output.terminal import Output
+from mnistcli.output.logs import note
+from mnistcli.output.terminal import Progress, emit, print_line
 
 EXAMPLES = """
 mnistcli data mnist
@@ -114,58 +116,43 @@ def data(
     An image that --index names is drawn in the terminal unless -o names a file.
     """
     del debug
-    check_choice(name, list_data_sets(), "NAME")
-    from mnistcli.output.terminal import Output
-
-    console = Output(quiet=quiet or json, progress=progress)
-    config = _choose_config(name, own_data, size)
     if fetch:
-        given: dict[str, object] = {
+        given = {
             "--split": split, "--first": first, "--index": index, "--matrix": matrix,
             "--normalization": normalization, "--output": output, "--show": show or None,
         }  # fmt: skip
-        _refuse_beside_fetch(given)
-        _fetch(config, data_dir, console, json=json)
+        _fetch(name, own_data, size, data_dir, progress, given, json=json)
         return
-    _check_choices(split, first, index, matrix, normalization)
-    _check_drawing(first, index, draws=output is not None or show)
-    from mnistcli.commands.data import View, view_dataset
-    from mnistcli.commands.output_files import choose_output
-
+    form = choose_form(json=json)
+    exclusive({"--first": first, "--index": index})
     shows = show or (index is not None and output is None and not json and not quiet)
-    target = choose_output(output, overwrite=overwrite, shows=shows, json=json, console=console)
-    view = View(split, first, index, matrix, normalization or "unit")
-    view_dataset(config, view, data_dir, target, json=json)
+    _check_drawing(first, index, draws=output is not None or show)
+    exclude_json(show=shows, json=json)
+    from mnistcli.commands.data import view_dataset
 
+    view = view_dataset(
+        name,
+        split=split,
+        first=first,
+        index=index,
+        matrix=matrix,
+        normalization=normalization,
+        data=own_data,
+        size=size,
+        data_dir=data_dir,
+        output=output,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    if shows and view.picture is not None:
+        from mnistcli.output.plots.terminal_backend import print_picture
 
-def _refuse_beside_fetch(given: dict[str, object]) -> None:
-    """Fetching reads nothing, so that there is nothing to show; UsageError."""
-    useless = next((flag for flag, value in given.items() if value is not None), None)
-    if useless is not None:
-        raise UsageError(f"--fetch and {useless}", "they exclude each other", "give one of them")
-
-
-def _check_choices(
-    split: str | None,
-    first: int | None,
-    index: int | None,
-    matrix: str | None,
-    normalization: str | None,
-) -> None:
-    """Refuse names that are none, and flags that would be dropped; UsageError."""
-    if split is not None:
-        check_choice(split, _SPLITS, "--split")
-    if first is not None and index is not None:
-        raise UsageError("--first and --index", "they exclude each other", "give one of them")
-    if matrix is not None:
-        check_choice(matrix, _MATRICES, "--matrix")
-        if index is None:
-            raise UsageError("--matrix", "it shows one image's numbers", "say which with --index")
-    if normalization is not None:
-        check_choice(normalization, get_choices(DatasetConfig, "normalization"), "--normalization")
-        if matrix != "normalized":
-            what = "nothing is normalized"
-            raise UsageError("--normalization", what, "give it with --matrix normalized")
+        print_picture(view.picture)
+    if json or first is None:
+        emit(view.result, form)
+    written = view.result.picture
+    if written is not None and not json:
+        (note if shows or index is not None else print_line)(written.path)
 
 
 def _check_drawing(first: int | None, index: int | None, *, draws: bool) -> None:
@@ -177,39 +164,26 @@ def _check_drawing(first: int | None, index: int | None, *, draws: bool) -> None
         raise UsageError("-o, --show", "nothing says what to draw", hint)
 
 
-def _choose_config(name: str, own_data: Path | None, size: str | None) -> AnyDataset:
-    """Return the data set's config as an experiment would have it; UsageError, ConfigError."""
-    from mnistcli.config.loading import load_config
-    from mnistcli.config.overrides import Override, parse_assignment
+def _fetch(
+    name: str,
+    own_data: Path | None,
+    size: str | None,
+    data_dir: Path | None,
+    progress: Progress,
+    given: Mapping[str, object],
+    *,
+    json: bool,
+) -> None:
+    """Carry out `--fetch`, which reads nothing, so that there is nothing to show."""
+    for flag, value in given.items():
+        exclusive({"--fetch": True, flag: value})
+    from mnistcli.commands.data import fetch
 
-    if (name == "files") is not (own_data is not None):
-        hint = "give both: mnistcli data files --data PATH"
-        raise UsageError("NAME and --data", "images of your own are the data set files", hint)
-    if size is not None and own_data is None:
-        raise UsageError("--size", f"{name} has its own", "leave it out")
-    overrides = [Override("dataset.name", name, "NAME")]
-    if name == "xor":
-        return DatasetConfig(name="xor")  # whose rules are about networks
-    if own_data is not None:
-        overrides.append(Override("dataset.path", str(own_data), "--data"))
-    if size is not None:
-        numbers = parse_assignment(f"dataset.size=[{size}]").value
-        overrides.append(Override("dataset.size", numbers, "--size"))
-    return load_config(None, overrides).config.dataset
-
-
-def _fetch(config: AnyDataset, data_dir: Path | None, console: Output, *, json: bool) -> None:
-    """Make sure that a data set is there, and say where."""
-    from mnistcli.commands.open_dataset import fetch_dataset
-    from mnistcli.output.results import FetchResult
-
-    path, downloaded = fetch_dataset(config, data_dir, console)
-    name = config.name
+    result = fetch(name, data=own_data, size=size, data_dir=data_dir, progress=progress)
     if json:
-        location = None if path is None else str(path)
-        console.print_json(FetchResult(name=name, location=location, downloaded=downloaded))
-    elif path is None:
-        console.note(f"{name} is built in: there is nothing to download")
+        emit(result, "json")
+    elif result.location is None:
+        note(f"{name} is built in: there is nothing to download")
     else:
-        console.print_line(str(path))
-        console.note("downloaded" if downloaded else "it was there already")
+        print_line(result.location)
+        note("downloaded" if result.downloaded else "it was there already")

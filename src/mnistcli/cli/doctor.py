@@ -38,11 +38,10 @@ def doctor(
     """
     del debug
     from mnistcli.commands.doctor import examine
-    from mnistcli.commands.trained_model import Places
     from mnistcli.output.terminal import emit, report_problem
 
-    answer, problems = examine(model, Places(data_dir, own_data))
-    emit(answer, choose_form(json=json))
+    result, problems = examine(model, data=own_data, data_dir=data_dir)
+    emit(result, choose_form(json=json))
     for problem in problems:
         report_problem(problem.problems[0])
     if problems:

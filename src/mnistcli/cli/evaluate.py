@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,10 +21,7 @@ from mnistcli.cli.options import (
     SplitOption,
     choose_form,
 )
-
-if TYPE_CHECKING:
-    from mnistcli.commands.trained_model import TrainedModel
-    from mnistcli.output.results import EvaluationResult
+from mnistcli.output.terminal import choose_progress, emit
 
 EXAMPLES = """
 mnistcli evaluate mlp.h5
@@ -68,37 +65,21 @@ def evaluate(
     Of several there is a row each, with --csv too. Every one of them has to meet --fail-under.
     """
     del debug
-    from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
-    from mnistcli.commands.fail_under import find_failure, parse_gates
-
     form = choose_form(json=json, csv=csv, quiet=quiet)
-    gates = parse_gates(fail_under or ())
-    first = ParserProcess(models[0], "weights")  # at work while the imports below run
-    from mnistcli.commands.trained_model import Places, open_model
-    from mnistcli.output.results import EvaluateResult
-    from mnistcli.output.terminal import Output, choose_progress, emit
+    from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 
-    shown = choose_progress(progress, silent=quiet)
-    console = Output(quiet=quiet or json or csv, progress=shown)
-    places, results = Places(data_dir, own_data), []
-    for number, path in enumerate(models):
-        child = ParserProcess(path, "weights") if number else first
-        model = open_model(path, child, dataset, normalization, places, console)
-        results.append(_evaluate_model(model, split))
-    failure = find_failure(gates, results)
-    answer = EvaluateResult(results=tuple(results))
-    emit(answer, form, failure)
+    first = ParserProcess(models[0], "weights")  # reads while the imports below run
+    from mnistcli.commands.evaluate import check_thresholds, parse_thresholds
+    from mnistcli.commands.evaluate import evaluate as evaluate_checkpoints
 
-
-def _evaluate_model(model: TrainedModel, split_name: str) -> EvaluationResult:
-    """Score one checkpoint on a split."""
-    from mnistcli.output.results import EvaluationResult
-
-    split = model.read_split(split_name)
-    score = model.score(split, model.run(split.images))
-    return EvaluationResult(
-        checkpoint=str(model.checkpoint.path),
-        dataset=model.dataset_name or "",
-        split=split_name,
-        **dict(score),
+    thresholds = parse_thresholds(fail_under or ())
+    result = evaluate_checkpoints(
+        [first, *models[1:]],
+        split=split,
+        dataset=dataset,
+        normalization=normalization,
+        data=own_data,
+        data_dir=data_dir,
+        progress=choose_progress(progress, silent=quiet),
     )
+    emit(result, form, check_thresholds(result, thresholds))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_checkpoint, complete_column
-from mnistcli.cli.options import Csv, Debug, Json
+from mnistcli.cli.options import Csv, Debug, Json, exclusive
 
 EXAMPLES = """
 mnistcli ls
@@ -55,10 +55,9 @@ def ls(
     del debug
     from mnistcli.checkpoints.untrusted.sandbox import MetadataReader
     from mnistcli.commands.ls import find_files
-    from mnistcli.errors import CheckpointError, UsageError
+    from mnistcli.errors import CheckpointError
 
-    if json and csv:
-        raise UsageError("--json, --csv", "they exclude each other", "give one of them")
+    exclusive({"--json": json, "--csv": csv}, "--json, --csv")
     found = find_files(paths or [Path()])
     reader = MetadataReader([file for file in found if isinstance(file, Path)])
     from mnistcli.commands.ls import list_checkpoints

@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
@@ -53,7 +53,6 @@ from mnistcli.config.schema import (
     TrainingConfig,
 )
 from mnistcli.errors import UsageError
-from mnistcli.images.options import InkChoice, Prepare, Step, Treatment
 from mnistcli.output.logs import DEFAULT_FILE_LEVEL, DEFAULT_LEVEL, LEVELS, open_log
 from mnistcli.output.terminal import PROGRAM, Form, Progress
 from mnistcli.tensorflow_import import DEBUG_VARIABLE
@@ -102,6 +101,52 @@ def choice_option(words: Sequence[str], meaning: str, panel: str) -> Any:
         rich_help_panel=panel,
         autocompletion=offer(words),
     )
+
+
+def exclusive(values: Mapping[str, object], where: str = "") -> None:
+    """Refuse flags that exclude each other.
+
+    Args:
+        values: the value of each by its name; None and False are not given.
+        where: what the message names; the flags that are given, where it is empty.
+
+    Raises:
+        UsageError: two or more of them are given.
+    """
+    given = [name for name, value in values.items() if value is not None and value is not False]
+    if len(given) > 1:
+        raise UsageError(
+            where or " and ".join(given), "they exclude each other", "give one of them"
+        )
+
+
+def choose_form(
+    *, json: bool, jsonl: bool | None = None, csv: bool | None = None, quiet: bool = False
+) -> Form:
+    """Return the form of a result; one for scripts takes precedence over `-q`.
+
+    Args:
+        json: as each of these, whether its flag is given; None: the command has no such flag.
+        jsonl: `--jsonl`.
+        csv: `--csv`.
+        quiet: `-q`.
+
+    Raises:
+        UsageError: more than one of the forms for scripts is asked for.
+    """
+    forms: dict[Form, bool | None] = {"json": json, "jsonl": jsonl, "csv": csv}
+    flags = {f"--{form}": is_given for form, is_given in forms.items() if is_given is not None}
+    exclusive(flags, ", ".join(flags))
+    return next(
+        (form for form, is_given in forms.items() if is_given), "quiet" if quiet else "text"
+    )
+
+
+def exclude_json(*, show: bool, json: bool) -> None:
+    """Refuse a drawing and JSON on the same stream; UsageError."""
+    if show and json:
+        hint = "give one of them; with --json a picture goes into a file"
+        raise UsageError("--show and --json", "both want stdout", hint)
 
 
 def _parse_progress(text: str) -> Progress:
@@ -239,57 +284,6 @@ Show = Annotated[
     bool,
     typer.Option("--show", help="Draw in the terminal.", rich_help_panel="Output"),
 ]
-
-
-def exclude_each_other(where: str, *is_given: object) -> None:
-    """Refuse flags that exclude each other; UsageError.
-
-    Args:
-        where: names them.
-        is_given: whether each is given; at most one may be true.
-    """
-    if sum(map(bool, is_given)) > 1:
-        raise UsageError(where, "they exclude each other", "give one of them")
-
-
-def choose_form(
-    *, json: bool, jsonl: bool | None = None, csv: bool | None = None, quiet: bool = False
-) -> Form:
-    """Return the form of a result; one for scripts takes precedence over `-q`.
-
-    Args:
-        json: as each of these, whether its flag is given; None: the command has no such flag.
-        jsonl: `--jsonl`.
-        csv: `--csv`.
-        quiet: `-q`.
-
-    Raises:
-        UsageError: more than one of the forms for scripts is asked for.
-    """
-    forms: dict[Form, bool | None] = {"json": json, "jsonl": jsonl, "csv": csv}
-    where = ", ".join(f"--{form}" for form, is_given in forms.items() if is_given is not None)
-    exclude_each_other(where, *forms.values())
-    return next(
-        (form for form, is_given in forms.items() if is_given), "quiet" if quiet else "text"
-    )
-
-
-def choose_treatment(prepare: str, ink: str, skip: Sequence[str]) -> Treatment:
-    """Read `--prepare`, `--ink` and `--skip`; the last takes lists, and may be repeated.
-
-    Raises:
-        UsageError: a name that is unknown, or steps to skip where none are taken.
-    """
-    check_choice(prepare, get_args(Prepare), "--prepare")
-    check_choice(ink, get_args(InkChoice), "--ink")
-    steps = [step.strip() for steps in skip for step in steps.split(",")]
-    for step in steps:
-        check_choice(step, get_args(Step), "--skip")
-    if steps and prepare != "auto":
-        what = f"--prepare {prepare} takes no steps that could be left out"
-        raise UsageError("--skip", what, "leave one of the two out")
-    skipped = frozenset(cast("list[Step]", steps))
-    return Treatment(cast("Prepare", prepare), cast("InkChoice", ink), skipped)
 
 
 _EXPERIMENT = "Experiment (each takes precedence over CONFIG)"

@@ -21,10 +21,14 @@ from mnistcli.cli.options import (
     Quiet,
     Show,
     choice_option,
+    choose_form,
     count_option,
+    exclude_json,
 )
 from mnistcli.config.allowed_values import SPLITS, check_choice
 from mnistcli.errors import UsageError
+from mnistcli.output.logs import note
+from mnistcli.output.terminal import emit
 
 EXAMPLES = """
 mnistcli plot curves mlp.h5
@@ -99,29 +103,35 @@ def plot(
         "--data-dir": data_dir,
     }
     _check_flags(kind, [flag for flag, value in given.items() if value is not None])
-    from mnistcli.commands.output_files import choose_output
-    from mnistcli.output.terminal import Output
-
-    console = Output(quiet=quiet or json, progress=progress)
-    path = output or (None if show else Path(f"{model.stem}-{kind}.png"))
-    target = choose_output(path, overwrite=overwrite, shows=show, json=json, console=console)
+    exclude_json(show=show, json=json)
     from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 
     child = ParserProcess(model, "none" if kind == "curves" else "weights")
-    from mnistcli.commands.plot import compose_picture, describe_picture
-    from mnistcli.commands.trained_model import Places, open_model
+    from mnistcli.commands.plot import plot as draw
 
-    places = Places(data_dir, own_data)
-    trained = open_model(model, child, dataset, normalization, places, console)
-    picture = compose_picture(trained, kind, split or "test", first)
-    written = target.deliver(picture)
-    if written is None:
+    drawn = draw(
+        kind,
+        child,
+        output=output or (None if show else Path(f"{model.stem}-{kind}.png")),
+        overwrite=overwrite,
+        split=split,
+        first=first,
+        dataset=dataset,
+        normalization=normalization,
+        data=own_data,
+        data_dir=data_dir,
+        progress=progress,
+    )
+    if show:
+        from mnistcli.output.plots.terminal_backend import print_picture
+
+        print_picture(drawn.picture)
+    if drawn.result is None:
         return
-    if json:
-        split_read = (split or "test") if "--split" in _KINDS[kind] else None
-        console.print_json(describe_picture(picture, written, model, kind, split_read))
+    if show:
+        note(drawn.result.path)
     else:
-        (console.note if show else console.print_line)(written.path)
+        emit(drawn.result, choose_form(json=json, quiet=quiet))
 
 
 def _check_flags(kind: str, given: list[str]) -> None:

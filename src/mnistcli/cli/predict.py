@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
+from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.cli.completion import complete_checkpoint, complete_image, offer
 from mnistcli.cli.options import (
     Csv,
@@ -19,10 +20,14 @@ from mnistcli.cli.options import (
     OwnData,
     ProgressOption,
     choice_option,
+    choose_form,
     count_option,
+    exclusive,
 )
 from mnistcli.config.allowed_values import SPLITS
+from mnistcli.errors import UsageError
 from mnistcli.images.options import AUTO, InkChoice, Prepare, Step
+from mnistcli.output.terminal import emit
 
 EXAMPLES = """
 mnistcli predict mlp.h5 digit.png --top 3
@@ -120,18 +125,37 @@ def predict(
     numbers from 0 to 255 in the network's own shape, taken as they are.
     """
     del debug
-    from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
-    from mnistcli.cli.options import choose_treatment
+    chooses_split = split is not None or first is not None or index is not None
+    exclusive({"IMAGE": images or None, "--split": chooses_split or None, "--input": row})
+    exclusive({"--first": first, "--index": index})
+    form = choose_form(json=json, jsonl=jsonl, csv=csv)
+    if show and form != "text":
+        what = "drawings are for people, not for scripts"
+        raise UsageError("--show and --json, --jsonl, --csv", what, "give one of them")
+    if csv and top is not None:
+        what = "CSV has a column for every class already"
+        raise UsageError("--top and --csv", what, "give one of them")
+    child = ParserProcess(model, "weights")  # reads while the imports below run
+    from mnistcli.commands.predict import predict as predict_images
 
-    treatment = choose_treatment(prepare, ink, skip or [])
-    child = ParserProcess(model, "weights")
-    from mnistcli.commands.predict import Choice, Format, predict_images
-    from mnistcli.commands.trained_model import Places, open_model
-    from mnistcli.output.terminal import Output
+    predicted = predict_images(
+        child,
+        images or (),
+        split=split,
+        first=first,
+        index=index,
+        numbers=row,
+        prepare=prepare,
+        ink=ink,
+        skip=skip or (),
+        dataset=dataset,
+        normalization=normalization,
+        data=own_data,
+        data_dir=data_dir,
+        progress=progress,
+    )
+    if show:
+        from mnistcli.output.plots.terminal_backend import print_picture
 
-    console = Output(quiet=json or jsonl or csv, progress=progress)
-    places = Places(data_dir, own_data)
-    trained = open_model(model, child, dataset, normalization, places, console)
-    choice = Choice(tuple(images or ()), split, first, index, row, treatment)
-    form = Format(json=json, jsonl=jsonl, csv=csv, top=top, show=show)
-    predict_images(trained, choice, form, console)
+        print_picture(predicted.compose_picture())
+    emit(predicted.describe(top), form)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mnistcli.cli.completion import complete_recipe, complete_yaml
 from mnistcli.cli.options import Debug, Json, Quiet, choose_form
-
-if TYPE_CHECKING:
-    from mnistcli.config.recipes import Recipe
-    from mnistcli.output.results import RecipeResult
+from mnistcli.output.logs import note
+from mnistcli.output.terminal import emit, print_line
 
 EXAMPLES = """
 mnistcli recipes list
@@ -45,47 +43,17 @@ RecipeName = Annotated[
 def list_recipes(json: Json = False, debug: Debug = False) -> None:
     """List the recipes: what each trains, what its author got, and what it gives here."""
     del debug
-    from mnistcli.config import recipes
-    from mnistcli.output.results import RecipesResult
-    from mnistcli.output.terminal import emit
+    from mnistcli.commands.recipes import describe_recipes
 
-    answer = RecipesResult(recipes=tuple(map(_describe, recipes.list_recipes())))
-    emit(answer, choose_form(json=json))
-
-
-def _describe(recipe: Recipe) -> RecipeResult:
-    """Join what a recipe's header and its config say."""
-    from mnistcli.config.loading import load_config
-    from mnistcli.config.schema import MlpModel
-    from mnistcli.output.results import MeasuredResult, RecipeResult
-
-    config, figures = load_config(recipe.name).config, recipe.read_reference_results()
-    accuracy = figures.test_accuracy
-    hidden = config.model.hidden if isinstance(config.model, MlpModel) else ()
-    return RecipeResult(
-        name=recipe.name,
-        about=recipe.about,
-        dataset=config.dataset.name,
-        model=config.model.type,
-        hidden=tuple(layer.units for layer in hidden),
-        epochs=config.training.epochs,
-        published_test_accuracy=accuracy.published,
-        measured=tuple(
-            MeasuredResult(seed=seed, test_accuracy=value)
-            for seed, value in zip(figures.seeds, accuracy.measured, strict=True)
-        ),
-        seconds_per_epoch=figures.epoch_s,
-    )
+    emit(describe_recipes(), choose_form(json=json))
 
 
 def show_recipe(name: RecipeName, json: Json = False, debug: Debug = False) -> None:
     """Print a recipe's YAML file as it is."""
     del debug
-    from mnistcli.config.recipes import find_recipe
-    from mnistcli.output.results import ShownRecipeResult
-    from mnistcli.output.terminal import emit
+    from mnistcli.commands import recipes
 
-    emit(ShownRecipeResult(name=name, yaml=find_recipe(name).text), choose_form(json=json))
+    emit(recipes.show_recipe(name), choose_form(json=json))
 
 
 def copy_recipe(
@@ -122,20 +90,16 @@ def copy_recipe(
     check it, without a network.
     """
     del debug
-    from mnistcli.commands.recipes import write_copy
-    from mnistcli.config.recipes import find_recipe
-    from mnistcli.output.logs import note
-    from mnistcli.output.terminal import emit
+    from mnistcli.commands import recipes
 
-    answer = write_copy(find_recipe(name), file, overwrite=overwrite, with_schema=with_schema)
-    emit(answer, choose_form(json=json, quiet=quiet))
-    note(f"next  mnistcli train {quote(answer.path)}")
+    result = recipes.copy_recipe(name, file, overwrite=overwrite, with_schema=with_schema)
+    emit(result, choose_form(json=json, quiet=quiet))
+    note(f"next  mnistcli train {quote(result.path)}")
 
 
 def print_schema(debug: Debug = False) -> None:
     """Print the JSON Schema that every config's YAML keeps to."""
     del debug
     from mnistcli.config.field_info import write_json_schema
-    from mnistcli.output.terminal import print_line
 
     print_line(write_json_schema().removesuffix("\n"))

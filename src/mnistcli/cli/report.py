@@ -21,6 +21,7 @@ from mnistcli.cli.options import (
     choose_form,
 )
 from mnistcli.config.allowed_values import SPLITS
+from mnistcli.output.terminal import emit
 
 EXAMPLES = """
 mnistcli report mlp.h5
@@ -70,20 +71,18 @@ def report(
     """
     del debug
     from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
-    from mnistcli.commands.output_files import check_page, write_page
 
-    path = output or Path(f"{model.stem}-report.html")
-    check_page(path, overwrite=overwrite)
-    child = ParserProcess(model, "weights")  # at work while the imports below run
-    from mnistcli.commands.report import ListeningOutput, compose_report, describe_report
-    from mnistcli.commands.trained_model import Places, open_model
-    from mnistcli.output.html_report import render_page
-    from mnistcli.output.terminal import emit
+    child = ParserProcess(model, "weights")  # reads while the imports below run
+    from mnistcli.commands.report import report as write_report
 
-    console = ListeningOutput(quiet=quiet or json)
-    places = Places(data_dir, own_data)
-    trained = open_model(model, child, dataset, normalization, places, console)
-    facts = compose_report(trained, split, console)
-    page = render_page(facts).encode("utf-8")
-    write_page(path, page, overwrite=overwrite)
-    emit(describe_report(facts, trained, split, path, len(page)), choose_form(json=json))
+    result = write_report(
+        child,
+        output or f"{model.stem}-report.html",
+        overwrite=overwrite,
+        split=split,
+        dataset=dataset,
+        normalization=normalization,
+        data=own_data,
+        data_dir=data_dir,
+    )
+    emit(result, choose_form(json=json, quiet=quiet))

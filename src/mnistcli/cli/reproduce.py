@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.completion import complete_reproducible, has_checkpoint_name, has_yaml_name
+from mnistcli.checkpoints import has_checkpoint_name
+from mnistcli.cli.completion import complete_reproducible, has_yaml_name
 from mnistcli.cli.options import DataDir, Debug, Json, OwnData, ProgressOption, Quiet
 from mnistcli.errors import UsageError
 
@@ -68,10 +69,10 @@ def reproduce(
     is_file = source is not None and (has_checkpoint_name(source) or Path(source).exists())
     if source is not None and is_file and source not in list_recipe_names():
         from mnistcli.commands.reproduce import reproduce_run
-        from mnistcli.commands.trained_model import Places
+        from mnistcli.commands.trained_model import DataLocation
 
-        places = Places(data_dir, own_data)
-        reproduce_run(Path(source), places, progress, json=json, quiet=quiet)
+        location = DataLocation(data_dir, own_data)
+        reproduce_run(Path(source), location, progress, json=json, quiet=quiet)
         return
     if own_data is not None:
         what = "recipes are about published data sets"

@@ -18,7 +18,6 @@ from mnistcli.checkpoints.record import (
     read_processor_features,
 )
 from mnistcli.commands.summary import describe_training
-from mnistcli.commands.trained_model import Places
 from mnistcli.config.schema import FilesConfig
 from mnistcli.datasets.base import BOTH_SPLITS, BuiltInDataset, FileDataset, OtherDatasetError
 from mnistcli.datasets.registry import (
@@ -54,18 +53,25 @@ class _Findings:
         self.problems.append(problem)
 
 
-def examine(path: Path | None, places: Places) -> tuple[DoctorResult, tuple[MnistcliError, ...]]:
-    """Return the state of things, and what keeps `train` and `evaluate` from running.
+def examine(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> tuple[DoctorResult, tuple[MnistcliError, ...]]:
+    """Check what `train` and `evaluate` need; return the facts, and the problems as errors.
 
     Args:
-        path: a checkpoint to look at too.
-        places: where data lie, from the command line.
+        model: a checkpoint to check too.
+        data: your own images, a folder or an .npz file.
+        data_dir: the folder of the published data sets.
 
     Raises:
         DataError: `--data-dir` is no folder.
     """
+    path = None if model is None else Path(model)
     findings = _Findings()
-    search = search_from_environment(places.directory)
+    search = search_from_environment(None if data_dir is None else Path(data_dir))
     versions = _find_versions(findings)
     directories = tuple(_list_directories(search))
     if not directories[0].writable:
@@ -77,7 +83,7 @@ def examine(path: Path | None, places: Places) -> tuple[DoctorResult, tuple[Mnis
         needed = {checkpoint.record.dataset.name}
     datasets = (
         *_list_datasets(search, needed, findings),
-        *_list_own(_find_own(checkpoint, places), findings),
+        *_list_own(_find_own(checkpoint, data), findings),
     )
     processors = os.cpu_count() or 1
     answer = DoctorResult(
@@ -165,14 +171,16 @@ def _read_files(
     )
 
 
-def _find_own(checkpoint: Checkpoint | None, places: Places) -> FilesConfig | None:
-    """Return the config of the images of one's own that there is reason to look at."""
+def _find_own(
+    checkpoint: Checkpoint | None, data: str | os.PathLike[str] | None
+) -> FilesConfig | None:
+    """Return the config of your own images; None without any."""
     record = checkpoint.record if checkpoint is not None else None
     recorded = record.config.dataset if record is not None else None
-    own = {} if places.own is None else {"path": str(places.own)}
+    own = {} if data is None else {"path": os.fspath(data)}
     if isinstance(recorded, FilesConfig):
         return recorded.model_copy(update=own)
-    return None if places.own is None else FilesConfig(name="files", path=str(places.own))
+    return None if data is None else FilesConfig(name="files", path=os.fspath(data))
 
 
 def _list_own(config: FilesConfig | None, findings: _Findings) -> Iterator[LocatedDatasetResult]:

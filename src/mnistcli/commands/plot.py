@@ -1,10 +1,14 @@
-"""Reads what a picture shows, and hands it to what composes it."""
+"""`plot`: learning curves, confusion matrix, weights, predictions, mistakes and calibration."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack, cast
 
-from mnistcli.commands.trained_model import TrainedModel, predict_examples
+from mnistcli.atomic_files import check_output, write_output
+from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.datasets.base import DatasetInfo, Split
 from mnistcli.errors import UsageError, make_printable
 from mnistcli.images.preparation import COLOUR_SHAPE, DIGIT_SHAPE
@@ -12,6 +16,7 @@ from mnistcli.metrics.calibration import measure_calibration
 from mnistcli.metrics.scores import find_misclassified
 from mnistcli.models.layers import Shape
 from mnistcli.models.numpy_inference import is_same_layout
+from mnistcli.output.plots.matplotlib_backend import Format, check_matplotlib, render_picture
 from mnistcli.output.plots.plot_kinds import (
     Curves,
     Heading,
@@ -25,9 +30,87 @@ from mnistcli.output.plots.plot_kinds import (
 )
 from mnistcli.output.results import CalibrationPlotResult, PictureResult, PlotResult
 
+FORMATS = (".png", ".svg")
 MAX_TILES = 1000  # images in one picture
 MAX_NAME = 60  # characters of a file's name in a title
 _DEFAULT_IMAGES, _DEFAULT_FILTERS = 36, 128
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A picture, and the file that holds it.
+
+    Attributes:
+        picture: what is drawn.
+        result: the file and the facts that it shows; None where none was written.
+    """
+
+    picture: Picture
+    result: PlotResult | None
+
+
+def plot(
+    kind: str,
+    model: CheckpointSource,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    split: str | None = None,
+    first: int | None = None,
+    **options: Unpack[LoadOptions],
+) -> Plot:
+    """Draw a picture of a run, of its network or of its predictions.
+
+    Args:
+        kind: `curves`, `confusion`, `weights`, `predictions`, `mistakes` or `calibration`.
+        model: the checkpoint.
+        output: the file, .png or .svg; None writes none.
+        overwrite: replace an existing file.
+        split: `train`, `validation` or `test`, which is the default.
+        first: the number of images, mistakes or filters; None for the usual number.
+        **options: as for `load_model`.
+
+    Raises:
+        UsageError: the file exists or has no such ending, or the checkpoint or the data set does
+            not hold what the picture takes.
+        CheckpointError: the checkpoint is missing, damaged or refused.
+        DataError: the data are missing, unreachable or invalid.
+        ResourceError: matplotlib is missing, or the file could not be written.
+    """
+    path = None if output is None else Path(output)
+    if path is not None:
+        check_picture_path(path, overwrite=overwrite)
+    trained = load_model(model, **options)
+    picture = compose_picture(trained, kind, split or "test", first)
+    if path is None:
+        return Plot(picture, None)
+    written = write_picture(picture, path, overwrite=overwrite)
+    split_read = None if kind in ("curves", "weights") else split or "test"
+    checkpoint = trained.checkpoint.path
+    return Plot(picture, _describe_picture(picture, written, checkpoint, kind, split_read))
+
+
+def check_picture_path(path: Path, *, overwrite: bool) -> None:
+    """Check where a picture is to go, before anything is read.
+
+    Raises:
+        UsageError: the name does not end in .png or .svg, is a folder, or exists.
+        ResourceError: its folder takes no files, or matplotlib is not installed.
+    """
+    check_output(path, "picture.png", FORMATS, overwrite=overwrite)
+    check_matplotlib()
+
+
+def write_picture(picture: Picture, path: Path, *, overwrite: bool) -> PictureResult:
+    """Draw a picture into a PNG or SVG file.
+
+    Raises:
+        UsageError: another process has made a file of that name meanwhile.
+        ResourceError: it could not be drawn or written.
+    """
+    rendering = render_picture(picture, cast("Format", path.suffix[1:].lower()))
+    write_output(path, rendering.data, "the picture", overwrite=overwrite)
+    return PictureResult(path=str(path), width=rendering.width, height=rendering.height)
 
 
 def check_tile_count(first: int | None) -> None:
@@ -37,14 +120,21 @@ def check_tile_count(first: int | None) -> None:
         raise UsageError("--first", what, f"give at most {MAX_TILES}")
 
 
+def refuse_numbers(info: DatasetInfo, where: str) -> None:
+    """Refuse to draw a data set without images; UsageError."""
+    if len(info.image_shape) == 1:
+        what = f"{info.title}'s inputs are {info.image_shape[0]} numbers, not images"
+        raise UsageError(where, what, "choose a data set of images")
+
+
 def compose_picture(model: TrainedModel, kind: str, split: str, first: int | None) -> Picture:
-    """Return a picture of one of the kinds that `plot` knows.
+    """Compose a picture of one of the kinds of `plot`.
 
     Args:
-        model: the checkpoint; with weights, except for curves.
+        model: with weights, except for curves.
         kind: curves, confusion, weights, predictions, mistakes or calibration.
         split: which part of the data, for those that read any.
-        first: how many images, mistakes or filters; null for as many as are usual.
+        first: how many images, mistakes or filters; None for the usual number.
 
     Raises:
         UsageError: the file, or the data set, does not hold what the picture takes.
@@ -62,21 +152,13 @@ def compose_picture(model: TrainedModel, kind: str, split: str, first: int | Non
     return _compose_results(model, kind, examples, f"{title} {split}", first or _DEFAULT_IMAGES)
 
 
-def refuse_numbers(info: DatasetInfo, where: str) -> None:
-    """Refuse to draw what is no image; UsageError."""
-    if len(info.image_shape) == 1:
-        what = f"{info.title}'s inputs are {info.image_shape[0]} numbers, not images"
-        raise UsageError(where, what, "choose a data set of images")
-
-
 def _compose_results(
     model: TrainedModel, kind: str, examples: Split, where: str, first: int
 ) -> Picture:
-    """Run the network, and show its answers."""
     name = _name_model(model)
     if kind == "predictions":
         examples = Split(examples.images[:first], examples.labels[:first])
-    shown, score = predict_examples(model, examples)
+    shown, score = model.predict_split(examples)
     note = f"{where}, {score.count:,} examples: accuracy {score.accuracy:.4f}"
     if kind == "confusion":
         return compose_confusion(
@@ -98,7 +180,6 @@ def _compose_results(
 
 
 def _compose_curves(model: TrainedModel) -> Curves:
-    """Show the record's history; UsageError where there is none."""
     checkpoint, record = model.checkpoint, model.checkpoint.record
     if record is None:
         hint = "only files that mnistcli trained, unchanged since, have one"
@@ -126,7 +207,6 @@ def _compose_curves(model: TrainedModel) -> Curves:
 
 
 def _compose_weights(model: TrainedModel, first: int) -> Picture:
-    """Show the first layer."""
     checkpoint, info = model.checkpoint, model.info
     shape = info.image_shape if info is not None else _guess_shape(model)
     return compose_weights(
@@ -140,21 +220,19 @@ def _compose_weights(model: TrainedModel, first: int) -> Picture:
 
 
 def _guess_shape(model: TrainedModel) -> Shape | None:
-    """Say which images a network was made for, where only its input tells."""
     taken = model.checkpoint.architecture.input_shape
     return next((s for s in (DIGIT_SHAPE, COLOUR_SHAPE) if is_same_layout(s, taken)), None)
 
 
 def _name_model(model: TrainedModel) -> str:
-    """Call a checkpoint by its file's name, without the middle of a very long one."""
+    """Return the file's name, without the middle of a very long one."""
     name = make_printable(model.checkpoint.path.name)
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME // 2]}…{name[-MAX_NAME // 3 :]}"
 
 
-def describe_picture(
+def _describe_picture(
     picture: Picture, written: PictureResult, checkpoint: Path, kind: str, split: str | None
 ) -> PlotResult:
-    """Return what was drawn, for scripts."""
     facts = {"checkpoint": str(checkpoint), "kind": kind, "split": split, **dict(written)}
     if not isinstance(picture, Reliability):
         return PlotResult.model_validate(facts)

@@ -1,212 +1,195 @@
-"""Asks a network what it takes images for, and prints the answer.
-
-Reads the images that `predict` looks at, whichever way the command line names them.
-"""
+"""`predict`: the predicted classes of arrays, image files, or images of the data set."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Unpack, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.commands.trained_model import TrainedModel
+from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
+from mnistcli.config.allowed_values import check_choice
 from mnistcli.errors import DataError, UsageError
 from mnistcli.images.decoding import is_array, read_array, read_content, refuse_shape
-from mnistcli.images.options import AUTO, Preparation, Treatment, describe_preparation
+from mnistcli.images.options import (
+    AUTO,
+    InkChoice,
+    Preparation,
+    Prepare,
+    Step,
+    Treatment,
+    describe_preparation,
+)
 from mnistcli.images.preparation import expand_paths, read_image
 from mnistcli.metrics.scores import class_probabilities, predict_classes
 from mnistcli.models.numpy_inference import compute_probabilities, is_same_layout
+from mnistcli.output.logs import note, warn
+from mnistcli.output.plots.plot_kinds import Heading, Tiles, compose_seen
 from mnistcli.output.results import ClassProbability, Prediction, PredictResult, RankedPrediction
-from mnistcli.output.terminal import Output, emit
 
 STDIN = "-"
 MAX_STDIN_BYTES = 256 << 20
 ARRAY_SUFFIX = ".npy"
+_ARRAY = "array"  # the source of images that are handed over in memory
+
+Images = NDArray[np.integer] | NDArray[np.floating] | str | os.PathLike[str] | Sequence[str | Path]
+"""An array of raw pixels, the path of an image file or a folder, or several paths."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which images the command line asked for, not yet checked."""
-
-    images: tuple[str, ...]
-    split: str | None
-    first: int | None
-    index: int | None
-    numbers: str | None
-    treatment: Treatment = AUTO
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images to predict.
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Images to predict, n of them.
 
     Attributes:
-        pixels: uint8 [n, …].
-        sources: a file or a split, one an image.
-        rows: places in the split or the array; None for files of one image.
-        truths: classes where they are known.
-        preparations: what was done to image files; None for what is taken as it is.
+        pixels: [n, …], as the data set stores them; uint8, or float32 where floats were given.
+        sources: the file, the split or `array` that each comes from.
+        rows: its index in the split or the array; None for files of one image.
+        truths: the true class; None where it is unknown.
+        preparations: what was done to an image file; None for pixels that are used as they are.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | NDArray[np.float32]
     sources: tuple[str, ...]
     rows: tuple[int | None, ...]
     truths: tuple[int | None, ...]
     preparations: tuple[Preparation | None, ...]
 
 
-def choose_batch(model: TrainedModel, choice: Choice) -> Batch:
-    """Find the images; exactly one of the three ways to name them has to be used."""
-    ways = {
-        "IMAGE": bool(choice.images),
-        "--split": choice.split is not None or choice.first is not None or choice.index is not None,
-        "--input": choice.numbers is not None,
-    }
-    used = [name for name, is_used in ways.items() if is_used]
-    if not used:
+@dataclass(frozen=True, eq=False)
+class PredictedClasses:
+    """The classes that a network predicts for n images.
+
+    Attributes:
+        classes: int64 [n], the indices of the predicted classes.
+        labels: the names of the predicted classes, n of them.
+        probabilities: float32 [n, number of classes], in class order.
+        batch: the images.
+        model: the network.
+    """
+
+    classes: NDArray[np.int64]
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    batch: ImageBatch
+    model: TrainedModel
+
+    def describe(self, top: int | None = None) -> PredictResult:
+        """Return a record for each image, as `mnistcli predict --json` prints them.
+
+        Args:
+            top: also return so many of the most probable classes.
+        """
+        predictions = tuple(self._list_predictions(top))
+        return PredictResult(predictions=predictions, class_names=self.model.class_names)
+
+    def compose_picture(self) -> Tiles:
+        """Compose the images as the network saw them, with their predicted classes."""
+        shape = find_image_shape(self.model)
+        images = self.batch.pixels.astype(np.uint8, copy=False).reshape(-1, *shape)
+        heading = Heading("what the network saw")
+        return compose_seen(heading, self.model.to_uint8_range(images), self.describe().predictions)
+
+    def _list_predictions(self, top: int | None) -> Iterator[Prediction]:
+        batch, names = self.batch, self.model.class_names
+        rows = self.probabilities.tolist()
+        for index, (best, values) in enumerate(zip(self.classes.tolist(), rows, strict=True)):
+            prediction = Prediction(
+                source=batch.sources[index],
+                row=batch.rows[index],
+                class_index=best,
+                label=self.labels[index],
+                probability=values[best],
+                probabilities=tuple(values),
+                truth=batch.truths[index],
+                preparation=batch.preparations[index],
+            )
+            yield prediction if top is None else _rank_classes(prediction, names, top)
+
+
+def predict(
+    model: CheckpointSource,
+    images: Images = (),
+    *,
+    split: str | None = None,
+    first: int | None = None,
+    index: int | None = None,
+    numbers: str | None = None,
+    prepare: str = AUTO.prepare,
+    ink: str = AUTO.ink,
+    skip: Sequence[str] = (),
+    **options: Unpack[LoadOptions],
+) -> PredictedClasses:
+    """Predict the classes of images with a checkpoint.
+
+    Args:
+        model: the checkpoint.
+        images: arrays or files, as `TrainedModel.predict` takes them; without any, `split`,
+            `first` or `index` choose images of the data set.
+        split: `train`, `validation` or `test`, which is the default.
+        first: the first so many images of the split.
+        index: the image in this row of the split, counted from 0.
+        numbers: one input of a network that takes no images, as `0,1`.
+        prepare: how image files are prepared: `auto`, `resize` or `none`.
+        ink: `dark` or `light`; `auto` finds out.
+        skip: steps of `auto` to leave out, each a name or several joined by commas.
+        **options: as for `load_model`.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged or refused.
+        UsageError: there is nothing to predict, or an argument does not fit the others.
+        DataError: images are missing, invalid, or do not fit the network.
+    """
+    treatment = _choose_treatment(prepare, ink, skip)
+    trained = load_model(model, **options)
+    if isinstance(images, np.ndarray) or images:
+        return predict_batch(trained, read_images(trained, images, treatment))
+    chooses_split = split is not None or first is not None or index is not None
+    if not chooses_split and numbers is None:
         hint = "name image files, or give --split test --first 20"
         raise UsageError("IMAGE", "there is nothing to predict", hint)
-    if len(used) > 1:
-        raise UsageError(" and ".join(used), "they exclude each other", "give one of them")
-    if choice.images:
-        return _read_files(model, choice.images, choice.treatment)
-    if choice.treatment != AUTO:
+    if treatment != AUTO:
         what = "they prepare image files, there are none"
         raise UsageError("--prepare, --skip, --ink", what, "leave them out")
-    if choice.numbers is not None:
-        return _read_numbers(model, choice.numbers)
-    return _read_split(model, choice)
+    if numbers is not None:
+        return predict_batch(trained, _read_numbers(trained, numbers))
+    return predict_batch(trained, _read_rows_of_split(trained, split or "test", first, index))
 
 
-def _read_split(model: TrainedModel, choice: Choice) -> Batch:
-    """Take rows of a data set, in the order of the file."""
-    name = choice.split or "test"
-    if choice.first is not None and choice.index is not None:
-        raise UsageError("--first and --index", "they exclude each other", "give one of them")
-    split = model.read_split(name)
-    rows = range(len(split))
-    if choice.index is not None:
-        if choice.index >= len(split):
-            what = f"{choice.index} is beyond the last of {len(split)} images"
-            raise UsageError("--index", what, f"give 0 to {len(split) - 1}")
-        rows = range(choice.index, choice.index + 1)
-    elif choice.first is not None:
-        rows = range(min(choice.first, len(split)))
-    chosen = slice(rows.start, rows.stop)
-    return Batch(
-        split.images[chosen],
-        (f"{model.dataset_name}/{name}",) * len(rows),
-        tuple(rows),
-        tuple(int(label) for label in split.labels[chosen]),
-        (None,) * len(rows),
-    )
+def predict_batch(model: TrainedModel, batch: ImageBatch) -> PredictedClasses:
+    """Predict the classes of images that have been read; DataError where they do not fit."""
+    logits = model.compute_logits(batch.pixels)
+    outputs = compute_probabilities(model.checkpoint.architecture, logits)
+    classes, names = predict_classes(outputs), model.class_names
+    labels = tuple(names[index] for index in classes.tolist())
+    return PredictedClasses(classes, labels, class_probabilities(outputs), batch, model)
 
 
-def _read_numbers(model: TrainedModel, text: str) -> Batch:
-    """Read `0,1`: one input of a network that takes no images."""
-    size = int(np.prod(model.checkpoint.architecture.input_shape))
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError("--input", f"{text!r} is no list of whole numbers", "write 0,1") from None
-    if len(numbers) != size or not all(0 <= number <= 255 for number in numbers):
-        what = f"the network takes {size} whole numbers from 0 to 255, received {text}"
-        raise UsageError("--input", what, "separate them by commas")
-    return Batch(np.array([numbers], np.uint8), (text,), (None,), (None,), (None,))
+def read_images(model: TrainedModel, images: Images, treatment: Treatment = AUTO) -> ImageBatch:
+    """Read image files, folders, arrays and standard input as the network takes them.
+
+    Args:
+        model: the network.
+        images: an array, or paths; `-` is standard input.
+        treatment: how image files are prepared.
+
+    Raises:
+        UsageError: the preparation is not for this network's images, or it takes none.
+        DataError: images are missing, invalid, or do not fit the network.
+    """
+    if isinstance(images, np.ndarray):
+        pixels, rows = _fit_array(model, _check_pixels(model, images), _ARRAY)
+        nothing = (None,) * len(rows)
+        return ImageBatch(pixels, (_ARRAY,) * len(rows), tuple(rows), nothing, nothing)
+    paths = (images,) if isinstance(images, str | os.PathLike) else tuple(images)
+    return _read_files(model, tuple(os.fspath(path) for path in paths), treatment)
 
 
-def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatment) -> Batch:
-    """Read image files, folders, arrays and standard input as the network wants them."""
-    if names.count(STDIN) > 1:
-        raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
-    is_picture = any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names)
-    # before anything is read
-    shape = _check_treatment(model, treatment) if is_picture else None
-    pieces: list[NDArray[np.uint8]] = []
-    sources: list[str] = []
-    rows: list[int | None] = []
-    preparations: list[Preparation | None] = []
-    for source, data in list(_list_sources(names)):  # one that is missing is said first
-        content = read_content(data, source)
-        if is_array(content):
-            images, numbers = _read_rows(model, content, source)
-            preparations += [None] * len(images)
-        else:
-            shape = shape or _check_treatment(model, treatment)
-            kind = None if model.info is None else model.info.image_kind
-            image = read_image(content, source, shape, treatment, kind)
-            _tell_preparation(model, source, image.preparation)
-            images, numbers = image.pixels[np.newaxis], [None]
-            preparations.append(image.preparation)
-        pieces.append(images.reshape(len(images), -1))
-        sources += [source] * len(images)
-        rows += numbers
-    truths = (None,) * len(rows)
-    pixels = np.concatenate(pieces)
-    return Batch(pixels, tuple(sources), tuple(rows), truths, tuple(preparations))
-
-
-def _check_treatment(model: TrainedModel, treatment: Treatment) -> tuple[int, ...]:
-    """Refuse steps that look for ink where pictures are no digits; return the pictures' shape."""
-    shape, kind = get_image_shape(model), None if model.info is None else model.info.image_kind
-    if (len(shape) == 3 or kind == "custom") and (treatment.skipped or treatment.ink != AUTO.ink):
-        is_custom = kind == "custom"
-        takes = "pictures as their own data set has them" if is_custom else "pictures in colour"
-        what = f"they are for digits, this network takes {takes}"
-        raise UsageError("--skip, --ink", what, "leave them out")
-    if kind == "picture" and treatment.skipped:
-        what = "it is for digits, this network takes pictures of other things"
-        raise UsageError("--skip", what, "leave it out")
-    return shape
-
-
-def _tell_preparation(model: TrainedModel, source: str, preparation: Preparation) -> None:
-    """Say what was done to a picture, where it was much."""
-    words = describe_preparation(preparation)
-    if words:
-        model.console.note(f"{source}: {words}")
-
-
-def _read_rows(
-    model: TrainedModel, content: bytes, source: str
-) -> tuple[NDArray[np.uint8], Sequence[int | None]]:
-    """Read an array: a batch, whose rows are counted, or one image."""
-    array, wanted = read_array(content, source), model.checkpoint.architecture.input_shape
-    if array.max() > model.max_value:
-        what = f"the array holds numbers up to {array.max()}, those of {model.dataset_name} end"
-        hint = "divide them as the data set's makers did"
-        raise DataError(source, f"{what} at {model.max_value}", hint)
-    if is_same_layout(array.shape[1:], wanted):
-        return array, range(len(array))
-    if is_same_layout(array.shape, wanted):
-        return array[np.newaxis], [None]
-    raise refuse_shape(source, array.shape, wanted)
-
-
-def _list_sources(names: tuple[str, ...]) -> Iterator[tuple[str, Path | bytes]]:
-    """Name each image and where it is read from."""
-    for name in names:
-        if name == STDIN:
-            yield "stdin", _read_stdin()
-        else:
-            for path in expand_paths([Path(name)]):
-                yield str(path), path
-
-
-def _read_stdin() -> bytes:
-    """Read one image file, or one array, from standard input."""
-    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
-    if len(data) > MAX_STDIN_BYTES:
-        what = f"more than {MAX_STDIN_BYTES >> 20} MiB"
-        raise DataError("stdin", what, "send one image, or a smaller array")
-    return data
-
-
-def get_image_shape(model: TrainedModel) -> tuple[int, ...]:
+def find_image_shape(model: TrainedModel) -> tuple[int, ...]:
     """Return the shape of the images that a network was made for.
 
     Raises:
@@ -228,75 +211,161 @@ def get_image_shape(model: TrainedModel) -> tuple[int, ...]:
     raise UsageError(where, f"its input {shape} is no image that is known here", "see --dataset")
 
 
-@dataclass(frozen=True)
-class Format:
-    """How the answer is printed: for people unless one of the first three is set.
+def _choose_treatment(prepare: str, ink: str, skip: Sequence[str]) -> Treatment:
+    check_choice(prepare, get_args(Prepare), "--prepare")
+    check_choice(ink, get_args(InkChoice), "--ink")
+    steps = [step.strip() for names in skip for step in names.split(",")]
+    for step in steps:
+        check_choice(step, get_args(Step), "--skip")
+    if steps and prepare != "auto":
+        what = f"--prepare {prepare} takes no steps that could be left out"
+        raise UsageError("--skip", what, "leave one of the two out")
+    skipped = frozenset(cast("list[Step]", steps))
+    return Treatment(cast("Prepare", prepare), cast("InkChoice", ink), skipped)
 
-    `show` draws beside it what the network saw.
-    """
 
-    json: bool
-    jsonl: bool
-    csv: bool
-    top: int | None
-    show: bool = False
-
-
-def predict_images(model: TrainedModel, choice: Choice, form: Format, console: Output) -> None:
-    """Carry out `mnistcli predict`."""
-    if sum((form.json, form.jsonl, form.csv)) > 1:
-        raise UsageError("--json, --jsonl, --csv", "they exclude each other", "give one of them")
-    if form.show and (form.json or form.jsonl or form.csv):
-        what = "drawings are for people, not for scripts"
-        raise UsageError("--show and --json, --jsonl, --csv", what, "give one of them")
-    if form.csv and form.top is not None:
-        what = "CSV has a column for every class already"
-        raise UsageError("--top and --csv", what, "give one of them")
-    batch = choose_batch(model, choice)
-    answer = PredictResult(
-        predictions=tuple(_predict_batch(model, batch, form.top)), class_names=model.class_names
+def _read_rows_of_split(
+    model: TrainedModel, name: str, first: int | None, index: int | None
+) -> ImageBatch:
+    split = model.read_split(name)
+    rows = range(len(split) if first is None else min(first, len(split)))
+    if index is not None:
+        if index >= len(split):
+            what = f"{index} is beyond the last of {len(split)} images"
+            raise UsageError("--index", what, f"give 0 to {len(split) - 1}")
+        rows = range(index, index + 1)
+    chosen = slice(rows.start, rows.stop)
+    return ImageBatch(
+        split.images[chosen],
+        (f"{model.dataset_name}/{name}",) * len(rows),
+        tuple(rows),
+        tuple(int(label) for label in split.labels[chosen]),
+        (None,) * len(rows),
     )
-    if form.show:
-        images = batch.pixels.reshape(-1, *get_image_shape(model))
-        _draw(answer, model.brighten(images), console)
-    emit(answer, "json" if form.json else "jsonl" if form.jsonl else "csv" if form.csv else "text")
 
 
-def _draw(answer: PredictResult, images: NDArray[np.uint8], console: Output) -> None:
-    """Draw what the network saw of each image."""
-    from mnistcli.commands.output_files import PictureOutput
-    from mnistcli.output.plots.plot_kinds import Heading, compose_seen
+def _read_numbers(model: TrainedModel, text: str) -> ImageBatch:
+    size = int(np.prod(model.checkpoint.architecture.input_shape))
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError("--input", f"{text!r} is no list of whole numbers", "write 0,1") from None
+    if len(numbers) != size or not all(0 <= number <= 255 for number in numbers):
+        what = f"the network takes {size} whole numbers from 0 to 255, received {text}"
+        raise UsageError("--input", what, "separate them by commas")
+    return ImageBatch(np.array([numbers], np.uint8), (text,), (None,), (None,), (None,))
 
-    picture = compose_seen(Heading("what the network saw"), images, answer.predictions)
-    PictureOutput(path=None, may_replace=False, shows=True, console=console).deliver(picture)
+
+def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatment) -> ImageBatch:
+    if names.count(STDIN) > 1:
+        raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
+    is_picture = any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names)
+    # before anything is read
+    shape = _check_treatment(model, treatment) if is_picture else None
+    pixels: list[NDArray[np.uint8]] = []
+    sources: list[str] = []
+    rows: list[int | None] = []
+    preparations: list[Preparation | None] = []
+    for source, data in list(_list_sources(names)):  # one that is missing is said first
+        content = read_content(data, source)
+        if is_array(content):
+            array = read_array(content, source)
+            _check_maximum(model, array, source)
+            images, numbers = _fit_array(model, array, source)
+            preparations += [None] * len(images)
+        else:
+            shape = shape or _check_treatment(model, treatment)
+            kind = None if model.info is None else model.info.image_kind
+            image = read_image(content, source, shape, treatment, kind)
+            if words := describe_preparation(image.preparation):
+                note(f"{source}: {words}")
+            images, numbers = image.pixels[np.newaxis], [None]
+            preparations.append(image.preparation)
+        pixels.append(images.reshape(len(images), -1))
+        sources += [source] * len(images)
+        rows += numbers
+    truths = (None,) * len(rows)
+    joined = np.concatenate(pixels)
+    return ImageBatch(joined, tuple(sources), tuple(rows), truths, tuple(preparations))
 
 
-def _predict_batch(model: TrainedModel, batch: Batch, top: int | None) -> Iterator[Prediction]:
-    """Run the network on a batch, and put each answer together."""
-    names = model.class_names
-    outputs = compute_probabilities(model.checkpoint.architecture, model.run(batch.pixels))
-    classes = predict_classes(outputs)
-    probabilities = class_probabilities(outputs)
-    for i, (source, row, truth) in enumerate(
-        zip(batch.sources, batch.rows, batch.truths, strict=True)
-    ):
-        values = probabilities[i].tolist()
-        best = int(classes[i])
-        prediction = Prediction(
-            source=source,
-            row=row,
-            class_index=best,
-            label=names[best],
-            probability=values[best],
-            probabilities=tuple(values),
-            truth=truth,
-            preparation=batch.preparations[i],
+def _check_treatment(model: TrainedModel, treatment: Treatment) -> tuple[int, ...]:
+    """Refuse steps that look for ink where pictures are no digits; return the pictures' shape."""
+    shape, kind = find_image_shape(model), None if model.info is None else model.info.image_kind
+    if (len(shape) == 3 or kind == "custom") and (treatment.skipped or treatment.ink != AUTO.ink):
+        is_custom = kind == "custom"
+        takes = "pictures as their own data set has them" if is_custom else "pictures in colour"
+        what = f"they are for digits, this network takes {takes}"
+        raise UsageError("--skip, --ink", what, "leave them out")
+    if kind == "picture" and treatment.skipped:
+        what = "it is for digits, this network takes pictures of other things"
+        raise UsageError("--skip", what, "leave it out")
+    return shape
+
+
+def _check_pixels(
+    model: TrainedModel, array: NDArray[np.generic]
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Return an array that Python handed over as raw pixels; DataError where it holds none."""
+    if array.dtype.kind not in "uif":
+        what = f"the array holds {array.dtype}, not numbers"
+        raise DataError(_ARRAY, what, "give raw pixels, as the data set stores them")
+    if array.size == 0:
+        what = f"the array of shape {array.shape} holds no images"
+        raise DataError(_ARRAY, what, "give one image or more")
+    lowest, highest = float(array.min()), float(array.max())
+    if not (lowest >= 0 and highest <= model.max_value):  # not-a-number is refused too
+        what = f"the array holds numbers from {lowest:g} to {highest:g}, not 0 to {model.max_value}"
+        raise DataError(_ARRAY, what, "give raw pixels, as the data set stores them")
+    if array.dtype.kind != "f":
+        return array.astype(np.uint8, copy=False)
+    if 0 < highest <= 1 < model.max_value:
+        warn(
+            f"the array's numbers end at {highest:g}: give raw pixels from 0 to {model.max_value},"
+            " which are scaled here as they were in training"
         )
-        yield prediction if top is None else _rank_classes(prediction, names, top)
+    return array.astype(np.float32, copy=False)
+
+
+def _check_maximum(model: TrainedModel, array: NDArray[np.uint8], source: str) -> None:
+    if array.max() > model.max_value:
+        what = f"the array holds numbers up to {array.max()}, those of {model.dataset_name} end"
+        hint = "divide them as the data set's makers did"
+        raise DataError(source, f"{what} at {model.max_value}", hint)
+
+
+def _fit_array(
+    model: TrainedModel, array: NDArray[Any], source: str
+) -> tuple[NDArray[Any], Sequence[int | None]]:
+    """Return an array as a batch, and the row of each image in it; None for a single image."""
+    wanted = model.checkpoint.architecture.input_shape
+    if is_same_layout(array.shape[1:], wanted):
+        return array, range(len(array))
+    if is_same_layout(array.shape, wanted):
+        return array[np.newaxis], [None]
+    raise refuse_shape(source, array.shape, wanted)
+
+
+def _list_sources(names: tuple[str, ...]) -> Iterator[tuple[str, Path | bytes]]:
+    """Yield the name of each image, and its path or content."""
+    for name in names:
+        if name == STDIN:
+            yield "stdin", _read_stdin()
+        else:
+            for path in expand_paths([Path(name)]):
+                yield str(path), path
+
+
+def _read_stdin() -> bytes:
+    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        what = f"more than {MAX_STDIN_BYTES >> 20} MiB"
+        raise DataError("stdin", what, "send one image, or a smaller array")
+    return data
 
 
 def _rank_classes(prediction: Prediction, names: tuple[str, ...], count: int) -> RankedPrediction:
-    """Add the likeliest classes to a prediction."""
+    """Add the most probable classes to a prediction."""
     values = prediction.probabilities
     ranked = sorted(range(len(values)), key=lambda k: -values[k])[:count]
     top = tuple(

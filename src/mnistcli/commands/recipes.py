@@ -1,4 +1,4 @@
-"""`recipes copy`: a recipe becomes a file of the user's, which editors can check."""
+"""`recipes`: list, show and copy the configs that come with the tool."""
 
 from __future__ import annotations
 
@@ -8,31 +8,55 @@ from pathlib import Path
 
 from mnistcli.atomic_files import create_file, replace_file
 from mnistcli.config.field_info import INSTALLED_SCHEMA, write_json_schema
-from mnistcli.config.recipes import Recipe
+from mnistcli.config.loading import load_config
+from mnistcli.config.recipes import Recipe, find_recipe, list_recipes
+from mnistcli.config.schema import MlpModel
 from mnistcli.errors import ResourceError, UsageError
-from mnistcli.output.results import CopiedRecipeResult
+from mnistcli.output.results import (
+    CopiedRecipeResult,
+    MeasuredResult,
+    RecipeResult,
+    RecipesResult,
+    ShownRecipeResult,
+)
 from mnistcli.output.terminal import PROGRAM
 
 SCHEMA_NAME = f"{PROGRAM}.schema.json"
 _MODELINE = "# yaml-language-server: $schema="
 
 
-def write_copy(
-    recipe: Recipe, file: Path | None, *, overwrite: bool, with_schema: bool
+def describe_recipes() -> RecipesResult:
+    """Return what each recipe trains, its published accuracy, and the accuracies measured here."""
+    return RecipesResult(recipes=tuple(map(_describe_recipe, list_recipes())))
+
+
+def show_recipe(name: str) -> ShownRecipeResult:
+    """Return a recipe's YAML file as it is; ConfigError where there is no such recipe."""
+    return ShownRecipeResult(name=name, yaml=find_recipe(name).text)
+
+
+def copy_recipe(
+    name: str,
+    file: str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    with_schema: bool = False,
 ) -> CopiedRecipeResult:
-    """Copy a recipe; return what was written where.
+    """Copy a recipe into a file whose first line names the schema for editors.
 
     Args:
-        recipe: what is copied.
-        file: where to; null for its name in the working directory.
-        overwrite: whether files may be replaced.
-        with_schema: put the schema beside the copy rather than naming the installed one.
+        name: of the recipe.
+        file: the copy; None for the recipe's name in the working directory.
+        overwrite: replace existing files.
+        with_schema: write the schema beside the copy instead of naming the installed one.
 
     Raises:
-        UsageError: a file exists, or the path is a folder's.
+        ConfigError: there is no such recipe.
+        UsageError: the file exists, or the path is a folder's.
         ResourceError: it could not be written.
     """
-    path = file or Path(f"{recipe.name}.yaml")
+    recipe = find_recipe(name)
+    path = Path(file or f"{recipe.name}.yaml")
     if path.is_dir():
         hint = f"write {shlex.quote(str(path / recipe.name))}.yaml"
         raise UsageError(str(path), "is a folder", hint)
@@ -43,8 +67,27 @@ def write_copy(
     return CopiedRecipeResult(path=str(path), editor_schema=schema)
 
 
+def _describe_recipe(recipe: Recipe) -> RecipeResult:
+    config, figures = load_config(recipe.name).config, recipe.read_reference_results()
+    accuracy = figures.test_accuracy
+    hidden = config.model.hidden if isinstance(config.model, MlpModel) else ()
+    return RecipeResult(
+        name=recipe.name,
+        about=recipe.about,
+        dataset=config.dataset.name,
+        model=config.model.type,
+        hidden=tuple(layer.units for layer in hidden),
+        epochs=config.training.epochs,
+        published_test_accuracy=accuracy.published,
+        measured=tuple(
+            MeasuredResult(seed=seed, test_accuracy=value)
+            for seed, value in zip(figures.seeds, accuracy.measured, strict=True)
+        ),
+        seconds_per_epoch=figures.epoch_s,
+    )
+
+
 def _write(path: Path, text: str, *, overwrite: bool) -> None:
-    """Write a text file whole or not at all."""
     try:
         if overwrite:
             replace_file(Path(os.path.realpath(path)), [text.encode()])

@@ -1,65 +1,96 @@
-"""Reads what a report shows."""
+"""`report`: one HTML page with a checkpoint's curves, scores, mistakes, config and versions."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
+from typing import Unpack
 
 from mnistcli import __version__
+from mnistcli.atomic_files import check_output, write_output
 from mnistcli.checkpoints.reader import Checkpoint
-from mnistcli.commands.summary import describe_training, summarize_plan
-from mnistcli.commands.trained_model import TrainedModel, predict_examples
+from mnistcli.commands.summary import describe_checkpoint
+from mnistcli.commands.trained_model import (
+    CheckpointSource,
+    LoadOptions,
+    TrainedModel,
+    load_model,
+)
 from mnistcli.metrics.calibration import measure_calibration
 from mnistcli.metrics.scores import find_misclassified
-from mnistcli.output.html_report import Outcome, Report, write_recipe
+from mnistcli.output.html_report import Outcome, Report, render_page, write_recipe
+from mnistcli.output.logs import collect_warnings, note
 from mnistcli.output.plots.plot_kinds import Curves, Heading, compose_curves
 from mnistcli.output.results import DatasetResult, ReportResult
-from mnistcli.output.terminal import PROGRAM, Output
+from mnistcli.output.terminal import PROGRAM
 
 SHOWN_MISTAKES = 24
-_SPLIT = "test"
+SUFFIXES = (".html",)
+_DEFAULT_SPLIT = "test"
 
 
-class ListeningOutput(Output):
-    """Keeps the warnings that it tells: whoever reads the page has not seen the terminal."""
+def report(
+    model: CheckpointSource,
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    split: str | None = None,
+    **options: Unpack[LoadOptions],
+) -> ReportResult:
+    """Write a page that shows what a checkpoint is and how good it is.
 
-    def __init__(self, *, quiet: bool) -> None:
-        super().__init__(quiet=quiet)
-        self.warnings: list[str] = []
+    Args:
+        model: the checkpoint.
+        output: the page, an .html file.
+        overwrite: replace an existing file.
+        split: `train`, `validation` or `test`, which is the default.
+        **options: as for `load_model`.
 
-    def warn(self, line: str) -> None:
-        """Tell something that neither the user nor the page's reader should miss."""
-        if line not in self.warnings:
-            self.warnings.append(line)
-        super().warn(line)
+    Raises:
+        UsageError: the file exists or has no such ending, there is no such split, or an argument
+            needs data that nothing names.
+        CheckpointError: the checkpoint is missing, damaged or refused.
+        DataError: the data are missing, unreachable or invalid.
+        ResourceError: the page could not be written.
+    """
+    path = Path(output)
+    check_output(path, "report.html", SUFFIXES, aliases=(".htm",), overwrite=overwrite)
+    with collect_warnings() as warnings:
+        trained = load_model(model, **options)
+        facts = compose_report(trained, split, warnings)
+    page = render_page(facts).encode("utf-8")
+    write_output(path, page, "the report", overwrite=overwrite)
+    return _describe_report(facts, trained, split, path, len(page))
 
 
-def compose_report(model: TrainedModel, split: str | None, console: ListeningOutput) -> Report:
-    """Return everything that stands in the report of a checkpoint.
+def compose_report(model: TrainedModel, split: str | None, warnings: list[str]) -> Report:
+    """Compose the contents of a checkpoint's report.
 
     Args:
         model: with its weights.
-        split: which part of the data; null for the test set.
-        console: what the model talks to.
+        split: which part of the data; None for the test set.
+        warnings: shown on the page; those that reading the data adds are shown too.
 
     Raises:
-        UsageError: a flag needs data that nothing names, or there is no such split.
+        UsageError: an argument needs data that nothing names, or there is no such split.
         DataError: the data are missing, unreachable or invalid.
     """
     checkpoint, record = model.checkpoint, model.checkpoint.record
-    outcome = _measure_outcome(model, split or _SPLIT) if _needs_data(model, split) else None
-    if outcome is None:
-        console.note(
+    outcome = None
+    if _needs_data(model, split):
+        outcome = _measure_outcome(model, split or _DEFAULT_SPLIT)
+    else:
+        note(
             f"{checkpoint.path} does not say which data it is for: the report has no results"
             " (--dataset adds them)"
         )
-    training = None if record is None else describe_training(record, checkpoint)
     return Report(
         title=checkpoint.path.name,
         program=f"{PROGRAM} {__version__}",
         command=_write_command(model, split),
-        warnings=tuple(console.warnings),
-        summary=summarize_plan(checkpoint.architecture, training),
+        warnings=tuple(warnings),
+        summary=describe_checkpoint(checkpoint),
         curves=_compose_curves(checkpoint),
         outcome=outcome,
         recipe=None if record is None else write_recipe(record, checkpoint.path),
@@ -67,15 +98,14 @@ def compose_report(model: TrainedModel, split: str | None, console: ListeningOut
 
 
 def _needs_data(model: TrainedModel, split: str | None) -> bool:
-    """Without a name for the data, flags about them must not be dropped: reading refuses them."""
-    named = (model.dataset_name, split, model.normalization, model.places.directory)
+    # Arguments about data that nothing names must not be dropped: reading refuses them.
+    named = (model.dataset_name, split, model.normalization, model.location.data_dir)
     return any(value is not None for value in named)
 
 
 def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
-    """Run the network once, and look at its answers from all sides."""
     split = model.read_split(split_name)
-    predictions, score = predict_examples(model, split)
+    predictions, score = model.predict_split(split)
     surest = find_misclassified(predictions.probabilities, split.labels, SHOWN_MISTAKES)
     confidences = predictions.confidences
     is_probable = bool(((confidences >= 0) & (confidences <= 1)).all())
@@ -91,7 +121,6 @@ def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
 
 
 def _compose_curves(checkpoint: Checkpoint) -> Curves | None:
-    """Show the record's history, where there is any."""
     record, history = checkpoint.record, checkpoint.progress.history
     if record is None or not any(history.values()):
         return None
@@ -105,12 +134,12 @@ def _compose_curves(checkpoint: Checkpoint) -> Curves | None:
 
 
 def _write_command(model: TrainedModel, split: str | None) -> str:
-    """Write the command that makes the same report, where the data lie is the reader's matter."""
+    """Return the command that writes the same report; it does not say where the data lie."""
     record, words = model.checkpoint.record, [PROGRAM, "report", str(model.checkpoint.path)]
     if split is not None:
         words += ["--split", split]
-    if model.places.own is not None:
-        words += ["--data", str(model.places.own)]
+    if model.location.data is not None:
+        words += ["--data", str(model.location.data)]
     elif model.dataset_name is not None and (
         record is None or record.dataset.name != model.dataset_name
     ):
@@ -120,10 +149,9 @@ def _write_command(model: TrainedModel, split: str | None) -> str:
     return shlex.join(words)
 
 
-def describe_report(
+def _describe_report(
     report: Report, model: TrainedModel, split: str | None, path: Path, size_bytes: int
 ) -> ReportResult:
-    """Return what was written, for scripts."""
     outcome, record = report.outcome, model.checkpoint.record
     dataset = None
     if record is not None:
@@ -134,7 +162,7 @@ def describe_report(
         path=str(path),
         bytes=size_bytes,
         dataset=dataset,
-        split=None if outcome is None else split or _SPLIT,
+        split=None if outcome is None else split or _DEFAULT_SPLIT,
         count=None if outcome is None else outcome.score.count,
         loss=None if outcome is None else outcome.score.loss,
         accuracy=None if outcome is None else outcome.score.accuracy,

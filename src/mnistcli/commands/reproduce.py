@@ -25,7 +25,6 @@ from mnistcli.checkpoints.run_state import (
     hash_weights,
     list_arrays,
 )
-from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.commands.open_dataset import open_dataset
 from mnistcli.commands.signals import StopRequest, end_by_signal
 from mnistcli.commands.train.build_trainer import build_trainer, clear_session
@@ -37,7 +36,7 @@ from mnistcli.commands.train.prepare import (
 )
 from mnistcli.commands.train.request import OutputFile, Plan, Request
 from mnistcli.commands.train.run import Interruption, ProgressDisplay, StopOnSignal, train_plan
-from mnistcli.commands.trained_model import Places, TrainedModel, open_model
+from mnistcli.commands.trained_model import DataLocation, TrainedModel, load_model
 from mnistcli.config.loading import load_config
 from mnistcli.config.recipes import Recipe, ReferenceResults
 from mnistcli.datasets.base import SplitName
@@ -114,7 +113,9 @@ def _train(request: Request, console: Output, lock: RunLock) -> TrainResult | In
 
 def _load(path: Path, request: Request, console: Output) -> TrainedModel:
     """Read what was saved, as any other command does."""
-    return open_model(path, ParserProcess(path, "weights"), None, None, request.places, console)
+    return load_model(
+        path, data=request.own_data, data_dir=request.data_dir, progress=console.progress
+    )
 
 
 def _read_history(result: TrainResult) -> Iterator[tuple[str, float]]:
@@ -127,7 +128,7 @@ def _read_history(result: TrainResult) -> Iterator[tuple[str, float]]:
 def _evaluate(model: TrainedModel, name: SplitName) -> dict[str, float]:
     """Score a loaded checkpoint on a split."""
     split = model.read_split(name)
-    score = model.score(split, model.run(split.images))
+    score = model.score(split, model.compute_logits(split.images))
     return {f"{name} loss": score.loss, f"{name} accuracy": score.accuracy}
 
 
@@ -137,7 +138,9 @@ def _predict(model: TrainedModel, names: Collection[str]) -> Iterator[tuple[str,
     if not asked:
         return
     test = model.read_split("test")
-    outputs = compute_probabilities(model.checkpoint.architecture, model.run(test.images))
+    outputs = compute_probabilities(
+        model.checkpoint.architecture, model.compute_logits(test.images)
+    )
     is_wrong = predict_classes(outputs) != test.labels
     probabilities = class_probabilities(outputs)
     for name in asked:
@@ -185,7 +188,7 @@ def _find_data(recipes: Sequence[Recipe], manner: Manner, console: Output) -> No
     """Find out at once what is missing, not after minutes; DataError."""
     configs = (load_config(recipe.name).config.dataset for recipe in recipes)
     for config in {config.name: config for config in configs}.values():
-        open_dataset(config, frozenset({"test"}), manner.data_dir, console)
+        open_dataset(config, frozenset({"test"}), manner.data_dir, console.progress)
 
 
 def _reproduce(
@@ -253,7 +256,7 @@ def _find_failure(answer: ReproduceRecipesResult) -> CheckFailedError | None:
 
 
 def reproduce_run(
-    path: Path, places: Places, asked: ProgressMode, *, json: bool, quiet: bool
+    path: Path, location: DataLocation, asked: ProgressMode, *, json: bool, quiet: bool
 ) -> None:
     """Carry out `mnistcli reproduce`.
 
@@ -265,7 +268,7 @@ def reproduce_run(
     console = Output(quiet=quiet or json, progress=progress)
     checkpoint, record, state = _read_run(path)
     _check_environment(path, record)
-    plan = _prepare(checkpoint, record, places, console)
+    plan = _prepare(checkpoint, record, location, console)
     begin_s = time.monotonic()
     trainer = build_trainer(plan)
     display = ProgressDisplay(progress)
@@ -305,12 +308,14 @@ def _check_environment(path: Path, record: Record) -> None:
         raise ResourceError(str(path), what, hint)
 
 
-def _prepare(checkpoint: Checkpoint, record: Record, places: Places, console: Output) -> Plan:
+def _prepare(
+    checkpoint: Checkpoint, record: Record, location: DataLocation, console: Output
+) -> Plan:
     """Plan the run again as its record says, up to the epoch where the file stands."""
     training = record.config.training.model_copy(update={"epochs": record.progress.epoch})
     config = record.config.model_copy(update={"training": training})
     devices = record.environment.devices
-    request = Request(data_dir=places.directory, own_data=places.own, devices=devices)
+    request = Request(data_dir=location.data_dir, own_data=location.data, devices=devices)
     plan = load_recorded_data(config, request, console, OutputFile.nowhere())
     check_same_data(plan, record, checkpoint.path)
     plan = replace(plan, threads=record.environment.threads)

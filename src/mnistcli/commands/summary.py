@@ -1,10 +1,18 @@
-"""What `summary` tells of a network and of the run behind it."""
+"""`summary`: the layers and parameters of a network, and the training facts of a checkpoint."""
 
 from __future__ import annotations
 
-from mnistcli.checkpoints.reader import Checkpoint
+import os
+from pathlib import Path
+
+from mnistcli.checkpoints import has_checkpoint_name
+from mnistcli.checkpoints.reader import Checkpoint, parse_checkpoint
 from mnistcli.checkpoints.record import Record
-from mnistcli.models.architecture import Architecture
+from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
+from mnistcli.config.schema import Config
+from mnistcli.errors import UsageError
+from mnistcli.models.architecture import Architecture, plan_architecture
+from mnistcli.output.logs import warn
 from mnistcli.output.results import (
     DatasetResult,
     LayerResult,
@@ -17,10 +25,58 @@ from mnistcli.output.results import (
 )
 
 
+def summarize(
+    source: str | os.PathLike[str] | ParserProcess | Config, *, weights: bool = False
+) -> SummaryResult:
+    """Summarize the network of a checkpoint or of a config.
+
+    Args:
+        source: a checkpoint, or the child that reads it already; a YAML file or a recipe's name;
+            or a config.
+        weights: return the arrays of a checkpoint too, as a `WeightsSummaryResult`.
+
+    Raises:
+        CheckpointError: it is missing, damaged or refused.
+        ConfigError: there is no such config, or something in it is wrong.
+        UsageError: a config's weights were asked for.
+    """
+    if isinstance(source, str | os.PathLike) and has_checkpoint_name(source):
+        source = ParserProcess(Path(source), "weights" if weights else "none")
+    if isinstance(source, ParserProcess):
+        checkpoint = parse_checkpoint(source.path, source.result())
+        for warning in checkpoint.warnings:
+            warn(warning)
+        return describe_checkpoint(checkpoint, weights=weights)
+    if weights:
+        name = "it" if isinstance(source, Config) else source
+        hint = "give a checkpoint: mnistcli summary MODEL.h5 --weights"
+        raise UsageError("--weights", f"{name} is a config and has no weights yet", hint)
+    return _summarize_config(source)
+
+
+def _summarize_config(source: str | os.PathLike[str] | Config) -> SummaryResult:
+    from mnistcli.config.loading import load_config
+    from mnistcli.datasets.registry import get_info
+
+    config = source if isinstance(source, Config) else load_config(os.fspath(source)).config
+    info = get_info(config.dataset)
+    return summarize_plan(plan_architecture(config.model, info.image_shape, len(info.class_names)))
+
+
+def describe_checkpoint(checkpoint: Checkpoint, *, weights: bool = False) -> SummaryResult:
+    """Return the layer table of a checkpoint and the training facts of its run."""
+    record = checkpoint.record
+    training = describe_training(record, checkpoint) if record is not None else None
+    summary = summarize_plan(checkpoint.architecture, training)
+    if not weights:
+        return summary
+    return WeightsSummaryResult(**dict(summary), weights=_list_weights(checkpoint))
+
+
 def summarize_plan(
     architecture: Architecture, training: TrainingFacts | None = None
 ) -> SummaryResult:
-    """Return the layer table of a network, and what is known of its run."""
+    """Return the layer table of a network, with the training facts of its run, if any."""
     layers = tuple(
         LayerResult(
             name=node.layer.name,
@@ -38,20 +94,8 @@ def summarize_plan(
     )
 
 
-def add_weights(summary: SummaryResult, checkpoint: Checkpoint) -> WeightsSummaryResult:
-    """Return a checkpoint's summary with its arrays."""
-    return WeightsSummaryResult(
-        layers=summary.layers,
-        total_parameters=summary.total_parameters,
-        trainable_parameters=summary.trainable_parameters,
-        training=summary.training,
-        weights=_list_weights(checkpoint),
-    )
-
-
 def describe_training(record: Record, checkpoint: Checkpoint) -> TrainingFacts:
-    """Return where a checkpoint comes from and how far it has come."""
-    test = record.test
+    """Return the training facts of a checkpoint: data, config, epochs, metrics, seconds."""
     return TrainingFacts(
         dataset=DatasetResult(name=record.dataset.name, sha256=record.dataset.sha256),
         known_as=record.dataset.known_as,
@@ -60,7 +104,7 @@ def describe_training(record: Record, checkpoint: Checkpoint) -> TrainingFacts:
         step=record.progress.step,
         planned_epochs=record.config.training.epochs,
         last={name: values[-1] for name, values in checkpoint.progress.history.items() if values},
-        test=TestResult(loss=test.loss, accuracy=test.accuracy) if test else None,
+        test=describe_test(record),
         seconds=SecondsResult(
             total=record.progress.elapsed_s, per_epoch=checkpoint.progress.warm_epoch_s
         ),
@@ -69,8 +113,14 @@ def describe_training(record: Record, checkpoint: Checkpoint) -> TrainingFacts:
     )
 
 
+def describe_test(record: Record) -> TestResult | None:
+    """Return a run's score on the test set; None before the run has ended."""
+    if record.test is None:
+        return None
+    return TestResult(loss=record.test.loss, accuracy=record.test.accuracy)
+
+
 def _list_weights(checkpoint: Checkpoint) -> tuple[WeightResult, ...]:
-    """Return the network's arrays as nested lists."""
     arrays = iter(checkpoint.weights)
     return tuple(
         WeightResult(

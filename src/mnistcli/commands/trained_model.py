@@ -1,17 +1,13 @@
-"""Runs a checkpoint on examples, for what shows them: pictures and reports.
-
-Where the command line says that data lie.
-
-Which data a checkpoint is used on: those of its record, or those that flags name.
-
-A checkpoint together with what using it takes: how pixels become input, and which data.
-"""
+"""A checkpoint that is ready for use: its network, how pixels become its input, and its data."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +15,11 @@ from numpy.typing import NDArray
 from mnistcli.checkpoints.reader import Checkpoint, parse_checkpoint
 from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.commands.open_dataset import choose_splits, open_dataset
+from mnistcli.commands.summary import describe_checkpoint
 from mnistcli.config.allowed_values import AUTO, SPLITS, check_choice, get_choices, list_data_sets
 from mnistcli.config.schema import (
     AnyDataset,
+    Config,
     DatasetConfig,
     FilesConfig,
     Normalization,
@@ -46,127 +44,114 @@ from mnistcli.models.numpy_inference import (
     is_supported_by_numpy,
     run_network,
 )
+from mnistcli.output.logs import note, warn
 from mnistcli.output.plots.plot_kinds import Predictions
-from mnistcli.output.terminal import Output
+from mnistcli.output.results import EvaluationResult, SummaryResult
+from mnistcli.output.terminal import Progress
 from mnistcli.tensorflow_import import load_backend
 
-
-@dataclass(frozen=True)
-class Places:
-    """Where to look for data; null leaves it to the environment, or to what a run recorded.
-
-    Attributes:
-        directory: `--data-dir`, for published data sets.
-        own: `--data`, images of one's own.
-    """
-
-    directory: Path | None = None
-    own: Path | None = None
-
+if TYPE_CHECKING:
+    from mnistcli.commands.predict import Images, PredictedClasses
 
 _DATASET, _DATA, _FILES = "--dataset", "--data", "files"
 
+CheckpointSource = str | os.PathLike[str] | ParserProcess
+"""A checkpoint's path, or the child that is reading it already."""
 
-def choose_dataset(checkpoint: Checkpoint, name: str | None, own: Path | None) -> AnyDataset | None:
-    """Return the data set's config; null for other people's files about which nothing is said.
 
-    Args:
-        checkpoint: with its record, where it has one.
-        name: from `--dataset`.
-        own: from `--data`.
+@dataclass(frozen=True)
+class DataLocation:
+    """Where to look for data; None leaves it to the environment, or to what a run recorded.
 
-    Raises:
-        UsageError: there is no such data set, or it is not for this network.
-        DataError: one's own images cannot be looked at, as they have to be for files that do not
-            say what they take.
+    Attributes:
+        data_dir: the folder of the published data sets (`--data-dir`).
+        data: your own images, a folder or an .npz file (`--data`).
     """
-    if name is not None:
-        _check_name(name)
-    recorded = checkpoint.record.config.dataset if checkpoint.record is not None else None
-    if own is not None and name not in (None, _FILES):
-        what = f"they are no copy of {name}"
-        raise UsageError(f"{_DATA} and {_DATASET}", what, "give one of them")
-    if isinstance(recorded, FilesConfig) and name in (None, _FILES):
-        return _complete(checkpoint, recorded, own)
-    if own is not None:
-        return _adapt(checkpoint, recorded, own)
-    if name == _FILES:
-        raise UsageError(_DATASET, "nothing says where your images are", f"give {_DATA} PATH")
-    if name is not None:
-        chosen = DatasetConfig(name=name)
-        _check_fit(checkpoint, get_info(chosen), _DATASET)
-        return chosen
-    return recorded
+
+    data_dir: Path | None = None
+    data: Path | None = None
 
 
-def _check_name(name: str) -> None:
-    """Refuse what is no data set; UsageError."""
-    if name == AUTO:
-        what = "auto chooses what to train on, a trained network has its data"
-        raise UsageError(_DATASET, what, f"name them: one of {', '.join(list_data_sets())}")
-    check_choice(name, list_data_sets(), _DATASET)
+class LoadOptions(TypedDict, total=False):
+    """The keyword arguments of `load_model`, which the commands pass on to it."""
 
-
-def _complete(checkpoint: Checkpoint, recorded: FilesConfig, own: Path | None) -> FilesConfig:
-    """Take the recorded images, perhaps from another place."""
-    names = checkpoint.record.class_names if checkpoint.record is not None else ()
-    return recorded.model_copy(
-        update={
-            "path": recorded.path if own is None else str(own),
-            "size": recorded.size or checkpoint.architecture.input_shape,
-            "classes": recorded.classes or names,
-        }
-    )
-
-
-def _adapt(checkpoint: Checkpoint, recorded: AnyDataset | None, own: Path) -> FilesConfig:
-    """Bring one's own images to what a network takes that was trained on others."""
-    config = FilesConfig(name="files", path=str(own))
-    if recorded is not None and checkpoint.record is not None:
-        info = get_info(recorded)
-        if len(info.image_shape) == 1:
-            what = f"{recorded.name} takes {info.image_shape[0]} numbers, not images"
-            raise UsageError(_DATA, what, "leave it out")
-        changes = {"size": info.image_shape, "classes": checkpoint.record.class_names}
-        return config.model_copy(update=changes)
-    info = get_info(config)
-    _check_fit(checkpoint, info, _DATA)
-    return config.model_copy(update={"size": info.image_shape, "classes": info.class_names})
-
-
-def _check_fit(checkpoint: Checkpoint, info: DatasetInfo, flag: str) -> None:
-    """Refuse data that the network was not made for before any are read; UsageError."""
-    network = checkpoint.architecture
-    hint = "name the data that it was trained on"
-    if not is_same_layout(info.image_shape, network.input_shape):
-        what = f"{info.title}'s inputs are {info.image_shape}, {checkpoint.path} takes"
-        raise UsageError(flag, f"{what} {network.input_shape}", hint)
-    units = network.output_shape[-1]
-    if len(info.class_names) != max(2, units):
-        what = f"{info.title} has {len(info.class_names)} classes, {checkpoint.path} tells"
-        raise UsageError(flag, f"{what} {max(2, units)} apart", hint)
-
-
-_DATASET, _DATA = "--dataset", "--data"
+    dataset: str | None
+    normalization: str | None
+    data: str | os.PathLike[str] | None
+    data_dir: str | os.PathLike[str] | None
+    progress: Progress
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint that is ready to be used.
+    """A checkpoint that is ready for use.
 
     Attributes:
-        checkpoint: with its weights.
-        dataset: whose images and classes these are; null for other people's files when neither
-            `--dataset` nor `--data` says so.
-        normalization: from the command line; null leaves it to the file.
-        places: where data lie, from the command line.
+        checkpoint: the file's contents, with its weights.
+        dataset: the data set whose images and classes these are; None for other people's files
+            when nothing says so.
+        normalization: how pixels are scaled; None leaves it to the file.
+        location: where to look for the data.
+        progress: how downloads are shown on stderr.
     """
 
     checkpoint: Checkpoint
     dataset: AnyDataset | None
-    normalization: Normalization | None
-    places: Places
-    console: Output
+    normalization: Normalization | None = None
+    location: DataLocation = DataLocation()
+    progress: Progress = "auto"
+
+    def predict(self, images: Images) -> PredictedClasses:
+        """Predict the classes of images.
+
+        Args:
+            images: an array [n, height, width] or [n, height, width, 3], or one image without the
+                first axis, of raw pixels as the data set stores them (0 to 255 for MNIST): they
+                are scaled here as they were in training. Or the path of an image file or a
+                folder, or several of them, prepared as `mnistcli predict` does.
+
+        Raises:
+            DataError: images are missing, invalid, or do not fit the network.
+        """
+        from mnistcli.commands.predict import predict_batch, read_images
+
+        return predict_batch(self, read_images(self, images))
+
+    def evaluate(self, split: str = "test") -> EvaluationResult:
+        """Evaluate the network on a split of its data set.
+
+        Args:
+            split: `train`, `validation` or `test`.
+
+        Returns:
+            Loss, accuracy, per-class metrics and the confusion matrix.
+
+        Raises:
+            UsageError: there is no such split, or nothing says which data set it is.
+            DataError: the data are missing, unreachable or invalid.
+        """
+        examples = self.read_split(split)
+        score = self.score(examples, self.compute_logits(examples.images))
+        return EvaluationResult(
+            checkpoint=str(self.checkpoint.path),
+            dataset=self.dataset_name or "",
+            split=split,
+            **dict(score),
+        )
+
+    def summary(self) -> SummaryResult:
+        """Return the table of layers, and the training facts of the run."""
+        return describe_checkpoint(self.checkpoint)
+
+    @property
+    def history(self) -> Mapping[str, tuple[float, ...]]:
+        """The value of each metric after each epoch; empty for other people's files."""
+        return self.checkpoint.progress.history
+
+    @property
+    def config(self) -> Config | None:
+        """The config that the run was trained with; None for other people's files."""
+        return self.checkpoint.record.config if self.checkpoint.record is not None else None
 
     @property
     def dataset_name(self) -> str | None:
@@ -175,7 +160,7 @@ class TrainedModel:
 
     @property
     def info(self) -> DatasetInfo | None:
-        """What is known of the data set without looking for it."""
+        """What is known of the data set without reading it."""
         if isinstance(self.dataset, FilesConfig):
             return recall_info(self.dataset)
         return get_info(self.dataset) if self.dataset is not None else None
@@ -184,10 +169,6 @@ class TrainedModel:
     def max_value(self) -> int:
         """The largest value of a pixel; an image file's where nothing names the data."""
         return self.info.max_value if self.info is not None else WHITE
-
-    def brighten(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return images as they are drawn, from 0 (black) to 255 (white)."""
-        return self.info.brighten(images) if self.info is not None else images
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -200,8 +181,9 @@ class TrainedModel:
             return self.info.class_names
         return tuple(str(index) for index in range(count))
 
-    def choose_preprocessing(self) -> Preprocessing:
-        """Return how pixels become input: as asked for, as recorded, or as is usual.
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How pixels become input: as asked for, as recorded, or as is usual.
 
         Raises:
             UsageError: `standard` was asked for, and no data set says what that means.
@@ -216,26 +198,15 @@ class TrainedModel:
         if self.dataset is None:
             what = "standard needs the training set's mean and deviation"
             raise UsageError("--normalization", what, f"say which with {_DATASET}")
-        images = self.open(frozenset({"train"})).train.images
+        images = self.open_dataset(frozenset({"train"})).train.images
         return fit_preprocessing("standard", images, self.max_value)
 
-    def _guess_normalization(self) -> Normalization:
-        """Say what is assumed of a file that does not tell."""
-        scales_itself = any(
-            isinstance(layer, Rescaling | BatchNormalization)
-            for layer in self.checkpoint.architecture.layers[:2]
-        )
-        normalization: Normalization = "none" if scales_itself else "unit"
-        divided = f"pixels are divided by {self.max_value}"
-        assumed = "pixels are used as they are" if scales_itself else divided
-        self.console.note(
-            f"{self.checkpoint.path} does not say how pixels were scaled: {assumed}"
-            f" (--normalization {normalization})"
-        )
-        return normalization
+    def to_uint8_range(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return images with pixels from 0 (black) to 255 (white), whatever the data set's are."""
+        return self.info.brighten(images) if self.info is not None else images
 
-    def open(self, splits: frozenset[SplitName]) -> Dataset:
-        """Read splits of the data set, and tell where they are not those of the run.
+    def open_dataset(self, splits: frozenset[SplitName]) -> Dataset:
+        """Read splits of the data set, and warn where they are not those of the run.
 
         Raises:
             UsageError: nothing says which data set it is.
@@ -245,50 +216,38 @@ class TrainedModel:
             where, shape = str(self.checkpoint.path), self.checkpoint.architecture.input_shape
             what = f"the file does not say which data it is for (its input is {shape})"
             raise UsageError(where, what, f"name them with {_DATASET}, or your own with {_DATA}")
-        dataset = open_dataset(self.dataset, splits, self.places.directory, self.console)
+        dataset = open_dataset(self.dataset, splits, self.location.data_dir, self.progress)
         record = self.checkpoint.record
         if record is not None and record.dataset.name == dataset.identity.name:
             recorded = record.dataset.arrays
             if any(recorded.get(k, v) != v for k, v in dataset.identity.arrays.items()):
-                self.console.warn(
-                    f"{dataset.identity.location}: not the data that"
-                    f" {self.checkpoint.path} was trained on"
-                )
+                place, path = dataset.identity.location, self.checkpoint.path
+                warn(f"{place}: not the data that {path} was trained on")
         return dataset
 
     def read_split(self, name: str) -> Split:
-        """Return the split that a command names.
+        """Return a split of the data set by its name.
 
         Raises:
             UsageError: there is no such split in this run.
             DataError: the data are missing, unreachable or invalid.
         """
         check_choice(name, SPLITS, "--split")
-        record = self.checkpoint.record
-        held_out = record.config.dataset.validation if record is not None else 0.0
+        config = self.config
+        held_out = config.dataset.validation if config is not None else 0.0
         if name == "test":
-            return self.open(frozenset({"test"})).test
+            return self.open_dataset(frozenset({"test"})).test
         if name == "train" and held_out in (0.0, "test"):
-            return self.open(frozenset({"train"})).train
-        if record is None or held_out in (0.0, "test"):
+            return self.open_dataset(frozenset({"train"})).train
+        if config is None or held_out in (0.0, "test"):
             what = f"{self.checkpoint.path} held no validation set out of its training set"
             raise UsageError("--split", what, "use --split test")
-        train, validation = choose_splits(record.config, self.open(frozenset({"train"})))
+        train, validation = choose_splits(config, self.open_dataset(frozenset({"train"})))
         return train if name == "train" else cast(Split, validation)
 
-    def score(self, split: Split, logits: NDArray[np.float32]) -> Score:
-        """Return how logits that `run` gave for a split's images fare on its labels."""
-        checkpoint = self.checkpoint
-        return evaluate_logits(
-            logits,
-            split.labels,
-            checkpoint.architecture.output_activation,
-            checkpoint.loss or LossSpec("sparse_categorical_crossentropy"),
-            self.class_names,
-            compute_penalty(checkpoint.architecture, checkpoint.weights),
-        )
-
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def compute_logits(
+        self, images: NDArray[np.uint8] | NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """Return the network's logits [n, units] for raw images."""
         checkpoint = self.checkpoint
         build_forward = build_numpy_forward
@@ -301,53 +260,177 @@ class TrainedModel:
             checkpoint.architecture,
             checkpoint.weights,
             images,
-            self.choose_preprocessing(),
+            self.preprocessing,
             build_forward=build_forward,
         )
 
+    def score(self, split: Split, logits: NDArray[np.float32]) -> Score:
+        """Return the score of the logits that `compute_logits` gave for a split's images."""
+        checkpoint = self.checkpoint
+        return evaluate_logits(
+            logits,
+            split.labels,
+            checkpoint.architecture.output_activation,
+            checkpoint.loss or LossSpec("sparse_categorical_crossentropy"),
+            self.class_names,
+            compute_penalty(checkpoint.architecture, checkpoint.weights),
+        )
 
-def open_model(
-    path: Path,
-    child: ParserProcess,
-    dataset: str | None,
-    normalization: str | None,
-    places: Places,
-    console: Output,
+    def predict_split(self, split: Split) -> tuple[Predictions, Score]:
+        """Return the predictions for labelled images, and their score.
+
+        Raises:
+            DataError: there are none, or their classes are not the network's.
+        """
+        logits = self.compute_logits(split.images)
+        outputs = compute_probabilities(self.checkpoint.architecture, logits)
+        predictions = Predictions(
+            images=self.to_uint8_range(split.images),
+            rows=np.arange(len(split)),
+            probabilities=class_probabilities(outputs),
+            classes=predict_classes(outputs),
+            truth=split.labels,
+            labels=self.class_names,
+        )
+        return predictions, self.score(split, logits)
+
+    def _guess_normalization(self) -> Normalization:
+        scales_itself = any(
+            isinstance(layer, Rescaling | BatchNormalization)
+            for layer in self.checkpoint.architecture.layers[:2]
+        )
+        normalization: Normalization = "none" if scales_itself else "unit"
+        divided = f"pixels are divided by {self.max_value}"
+        assumed = "pixels are used as they are" if scales_itself else divided
+        note(
+            f"{self.checkpoint.path} does not say how pixels were scaled: {assumed}"
+            f" (--normalization {normalization})"
+        )
+        return normalization
+
+
+def load_model(
+    source: CheckpointSource,
+    *,
+    dataset: str | None = None,
+    normalization: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    progress: Progress = "auto",
 ) -> TrainedModel:
-    """Return a checkpoint, ready to be used, from the child that is reading it.
+    """Load a checkpoint, without importing TensorFlow where NumPy can run its layers.
+
+    Args:
+        source: the .h5 file, of mnistcli or of Keras.
+        dataset: the data set that it is used on, where the file does not say or another one is
+            meant.
+        normalization: `unit`, `standard` or `none`, where the file does not say.
+        data: your own images, a folder or an .npz file; their current place where the model was
+            trained on such images.
+        data_dir: the folder of the published data sets.
+        progress: how downloads are shown on stderr: `auto`, `bar`, `lines` or `none`.
 
     Raises:
-        CheckpointError: it is damaged or refused.
-        UsageError: a flag names no data set or normalization, or one that does not fit.
-        DataError: images of one's own that a flag names cannot be looked at.
+        CheckpointError: it is missing, damaged or refused.
+        UsageError: there is no such data set or normalization, or it does not fit the network.
+        DataError: your own images cannot be looked at.
     """
-    checkpoint = parse_checkpoint(path, child.result())
+    child = source if isinstance(source, ParserProcess) else ParserProcess(Path(source), "weights")
+    checkpoint = parse_checkpoint(child.path, child.result())
     for warning in checkpoint.warnings:
-        console.warn(warning)
-    config = choose_dataset(checkpoint, dataset, places.own)
+        warn(warning)
+    location = DataLocation(
+        data_dir=None if data_dir is None else Path(data_dir),
+        data=None if data is None else Path(data),
+    )
+    chosen = choose_dataset(checkpoint, dataset, location.data)
     if normalization is not None:
         check_choice(normalization, get_choices(DatasetConfig, "normalization"), "--normalization")
-    return TrainedModel(
-        checkpoint, config, cast("Normalization | None", normalization), places, console
-    )
+    scaling = cast("Normalization | None", normalization)
+    return TrainedModel(checkpoint, chosen, scaling, location, progress)
 
 
-def predict_examples(model: TrainedModel, examples: Split) -> tuple[Predictions, Score]:
-    """Return what the network makes of examples, and how well.
+def choose_dataset(
+    checkpoint: Checkpoint, name: str | None, data: Path | None
+) -> AnyDataset | None:
+    """Return the config of the data set that a checkpoint is used on.
+
+    Args:
+        checkpoint: with its record, where it has one.
+        name: the data set that was asked for (`--dataset`).
+        data: your own images (`--data`).
+
+    Returns:
+        None for other people's files about which nothing is said.
 
     Raises:
-        DataError: there are none, or their classes are not the network's.
+        UsageError: there is no such data set, or it does not fit this network.
+        DataError: your own images cannot be looked at, as they have to be for files that do not
+            say what they take.
     """
-    architecture = model.checkpoint.architecture
-    logits = model.run(examples.images)
-    score = model.score(examples, logits)
-    outputs = compute_probabilities(architecture, logits)
-    predictions = Predictions(
-        images=model.brighten(examples.images),
-        rows=np.arange(len(examples)),
-        probabilities=class_probabilities(outputs),
-        classes=predict_classes(outputs),
-        truth=examples.labels,
-        labels=model.class_names,
+    if name is not None:
+        _check_name(name)
+    recorded = checkpoint.record.config.dataset if checkpoint.record is not None else None
+    if data is not None and name not in (None, _FILES):
+        what = f"they are no copy of {name}"
+        raise UsageError(f"{_DATA} and {_DATASET}", what, "give one of them")
+    if isinstance(recorded, FilesConfig) and name in (None, _FILES):
+        return _complete_recorded_images(checkpoint, recorded, data)
+    if data is not None:
+        return _fit_own_images(checkpoint, recorded, data)
+    if name == _FILES:
+        raise UsageError(_DATASET, "nothing says where your images are", f"give {_DATA} PATH")
+    if name is not None:
+        chosen = DatasetConfig(name=name)
+        _check_fit(checkpoint, get_info(chosen), _DATASET)
+        return chosen
+    return recorded
+
+
+def _check_name(name: str) -> None:
+    if name == AUTO:
+        what = "auto chooses what to train on, a trained network has its data"
+        raise UsageError(_DATASET, what, f"name them: one of {', '.join(list_data_sets())}")
+    check_choice(name, list_data_sets(), _DATASET)
+
+
+def _complete_recorded_images(
+    checkpoint: Checkpoint, recorded: FilesConfig, data: Path | None
+) -> FilesConfig:
+    """Return the recorded images' config, with their current place, size and classes."""
+    names = checkpoint.record.class_names if checkpoint.record is not None else ()
+    return recorded.model_copy(
+        update={
+            "path": recorded.path if data is None else str(data),
+            "size": recorded.size or checkpoint.architecture.input_shape,
+            "classes": recorded.classes or names,
+        }
     )
-    return predictions, score
+
+
+def _fit_own_images(checkpoint: Checkpoint, recorded: AnyDataset | None, data: Path) -> FilesConfig:
+    """Return the config of your own images for a network that was trained on others."""
+    config = FilesConfig(name="files", path=str(data))
+    if recorded is not None and checkpoint.record is not None:
+        info = get_info(recorded)
+        if len(info.image_shape) == 1:
+            what = f"{recorded.name} takes {info.image_shape[0]} numbers, not images"
+            raise UsageError(_DATA, what, "leave it out")
+        changes = {"size": info.image_shape, "classes": checkpoint.record.class_names}
+        return config.model_copy(update=changes)
+    info = get_info(config)
+    _check_fit(checkpoint, info, _DATA)
+    return config.model_copy(update={"size": info.image_shape, "classes": info.class_names})
+
+
+def _check_fit(checkpoint: Checkpoint, info: DatasetInfo, flag: str) -> None:
+    """Refuse data that do not fit the network, before any are read."""
+    network = checkpoint.architecture
+    hint = "name the data that it was trained on"
+    if not is_same_layout(info.image_shape, network.input_shape):
+        what = f"{info.title}'s inputs are {info.image_shape}, {checkpoint.path} takes"
+        raise UsageError(flag, f"{what} {network.input_shape}", hint)
+    units = network.output_shape[-1]
+    if len(info.class_names) != max(2, units):
+        what = f"{info.title} has {len(info.class_names)} classes, {checkpoint.path} tells"
+        raise UsageError(flag, f"{what} {max(2, units)} apart", hint)

@@ -23,7 +23,7 @@ class Preprocessing:
     offset: float
     scale: float
 
-    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def apply(self, images: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (images - offset) / scale as float32, in the shape of the images."""
         inputs = images.astype(np.float32)
         if self.offset != 0:

@@ -73,7 +73,7 @@ def build_numpy_forward(architecture: Architecture, weights: Sequence[Floats]) -
 def run_network(
     architecture: Architecture,
     weights: Sequence[Floats],
-    images: NDArray[np.uint8],
+    images: NDArray[np.uint8] | NDArray[np.float32],
     preprocessing: Preprocessing,
     batch_size: int = DEFAULT_BATCH_SIZE,
     build_forward: ForwardBuilder = build_numpy_forward,
@@ -83,7 +83,7 @@ def run_network(
     Args:
         architecture: the network.
         weights: its float32 arrays in `Architecture.iter_layers` order (which is Keras').
-        images: uint8 [n, *image_shape]; reshaped to the network's input shape where only
+        images: raw pixels [n, *image_shape]; reshaped to the network's input shape where only
             flattening or axes of 1 differ.
         preprocessing: as in training.
         batch_size: images per batch; reduced for networks with very wide layers.

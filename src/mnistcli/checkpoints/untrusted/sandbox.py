@@ -86,6 +86,18 @@ class ParserProcess:
         finally:
             os.close(descriptor)
 
+    def __del__(self) -> None:
+        """End a child whose result was not asked for, after a mistake in another flag."""
+        process = getattr(self, "_process", None)
+        if process is not None and process.returncode is None:
+            process.kill()
+            process.communicate()
+
+    @property
+    def path(self) -> Path:
+        """The file that is read."""
+        return self._path
+
     def result(self) -> ParserOutput:
         """Return what the process read.
 

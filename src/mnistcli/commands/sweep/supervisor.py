@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnistcli.atomic_files import check_directory
 from mnistcli.checkpoints.record import count_processors
 from mnistcli.commands.signals import Stopped, StopRequest
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
-from mnistcli.commands.train.request import Request, check_directory
+from mnistcli.commands.train.request import Request
 from mnistcli.commands.train.run import write_command
 from mnistcli.errors import ConfigError, DivergenceError, UsageError
 from mnistcli.optional_imports import require

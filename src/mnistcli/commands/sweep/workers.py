@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mnistcli import errors
-from mnistcli.commands.open_dataset import keep_dataset
+from mnistcli.commands.open_dataset import cache_dataset
 from mnistcli.commands.signals import StopRequest
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.study import (
@@ -99,7 +99,7 @@ def run_worker(context: WorkerContext) -> None:
     Raises:
         DataError, ResourceError, UsageError: every other trial would fail too.
     """
-    with keep_dataset():
+    with cache_dataset():
         while context.stop.received is None:
             lease = context.queue.acquire()
             if lease is not None:

@@ -10,6 +10,7 @@ Reads the data of a run, and plans what follows from them: shapes, memory, prepr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -55,6 +56,7 @@ from mnistcli.models.memory import (
     estimate_memory,
     read_available_memory,
 )
+from mnistcli.output.logs import suppress_notes
 from mnistcli.output.results import ConfigResult
 from mnistcli.output.terminal import Output
 
@@ -113,7 +115,8 @@ def load_data(config: Config, request: Request, console: Output, output: OutputF
     if placement == "streamed" and not request.streams:
         console.note("the training set does not fit into memory: it is streamed, to the same bits")
     programs = None if request.dry_run else begin_loading()
-    dataset = open_dataset(config.dataset, BOTH_SPLITS, request.data_dir, console)
+    with suppress_notes() if request.follows else nullcontext():
+        dataset = open_dataset(config.dataset, BOTH_SPLITS, request.data_dir, console.progress)
     resolved = resolve_dataset(config.dataset, dataset)
     config = config.model_copy(update={"dataset": resolved})
     train, validation = choose_splits(config, dataset)

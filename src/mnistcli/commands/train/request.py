@@ -6,21 +6,20 @@ Where a run's checkpoints go: a name of one's own, checked before anything is co
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mnistcli.atomic_files import check_directory, refuse_existing
 from mnistcli.checkpoints.lock import LockedError, RunLock
 from mnistcli.checkpoints.reader import Checkpoint
 from mnistcli.checkpoints.record import Environment, Record, describe_environment
 from mnistcli.checkpoints.run_state import Array, RunState
-from mnistcli.commands.trained_model import Places
 from mnistcli.config.schema import Config, Cosine
 from mnistcli.datasets.base import Dataset, Split
-from mnistcli.errors import MnistcliError, ResourceError, UsageError
+from mnistcli.errors import MnistcliError, UsageError
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.memory import MemoryEstimate, Placement
@@ -208,36 +207,6 @@ def _quote(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def refuse_existing(path: Path) -> UsageError:
-    """Return the error that protects a file that is already there."""
-    return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
-
-
-def _has_working_directory() -> bool:
-    """A folder that was deleted still looks like one to those who stand in it."""
-    try:
-        Path.cwd()
-    except OSError:
-        return False
-    return True
-
-
-def check_directory(directory: Path) -> None:
-    """Find out before a long run whether its result can be kept; ResourceError where not."""
-    if not _has_working_directory():
-        hint = "go to one that exists, cd ~ for example"
-        raise ResourceError("working directory", "it was deleted or cannot be reached", hint)
-    if directory.is_file():
-        hint = "choose another place with -o"
-        raise ResourceError(str(directory), "this is a file, not a folder", hint)
-    if not directory.is_dir():
-        hint = f"make it: mkdir -p {_quote(directory)}"
-        raise ResourceError(str(directory), "this folder does not exist", hint)
-    if not os.access(directory, os.W_OK | os.X_OK):
-        where = str(directory.absolute())
-        raise ResourceError(where, "this folder is not writable", "choose another place with -o")
-
-
 @dataclass(frozen=True)
 class Request:
     """What the command line of `train` asked for, not yet checked.
@@ -275,11 +244,6 @@ class Request:
     def follows(self) -> bool:
         """Tell whether another worker keeps this run."""
         return self.cluster is not None and not self.cluster.is_chief
-
-    @property
-    def places(self) -> Places:
-        """Where data lie."""
-        return Places(self.data_dir, self.own_data)
 
 
 @dataclass(frozen=True)

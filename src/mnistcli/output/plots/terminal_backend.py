@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.output.logs import note
 from mnistcli.output.plots.matplotlib_backend import color_confusion
 from mnistcli.output.plots.plot_kinds import (
     BLUE,
@@ -45,7 +46,7 @@ from mnistcli.output.plots.plot_kinds import (
     is_dark,
     measure_luminance,
 )
-from mnistcli.output.terminal import is_terminal
+from mnistcli.output.terminal import Output, is_terminal
 
 
 def inspect_screen() -> tuple[Screen, str]:
@@ -261,6 +262,14 @@ _CELL = 6  # columns of a number
 _SCALE_LENGTH = 30
 _LINE_COLORS = (SKY_BLUE, ORANGE)
 _BAR_LENGTH = 30
+
+
+def print_picture(picture: Picture) -> None:
+    """Draw a picture on stdout, in colours where it is a terminal that has them."""
+    screen, hindrance = inspect_screen()
+    if hindrance:
+        note(f"drawn in plain characters: {hindrance}")
+    Output().print_line("\n".join(render_lines(picture, screen)))
 
 
 def render_lines(picture: Picture, screen: Screen) -> list[str]:
