@@ -63,7 +63,9 @@ def parse_thresholds(texts: Iterable[str]) -> tuple[Threshold, ...]:
     return tuple(map(_parse_threshold, texts))
 
 
-def check_thresholds(result: EvaluateResult, thresholds: Sequence[Threshold]) -> CheckFailedError | None:
+def check_thresholds(
+    result: EvaluateResult, thresholds: Sequence[Threshold]
+) -> CheckFailedError | None:
     """Return an error that names every checkpoint that misses a threshold; None without any."""
     problems = [
         _describe_shortfall(threshold, one)
