@@ -132,7 +132,8 @@ def resolve_document(
     merged = merge_overrides(tree, overrides)
     issues: list[ConfigIssue] = []
     if overrides:
-        # The file was validated for itself: a flag over an invalid value does not make it valid.
+        # The file is validated on its own as well, as a flag that replaces an invalid value
+        # must not hide it.
         final = validate(tree.root.to_plain())
         issues = [issue for issue in final.issues if not is_related(issue.path, file.broken)]
     issues += validate_rules(final.config, (*file.broken, *final.broken))
@@ -205,7 +206,7 @@ def validate_document(document: YamlDocument) -> Validated:
 
 
 def read_source(name: str) -> ConfigSource:
-    """Read a recipe, or the file of that path where no recipe is called so.
+    """Read the recipe of a name, or the file of a path if there is no such recipe.
 
     Raises:
         ConfigError: there is neither, or the file cannot be read.
@@ -218,11 +219,11 @@ def read_source(name: str) -> ConfigSource:
 
 
 def read_yaml_file(name: str, missing: str, recipes: Sequence[str] = ()) -> ConfigSource:
-    """Read the file of that path.
+    """Read a YAML file.
 
     Args:
-        name: the path.
-        missing: what is said where there is no such file.
+        name: its path.
+        missing: what the error says if there is no such file.
         recipes: names that could have been meant instead.
 
     Raises:
@@ -250,7 +251,7 @@ def read_yaml_file(name: str, missing: str, recipes: Sequence[str] = ()) -> Conf
 
 
 def read_document(source: ConfigSource) -> YamlDocument:
-    """Read a config's YAML; an empty file is legal: it means the defaults.
+    """Parse the YAML of a config; an empty file means the defaults.
 
     Raises:
         ConfigError: it is not YAML, or no mapping.
@@ -338,7 +339,7 @@ def _validate_file(tree: ConfigTree, document: YamlDocument) -> Validated:
 
 
 def _widen(path: KeyPath) -> KeyPath:
-    """A list goes as a whole, and so does a block whose kind is unknown."""
+    """Return the path to leave out for an invalid one: the whole list, or block of unknown kind."""
     for depth, part in enumerate(path):
         if isinstance(part, int):
             return path[:depth]
@@ -347,7 +348,7 @@ def _widen(path: KeyPath) -> KeyPath:
 
 
 def _leave_out(values: object, path: KeyPath) -> object:
-    """Copy a tree without one of its keys."""
+    """Return a copy of the values without one of the keys."""
     if not path:
         return {}
     if not isinstance(values, dict):
@@ -361,7 +362,6 @@ def _leave_out(values: object, path: KeyPath) -> object:
 
 
 def _refuse_top_level(document: YamlDocument, label: str) -> NoReturn:
-    """A list or a word at the top is not a config at all."""
     place = f"{label}:{document.value_marks[()]}"
     what = "expected the blocks dataset, model and training at the top level"
     problems = [issue.to_problem(f"{label}:{issue.mark}") for issue in document.issues]
@@ -369,12 +369,11 @@ def _refuse_top_level(document: YamlDocument, label: str) -> NoReturn:
 
 
 def _refuse(name: str, what: str, hint: str) -> NoReturn:
-    """A source that cannot be read is the only problem there is."""
     raise ConfigError([Problem(name, what, hint)])
 
 
 def _suggest_source(name: str, recipes: Sequence[str]) -> str:
-    """Compare with the recipes, and with the files beside the one that is missing."""
+    """Suggest the recipe, or the file in the same folder, whose name is nearest."""
     folder = Path(name).parent
     by_name = {file: str(folder / file) for file in _list_yaml_files(folder)}
     by_name |= {recipe: recipe for recipe in recipes}
@@ -384,7 +383,6 @@ def _suggest_source(name: str, recipes: Sequence[str]) -> str:
 
 
 def _list_yaml_files(folder: Path) -> list[str]:
-    """A folder that cannot be listed offers nothing."""
     names: list[str] = []
     try:
         with os.scandir(folder) as entries:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+import yaml
 from pydantic import BaseModel, JsonValue
 
 from mnistcli.config.loading import validate, validate_rules
+from mnistcli.config.overrides import ConfigTree
 from mnistcli.config.schema import Config, HiddenLayer
 from mnistcli.config.validation_errors import KeyPath, format_path, format_value
-from mnistcli.config.yaml_reader import MAX_BYTES
+from mnistcli.config.yaml_reader import MAX_BYTES, parse_yaml
 from mnistcli.errors import ConfigError, Problem, make_printable
-
-if TYPE_CHECKING:
-    from mnistcli.config.overrides import ConfigTree
-
 
 _TAGS = ("name", "type")  # of blocks of several kinds; they come first
 _ALWAYS_LISTED = ("hidden",)  # also with default values, if another network has none
@@ -26,15 +24,11 @@ _BY_TOOL = "the file was not written by this tool, or changed since"
 
 def dump_config(config: Config) -> str:
     """Return every key of a config as YAML, in the order of the schema."""
-    import yaml  # not needed to read a checkpoint's record
-
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def annotate_config(config: Config, tree: ConfigTree) -> str:
     """Return a config as `dump_config` does, with a comment after each value: its source."""
-    from mnistcli.config.yaml_reader import parse_yaml
-
     text = dump_config(config)
     marks = parse_yaml(text, "config").value_marks
     comments = {
