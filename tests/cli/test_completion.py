@@ -19,7 +19,7 @@ import typer.main
 from conftest import Run
 from mnistcli.cli.app import app
 from mnistcli.cli.completion import complete_line
-from mnistcli.config.allowed_values import get_members
+from mnistcli.config.allowed_values import get_tags
 from mnistcli.config.field_info import list_keys
 from mnistcli.config.recipes import list_recipes
 from mnistcli.config.schema import CLASS_COUNTS, Activation, Optimizer
@@ -27,7 +27,7 @@ from mnistcli.config.schema import CLASS_COUNTS, Activation, Optimizer
 RECIPES = [recipe.name for recipe in list_recipes()]
 DATA_SETS = list(CLASS_COUNTS)
 ACTIVATIONS = typing.get_args(Activation)
-OPTIMIZERS = get_members(Optimizer, "name")
+OPTIMIZERS = get_tags(Optimizer, "name")
 
 
 @pytest.fixture

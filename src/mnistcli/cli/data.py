@@ -25,7 +25,7 @@ from mnistcli.cli.options import (
     exclude_json,
     exclusive,
 )
-from mnistcli.config.allowed_values import get_choices, list_choices, list_data_sets
+from mnistcli.config.allowed_values import format_metavar, get_choices, list_dataset_names
 from mnistcli.config.schema import DatasetConfig
 from mnistcli.errors import UsageError
 from mnistcli.output.logs import note
@@ -48,8 +48,8 @@ def data(
         str,
         typer.Argument(
             metavar="NAME",
-            help=f"One of {', '.join(list_data_sets())}.",
-            autocompletion=offer(list_data_sets()),
+            help=f"One of {', '.join(list_dataset_names())}.",
+            autocompletion=offer(list_dataset_names()),
         ),
     ],
     split: Annotated[
@@ -79,7 +79,7 @@ def data(
     normalization: Annotated[
         str | None,
         typer.Option(
-            metavar=list_choices(DatasetConfig, "normalization"),
+            metavar=format_metavar(get_choices(DatasetConfig, "normalization")),
             help="With --matrix normalized: how; unit where none is given.",
             rich_help_panel="Data",
             autocompletion=offer(get_choices(DatasetConfig, "normalization")),

@@ -37,12 +37,11 @@ from mnistcli.cli.completion import (
 from mnistcli.config.allowed_values import (
     SPLITS,
     check_choice,
-    describe,
+    format_metavar,
     get_choices,
-    get_members,
-    join_choices,
-    list_choices,
-    list_data_sets,
+    get_description,
+    get_tags,
+    list_dataset_names,
 )
 from mnistcli.config.schema import (
     AnyDatasetName,
@@ -96,7 +95,7 @@ def count_option(flag: str, letter: str, lowest: int, meaning: str, panel: str) 
 def choice_option(words: Sequence[str], meaning: str, panel: str) -> Any:
     """Declare a flag, named after its parameter, of which help and TAB show the choices."""
     return typer.Option(
-        metavar=join_choices(words),
+        metavar=format_metavar(words),
         help=meaning,
         rich_help_panel=panel,
         autocompletion=offer(words),
@@ -181,9 +180,9 @@ Dataset = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        metavar=join_choices(list_data_sets()),
+        metavar=format_metavar(list_dataset_names()),
         help="The data set, where the file doesn't say or another one is meant.",
-        autocompletion=offer(list_data_sets()),
+        autocompletion=offer(list_dataset_names()),
         rich_help_panel="Data",
     ),
 ]
@@ -191,7 +190,7 @@ NormalizationOption = Annotated[
     str | None,
     typer.Option(
         "--normalization",
-        metavar=list_choices(DatasetConfig, "normalization"),
+        metavar=format_metavar(get_choices(DatasetConfig, "normalization")),
         help="How pixels become numbers, where the file doesn't say.",
         autocompletion=offer(get_choices(DatasetConfig, "normalization")),
         rich_help_panel="Data",
@@ -225,7 +224,7 @@ ProgressOption = Annotated[
     Progress,
     typer.Option(
         "--progress",
-        metavar=join_choices(get_args(Progress)),
+        metavar=format_metavar(get_args(Progress)),
         parser=_parse_progress,
         autocompletion=offer(get_args(Progress)),
         help="How progress is shown on stderr; auto: a bar on a terminal, lines off it, nothing"
@@ -248,7 +247,7 @@ ShowCompletion = Annotated[
     str | None,
     typer.Option(
         "--show-completion",
-        metavar=join_choices(tuple(SHELLS)),
+        metavar=format_metavar(tuple(SHELLS)),
         callback=show_completion,
         is_eager=True,
         help="Print the script by which this shell completes mnistcli's command lines.",
@@ -259,7 +258,7 @@ InstallCompletion = Annotated[
     str | None,
     typer.Option(
         "--install-completion",
-        metavar=join_choices(tuple(SHELLS)),
+        metavar=format_metavar(tuple(SHELLS)),
         callback=install_completion,
         is_eager=True,
         help="Write that script where this shell looks for it.",
@@ -287,15 +286,15 @@ Show = Annotated[
 
 
 _EXPERIMENT = "Experiment (each takes precedence over CONFIG)"
-_OPTIMIZERS = get_members(Optimizer, "name")
-_MODELS = get_members(Model, "type")
+_OPTIMIZERS = get_tags(Optimizer, "name")
+_MODELS = get_tags(Model, "type")
 
 Epochs = Annotated[
     str | None,
     typer.Option(
         "--epochs",
         metavar="N",
-        help=describe(TrainingConfig, "epochs"),
+        help=get_description(TrainingConfig, "epochs"),
         rich_help_panel=_EXPERIMENT,
     ),
 ]
@@ -304,7 +303,7 @@ BatchSize = Annotated[
     typer.Option(
         "--batch-size",
         metavar="N",
-        help=describe(TrainingConfig, "batch_size"),
+        help=get_description(TrainingConfig, "batch_size"),
         rich_help_panel=_EXPERIMENT,
     ),
 ]
@@ -331,8 +330,8 @@ DatasetName = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        metavar=join_choices(get_args(AnyDatasetName)),
-        help=describe(DatasetConfig, "name"),
+        metavar=format_metavar(get_args(AnyDatasetName)),
+        help=get_description(DatasetConfig, "name"),
         rich_help_panel=_EXPERIMENT,
         autocompletion=offer(get_args(AnyDatasetName)),
     ),
@@ -341,7 +340,7 @@ ModelType = Annotated[
     str | None,
     typer.Option(
         "--model",
-        metavar=join_choices(_MODELS),
+        metavar=format_metavar(_MODELS),
         help="The kind of network.",
         rich_help_panel=_EXPERIMENT,
         autocompletion=offer(_MODELS),
@@ -361,7 +360,7 @@ ActivationName = Annotated[
     typer.Option(
         "--activation",
         metavar="NAME",
-        help=describe(MlpModel, "activation"),
+        help=get_description(MlpModel, "activation"),
         rich_help_panel=_EXPERIMENT,
         autocompletion=offer(get_choices(MlpModel, "activation")),
     ),
@@ -369,7 +368,10 @@ ActivationName = Annotated[
 Dropout = Annotated[
     str | None,
     typer.Option(
-        "--dropout", metavar="RATE", help=describe(MlpModel, "dropout"), rich_help_panel=_EXPERIMENT
+        "--dropout",
+        metavar="RATE",
+        help=get_description(MlpModel, "dropout"),
+        rich_help_panel=_EXPERIMENT,
     ),
 ]
 Validation = Annotated[
@@ -377,7 +379,7 @@ Validation = Annotated[
     typer.Option(
         "--validation",
         metavar="FRACTION|test",
-        help=describe(DatasetConfig, "validation"),
+        help=get_description(DatasetConfig, "validation"),
         rich_help_panel=_EXPERIMENT,
         autocompletion=offer(["test"]),
     ),
@@ -385,7 +387,10 @@ Validation = Annotated[
 Seed = Annotated[
     str | None,
     typer.Option(
-        "--seed", metavar="N", help=describe(TrainingConfig, "seed"), rich_help_panel=_EXPERIMENT
+        "--seed",
+        metavar="N",
+        help=get_description(TrainingConfig, "seed"),
+        rich_help_panel=_EXPERIMENT,
     ),
 ]
 Assignments = Annotated[
@@ -458,7 +463,7 @@ LogLevel = Annotated[
     str | None,
     typer.Option(
         _LEVEL,
-        metavar=join_choices(LEVELS),
+        metavar=format_metavar(LEVELS),
         help="How much of what happens, and why, is logged on stderr.",
         autocompletion=offer(LEVELS),
         show_default=f"{DEFAULT_LEVEL}; {DEFAULT_FILE_LEVEL} with {_FILE}",

@@ -16,7 +16,7 @@ from mnistcli.commands.plot import (
     refuse_numbers,
     write_picture,
 )
-from mnistcli.config.allowed_values import check_choice, get_choices, list_data_sets
+from mnistcli.config.allowed_values import check_choice, get_choices, list_dataset_names
 from mnistcli.config.loading import load_config
 from mnistcli.config.overrides import Override, parse_assignment
 from mnistcli.config.schema import AnyDataset, DatasetConfig, Normalization
@@ -158,7 +158,7 @@ def fetch(
 
 def _choose_config(name: str, data: str | os.PathLike[str] | None, size: str | None) -> AnyDataset:
     """Return the data set's config as a run would have it; UsageError, ConfigError."""
-    check_choice(name, list_data_sets(), "NAME")
+    check_choice(name, list_dataset_names(), "NAME")
     if (name == "files") is not (data is not None):
         hint = "give both: mnistcli data files --data PATH"
         raise UsageError("NAME and --data", "images of your own are the data set files", hint)

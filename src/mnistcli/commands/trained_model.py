@@ -16,7 +16,13 @@ from mnistcli.checkpoints.reader import Checkpoint, parse_checkpoint
 from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.commands.open_dataset import choose_splits, open_dataset
 from mnistcli.commands.summary import describe_checkpoint
-from mnistcli.config.allowed_values import AUTO, SPLITS, check_choice, get_choices, list_data_sets
+from mnistcli.config.allowed_values import (
+    AUTO,
+    SPLITS,
+    check_choice,
+    get_choices,
+    list_dataset_names,
+)
 from mnistcli.config.schema import (
     AnyDataset,
     Config,
@@ -390,8 +396,8 @@ def choose_dataset(
 def _check_name(name: str) -> None:
     if name == AUTO:
         what = "auto chooses what to train on, a trained network has its data"
-        raise UsageError(_DATASET, what, f"name them: one of {', '.join(list_data_sets())}")
-    check_choice(name, list_data_sets(), _DATASET)
+        raise UsageError(_DATASET, what, f"name them: one of {', '.join(list_dataset_names())}")
+    check_choice(name, list_dataset_names(), _DATASET)
 
 
 def _complete_recorded_images(

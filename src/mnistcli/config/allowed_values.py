@@ -1,4 +1,4 @@
-"""The choices and defaults that help texts show, read from the config's own models."""
+"""The values that flags accept and their help texts, read from the schema's models."""
 
 from __future__ import annotations
 
@@ -19,42 +19,41 @@ BASELINE_FLAG = "--baseline"
 
 
 def get_choices(model: type[BaseModel], field: str) -> tuple[str, ...]:
-    """Return the names that a field accepts."""
+    """Return the names that a field of a model accepts."""
     return get_args(model.model_fields[field].annotation)
 
 
-def list_choices(model: type[BaseModel], field: str) -> str:
-    """Return the names that a field accepts as help shows them: `[a|b|c]`."""
-    return join_choices(get_choices(model, field))
-
-
-def join_choices(names: Sequence[str]) -> str:
-    """Write names as help shows them: `[a|b|c]`."""
-    return f"[{'|'.join(names)}]"
-
-
-def list_data_sets() -> tuple[str, ...]:
-    """Return the data sets that a checkpoint can be used on; `auto` is a way to choose one."""
-    return tuple(name for name in get_args(AnyDatasetName) if name != AUTO)
-
-
-def check_choice(value: str, choices: Sequence[str], flag: str) -> None:
-    """Refuse a name that a flag does not know, with the nearest one that it does; UsageError."""
-    if value in choices:
-        return
-    near = difflib.get_close_matches(value, choices, 1)
-    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(choices)}"
-    raise UsageError(flag, f"unknown name {value!r}", hint)
-
-
-def get_members(union: object, tag: str) -> tuple[str, ...]:
-    """Return the values of the tag that tells a union's members apart."""
+def get_tags(union: object, tag: str) -> tuple[str, ...]:
+    """Return the values of the field that tells a union's models apart."""
     while get_args(union) and not isinstance(get_args(union)[0], type):
         union = get_args(union)[0]
     members = get_args(get_args(union)[0]) or get_args(union)
     return tuple(name for m in members for name in get_args(m.model_fields[tag].annotation))
 
 
-def describe(model: type[BaseModel], field: str) -> str:
-    """Return a field's meaning, as its model says it."""
+def get_description(model: type[BaseModel], field: str) -> str:
+    """Return the description of a field of a model."""
     return model.model_fields[field].description or ""
+
+
+def list_dataset_names() -> tuple[str, ...]:
+    """Return the names of all data sets, without `auto`, which chooses between them."""
+    return tuple(name for name in get_args(AnyDatasetName) if name != AUTO)
+
+
+def format_metavar(names: Sequence[str]) -> str:
+    """Format names as help texts show them: `[a|b|c]`."""
+    return f"[{'|'.join(names)}]"
+
+
+def check_choice(value: str, choices: Sequence[str], flag: str) -> None:
+    """Check that a flag's value is one of its choices.
+
+    Raises:
+        UsageError: it is not; names the nearest choice, or all.
+    """
+    if value in choices:
+        return
+    near = difflib.get_close_matches(value, choices, 1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(choices)}"
+    raise UsageError(flag, f"unknown name {value!r}", hint)
