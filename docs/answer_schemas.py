@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, create_model
+from pydantic import ConfigDict, Field, TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import FloatSchema
 
@@ -21,6 +21,7 @@ from mnistcli.output.results import (
     CompareResult,
     ConfigResult,
     CopiedRecipeResult,
+    CsvRow,
     DataResult,
     DoctorResult,
     DryRunResult,
@@ -31,7 +32,6 @@ from mnistcli.output.results import (
     EvaluationRow,
     FetchResult,
     ListResult,
-    ListRow,
     ManyErrorsDetail,
     OverfitResult,
     PairRow,
@@ -53,6 +53,7 @@ from mnistcli.output.results import (
     TrialLine,
     WeightsSummaryResult,
 )
+from mnistcli.output.run_list import COLUMNS
 
 DIRECTORY = Path(mnistcli.output.__file__).parent / "schemas"
 VERSION = 1
@@ -66,6 +67,25 @@ def _with_error(result: type[Answer]) -> Any:
         __doc__=f"{result.__doc__} With the error that the command ended with.",
         error=(ManyErrorsDetail | ErrorDetail, ...),
     )
+
+
+class _ListRow(CsvRow):
+    """A file in the table of `ls`, in the order of its columns; empty cells are null.
+
+    Behind these columns stands one for each config key in which the runs differ, named by the key.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
+ListRow = create_model(
+    "ListRow",
+    __base__=_ListRow,
+    __doc__=_ListRow.__doc__,
+    **{
+        column.name.replace(".", "_"): (column.type, Field(alias=column.name)) for column in COLUMNS
+    },
+)
 
 
 _TRAIN = (

@@ -334,9 +334,9 @@ def complete_own_data(incomplete: str) -> list[Completion]:
 
 def complete_column() -> list[str]:
     """Offer the columns that every table of `ls` has."""
-    from mnistcli.output.results import ListRow
+    from mnistcli.output.run_list import FIXED
 
-    return list(ListRow.list_columns())
+    return list(FIXED)
 
 
 def complete_gate() -> list[str]:

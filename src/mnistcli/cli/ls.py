@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_checkpoint, complete_column
-from mnistcli.cli.options import Csv, Debug, Json, exclusive
+from mnistcli.cli.options import Csv, Debug, Json, choose_form
 
 EXAMPLES = """
 mnistcli ls
@@ -57,13 +57,20 @@ def ls(
     from mnistcli.commands.ls import find_files
     from mnistcli.errors import CheckpointError
 
-    exclusive({"--json": json, "--csv": csv}, "--json, --csv")
+    form = choose_form(json=json, csv=csv)
     found = find_files(paths or [Path()])
     reader = MetadataReader([file for file in found if isinstance(file, Path)])
     from mnistcli.commands.ls import list_checkpoints
-    from mnistcli.output.terminal import report_error
+    from mnistcli.output.logs import note
+    from mnistcli.output.run_list import make_run_table
+    from mnistcli.output.terminal import emit, report_error
 
-    list_checkpoints(found, reader, sort, reverse=reverse, json=json, csv=csv)
+    result = list_checkpoints(found, reader, sort, reverse=reverse)
+    emit(result, form)
+    if not found:
+        note("no checkpoints here")
+    elif form == "text" and (hidden := make_run_table(result).hidden):
+        note(f"no room for {', '.join(hidden)}: widen the terminal, or see --csv")
     lost = [file for file in found if isinstance(file, CheckpointError)]
     for error in lost:
         report_error(error)

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from mnistcli.checkpoints.record import Environment, RecordedTrialState, TrialMark
+from mnistcli.checkpoints.record import Environment, TrialMark
 from mnistcli.checkpoints.run_state import ArrayDifference
 from mnistcli.config.recipes import Tolerance, Verdict
 from mnistcli.config.schema import Config
@@ -583,6 +583,7 @@ class ListResult(Answer):
 
     checkpoints: tuple[ListedCheckpoint, ...]
     differing: tuple[str, ...]
+    sorted_by: str = Field(exclude=True)  # the name of a column; no part of the JSON
 
 
 class PictureResult(AnswerPart):
@@ -814,41 +815,6 @@ class PairRow(CsvRow):
     distinguishable: bool | None
 
 
-class ListRow(CsvRow):
-    """A file in the table of `ls`, in the order of its columns; empty cells are null.
-
-    Behind these columns stands one for each config key in which the runs differ, named by the key.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    checkpoint: str
-    status: Status
-    reason: str | None
-    dataset: str | None
-    dataset_sha256: str | None = Field(alias="dataset.sha256")
-    model: str | None
-    parameters: int | None
-    epochs: int | None
-    planned_epochs: int | None
-    last_loss: float | None = Field(alias="last.loss")
-    last_accuracy: float | None = Field(alias="last.accuracy")
-    last_val_loss: float | None = Field(alias="last.val_loss")
-    last_val_accuracy: float | None = Field(alias="last.val_accuracy")
-    best_loss: float | None = Field(alias="best.loss")
-    best_accuracy: float | None = Field(alias="best.accuracy")
-    best_val_loss: float | None = Field(alias="best.val_loss")
-    best_val_accuracy: float | None = Field(alias="best.val_accuracy")
-    test_loss: float | None = Field(alias="test.loss")
-    test_accuracy: Accuracy | None = Field(alias="test.accuracy")
-    seconds_total: float | None = Field(alias="seconds.total")
-    seconds_per_epoch: float | None = Field(alias="seconds.per_epoch")
-    saved: datetime | None
-    trial_study: str | None = Field(alias="trial.study")
-    trial_number: int | None = Field(alias="trial.number")
-    trial_state: RecordedTrialState | None = Field(alias="trial.state")
-
-
 @singledispatch
 def list_quiet_lines(result: Answer) -> Iterable[str] | None:
     """Return what `-q` prints of a result on stdout; None: what people get without it."""
@@ -950,6 +916,13 @@ def _(result: PredictResult) -> str:
         facts = [one.source, one.row, one.class_index, one.label, one.probability, one.truth]
         rows.append([*facts, *one.probabilities])
     return format_rows(header, rows)
+
+
+@format_csv.register
+def _(result: ListResult) -> str:
+    from mnistcli.output.run_list import format_list_csv
+
+    return format_list_csv(result)
 
 
 @format_csv.register
