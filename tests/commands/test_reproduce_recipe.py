@@ -13,7 +13,7 @@ from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import hash_weights
 from mnistcli.commands.reproduce import Told, tell_story
 from mnistcli.commands.train.request import Request
-from mnistcli.config.recipes import find_recipe, list_recipes
+from mnistcli.config.recipes import find_recipe
 from mnistcli.output.terminal import Output
 
 NOT_CANONICAL = "is not canonical MNIST"
@@ -90,12 +90,3 @@ def test_a_recipe_wins_over_a_file_of_its_name_and_a_file_over_nothing(
     missing = run("reproduce", "--all", "--data-dir", digits_directory)
     assert (missing.code, missing.out) == (4, "")  # CIFAR-10, before anything is trained
     assert "epoch 1/" not in missing.err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", [recipe.name for recipe in list_recipes()])
-def test_every_published_story_holds(run: Run, mnist_directory: Path, recipe: str) -> None:
-    if recipe == "cifar10-mlp" and not list(mnist_directory.glob("cifar-10*")):
-        pytest.skip("MNISTCLI_DATA_DIR names no folder with CIFAR-10")
-    ended = run("reproduce", recipe, "-q", "--data-dir", mnist_directory)
-    assert (ended.code, ended.out) == (0, f"{recipe} holds\n")

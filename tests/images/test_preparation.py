@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from conftest import Run, make_digits
+from conftest import make_digits
 from helpers.paper import SCENES, photograph
 from mnistcli.images.decoding import decode_image
 from mnistcli.images.ink import find_components, remove_lines
@@ -207,30 +206,6 @@ def test_regions_are_those_that_a_flood_would_find(density: float) -> None:
             box = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
             assert tuple(regions.boxes[index]) == box
         assert len(regions.areas) == expected.max(initial=0)
-
-
-@pytest.mark.slow
-def test_real_digits_on_paper_are_read_within_three_points_of_the_originals(
-    run: Run, mnist_directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("MNISTCLI_DATA_DIR", str(mnist_directory))
-    assert run("train", "mnist-mlp", "-q", "-o", "mlp.h5").code == 0
-    with np.load(mnist_directory / "mnist.npz") as arrays:
-        images, truths = arrays["x_test"], arrays["y_test"]
-    (tmp_path / "paper").mkdir()
-    (tmp_path / "clean").mkdir()
-    generator = np.random.default_rng(0)
-    rows = generator.choice(len(images), 20 * len(SCENES), replace=False)
-    for number, row in enumerate(rows):
-        scene = list(SCENES.values())[number % len(SCENES)]
-        (tmp_path / f"paper/{number}.jpg").write_bytes(photograph(images[row], scene, generator))
-        Image.fromarray(images[row]).save(tmp_path / f"clean/{number}.png")
-    right = {}
-    for folder in ("paper", "clean"):
-        answer = run("predict", "mlp.h5", folder, "--json").json["predictions"]
-        classes = np.array([prediction["class"] for prediction in answer])
-        right[folder] = float((classes == truths[rows]).mean())
-    assert right["paper"] >= right["clean"] - 0.03
 
 
 def test_a_large_photograph_is_reduced_first() -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from helpers.kill_loop import RUNS, KillLoop
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_two_hundred_kills_and_resumes_end_with_the_same_bits(tmp_path: Path) -> None:
     report = KillLoop(tmp_path, seed=0).kill(200)
     print(*report.describe(), sep="\n")  # noqa: T201 (the counts are what one runs this for)

@@ -18,6 +18,8 @@ SNIPPETS = re.findall(r"(<!-- runs until it is stopped -->\n)?```sh\n(.*?)```", 
 TOOLS = ("bash", "jq", "make", "script", "timeout", "watch", "xargs")
 STOPPED = 124
 
+pytestmark = pytest.mark.slow  # more than a dozen trainings
+
 
 @pytest.fixture
 def shell(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
@@ -41,7 +43,6 @@ def shell(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return {**environment, "PATH": path, "MNISTCLI_DATA_DIR": str(data), "TERM": "xterm"}
 
 
-@pytest.mark.slow  # more than a dozen trainings
 @pytest.mark.skipif(
     any(shutil.which(tool) is None for tool in TOOLS), reason=f"needs {', '.join(TOOLS)}"
 )
