@@ -49,6 +49,7 @@ from mnistcli.output.results import (
 from mnistcli.output.tables import format_train, render_stopping
 from mnistcli.output.terminal import PROGRAM, SHOWN, Output, choose_progress, report_error
 from mnistcli.output.terminal import Progress as ProgressMode
+from mnistcli.tensorflow_import import load_backend
 from mnistcli.training.callbacks import BatchProgress, Callback
 from mnistcli.training.distributed.cluster import VARIABLE
 from mnistcli.training.tensorboard_writer import TensorBoardCallback, check_tensorboard_directory
@@ -239,6 +240,7 @@ def translate_worker_errors(plan: Plan) -> AbstractContextManager[None]:
     """Return the context in which a worker that is gone is an error of ours."""
     if plan.cluster is None:
         return contextlib.nullcontext()
+    load_backend()  # two threads that import TensorFlow at once break it
     from mnistcli.training.distributed import strategies
 
     return strategies.translate_worker_errors(plan.cluster)
