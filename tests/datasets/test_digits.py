@@ -33,7 +33,7 @@ def dataset() -> Dataset:
     return digits.read_dataset(BOTH)
 
 
-def brighten(images: np.ndarray) -> np.ndarray:
+def to_uint8_range(images: np.ndarray) -> np.ndarray:
     """What pictures show: 16 is white."""
     return np.round(images * (255 / 16)).astype(np.uint8)
 
@@ -88,7 +88,7 @@ def test_a_network_is_trained_and_used_on_digits(run: Run, dataset: Dataset) -> 
     np.save("rows.npy", dataset.test.images[:9])
     again = run("predict", "d.h5", "rows.npy", "--json").json["predictions"]
     assert np.allclose(again[5]["probabilities"], row["probabilities"], rtol=0, atol=1e-6)
-    np.save("rows.npy", brighten(dataset.test.images[:9]))
+    np.save("rows.npy", to_uint8_range(dataset.test.images[:9]))
     assert run("predict", "d.h5", "rows.npy").err == (
         "mnistcli: error: rows.npy: the array holds numbers up to 255, those of digits end at 16."
         " Divide them as the data set's makers did\n"
@@ -105,7 +105,7 @@ def test_pictures_show_16_as_white(run: Run, dataset: Dataset) -> None:
     ]
     assert len(shown) == 24
     for image, row in shown:
-        assert np.array_equal(image, brighten(dataset.test.images[row]))
+        assert np.array_equal(image, to_uint8_range(dataset.test.images[row]))
 
     for words in (
         ("data", "digits", "--index", 0),

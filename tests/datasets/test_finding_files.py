@@ -13,8 +13,8 @@ from mnistcli.datasets.base import Dataset, DatasetInfo, FileDataset, FileSource
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.registry import (
     DataSearch,
+    list_missing_directories,
     locate_files,
-    missing_directories,
     search_from_environment,
 )
 from mnistcli.errors import DataError
@@ -160,7 +160,7 @@ def test_a_folder_that_was_asked_for_and_is_missing_is_worth_a_warning(tmp_path:
     (tmp_path / "there").mkdir()
     found = tmp_path / "there" / "data"
     search = make_search(tmp_path / "misspelt", tmp_path / "there", tmp_path / "never looked at")
-    assert missing_directories(search, found) == (
+    assert list_missing_directories(search, found) == (
         f"{tmp_path}/misspelt is no folder, so {found} was read instead",
     )
 

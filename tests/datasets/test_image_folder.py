@@ -19,8 +19,8 @@ from helpers.own_files import make_square, write_picture, write_squares
 from mnistcli.config.schema import FilesConfig
 from mnistcli.datasets import image_folder
 from mnistcli.datasets.base import Dataset, SplitName, split_validation
-from mnistcli.datasets.image_folder import list_pictures
-from mnistcli.datasets.memory_map import find_map
+from mnistcli.datasets.image_folder import list_image_files
+from mnistcli.datasets.memory_map import find_mmap
 from mnistcli.errors import DataError, ResourceError
 from mnistcli.models.input_scaling import fit_preprocessing
 
@@ -71,7 +71,7 @@ def test_an_archive_with_the_same_arrays_is_the_same_data(tmp_path: Path) -> Non
     assert stored.info.class_names == ("0", "1")
     assert small.info.image_shape == (4, 6)
     for dataset in (folder, stored, small):
-        assert find_map(dataset.train.images) is not None  # they need not fit into memory
+        assert find_mmap(dataset.train.images) is not None  # they need not fit into memory
     assert not stored.notes
     assert "is kept" in small.notes[-1]
 
@@ -110,14 +110,14 @@ def test_a_fifth_is_held_out_by_name_where_nothing_says_what_is_for_testing(
     for name in ("cat", "dog"):
         for number in range(10):
             write_picture(tmp_path / "pets" / name / f"{number}.png", make_square(number))
-    listing = list_pictures(tmp_path / "pets", None, BOTH)
-    held_out = [p.path.name for p in listing.pictures["test"]]
+    listing = list_image_files(tmp_path / "pets", None, BOTH)
+    held_out = [p.path.name for p in listing.files["test"]]
     assert held_out == ["0.png", "6.png"] * 2
-    assert len(listing.pictures["train"]) == 16
+    assert len(listing.files["train"]) == 16
 
     write_picture(tmp_path / "pets/cat/new.png", make_square(99))
-    again = list_pictures(tmp_path / "pets", None, BOTH)
-    assert [p.path.name for p in again.pictures["test"]] == held_out  # one more moves none
+    again = list_image_files(tmp_path / "pets", None, BOTH)
+    assert [p.path.name for p in again.files["test"]] == held_out  # one more moves none
     dataset = read(tmp_path / "pets")
     assert dataset.identity.held_out == 0.2
     assert "a fifth of each class, chosen by file name" in dataset.notes[0]
@@ -169,8 +169,8 @@ def test_parts_and_statistics_of_mapped_rows_are_those_of_rows_in_memory(tmp_pat
     parts = zip(split_validation(mapped, 0.3, 1), split_validation(loaded, 0.3, 1), strict=True)
     for one, other in parts:
         np.testing.assert_array_equal(one.images, other.images)
-        assert find_map(one.images) is not None
-        assert find_map(other.images) is None
+        assert find_mmap(one.images) is not None
+        assert find_mmap(other.images) is None
     assert fit_preprocessing("standard", mapped.images, 255) == fit_preprocessing(
         "standard", loaded.images, 255
     )
@@ -270,7 +270,7 @@ def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
     for name in (".hidden", "train/cat/.DS_Store"):
         write(name, b"")(root)
     (root / "train/dog/gone.png").symlink_to(root / "nowhere")
-    notes = list_pictures(root, None, BOTH).notes
+    notes = list_image_files(root, None, BOTH).notes
     assert notes == (
         f"left out, being neither train nor test: {root}/extra",
         f"left out, being no folder of a class: {root}/train/notes.txt",

@@ -136,8 +136,8 @@ def test_people_write_each_digit_in_several_ways_that_pass_through_their_points(
     for ways in SKELETONS:
         assert len(ways) >= 4
         for skeleton in ways:
-            np.testing.assert_allclose(skeleton.piece_ends.sum(axis=1), 1)
-            curve = skeleton.piece_ends @ skeleton.control_points
+            np.testing.assert_allclose(skeleton.segment_ends.sum(axis=1), 1)
+            curve = skeleton.segment_ends @ skeleton.control_points
             for point in skeleton.control_points:
                 assert np.linalg.norm(curve - point, axis=1).min() < 1e-12
 

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.tracing import count_traces
 from mnistcli.config.schema import Config
-from mnistcli.datasets.base import Split, draw_order
+from mnistcli.datasets.base import Split, shuffle_indices
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.tensorflow_import import load_backend
@@ -61,7 +61,7 @@ def fit_with_keras(
     inputs, labels = UNIT.apply(split.images).reshape(-1, 784), np.eye(10)[split.labels]
     losses = []
     for number in range(3):
-        order = draw_order(0, number, len(split))
+        order = shuffle_indices(0, number, len(split))
         done = network.fit(inputs[order], labels[order], 100, shuffle=False, verbose=0, **settings)
         losses += done.history["loss"]
     return losses

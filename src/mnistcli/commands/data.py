@@ -196,7 +196,7 @@ def _compose_images(dataset: Dataset, selection: _Selection) -> Tiles:
     split, names = dataset.splits[selection.image_split], dataset.info.class_names
     start = selection.index or 0
     rows = slice(start, start + (1 if selection.first is None else selection.first))
-    images, labels = dataset.info.brighten(split.images[rows]), split.labels[rows]
+    images, labels = dataset.info.to_uint8_range(split.images[rows]), split.labels[rows]
     title = f"{dataset.info.title} {selection.image_split}"
     span = f"first {len(labels)}" if selection.index is None else f"row {selection.index}"
     heading = Heading(f"{title}: {span}", dataset.identity.known_as or "unknown contents")

@@ -31,7 +31,7 @@ from mnistcli.config.schema import (
     Normalization,
 )
 from mnistcli.datasets.base import WHITE, Dataset, DatasetInfo, Split, SplitName
-from mnistcli.datasets.registry import get_info, recall_info
+from mnistcli.datasets.registry import get_info, get_recorded_info
 from mnistcli.errors import UsageError
 from mnistcli.metrics.scores import (
     LossSpec,
@@ -168,7 +168,7 @@ class TrainedModel:
     def info(self) -> DatasetInfo | None:
         """What is known of the data set without reading it."""
         if isinstance(self.dataset, FilesConfig):
-            return recall_info(self.dataset)
+            return get_recorded_info(self.dataset)
         return get_info(self.dataset) if self.dataset is not None else None
 
     @property
@@ -209,7 +209,7 @@ class TrainedModel:
 
     def to_uint8_range(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return images with pixels from 0 (black) to 255 (white), whatever the data set's are."""
-        return self.info.brighten(images) if self.info is not None else images
+        return self.info.to_uint8_range(images) if self.info is not None else images
 
     def open_dataset(self, splits: frozenset[SplitName]) -> Dataset:
         """Read splits of the data set, and warn where they are not those of the run.

@@ -1,8 +1,9 @@
-"""What a data set is: its facts and where it comes from, before it is read; then its arrays.
+"""The types of data sets, and what their readers share.
 
-Every data set's module has a `SPEC`, which `mnistcli.datasets.registry` finds by the set's name.
-Also here: what the readers of data files share (limits on sizes, errors that name the file), the
-hashes that identify data, the validation split, and the order of an epoch's rows.
+`FileDataset` and `BuiltInDataset` describe a data set before it is read: each data set's module has
+one of them as its `SPEC`. `Dataset` holds the arrays once they are read. Also here: checks and
+hashes of arrays, limits on the sizes of files and errors that name them, the validation split, and
+the order of an epoch's images.
 """
 
 from __future__ import annotations
@@ -32,32 +33,33 @@ BOTH_SPLITS: frozenset[SplitName] = frozenset({"train", "test"})
 WHITE = 255
 
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
-"""The four named arrays, in the order in which `Identity.sha256` joins their hashes."""
+"""The arrays of a data set, in the order in which `Identity.sha256` joins their hashes."""
 
 MAX_ARRAY_BYTES = 256 * 2**20
-"""What one array, inflated, may have: five times the largest that is published."""
+"""The limit for one array after decompression: five times the largest that is published."""
 
 MAX_FILE_BYTES = 512 * 2**20
-"""What one file or archive may have on disk."""
+"""The limit for one file or archive on disk."""
 
 _MAX_REASON = 200  # characters: libraries quote whatever stands in a damaged file
 
-_STREAM = 0x56414C  # keeps the draw of a validation split apart from the orders of epochs
+# Keeps the draw of a validation split apart from the orders of epochs, which use [seed, epoch].
+_VALIDATION_STREAM = 0x56414C
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Facts about a data set that hold wherever its files came from.
+    """Facts about a data set that are known before it is read.
 
     Attributes:
-        name: as in the config, `mnist` for example.
-        title: as people write it, `MNIST` for example.
-        image_shape: of one example: (28, 28), (32, 32, 3), or (2,) for `xor`.
-        class_names: one label a class, in class order.
-        train_count: number of training examples; 0 where none were counted.
-        test_count: number of test examples, likewise.
+        name: the name in configs, `mnist` for example.
+        title: the name in texts, `MNIST` for example.
+        image_shape: shape of one image: (28, 28), (32, 32, 3), or (2,) for `xor`.
+        class_names: the names of the classes, in class order.
+        train_count: number of training images as published; 0 where they were not counted.
+        test_count: number of test images, likewise.
         image_kind: what the images show.
-        max_value: the largest that is stored, white; `unit` divides by it.
+        max_value: the value of white; `unit` normalization divides by it.
     """
 
     name: str
@@ -69,8 +71,8 @@ class DatasetInfo:
     image_kind: ImageKind
     max_value: int = WHITE
 
-    def brighten(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return stored images as they are drawn, from 0 (black) to 255 (white)."""
+    def to_uint8_range(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Scale stored images for display, from 0 (black) to 255 (white)."""
         if self.max_value == WHITE:
             return images
         shares = np.minimum(images, self.max_value) / self.max_value
@@ -79,7 +81,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Split:
-    """Examples and their classes, in the order of the file.
+    """Images and their classes, in the order of the file.
 
     Attributes:
         images: uint8 [count, *image_shape], values 0 to `DatasetInfo.max_value`.
@@ -95,17 +97,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Identity:
-    """Which data this is, whatever archive it came in.
+    """The identity of data: hashes of the arrays, whatever archive they came in.
 
     Attributes:
         name: the data set's name.
-        sha256: over the hex digests of the four named arrays; null where not all were read.
-        arrays: array name (x_train, y_train, x_test, y_test) to the sha256 of its bytes
-            in C order; only those that were read.
-        known_as: "canonical MNIST" for example; null for contents that nobody has named.
-        location: the file or folder that was read, or how it was made.
-        held_out: the share of each class that was taken for testing where the files themselves
-            do not say what is for testing; 0 where they do.
+        sha256: over the hex digests of the four arrays; None where not all of them were read.
+        arrays: the sha256 of each array's bytes in C order, by array name (`ARRAY_NAMES`); only of
+            arrays that were read.
+        known_as: "canonical MNIST" for example; None for other contents.
+        location: the file or folder that was read, or how the data were made.
+        held_out: the fraction of each class that was held out for testing where the files have no
+            test set; 0 where they have one.
     """
 
     name: str
@@ -118,14 +120,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in memory.
+    """A data set that has been read.
 
     Attributes:
-        info: what holds for every copy of it.
-        identity: what holds for this copy.
-        splits: those that were asked for.
-        warnings: what the user should hear about this copy; one line each.
-        notes: what is good to know and no reason to worry, likewise.
+        info: the facts about it.
+        identity: the identity of this copy.
+        splits: the splits that were asked for.
+        warnings: warnings about this copy, one line each.
+        notes: further messages to the user, one line each.
     """
 
     info: DatasetInfo
@@ -136,25 +138,25 @@ class Dataset:
 
     @property
     def train(self) -> Split:
-        """The training set; KeyError where it was not asked for."""
+        """The training set; KeyError where it was not read."""
         return self.splits["train"]
 
     @property
     def test(self) -> Split:
-        """The test set; KeyError where it was not asked for."""
+        """The test set; KeyError where it was not read."""
         return self.splits["test"]
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """How the files of a data set are recognised, and where they were published.
+    """How the files of a data set are found and downloaded.
 
     Attributes:
-        find: the file or folder to read within one directory; None where it holds none. It may
-            raise DataError where it cannot look.
-        downloads: the files that are downloaded when nothing was found.
-        folder: the folder within the download directory that several files go into; empty for
-            one file, which lies in the directory itself.
+        find: returns the file or folder to read within a directory, or None; raises DataError
+            where the directory cannot be read.
+        downloads: the files to download where nothing is found.
+        folder: the folder for several downloads, within the download directory; empty for a single
+            file, which is put into the directory itself.
         alternative: what to do without these data, a phrase for hints; may be empty.
     """
 
@@ -169,11 +171,11 @@ class FileDataset:
     """A data set that is published as files.
 
     Attributes:
-        info: the facts.
-        source: where its files are.
-        read: reads splits from what `source.find` returned, or from what was downloaded.
-        array_sha256: the sha256 of the published arrays, as far as they are known. Other data
-            sets' readers are told by them whose files they have read.
+        info: the facts about it.
+        source: how its files are found and downloaded.
+        read: reads splits from a path that `source.find` returned or that was downloaded.
+        array_sha256: the sha256 of the published arrays by name, as far as they are known; the
+            files are recognised by them where another data set was asked for.
     """
 
     info: DatasetInfo
@@ -184,12 +186,12 @@ class FileDataset:
 
 @dataclass(frozen=True)
 class BuiltInDataset:
-    """A data set that needs no files.
+    """A data set that is generated or comes with a package.
 
     Attributes:
-        info: the facts.
-        make: makes splits, perhaps with the help of the cache directory.
-        package: the package that brings its images and has to be installed; empty for none.
+        info: the facts about it.
+        make: returns splits; may keep files in the cache directory, its second argument.
+        package: the optional package that provides the images; empty for none.
     """
 
     info: DatasetInfo
@@ -201,29 +203,30 @@ DatasetSpec = FileDataset | BuiltInDataset
 
 
 class OtherDatasetError(DataError):
-    """Files that were found are those of another data set than the one that was asked for."""
+    """Files that were found belong to another data set than the one that was asked for."""
 
 
-def draw_order(seed: int, number: int, count: int) -> NDArray[np.int32]:
-    """Return the order of rows in the epoch `number` (from 0) of a run: int32 [count]."""
-    order = np.random.default_rng([seed, number]).permutation(count)
-    return order.astype(np.int32)
+def shuffle_indices(seed: int, epoch: int, count: int) -> NDArray[np.int32]:
+    """Return the order of the training images in an epoch (from 0): int32 [count]."""
+    indices = np.random.default_rng([seed, epoch]).permutation(count)
+    return indices.astype(np.int32)
 
 
 def split_validation(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Return the training set without what is held out, and what is held out.
+    """Split a training set into training and validation set, stratified by class.
 
-    Each class gives `fraction` of its examples, rounded; both parts keep the order of the file.
+    Both parts keep the order of the file.
 
     Args:
         split: the whole training set.
-        fraction: in [0, 1).
+        fraction: of each class for validation, in [0, 1); counts are rounded.
         seed: the run's.
 
     Raises:
-        ResourceError: images that lie in a file are divided in a file, which cannot be written.
+        ResourceError: the images are in a memory-mapped file, and those of the parts cannot be
+            written to another.
     """
-    generator = np.random.default_rng([seed, 0, _STREAM])
+    generator = np.random.default_rng([seed, 0, _VALIDATION_STREAM])
     held_out = np.zeros(len(split), bool)
     for label in np.unique(split.labels):
         rows = np.flatnonzero(split.labels == label)
@@ -234,17 +237,14 @@ def split_validation(split: Split, fraction: float, seed: int) -> tuple[Split, S
 def make_split(
     path: Path, name: SplitName, images: NDArray[Any], labels: NDArray[Any], info: DatasetInfo
 ) -> Split:
-    """Check what a file held, and convert its labels.
+    """Validate arrays that were read, and convert the labels to uint8.
 
     Args:
         path: the file or folder that was read, for messages.
-        name: which of the splits it is, for messages.
-        images: must be uint8 [count, *info.image_shape].
-        labels: must be integers [count], each a class index.
-        info: of the data set.
-
-    Returns:
-        The split, its labels as uint8.
+        name: of the split, for messages.
+        images: expected to be uint8 [count, *info.image_shape].
+        labels: expected to be integers [count], class indices.
+        info: the facts about the data set.
 
     Raises:
         DataError: wrong dtype, shape or count, no images, or a label out of range.
@@ -252,7 +252,9 @@ def make_split(
     _check_images(path, f"x_{name}", images, info)
     _check_labels(path, f"y_{name}", labels, info)
     if len(images) != len(labels):
-        raise damaged(path, f"x_{name} has {len(images)} images, y_{name} {len(labels)} labels")
+        raise damage_error(
+            path, f"x_{name} has {len(images)} images, y_{name} {len(labels)} labels"
+        )
     return Split(images=images, labels=labels.astype(np.uint8, copy=False))
 
 
@@ -264,14 +266,14 @@ def make_dataset(
     *,
     is_canonical: bool,
 ) -> Dataset:
-    """Join what was read with what is known of it; unknown contents come with a warning.
+    """Return a data set with its identity; contents that are not published get a warning.
 
     Args:
-        info: of the data set.
-        splits: those that were read.
+        info: the facts about the data set.
+        splits: the splits that were read.
         arrays: their hashes, from `hash_splits`.
         location: the file or folder that was read.
-        is_canonical: True where everything that was read is as published.
+        is_canonical: whether everything that was read is as published.
     """
     identity = Identity(
         name=info.name,
@@ -285,23 +287,21 @@ def make_dataset(
 
 
 def hash_splits(splits: dict[SplitName, Split]) -> dict[str, str]:
-    """The sha256 hex digest of each array's bytes in C order, by array name.
-
-    Arrays are hashed at the same time: hashlib lets go of the interpreter meanwhile.
-    """
+    """Return the sha256 hex digest of each array's bytes in C order, by array name."""
     arrays: dict[str, NDArray[np.uint8]] = {}
     for name, split in splits.items():
         arrays |= {f"x_{name}": split.images, f"y_{name}": split.labels}
     names = [name for name in ARRAY_NAMES if name in arrays]
+    # hashlib releases the interpreter lock
     with ThreadPoolExecutor(max_workers=len(ARRAY_NAMES)) as pool:
         return dict(zip(names, pool.map(hash_array, (arrays[name] for name in names)), strict=True))
 
 
 def join_hashes(arrays: dict[str, str]) -> str | None:
-    """The data set's own sha256: over the four hex digests, `ARRAY_NAMES` order, as ASCII.
+    """Return the sha256 hex digest over the four arrays' hex digests in the order of `ARRAY_NAMES`.
 
     Returns:
-        The hex digest; None where one of the four was not read.
+        The digest; None where one of the arrays was not read.
     """
     if any(name not in arrays for name in ARRAY_NAMES):
         return None
@@ -313,23 +313,23 @@ def hash_array(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def damaged(path: Path, what: str) -> DataError:
-    """The error for a file whose contents are not what its name promises.
+def damage_error(path: Path, what: str) -> DataError:
+    """Return the error for a file with invalid contents.
 
     Args:
-        path: the file; it is named, never deleted.
-        what: the mistake, a phrase without a full stop.
+        path: the file, which is never deleted.
+        what: what is wrong, a phrase without a full stop.
     """
     hint = "replace it by a sound copy, or move it away to have the data downloaded again"
     return DataError(str(path), what, hint)
 
 
-def incomplete(path: Path, title: str) -> DataError:
-    """The error for a file that is missing from a set of files that is there.
+def missing_file_error(path: Path, title: str) -> DataError:
+    """Return the error for a file that is missing where others of its data set are.
 
     Args:
         path: where it should be.
-        title: the data set's.
+        title: of the data set.
     """
     return DataError(
         str(path),
@@ -338,8 +338,8 @@ def incomplete(path: Path, title: str) -> DataError:
     )
 
 
-def unreadable(path: Path, error: OSError) -> DataError:
-    """The error for a file or folder that the system will not let us read."""
+def read_error(path: Path, error: OSError) -> DataError:
+    """Return the error for a file or folder that cannot be read."""
     reason = error.strerror or str(error)
     return DataError(
         str(path),
@@ -349,12 +349,12 @@ def unreadable(path: Path, error: OSError) -> DataError:
 
 
 @contextmanager
-def reporting_damage(path: Path, *damage: type[Exception]) -> Iterator[None]:
-    """Turn what a decoder raises on broken bytes into the error that names the file.
+def translate_read_errors(path: Path, *damage: type[Exception]) -> Iterator[None]:
+    """Turn the exceptions of a decoder into errors that name the file.
 
     Args:
         path: the file being read.
-        *damage: what the decoder raises; it may include kinds of OSError.
+        *damage: what the decoder raises on invalid bytes; may include kinds of OSError.
 
     Raises:
         DataError: the file is damaged, or the system cannot read it.
@@ -363,29 +363,29 @@ def reporting_damage(path: Path, *damage: type[Exception]) -> Iterator[None]:
         yield
     except damage as error:
         reason = (str(error) or type(error).__name__)[:_MAX_REASON]
-        raise damaged(path, f"is damaged or incomplete ({reason})") from error
+        raise damage_error(path, f"is damaged or incomplete ({reason})") from error
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
 
 
 def check_file_size(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
-    """Refuse what is no regular file, or is larger than any data set, before it is opened.
+    """Check before opening that a path is a regular file of at most `max_bytes`.
 
     Raises:
-        DataError: as said, or the system cannot tell.
+        DataError: it is not, or cannot be looked at.
     """
     try:
         status = path.stat()
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise damaged(path, "is not a regular file")
+        raise damage_error(path, "is not a regular file")
     if status.st_size > max_bytes:
-        raise damaged(path, f"has {status.st_size} bytes, more than the {max_bytes} allowed")
+        raise damage_error(path, f"has {status.st_size} bytes, more than the {max_bytes} allowed")
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:
-    """All of a regular file that has at most `max_bytes`.
+    """Read a regular file of at most `max_bytes`.
 
     Raises:
         DataError: the file is missing, unreadable or too large.
@@ -394,54 +394,45 @@ def read_file(path: Path, max_bytes: int) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
 
 
 def is_file(path: Path) -> bool:
-    """Like `Path.is_file`; but where the system will not tell, that is an error.
-
-    Raises:
-        DataError: no permission to look, for example.
-    """
+    """Like `Path.is_file`, but DataError where that cannot be found out (permissions)."""
     return _exists(path, Path.is_file)
 
 
 def is_folder(path: Path) -> bool:
-    """Like `Path.is_dir`; but where the system will not tell, that is an error.
-
-    Raises:
-        DataError: no permission to look, for example.
-    """
+    """Like `Path.is_dir`, but DataError where that cannot be found out (permissions)."""
     return _exists(path, Path.is_dir)
 
 
 def _check_images(path: Path, name: str, images: NDArray[Any], info: DatasetInfo) -> None:
-    """Pixels are taken as they are: a float image was scaled by someone, who knows how."""
+    # float images are refused: how they were scaled is not known
     if images.dtype != np.uint8:
-        raise damaged(path, f"{name} has dtype {images.dtype}, not uint8")
+        raise damage_error(path, f"{name} has dtype {images.dtype}, not uint8")
     if images.shape[1:] != info.image_shape:
         expected = ", ".join(map(str, info.image_shape))
-        raise damaged(path, f"{name} has shape {images.shape}, not (count, {expected})")
+        raise damage_error(path, f"{name} has shape {images.shape}, not (count, {expected})")
     if len(images) == 0:
-        raise damaged(path, f"{name} is empty")
+        raise damage_error(path, f"{name} is empty")
 
 
 def _check_labels(path: Path, name: str, labels: NDArray[Any], info: DatasetInfo) -> None:
-    """Any integer dtype will do: writers differ, and class indices fit them all."""
+    # any integer dtype: writers differ
     if labels.dtype.kind not in "iu":
-        raise damaged(path, f"{name} has dtype {labels.dtype}, not an integer one")
+        raise damage_error(path, f"{name} has dtype {labels.dtype}, not an integer one")
     if labels.ndim != 1:
-        raise damaged(path, f"{name} has shape {labels.shape}, not (count,)")
+        raise damage_error(path, f"{name} has shape {labels.shape}, not (count,)")
     if len(labels) == 0:
-        raise damaged(path, f"{name} is empty")
+        raise damage_error(path, f"{name} is empty")
     last = len(info.class_names) - 1
     if labels.min() < 0 or labels.max() > last:
         wrong = labels[(labels < 0) | (labels > last)][0]
-        raise damaged(path, f"{name} holds the label {wrong}; classes are 0 to {last}")
+        raise damage_error(path, f"{name} holds the label {wrong}; classes are 0 to {last}")
 
 
 def _select(split: Split, chosen: NDArray[np.bool_]) -> Split:
-    """Take some of the rows; ResourceError where those of a file cannot be written to another."""
     scratch = find_cache(os.environ)
     try:
         return Split(select_rows(split.images, chosen, scratch), split.labels[chosen])
@@ -453,11 +444,11 @@ def _select(split: Split, chosen: NDArray[np.bool_]) -> Split:
 
 
 def _exists(path: Path, test: Callable[[Path], bool]) -> bool:
-    """Python versions differ in which errors `is_file` and `is_dir` swallow."""
+    # Python versions differ in which errors `is_file` and `is_dir` swallow
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
     return test(path)

@@ -2,16 +2,14 @@
 
 Source: Alex Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html; no licence is stated. 50000 training images in five
-batches and 10000 test images in one; a batch holds them channel-first, red, green, blue.
+batches and 10000 test images in one; a batch holds them channel-first, red, green, blue. The
+batches are read from a folder or from the .tar.gz, in one pass and without extracting it.
 
-CIFAR-10's batches are pickles, and a pickle is a program: this reads them without running it.
-Three fences. Only the instructions that a batch consists of are carried out, and these build
-nothing but plain containers. Only the few names are known that NumPy's arrays are pickled under,
-and they mean stand-ins of ours, not NumPy: what an array says of itself is checked before it
-becomes one. And the number of instructions is limited, as the size of the file was before: one
-byte of a pickle can stand for a hundred bytes of memory.
-
-Members of a .tar.gz, read in one pass without extracting anything to disk.
+A batch is a pickle, and a pickle is a program: it is read by an unpickler with three restrictions.
+It carries out only the instructions that batches consist of, which build plain containers. The only
+names it knows are those of NumPy's arrays, for which it makes stand-ins that are checked before
+they become arrays. The number of instructions is limited, as is the size of the file: one byte of a
+pickle can allocate a hundred bytes of memory.
 """
 
 from __future__ import annotations
@@ -43,19 +41,19 @@ from mnistcli.datasets.base import (
     Split,
     SplitName,
     check_file_size,
-    damaged,
+    damage_error,
     hash_splits,
-    incomplete,
     is_file,
     is_folder,
     make_dataset,
     make_split,
+    missing_file_error,
     read_file,
-    reporting_damage,
+    translate_read_errors,
 )
 from mnistcli.datasets.download import RemoteFile
 
-# What the unpickler's instructions raise on bytes that are no pickle, or a hostile one.
+# What the unpickler raises on bytes that are not a pickle, or a malicious one.
 _PICKLE_DAMAGE = (
     pickle.UnpicklingError, EOFError, AssertionError, AttributeError, IndexError, KeyError,
     MemoryError, OverflowError, RecursionError, TypeError, ValueError, struct.error,
@@ -77,7 +75,7 @@ _OPCODES = frozenset(
 )  # fmt: skip
 
 _MAX_READS = 1_000_000
-"""Three for each name and one for each label make 40000 in a published batch."""
+"""Limit of the unpickler's reads; a published batch takes 40000."""
 
 _MAX_AXES = 8
 
@@ -86,7 +84,7 @@ _INTEGERS = re.compile(r"[<>|=][iu][1248]")
 
 @dataclass(frozen=True)
 class PickledBatch:
-    """What a batch holds that anyone needs.
+    """Images and labels of a batch.
 
     Attributes:
         data: integers, as pickled; uint8 [count, 3072] in the published batches.
@@ -98,32 +96,31 @@ class PickledBatch:
 
 
 def unpickle_batch(path: Path, contents: bytes) -> PickledBatch:
-    """Read one batch of CIFAR-10 in its "python version".
+    """Read a batch of CIFAR-10's "python version".
 
     Args:
         path: where the bytes came from, for messages.
-        contents: all of the pickle; whoever read it has capped its size.
+        contents: the pickle, limited in size by the caller.
 
     Returns:
         Its arrays, perhaps read-only.
 
     Raises:
-        DataError: no pickle, one that holds anything but a batch, or arrays of other things than
-            integers.
+        DataError: the bytes are not a pickle of a batch, or its arrays are not of integers.
     """
     try:
         batch = _BatchUnpickler(contents).load()
     except _PICKLE_DAMAGE as error:
         reason = f"{type(error).__name__}: {error}"[:200]
-        raise damaged(path, f"is not a pickled batch, or is damaged ({reason})") from error
+        raise damage_error(path, f"is not a pickled batch, or is damaged ({reason})") from error
     if not isinstance(batch, dict):
-        raise damaged(path, "is a pickle, but not of a batch")
+        raise damage_error(path, "is a pickle, but not of a batch")
     return PickledBatch(data=_take(path, batch, "data"), labels=_take(path, batch, "labels"))
 
 
 @dataclass
 class _Dtype:
-    """Stands for `numpy.dtype`; its state says the byte order."""
+    """Stand-in for `numpy.dtype`; its state has the byte order."""
 
     code: str
 
@@ -136,7 +133,7 @@ class _Dtype:
 
 @dataclass
 class _Array:
-    """Stands for `numpy.ndarray`: what the pickle says of an array, not believed yet."""
+    """Stand-in for `numpy.ndarray`: the unchecked state of an array."""
 
     state: tuple[Any, ...] = ()
 
@@ -145,7 +142,7 @@ class _Array:
         self.state = state
 
     def to_numpy(self) -> NDArray[Any]:
-        """Build the real array; ValueError or TypeError where the state is no array of integers."""
+        """Make the array; ValueError or TypeError where the state is not of an integer array."""
         _, shape, dtype, is_fortran_order, raw = self.state
         if not isinstance(dtype, _Dtype) or not _INTEGERS.fullmatch(dtype.byte_order + dtype.code):
             raise ValueError("its dtype is another one")
@@ -159,17 +156,17 @@ class _Array:
 
 
 def _reconstruct(*_: object) -> _Array:
-    """Stands for `numpy.core.multiarray._reconstruct`, whose arguments never matter."""
+    """Stand-in for `numpy.core.multiarray._reconstruct`; its arguments are not needed."""
     return _Array()
 
 
 def _make_dtype(code: str | bytes, *_: object) -> _Dtype:
-    """Stands for calling `numpy.dtype`; the flags behind the code concern structures only."""
+    """Stand-in for calling `numpy.dtype`; the flags after the code are for structured types."""
     return _Dtype(_to_text(code))
 
 
 def _to_text(text: Any) -> str:
-    """Python 2's strings arrive as bytes."""
+    # strings of Python 2 are bytes
     if isinstance(text, bytes):
         return text.decode("ascii")
     if isinstance(text, str):
@@ -178,12 +175,12 @@ def _to_text(text: Any) -> str:
 
 
 class _MeteredBytes(io.BytesIO):
-    """Bytes that can be read in so many pieces; an instruction takes at least one."""
+    """A stream that limits the number of reads, and so of instructions."""
 
     _reads_left = _MAX_READS
 
     def read(self, size: int | None = -1) -> bytes:
-        """Like the base class', until the limit is passed."""
+        """Read like the base class, until the limit is passed."""
         self._reads_left -= 1
         if self._reads_left < 0:
             raise pickle.UnpicklingError("it has more instructions than any batch")
@@ -191,13 +188,13 @@ class _MeteredBytes(io.BytesIO):
 
 
 class _BatchUnpickler(pickle._Unpickler):
-    """Python's own unpickler, the one written in Python, with most of its instructions removed.
+    """The unpickler written in Python, without most of its instructions.
 
-    The one written in C has no table to remove them from, and reserves memory for whatever index
-    a pickle names; here the whole difference is 10 ms a batch.
+    The one written in C has no table to remove them from, and allocates memory for any index that
+    a pickle names; it would be 10 ms faster a batch.
     """
 
-    # The base class', which typeshed does not declare.
+    # declared by the base class, though not in typeshed
     stack: list[Any]
     read: Callable[[int], bytes]
 
@@ -206,7 +203,7 @@ class _BatchUnpickler(pickle._Unpickler):
         self._encodable_bytes = len(contents)
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a global; there is nothing else to be found."""
+        """Return the stand-in for a global; UnpicklingError for any other global."""
         known: dict[str, Any] = {
             "numpy.core.multiarray._reconstruct": _reconstruct,  # NumPy 1
             "numpy._core.multiarray._reconstruct": _reconstruct,  # NumPy 2
@@ -219,35 +216,33 @@ class _BatchUnpickler(pickle._Unpickler):
         return known[f"{module}.{name}"]
 
     def _encode(self, text: str, encoding: str) -> bytes:
-        """Stands for `_codecs.encode`: how Python 3 writes bytes in Python 2's protocols."""
+        """Stand-in for `_codecs.encode`, with which Python 3 writes bytes in protocol 2."""
         self._encodable_bytes -= len(text)
         if encoding != "latin1" or self._encodable_bytes < 0:
             raise pickle.UnpicklingError("bytes that are not written as NumPy writes them")
         return text.encode("latin1")
 
     def _skip_frame_size(self) -> None:
-        """A frame is a hint to read ahead; read from memory of its own, it would not be metered."""
+        # the base class reads a frame into a stream of its own, where reads are not counted
         self.read(8)
 
     def _load_build(self) -> None:
-        """The base class' own would set attributes of anything."""
+        # the base class sets attributes of any object
         state = self.stack.pop()
         if not isinstance(self.stack[-1], _Array | _Dtype) or not isinstance(state, tuple):
             raise pickle.UnpicklingError("it sets the state of something that is no array")
         self.stack[-1].set_state(state)
 
     def _load_setitem(self) -> None:
-        """Hashing a deeply nested key would overflow the interpreter's stack."""
+        # hashing a deeply nested key would overflow the interpreter's stack
         self._check_keys(self.stack[-2:-1])
         pickle._Unpickler.dispatch[pickle.SETITEM[0]](self)  # type: ignore[arg-type]
 
     def _load_setitems(self) -> None:
-        """As above; the stack begins at the mark."""
-        self._check_keys(self.stack[::2])
+        self._check_keys(self.stack[::2])  # the stack begins at the mark
         pickle._Unpickler.dispatch[pickle.SETITEMS[0]](self)  # type: ignore[arg-type]
 
     def _check_keys(self, keys: list[Any]) -> None:
-        """A batch's keys are plain strings."""
         if any(type(key) not in (bytes, str) for key in keys):
             raise pickle.UnpicklingError("it has a key that is no string")
 
@@ -261,27 +256,27 @@ class _BatchUnpickler(pickle._Unpickler):
 
 
 def _take(path: Path, batch: dict[Any, Any], key: str) -> NDArray[Any]:
-    """Under Python 2's kind of key or Python 3's; a list of integers is as good as an array."""
+    """Return an array or list of integers as an array; its key may be bytes, as of Python 2."""
     value = batch.get(key.encode(), batch.get(key))
     if value is None:
-        raise damaged(path, f"holds no {key}")
+        raise damage_error(path, f"holds no {key}")
     if isinstance(value, _Array):
         try:
             return value.to_numpy()
         except (ValueError, TypeError, OverflowError) as error:
-            raise damaged(path, f"its {key} are no array of integers ({error})") from error
+            raise damage_error(path, f"its {key} are no array of integers ({error})") from error
     if isinstance(value, list) and set(map(type, value)) <= {int}:
         try:
             return np.array(value, dtype=np.int64)
         except OverflowError as error:
-            raise damaged(path, f"its {key} hold impossible numbers") from error
-    raise damaged(path, f"its {key} are neither an array nor a list of integers")
+            raise damage_error(path, f"its {key} hold impossible numbers") from error
+    raise damage_error(path, f"its {key} are neither an array nor a list of integers")
 
 
 _MAX_INFLATED_BYTES = 256 * 2**20
 _BUFFER_BYTES = 2**20
 
-# What tarfile, gzip and zlib raise on broken bytes; RecursionError: headers of headers of headers.
+# What tarfile, gzip and zlib raise on invalid bytes; RecursionError: nested headers.
 _TAR_DAMAGE = (
     tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError, ValueError,
     IndexError, OverflowError, RecursionError,
@@ -289,15 +284,12 @@ _TAR_DAMAGE = (
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """Gives up before a small archive has become a large one.
-
-    tarfile itself reads headers of whatever length they claim.
-    """
+    """A gzip stream with a limit on decompressed bytes: tarfile reads headers of any length."""
 
     _left = _MAX_INFLATED_BYTES
 
     def read(self, size: int | None = -1) -> bytes:
-        """Like the base class', until the limit is passed."""
+        """Read like the base class, until the limit is passed."""
         contents = super().read(size)
         self._left -= len(contents)
         if self._left < 0:
@@ -308,28 +300,25 @@ class _BoundedGzip(gzip.GzipFile):
 def read_members(
     path: Path, folder: str, names: Collection[str], max_bytes: int
 ) -> Generator[tuple[str, bytes]]:
-    """Yield the wanted files in the order of the archive.
+    """Yield name and contents of files in a .tar.gz, in the order of the archive.
 
-    After the last one it reads on to the archive's end, where gzip's checksum is, unless the
-    caller has stopped asking.
+    After the last one the archive is read to its end, where gzip's checksum is, unless the caller
+    closes the generator before.
 
     Args:
         path: the archive.
-        folder: the folder within it that holds the files.
-        names: of the files wanted.
-        max_bytes: what each may have.
-
-    Yields:
-        Name and contents.
+        folder: the folder within the archive.
+        names: of the files in it.
+        max_bytes: limit for each.
 
     Raises:
-        DataError: a file is missing or too large; the archive is damaged, no .tar.gz, or not
-            readable.
+        DataError: a file is missing or too large; the archive is damaged, not a .tar.gz, or cannot
+            be read.
     """
     wanted = {(folder, name) for name in names}
     check_file_size(path)
     with (
-        reporting_damage(path, *_TAR_DAMAGE),
+        translate_read_errors(path, *_TAR_DAMAGE),
         _BoundedGzip(path) as inflated,
         tarfile.open(fileobj=inflated, mode="r|", bufsize=_BUFFER_BYTES) as archive,
     ):
@@ -338,7 +327,9 @@ def read_members(
             if parts not in wanted or not member.isreg():
                 continue
             if member.size > max_bytes:
-                raise damaged(path, f"{member.name} has {member.size} bytes, {max_bytes} allowed")
+                raise damage_error(
+                    path, f"{member.name} has {member.size} bytes, {max_bytes} allowed"
+                )
             file = archive.extractfile(member)
             if file is None:
                 continue
@@ -346,7 +337,7 @@ def read_members(
             wanted.remove(parts)
             yield parts[-1], contents
     if wanted:
-        raise damaged(path, f"holds no {'/'.join(min(wanted))}")
+        raise damage_error(path, f"holds no {'/'.join(min(wanted))}")
 
 
 INFO = DatasetInfo(
@@ -366,7 +357,7 @@ _BATCHES: dict[SplitName, tuple[str, ...]] = {
     "test": ("test_batch",),
 }
 
-# As published with the data set; they name contents, nothing is trusted because of them.
+# As published with the data set. They identify contents; nothing is trusted because of them.
 _CANONICAL_MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -392,11 +383,11 @@ _CHANNELS_FIRST = (3, 32, 32)
 
 @dataclass(frozen=True)
 class _Batch:
-    """One batch as the tool wants it.
+    """A decoded batch.
 
     Attributes:
         split: its images and labels.
-        is_canonical: whether its file is the published one, to the byte.
+        is_canonical: whether its file is the published one.
     """
 
     split: Split
@@ -404,10 +395,10 @@ class _Batch:
 
 
 def find_files(directory: Path) -> Path | None:
-    """CIFAR-10 in one directory: a folder with any of the batches, else an archive of it.
+    """Return CIFAR-10's place in a directory: a folder with any of the batches, else an archive.
 
     Raises:
-        DataError: the system will not let us look.
+        DataError: the directory cannot be read.
     """
     for folder in (directory / name for name in _FOLDERS):
         if any(is_file(folder / batch) for batch in _CANONICAL_MD5):
@@ -416,20 +407,18 @@ def find_files(directory: Path) -> Path | None:
 
 
 def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
-    """Read the batches of the splits that are asked for, and nothing else.
-
-    Other contents than the published ones are legal, and come with a warning.
+    """Read splits of CIFAR-10; contents that are not the published ones give a warning.
 
     Args:
-        path: what `find_files` returned: a folder of batches or an archive of it.
-        splits: which to read.
+        path: from `find_files`: a folder of batches or an archive of it.
+        splits: the splits to read.
 
     Returns:
         uint8 images [count, 32, 32, 3], channel last, and uint8 labels [count], 0 to 9, in the
         order of the batches.
 
     Raises:
-        DataError: a batch is missing, damaged, or not CIFAR-10's layout.
+        DataError: a batch is missing, damaged or of another layout.
     """
     batches = _read_batches(path, {name: split for split in splits for name in _BATCHES[split]})
     read = {split: _join([batches[name].split for name in _BATCHES[split]]) for split in splits}
@@ -438,10 +427,7 @@ def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
 
 
 def _read_batches(path: Path, wanted: dict[str, SplitName]) -> dict[str, _Batch]:
-    """One batch is decoded while the next is read.
-
-    What the published checksums vouch for needs no archive's checksum: reading stops there.
-    """
+    # a batch is decoded while the next is read
     decoding: dict[str, Future[_Batch]] = {}
     with ThreadPoolExecutor(max_workers=2) as pool, closing(_read_contents(path, wanted)) as files:
         for name, contents in files:
@@ -449,27 +435,27 @@ def _read_batches(path: Path, wanted: dict[str, SplitName]) -> dict[str, _Batch]
             if len(decoding) == len(wanted) and all(
                 future.result().is_canonical for future in decoding.values()
             ):
-                break
+                break  # their checksums are right: that of the archive is not needed
     return {name: future.result() for name, future in decoding.items()}
 
 
 def _read_contents(path: Path, wanted: dict[str, SplitName]) -> Generator[tuple[str, bytes]]:
-    """Name and bytes of each batch, from either kind of place."""
+    """Yield name and bytes of each batch in a folder or an archive."""
     if is_folder(path):
         for name in wanted:
             if not is_file(path / name):
-                raise incomplete(path / name, INFO.title)
+                raise missing_file_error(path / name, INFO.title)
             yield name, read_file(path / name, _MAX_BATCH_BYTES)
     else:
         yield from read_members(path, _FOLDER, wanted, _MAX_BATCH_BYTES)
 
 
 def _decode(path: Path, contents: bytes, split: SplitName) -> _Batch:
-    """Bytes of one file to images with the channels last."""
+    """Decode the bytes of a file, and put the channels last."""
     md5 = hashlib.md5(contents, usedforsecurity=False).hexdigest()
     batch = unpickle_batch(path, contents)
     if batch.data.ndim != 2 or batch.data.shape[1] != 32 * 32 * 3:
-        raise damaged(path, f"its data have shape {batch.data.shape}, not (count, 3072)")
+        raise damage_error(path, f"its data have shape {batch.data.shape}, not (count, 3072)")
     channels_first = batch.data.reshape(-1, *_CHANNELS_FIRST)
     images: NDArray[np.uint8] = np.ascontiguousarray(channels_first.transpose(0, 2, 3, 1))
     return _Batch(
@@ -479,7 +465,6 @@ def _decode(path: Path, contents: bytes, split: SplitName) -> _Batch:
 
 
 def _join(splits: list[Split]) -> Split:
-    """The training set lies in five files."""
     return Split(
         images=np.concatenate([split.images for split in splits]),
         labels=np.concatenate([split.labels for split in splits]),

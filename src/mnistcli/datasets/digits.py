@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 8 x 8 grey images of handwritten digits, small enough for its own package.
+"""scikit-learn's digits: 8 x 8 grey images of handwritten digits that come with the package.
 
 Source: Ethem Alpaydin, Cevdet Kaynak, "Optical Recognition of Handwritten Digits", 1998, UCI
 Machine Learning Repository, https://doi.org/10.24432/C50P49; licence: CC BY 4.0. 1797 images, the
@@ -32,8 +32,8 @@ INFO = DatasetInfo(
     max_value=16,
 )
 
-# Held out: of each class, in the package's order, the 3rd image, the 8th, the 13th and so on. That
-# is a fifth of each class, rounded, and depends on no generator of random numbers.
+# The test set: of each class, in the package's order, the 3rd image, the 8th, the 13th and so on.
+# That is a fifth of each class, rounded, and depends on no random number generator.
 _FIFTH, _FIRST = 5, 2
 
 _CANONICAL_SHA256 = {
@@ -45,10 +45,10 @@ _CANONICAL_SHA256 = {
 
 
 def read_dataset(splits: frozenset[SplitName]) -> Dataset:
-    """Read the digits from scikit-learn, and hold a fifth of each class out for testing.
+    """Read splits of scikit-learn's digits; a fifth of each class is the test set.
 
     Args:
-        splits: which are wanted.
+        splits: the splits to return.
 
     Returns:
         uint8 images [1438 or 359, 8, 8], 0 to 16, and uint8 labels [count], 0 to 9, in
@@ -72,7 +72,7 @@ def read_dataset(splits: frozenset[SplitName]) -> Dataset:
 
 
 def _choose_test(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell which images are test images, bool [count]."""
+    """Return the mask of the test images, bool [count]."""
     is_test = np.zeros(len(labels), np.bool_)
     for label in range(len(INFO.class_names)):
         is_test[np.flatnonzero(labels == label)[_FIRST::_FIFTH]] = True

@@ -1,8 +1,8 @@
-"""One file from the network: mirrors in turn, resumed where it broke off, checked, then in place.
+"""Download a file: from mirrors in turn, resumed after a break, verified, renamed into place.
 
-What has arrived lies in `<name>.part` beside the target, locked while a process works on it: a
-second process waits, and finds the file when the first is done. Only contents with the expected
-sha256 ever get the target's name.
+The received part is `<name>.part` beside the target, locked by the process that downloads; another
+process waits for it and then finds the file. Only contents with the expected sha256 get the
+target's name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse
 
 OnDownload = Callable[[str, int, int | None], None]
-"""Hears of progress: file name, bytes so far, bytes in total (None: the server did not say)."""
+"""Called with a file's name, the bytes so far and in total (None where that is not known)."""
 
 _TIMEOUT_S = 20.0
 _MAX_ATTEMPTS = 5
@@ -39,10 +39,10 @@ class RemoteFile:
     """A file as published.
 
     Attributes:
-        name: what it is called in the folder that it is downloaded to.
+        name: of the file in the folder that it is downloaded to.
         urls: its mirrors, tried in turn.
-        sha256: hex digest of the one right content.
-        max_bytes: more than this is not received.
+        sha256: hex digest of its contents.
+        max_bytes: a longer answer is refused.
     """
 
     name: str
@@ -52,36 +52,36 @@ class RemoteFile:
 
 
 class _MirrorError(Exception):
-    """One mirror cannot give the file; the message says why."""
+    """A mirror does not provide the file; the message says why."""
 
 
-class _BrokenOffError(_MirrorError):
-    """The transfer ended early; what has arrived is good to go on from."""
+class _InterruptedError(_MirrorError):
+    """The transfer ended early; it can be resumed."""
 
 
 def download_file(
     remote: RemoteFile, directory: Path, on_download: OnDownload, alternative: str = ""
 ) -> Path:
-    """Fetch a file, or wait for the process that is fetching it already.
+    """Download a file, or wait for another process that is downloading it.
 
     Args:
         remote: the file.
-        directory: where it goes; made where it does not exist.
-        on_download: hears of progress.
-        alternative: what else the user can do, a phrase; for the error's hint.
+        directory: the folder to put it into; created if missing.
+        on_download: called with the progress.
+        alternative: what else the user can do, a phrase for the error's hint.
 
     Returns:
-        The complete, checked file.
+        The path of the complete, verified file.
 
     Raises:
-        DataError: no mirror could give the file. What has arrived is kept for the next try,
-            except contents that are known to be wrong.
+        DataError: no mirror provides the file. The received part is kept for the next attempt,
+            unless its sha256 is wrong.
         ResourceError: the folder cannot be written, or the disk is full.
     """
     target = directory / remote.name
-    with reporting_disk(directory):
+    with translate_write_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    with PartFile(
+    with PartialFile(
         directory / f"{remote.name}.part", lambda size: on_download(remote.name, size, None)
     ) as part:
         if target.exists():  # the process that we waited for has done the work
@@ -96,20 +96,20 @@ def download_file(
     return target
 
 
-class PartFile:
-    """A file open for this process alone; closing it lets the next process in.
+class PartialFile:
+    """A file under download, locked for this process until it is closed.
 
     Attributes:
-        path: where it lies.
+        path: of the file.
     """
 
     def __init__(self, path: Path, on_wait: Callable[[int], None]) -> None:
-        """Open or create, and wait for the lock.
+        """Open or create the file, and wait for its lock.
 
         Args:
             path: of the file.
-            on_wait: hears of the file's size, several times a second, while another process
-                has it.
+            on_wait: called with the file's size several times a second while another process
+                holds the lock.
 
         Raises:
             ResourceError: it cannot be created or locked.
@@ -117,7 +117,7 @@ class PartFile:
         self.path = path
         self._file = _open_locked(path, on_wait)
 
-    def __enter__(self) -> PartFile:
+    def __enter__(self) -> PartialFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,47 +125,43 @@ class PartFile:
 
     @property
     def size(self) -> int:
-        """Bytes written so far."""
+        """Number of bytes written so far."""
         return os.fstat(self._file.fileno()).st_size
 
     def truncate(self, size: int) -> None:
-        """Cut off what lies behind `size`, and go on writing there."""
-        with reporting_disk(self.path):
+        """Truncate the file to `size` bytes, and continue writing there."""
+        with translate_write_errors(self.path):
             self._file.truncate(size)
             self._file.seek(size)
 
     def write(self, chunk: bytes) -> None:
-        """Write all of it: an unbuffered file may take less than it is given."""
-        view = memoryview(chunk)
-        with reporting_disk(self.path):
+        """Append bytes."""
+        view = memoryview(chunk)  # an unbuffered file may write fewer bytes than it is given
+        with translate_write_errors(self.path):
             while view:
                 view = view[self._file.write(view) :]
 
     def sha256(self) -> str:
-        """Of the whole file, in hex."""
-        with reporting_disk(self.path):
+        """Return the hex digest of the whole file."""
+        with translate_write_errors(self.path):
             self._file.seek(0)
             return hashlib.file_digest(self._file, "sha256").hexdigest()
 
     def rename(self, target: Path) -> None:
-        """Put it in place, complete or not at all, even where the machine stops."""
-        with reporting_disk(self.path):
+        """Move the complete file to its target atomically, also in case of a power loss."""
+        with translate_write_errors(self.path):
             os.fsync(self._file.fileno())
             self.path.replace(target)
 
     def delete(self) -> None:
-        """Remove it; who waits for it opens a new one."""
-        with reporting_disk(self.path):
+        """Delete the file; a process that waits for its lock creates a new one."""
+        with translate_write_errors(self.path):
             self.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def reporting_disk(path: Path) -> Iterator[None]:
-    """Say what the disk refused, and where.
-
-    Raises:
-        ResourceError: in place of any OSError.
-    """
+def translate_write_errors(path: Path) -> Iterator[None]:
+    """Turn any OSError into a ResourceError that names the path."""
     try:
         yield
     except OSError as error:
@@ -176,16 +172,18 @@ def reporting_disk(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _fetch(remote: RemoteFile, part: PartFile, on_download: OnDownload, alternative: str) -> None:
-    """Mirrors hold the same bytes, so one goes on where another broke off."""
+def _fetch(
+    remote: RemoteFile, part: PartialFile, on_download: OnDownload, alternative: str
+) -> None:
     failures = []
     for url in remote.urls:
         try:
+            # mirrors have the same bytes: one goes on where another broke off
             return _fetch_from(url, remote, part, on_download)
         except _MirrorError as error:
             failures.append((urlsplit(url).netloc, str(error)))
     kept = " (what has arrived is kept)" if part.size else ""
-    ways_out = (
+    hints = (
         f"check the network and try again{kept}",
         f"name the folder of your {remote.name} with --data-dir",
         alternative,
@@ -193,12 +191,12 @@ def _fetch(remote: RemoteFile, part: PartFile, on_download: OnDownload, alternat
     raise DataError(
         remote.name,
         f"cannot be downloaded{_describe_failures(failures)}",
-        ", or ".join(way_out for way_out in ways_out if way_out),
+        ", or ".join(hint for hint in hints if hint),
     )
 
 
 def _describe_failures(failures: list[tuple[str, str]]) -> str:
-    """Without a network all mirrors fail alike: that is said once."""
+    # without a network all mirrors fail alike, which is said once
     reasons = {reason for _, reason in failures}
     if len(reasons) == 1:
         hosts = dict.fromkeys(host for host, _ in failures)
@@ -206,13 +204,13 @@ def _describe_failures(failures: list[tuple[str, str]]) -> str:
     return f": {'; '.join(f'{host}: {reason}' for host, reason in failures)}"
 
 
-def _fetch_from(url: str, remote: RemoteFile, part: PartFile, on_download: OnDownload) -> None:
-    """A transfer that breaks off is taken up again as long as each try brings something."""
+def _fetch_from(url: str, remote: RemoteFile, part: PartialFile, on_download: OnDownload) -> None:
+    # an interrupted transfer is resumed as long as each attempt receives something
     for _ in range(_MAX_ATTEMPTS):
         start = part.size
         try:
             _receive(url, remote, part, on_download)
-        except _BrokenOffError:
+        except _InterruptedError:
             if part.size <= start:
                 raise
             continue
@@ -224,12 +222,11 @@ def _fetch_from(url: str, remote: RemoteFile, part: PartFile, on_download: OnDow
     raise _MirrorError(f"broke off {_MAX_ATTEMPTS} times")
 
 
-def _receive(url: str, remote: RemoteFile, part: PartFile, on_download: OnDownload) -> None:
-    """Append what is missing; from the start where the server knows no ranges."""
+def _receive(url: str, remote: RemoteFile, part: PartialFile, on_download: OnDownload) -> None:
     with _open_url(url, start=part.size) as response:
         if response is None:
             return
-        received = _place_range(response, part)
+        received = _seek_to_range(response, part)
         total = None if response.length is None else received + response.length
         _check_size(total or 0, remote)
         on_download(remote.name, received, total)
@@ -239,12 +236,12 @@ def _receive(url: str, remote: RemoteFile, part: PartFile, on_download: OnDownlo
             part.write(chunk)
             on_download(remote.name, received, total)
     if total is not None and received != total:
-        raise _BrokenOffError(f"broke off after {received} of {total} bytes")
+        raise _InterruptedError(f"broke off after {received} of {total} bytes")
 
 
 @contextmanager
 def _open_url(url: str, start: int) -> Iterator[HTTPResponse | None]:
-    """The answer to a request for the bytes from `start` on; None: there are none (416)."""
+    """Request the bytes from `start` on; None where there are no more of them (status 416)."""
     import http.client
     import urllib.error
     import urllib.request
@@ -270,13 +267,12 @@ def _open_url(url: str, start: int) -> Iterator[HTTPResponse | None]:
 
 
 def _describe(reason: BaseException | str) -> str:
-    """The system's own words, without the number of the error."""
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
     return str(text)
 
 
-def _place_range(response: HTTPResponse, part: PartFile) -> int:
-    """The offset at which the answer's bytes belong; what lies behind it is cut off."""
+def _seek_to_range(response: HTTPResponse, part: PartialFile) -> int:
+    """Truncate the file to where the response's bytes begin, and return that offset."""
     start = part.size if response.status == 206 else 0
     if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         raise _MirrorError("sent another range than the one asked for")
@@ -285,31 +281,30 @@ def _place_range(response: HTTPResponse, part: PartFile) -> int:
 
 
 def _read_chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """As they arrive, so that nothing is lost of what came before a break."""
+    """Yield bytes as they arrive, so that those before an interruption are kept."""
     import http.client
 
     try:
         while chunk := response.read1(_CHUNK_BYTES):
             yield chunk
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenOffError(f"broke off ({_describe(error)})") from error
+        raise _InterruptedError(f"broke off ({_describe(error)})") from error
 
 
 def _check_size(size: int, remote: RemoteFile) -> None:
-    """A server must not fill the disk."""
     if size > remote.max_bytes:
         raise _MirrorError(f"sends more than the {remote.max_bytes} bytes allowed")
 
 
 def _open_locked(path: Path, on_wait: Callable[[int], None]) -> FileIO:
-    """A file that was renamed or deleted while we waited for it is not the one."""
+    """Open and lock the file that is at a path once the lock is held."""
     while True:
         file = _open(path)
         try:
             while not _try_lock(path, file):
                 on_wait(os.fstat(file.fileno()).st_size)
                 time.sleep(_LOCK_POLL_S)
-            if _is_at(path, file):
+            if _is_at(path, file):  # neither renamed nor deleted while we waited
                 return file
         except BaseException:
             file.close()
@@ -318,14 +313,14 @@ def _open_locked(path: Path, on_wait: Callable[[int], None]) -> FileIO:
 
 
 def _open(path: Path) -> FileIO:
-    """Created where it is missing, kept as it is where it is not: no mode of `open` does that."""
-    with reporting_disk(path):
+    with translate_write_errors(path):
+        # no mode of `open` creates a file and keeps the contents of one that exists
         return FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
 
 
 def _try_lock(path: Path, file: FileIO) -> bool:
-    """Not waiting in the system call, so that the other process' progress can be shown."""
-    with reporting_disk(path):
+    # without blocking, so that the progress of the other process can be shown
+    with translate_write_errors(path):
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -334,7 +329,7 @@ def _try_lock(path: Path, file: FileIO) -> bool:
 
 
 def _is_at(path: Path, file: FileIO) -> bool:
-    """Compared by inode."""
+    """Tell whether an open file is the one at a path."""
     try:
         status = path.stat()
     except FileNotFoundError:

@@ -93,28 +93,26 @@ _MIRRORS = (
 
 
 def find_files(directory: Path) -> Path | None:
-    """Return the folder of Fashion-MNIST within one directory, or None.
+    """Return Fashion-MNIST's folder in a directory, or None.
 
     Raises:
-        DataError: the system will not let us look.
+        DataError: the directory cannot be read.
     """
     return find_idx_folder(directory, _FOLDERS)
 
 
 def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
-    """Read the splits that are asked for, and nothing else.
-
-    Contents that are not the published ones are legal, and come with a warning.
+    """Read splits of Fashion-MNIST; contents that are not the published ones give a warning.
 
     Args:
-        path: what `find_files` returned, a folder of IDX files.
-        splits: which to read.
+        path: from `find_files`, a folder of IDX files.
+        splits: the splits to read.
 
     Returns:
         uint8 images [count, 28, 28] and uint8 labels [count], 0 to 9, in file order.
 
     Raises:
-        DataError: a file is missing, damaged, or not Fashion-MNIST's layout.
+        DataError: a file is missing, damaged or of another layout.
     """
     names = [f"{axis}_{split}" for axis in "xy" for split in sorted(splits)]
     arrays = read_idx_files(path, names, INFO.title)

@@ -4,9 +4,9 @@ Source: Yann LeCun, Corinna Cortes, Christopher J. C. Burges, "The MNIST databas
 digits", 1998, http://yann.lecun.com/exdb/mnist/; licence: CC BY-SA 3.0. 60000 training and 10000
 test images; a pixel is 0 (background) to 255 (ink).
 
-IDX files, plain or gzipped, as MNIST was published. Format: two zero bytes, the type (8: unsigned
-byte), the number of axes, the size of each axis as a big-endian 32-bit number, then the data in C
-order (http://yann.lecun.com/exdb/mnist/).
+It is read from Keras' mnist.npz or from IDX files, plain or gzipped, as it was published. An IDX
+file has two zero bytes, the type (8: unsigned byte), the number of axes, the size of each axis as a
+big-endian 32-bit number, then the data in C order.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from mnistcli.datasets.base import (
     FileSource,
     SplitName,
     check_file_size,
-    damaged,
+    damage_error,
     hash_splits,
-    incomplete,
     is_file,
     make_dataset,
     make_split,
-    reporting_damage,
+    missing_file_error,
+    translate_read_errors,
 )
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.npz import read_npz
@@ -72,10 +72,10 @@ _ARRAY_SHA256 = {
 
 
 def find_files(directory: Path) -> Path | None:
-    """MNIST in one directory: `mnist.npz`, else a folder with any of the four IDX files.
+    """Return MNIST's place in a directory: `mnist.npz`, else a folder with any of the IDX files.
 
     Raises:
-        DataError: the system will not let us look.
+        DataError: the directory cannot be read.
     """
     if is_file(directory / _NPZ_NAME):
         return directory / _NPZ_NAME
@@ -83,20 +83,19 @@ def find_files(directory: Path) -> Path | None:
 
 
 def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
-    """Read the splits that are asked for, and nothing else.
+    """Read splits of MNIST.
 
-    Another number of images than the published one is legal; like all contents that are not
-    the published ones it comes with a warning.
+    Contents that are not the published ones, or another number of images, give a warning.
 
     Args:
-        path: what `find_files` returned: an .npz file or a folder of IDX files.
-        splits: which to read.
+        path: from `find_files`: an .npz file or a folder of IDX files.
+        splits: the splits to read.
 
     Returns:
         uint8 images [count, 28, 28] and uint8 labels [count], 0 to 9, in file order.
 
     Raises:
-        DataError: a file is missing, damaged, or not MNIST's layout.
+        DataError: a file is missing, damaged or of another layout.
     """
     names = [f"{axis}_{split}" for split in sorted(splits) for axis in "xy"]
     arrays = read_npz(path, names) if is_file(path) else read_idx_files(path, names, INFO.title)
@@ -110,14 +109,14 @@ def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
 
 
 def find_idx_folder(directory: Path, folders: Sequence[str]) -> Path | None:
-    """Return the first of some folders with any of the four IDX files that MNIST is made of.
+    """Return the first folder with any of MNIST's four IDX files, or None.
 
     Args:
         directory: where the folders are.
         folders: their names; `.` is the directory itself.
 
     Raises:
-        DataError: the system will not let us look.
+        DataError: a folder cannot be read.
     """
     for folder in folders:
         if any(_find_idx(directory / folder, array) for array in _IDX_NAMES):
@@ -137,12 +136,12 @@ def read_idx_files(folder: Path, names: Sequence[str], title: str) -> dict[str, 
         The arrays by name, read-only.
 
     Raises:
-        DataError: a file is missing, damaged or no such array.
+        DataError: a file is missing, damaged or holds another array.
     """
     paths = [_find_idx(folder, name) for name in names]
     for name, path in zip(names, paths, strict=True):
         if path is None:
-            raise incomplete(folder / _IDX_NAMES[name], title)
+            raise missing_file_error(folder / _IDX_NAMES[name], title)
     # inflating releases the interpreter lock
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
         axes = (3 if name[0] == "x" else 1 for name in names)
@@ -150,34 +149,33 @@ def read_idx_files(folder: Path, names: Sequence[str], title: str) -> dict[str, 
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """Read one array of unsigned bytes.
+    """Read an IDX file of unsigned bytes.
 
     Args:
         path: the file; gzipped where its name ends in `.gz`.
-        axes: how many the array must have: 3 for images, 1 for labels.
+        axes: the number of axes: 3 for images, 1 for labels.
 
     Returns:
         The array, read-only.
 
     Raises:
-        DataError: the file is no such array, is too large, damaged or not readable.
+        DataError: the file holds another array, is too large, damaged or cannot be read.
     """
     check_file_size(path)
     damage = (gzip.BadGzipFile, zlib.error, EOFError, ValueError)
-    with reporting_damage(path, *damage), _open(path) as stream:
+    with translate_read_errors(path, *damage), _open(path) as stream:
         shape = _read_shape(path, stream, axes)
         count = math.prod(shape)
         if count > MAX_ARRAY_BYTES:
-            raise damaged(path, f"claims {count} bytes, too many for a data set")
-        contents = stream.read(count + 1)  # one more, to notice what should not be there
+            raise damage_error(path, f"claims {count} bytes, too many for a data set")
+        contents = stream.read(count + 1)  # one more, to detect trailing bytes
         if len(contents) != count:
             has = "more" if len(contents) > count else str(len(contents))
-            raise damaged(path, f"claims {count} bytes of data and has {has}")
+            raise damage_error(path, f"claims {count} bytes of data and has {has}")
         return np.frombuffer(contents, dtype=np.uint8).reshape(shape)
 
 
 def _find_idx(folder: Path, array: str) -> Path | None:
-    """The file of one array, unpacked or not."""
     for suffix in ("", ".gz"):
         if is_file(path := folder / f"{_IDX_NAMES[array]}{suffix}"):
             return path
@@ -185,15 +183,14 @@ def _find_idx(folder: Path, array: str) -> Path | None:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Both kinds of file inflate no more than is asked of them."""
+    # both kinds of stream decompress no more than is read of them
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _read_shape(path: Path, stream: IO[bytes], axes: int) -> tuple[int, ...]:
-    """The header decides how much is read at all."""
     header = stream.read(4 + 4 * axes)
     if len(header) < 4 + 4 * axes or header[:4] != bytes((0, 0, 8, axes)):
-        raise damaged(path, f"does not begin as an IDX file of bytes with {axes} axes")
+        raise damage_error(path, f"does not begin as an IDX file of bytes with {axes} axes")
     return struct.unpack(f">{axes}I", header[4:])
 
 

@@ -1,11 +1,8 @@
-"""An .npz file with the four arrays x_train, y_train, x_test and y_test as a data set.
+"""NumPy's .npz archives: named arrays of a published data set, or custom images with labels.
 
-Arrays that are stored as they are stay in the file; compressed ones are unpacked into the cache.
-Nothing in the file is ever evaluated, and what a header claims has to agree with the archive's.
-
-NumPy's .npz archives, read without `numpy.load`: sizes are known before anything is inflated.
-
-An array in an .npz archive: found and measured before anything of it is read.
+Archives are read without `numpy.load`: headers are checked against the archive's own sizes before
+anything is decompressed, and nothing in a file is ever evaluated. Custom images that are stored
+without compression stay in the file; compressed ones are unpacked into the cache.
 """
 
 from __future__ import annotations
@@ -29,17 +26,17 @@ from mnistcli.datasets.base import (
     MAX_ARRAY_BYTES,
     SplitName,
     check_file_size,
-    damaged,
-    reporting_damage,
+    damage_error,
+    translate_read_errors,
 )
 from mnistcli.datasets.memory_map import (
-    PIECE_BYTES,
-    FoundRows,
+    CHUNK_BYTES,
+    CachedRows,
     OnProgress,
     RowSource,
+    iter_chunks,
     load_rows,
     map_rows,
-    walk_pieces,
 )
 from mnistcli.errors import DataError, make_printable
 from mnistcli.images.decoding import Header, read_header
@@ -52,18 +49,18 @@ ZIP_DAMAGE = (
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Read arrays of integers by name, all at the same time; others are not touched.
+    """Read some arrays of integers, all at the same time.
 
     Args:
         path: the archive.
-        names: of the arrays wanted, `x_train` for example.
+        names: of the arrays, `x_train` for example.
 
     Returns:
-        The arrays by name, each C-contiguous, perhaps read-only.
+        The arrays by name, C-contiguous, perhaps read-only.
 
     Raises:
-        DataError: no such array, one that is no array of integers or too large, a file that is
-            damaged, no zip archive, or not readable.
+        DataError: an array is missing, too large or not of integers; the file is damaged, not a zip
+            archive, or cannot be read.
     """
     check_file_size(path)
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
@@ -72,40 +69,40 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _read_array(path: Path, name: str) -> NDArray[Any]:
-    """Each thread opens the archive for itself: one file position cannot serve two."""
-    with reporting_damage(path, *ZIP_DAMAGE), zipfile.ZipFile(path) as archive:
+    # each thread opens the archive: an open file has one position
+    with translate_read_errors(path, *ZIP_DAMAGE), zipfile.ZipFile(path) as archive:
         member = _find_member(path, archive, name)
         with archive.open(member) as stream:
             header = _read_header(path, name, stream)
             declared = header.header_bytes + header.array_bytes
             if declared > MAX_ARRAY_BYTES:
-                raise damaged(path, f"{name} claims {declared} bytes, too many for a data set")
+                raise damage_error(path, f"{name} claims {declared} bytes, too many for a data set")
             if declared != member.file_size:
-                raise damaged(path, f"{name} claims {declared} bytes and has {member.file_size}")
+                raise damage_error(
+                    path, f"{name} claims {declared} bytes and has {member.file_size}"
+                )
             contents = stream.read(header.array_bytes)
             at_end = stream.read(1) == b""  # zipfile compares the CRC only when it sees the end
         if not at_end or len(contents) != header.array_bytes:
-            raise damaged(path, f"{name} has another length than the archive says")
+            raise damage_error(path, f"{name} has another length than the archive says")
         return header.make_array(contents)
 
 
 def _find_member(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """A KeyError would not say what the archive holds instead."""
     try:
         member = archive.getinfo(f"{name}.npy")
     except KeyError:
-        raise damaged(path, f"holds no array {name}") from None
+        raise damage_error(path, f"holds no array {name}") from None
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise damaged(path, f"{name} is compressed in a way that NumPy does not write")
+        raise damage_error(path, f"{name} is compressed in a way that NumPy does not write")
     return member
 
 
 def _read_header(path: Path, name: str, stream: IO[bytes]) -> Header:
-    """Name file and array in what is wrong with a header."""
     try:
         return read_header(stream)
     except ValueError as error:
-        raise damaged(path, f"{name} {error}") from None
+        raise damage_error(path, f"{name} {error}") from None
 
 
 ARRAYS_HINT = "write it with numpy.savez(file, x_train=…, y_train=…, x_test=…, y_test=…)"
@@ -114,24 +111,24 @@ _SOUND_HINT = "replace it by a sound copy"
 
 
 @dataclass(frozen=True)
-class Member:
-    """An array in the archive, before it is read."""
+class ArrayMember:
+    """An array in an archive, before it is read."""
 
     info: zipfile.ZipInfo
     header: Header
 
 
-def find_member(path: Path, archive: zipfile.ZipFile, name: str, hint: str) -> Member:
-    """Read an array's header, and compare it with the archive's own.
+def describe_member(path: Path, archive: zipfile.ZipFile, name: str, hint: str) -> ArrayMember:
+    """Read an array's header, and check it against the archive's.
 
     Args:
         path: of the archive, for messages.
-        archive: open.
-        name: of the array, x_train for example.
-        hint: the way out where it is an array of something else.
+        archive: the open archive.
+        name: of the array, `x_train` for example.
+        hint: what to do where it is an array of another type.
 
     Raises:
-        DataError: there is no such array, or not one of whole numbers; or it is damaged.
+        DataError: the array is missing, not of integers, or damaged.
     """
     try:
         info = archive.getinfo(f"{name}.npy")
@@ -147,18 +144,18 @@ def find_member(path: Path, archive: zipfile.ZipFile, name: str, hint: str) -> M
             raise DataError(str(path), make_printable(f"{name} {error}"), hint) from None
     declared = header.header_bytes + header.array_bytes
     if declared != info.file_size:
-        raise damaged_member(path, f"{name} claims {declared} bytes and has {info.file_size}")
-    return Member(info, header)
+        raise archive_error(path, f"{name} claims {declared} bytes and has {info.file_size}")
+    return ArrayMember(info, header)
 
 
 def read_labels(path: Path, archive: zipfile.ZipFile, split: str, count: int) -> NDArray[np.uint8]:
-    """Read labels of any whole numbers' dtype, as many as there are images: uint8 [count].
+    """Read labels of any integer dtype, one for each of `count` images: uint8 [count].
 
     Raises:
-        DataError: they are something else, or damaged.
+        DataError: they have another type, shape or range, or are damaged.
     """
     name = f"y_{split}"
-    member = find_member(path, archive, name, _LABELS_HINT)
+    member = describe_member(path, archive, name, _LABELS_HINT)
     if member.header.shape not in ((count,), (count, 1)):
         what = f"{name} has shape {member.header.shape}, x_{split} {count} images"
         raise DataError(str(path), what, _LABELS_HINT)
@@ -166,7 +163,7 @@ def read_labels(path: Path, archive: zipfile.ZipFile, split: str, count: int) ->
         stream.read(member.header.header_bytes)
         contents = stream.read(member.header.array_bytes)
         if len(contents) != member.header.array_bytes or stream.read(1):
-            raise damaged_member(path, f"{name} has another length than the archive says")
+            raise archive_error(path, f"{name} has another length than the archive says")
     labels = member.header.make_array(contents).reshape(count)
     if labels.min() < 0 or labels.max() >= MAX_LABELS:
         wrong = labels[(labels < 0) | (labels >= MAX_LABELS)][0]
@@ -175,19 +172,19 @@ def read_labels(path: Path, archive: zipfile.ZipFile, split: str, count: int) ->
     return labels.astype(np.uint8)
 
 
-def damaged_member(path: Path, what: str) -> DataError:
-    """Return the error for an archive that is not whole, which is named and never deleted."""
+def archive_error(path: Path, what: str) -> DataError:
+    """Return the error for a damaged archive of custom images, which is never deleted."""
     return DataError(str(path), what, _SOUND_HINT)
 
 
 @contextmanager
-def reporting_member_damage(path: Path) -> Iterator[None]:
-    """Turn what zipfile raises on broken bytes into the error that names the file; DataError."""
+def translate_archive_errors(path: Path) -> Iterator[None]:
+    """Turn the exceptions of zipfile into DataErrors that name the file."""
     try:
         yield
     except ZIP_DAMAGE as error:
         reason = make_printable(str(error) or type(error).__name__)
-        raise damaged_member(path, f"is damaged or no .npz file ({reason})") from error
+        raise archive_error(path, f"is damaged or no .npz file ({reason})") from error
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
         raise DataError(str(path), what, "check the path and its permissions") from error
@@ -202,18 +199,20 @@ _IMAGES_HINT = (
 
 @dataclass(frozen=True)
 class ImageArchive:
-    """The arrays of an archive.
+    """Custom images in an archive.
 
     Attributes:
         path: the file.
         images: the image arrays by split.
-        labels: uint8 [count], by split.
+        labels: uint8 [count] by split.
         class_names: in class order.
-        image_shape: of one image, (28, 28) for arrays of (count, 28, 28) and (count, 28, 28, 1).
+        image_shape: of one image: (28, 28) for arrays of (count, 28, 28) and (count, 28, 28, 1).
+        held_out: 0: an archive has a test set.
+        notes: messages to the user, one line each.
     """
 
     path: Path
-    images: dict[SplitName, Member]
+    images: dict[SplitName, ArrayMember]
     labels: dict[SplitName, NDArray[np.uint8]]
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...]
@@ -228,8 +227,8 @@ class ImageArchive:
         """Return the classes of the images, uint8 [count]."""
         return self.labels[split]
 
-    def read_rows(self, split: SplitName, cache: Path, on_progress: OnProgress) -> FoundRows:
-        """Return the images as rows, in the archive itself or unpacked; see `load_rows`.
+    def read_rows(self, split: SplitName, cache: Path, on_progress: OnProgress) -> CachedRows:
+        """Return the images, memory-mapped in the archive itself or in the cache.
 
         Raises:
             DataError: they are damaged.
@@ -237,7 +236,7 @@ class ImageArchive:
         """
         member, name = self.images[split], f"x_{split}"
         shape = (self.count(split), *self.image_shape)
-        with reporting_member_damage(self.path):
+        with translate_archive_errors(self.path):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 return self._map_member(member, name, shape)
         source = RowSource(
@@ -245,8 +244,8 @@ class ImageArchive:
         )
         return load_rows(source, cache, on_progress)
 
-    def _map_member(self, member: Member, name: str, shape: tuple[int, ...]) -> FoundRows:
-        """Find an array that is stored as it is, and compare it with the archive's check sum."""
+    def _map_member(self, member: ArrayMember, name: str, shape: tuple[int, ...]) -> CachedRows:
+        """Map an uncompressed array, and verify the archive's CRC-32."""
         with self.path.open("rb") as file:
             file.seek(member.info.header_offset)
             magic, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
@@ -254,50 +253,50 @@ class ImageArchive:
             file.seek(start)
             header = file.read(member.header.header_bytes)
         if magic != b"PK\3\4":
-            raise damaged_member(self.path, f"{name} is not where the archive says")
+            raise archive_error(self.path, f"{name} is not where the archive says")
         rows = map_rows(self.path, start + len(header), shape)
         digest, crc = hashlib.sha256(), zlib.crc32(header)
-        for piece in walk_pieces(rows):
-            digest.update(piece.data)
-            crc = zlib.crc32(piece.data, crc)
+        for chunk in iter_chunks(rows):
+            digest.update(chunk.data)
+            crc = zlib.crc32(chunk.data, crc)
         if crc != member.info.CRC:
-            raise damaged_member(self.path, f"{name} is damaged: its check sum is another")
-        return FoundRows(rows, digest.hexdigest())
+            raise archive_error(self.path, f"{name} is damaged: its check sum is another")
+        return CachedRows(rows, digest.hexdigest())
 
-    def _make_key(self, name: str, member: Member) -> str:
-        """Sum up what the rows depend on."""
+    def _make_key(self, name: str, member: ArrayMember) -> str:
+        """Return the cache key: a hash of all that the images depend on."""
         status = self.path.stat()
         about = (str(self.path), status.st_size, status.st_mtime_ns, name, member.info.CRC)
         return hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
-    def _unpack(self, member: Member, name: str) -> Iterator[NDArray[np.uint8]]:
-        """Inflate an array, some megabytes at a time; zipfile checks its sum at the end."""
+    def _unpack(self, member: ArrayMember, name: str) -> Iterator[NDArray[np.uint8]]:
+        """Decompress an array in chunks of some megabytes; zipfile verifies the CRC-32."""
         left = member.header.array_bytes
         with (
-            reporting_member_damage(self.path),
+            translate_archive_errors(self.path),
             zipfile.ZipFile(self.path) as archive,
             archive.open(member.info) as stream,
         ):
             stream.read(member.header.header_bytes)
-            while piece := stream.read(min(PIECE_BYTES, left + 1)):
-                left -= len(piece)
+            while chunk := stream.read(min(CHUNK_BYTES, left + 1)):
+                left -= len(chunk)
                 if left < 0:
                     break
-                yield np.frombuffer(piece, np.uint8)
+                yield np.frombuffer(chunk, np.uint8)
         if left != 0:
-            raise damaged_member(self.path, f"{name} has another length than the archive says")
+            raise archive_error(self.path, f"{name} has another length than the archive says")
 
 
 def open_archive(config: FilesConfig, path: Path) -> ImageArchive:
-    """Read an archive's headers and labels.
+    """Read the headers and labels of an archive of custom images.
 
     Raises:
-        DataError: it is no such archive, or damaged; images or labels are not what they have to be.
+        DataError: it is damaged or not a zip archive; images or labels have a wrong type or shape.
     """
-    with reporting_member_damage(path), zipfile.ZipFile(path) as archive:
-        images: dict[SplitName, Member] = {
-            "train": find_member(path, archive, "x_train", _IMAGES_HINT),
-            "test": find_member(path, archive, "x_test", _IMAGES_HINT),
+    with translate_archive_errors(path), zipfile.ZipFile(path) as archive:
+        images: dict[SplitName, ArrayMember] = {
+            "train": describe_member(path, archive, "x_train", _IMAGES_HINT),
+            "test": describe_member(path, archive, "x_test", _IMAGES_HINT),
         }
         shapes = {f"x_{split}": _check_images(path, split, m) for split, m in images.items()}
         labels: dict[SplitName, NDArray[np.uint8]] = {
@@ -317,8 +316,8 @@ def open_archive(config: FilesConfig, path: Path) -> ImageArchive:
     return ImageArchive(path, images, labels, names, shapes["x_train"], notes=notes)
 
 
-def _check_images(path: Path, split: str, member: Member) -> tuple[int, ...]:
-    """Return the shape of one image; DataError where they are none."""
+def _check_images(path: Path, split: str, member: ArrayMember) -> tuple[int, ...]:
+    """Return the shape of one image; DataError where the array does not hold images."""
     header, name = member.header, f"x_{split}"
     if header.dtype != np.uint8:
         raise DataError(str(path), f"{name} has dtype {header.dtype}, not uint8", _IMAGES_HINT)
@@ -338,7 +337,7 @@ def _check_images(path: Path, split: str, member: Member) -> tuple[int, ...]:
 def _name_classes(
     path: Path, config: FilesConfig, labels: dict[SplitName, NDArray[np.uint8]]
 ) -> tuple[str, ...]:
-    """Return the names given, or the labels; DataError where labels and names do not agree."""
+    """Return the class names of the config, or the labels; DataError where they do not fit."""
     learned = set(np.unique(labels["train"]).tolist())
     highest = max(int(part.max()) for part in labels.values())
     names = config.classes or tuple(str(label) for label in range(highest + 1))

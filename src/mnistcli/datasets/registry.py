@@ -1,8 +1,8 @@
-"""From a data set's name to the data: find or download its files, and read them.
+"""The registry of data sets: from a name to the data, found on disk or downloaded.
 
 A data set is a module of this package with a `SPEC`, and a line of `CLASS_COUNTS` in
-`mnistcli.config.schema`. The module is imported when it is asked for, so that none pays for
-another's reader.
+`mnistcli.config.schema`. The module is imported when it is used, so that a command does not wait
+for the readers of other data sets.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def _ignore_progress(name: str, received_bytes: int, total_bytes: int | None) ->
 
 @dataclass(frozen=True)
 class DataSearch:
-    """Where to look for data, and whether the network may be asked.
+    """Where to look for data, and whether downloads are allowed.
 
     Attributes:
-        directories: in the order searched.
-        download_directory: where a download goes; made when it is needed.
-        cache_directory: where generated data is kept; made when it is needed.
-        offline: True: nothing is downloaded.
-        on_download: hears of a download's progress: file name, bytes so far, bytes in total
-            (None where that is not known).
-        on_preparation: hears of images that are decoded or unpacked, in the same way.
+        directories: the folders to search, in this order.
+        download_directory: the folder for downloads; created when needed.
+        cache_directory: the folder for generated data; created when needed.
+        offline: whether downloads are forbidden.
+        on_download: called with the progress of a download: file name, bytes so far, bytes in
+            total (None where that is not known).
+        on_preparation: called with the progress of decoding or unpacking, likewise.
     """
 
     directories: tuple[Path, ...]
@@ -73,22 +73,21 @@ def get_spec(name: str) -> DatasetSpec:
     """Import a data set's module and return its spec.
 
     Args:
-        name: of a data set, as the registry has it; neither `auto` nor `files`.
+        name: one of `CLASS_COUNTS`; neither `auto` nor `files`.
     """
     return cast("DatasetSpec", import_module(f"mnistcli.datasets.{name}").SPEC)
 
 
 def get_info(dataset: AnyDataset) -> DatasetInfo:
-    """Return the facts about a data set that are known before it is read.
+    """Return the facts about a data set without looking for its files.
 
-    They hold for every copy of a published data set, and no file is looked for. Of the user's own
-    images a folder is listed, or a file's headers are read.
+    Only custom images are looked at: a folder is listed, or a file's headers are read.
 
     Args:
-        dataset: the config. `auto` gives MNIST's: what may stand in has the same shape.
+        dataset: the config. `auto` gives MNIST's facts; synthetic digits have the same shape.
 
     Raises:
-        DataError: the user's own images are not there, or not laid out as they have to be.
+        DataError: custom images are missing or not laid out as expected.
     """
     if isinstance(dataset, FilesConfig):
         from mnistcli.datasets import image_folder
@@ -97,30 +96,29 @@ def get_info(dataset: AnyDataset) -> DatasetInfo:
     return get_spec("mnist" if dataset.name == "auto" else dataset.name).info
 
 
-def recall_info(config: FilesConfig) -> DatasetInfo:
-    """Return what a run's record tells of the user's own images, which may be gone."""
+def get_recorded_info(config: FilesConfig) -> DatasetInfo:
+    """Return the facts about custom images that a run has recorded; they may no longer exist."""
     from mnistcli.datasets import image_folder
 
-    return image_folder.recall_info(config)
+    return image_folder.get_recorded_info(config)
 
 
 def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: DataSearch) -> Dataset:
-    """Read a data set into memory; find or download its files first.
+    """Read splits of a data set, after finding or downloading its files.
 
-    Only the splits that are asked for are read and hashed. No data set is swapped for another,
-    except by `auto`, which asks for it: MNIST where it can be had, else synthetic digits, with
-    the reason as the first of the warnings. "Had" means found or downloaded. An MNIST that was
-    found and turns out to be damaged is an error under `auto` too: the user believes to have it,
-    and results that change because a file broke must not look like a choice.
+    A data set is never replaced by another, except by `auto`: MNIST where it is found or can be
+    downloaded, else synthetic digits with a warning that gives the reason. An MNIST that is found
+    and damaged is an error under `auto` too: results that change because a file broke must not look
+    like a choice.
 
     Args:
         dataset: the config.
-        splits: those that are needed.
+        splits: the splits to read.
         search: where to look, from `search_from_environment`.
 
     Raises:
         DataError: not found and not to be downloaded, or damaged.
-        ResourceError: a download or the cache cannot be written; or the package that brings the
+        ResourceError: a download or the cache cannot be written; or the package that provides the
             data set is not installed.
     """
     if isinstance(dataset, FilesConfig):
@@ -140,57 +138,57 @@ def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: Data
 def read_files(
     spec: FileDataset, path: Path, splits: frozenset[SplitName], search: DataSearch
 ) -> Dataset:
-    """Read files that were found; folders that were asked for and passed over come as warnings.
+    """Read splits from files that were found, with a warning for each missing search folder.
 
     Args:
         spec: of the data set.
-        path: what `locate_files` returned.
-        splits: those that are needed.
-        search: where was looked.
+        path: from `locate_files`.
+        splits: the splits to read.
+        search: the search that found them.
 
     Raises:
-        DataError: they are damaged or incomplete.
+        DataError: files are damaged or missing.
         OtherDatasetError: they are the published files of another data set.
     """
     dataset = spec.read(path, splits)
     if dataset.identity.known_as is None:
         _refuse_other_files(spec, path, dataset, search)
-    return replace(dataset, warnings=missing_directories(search, path) + dataset.warnings)
+    return replace(dataset, warnings=list_missing_directories(search, path) + dataset.warnings)
 
 
 def resolve_dataset(config: AnyDataset, dataset: Dataset) -> AnyDataset:
-    """Return the config with what was found: `auto`'s choice, or the user's own images.
+    """Return the config of the data set that was read: the choice of `auto`, the custom images.
 
     Args:
-        config: as loaded.
-        dataset: what it led to.
+        config: the config it was read by.
+        dataset: what was read.
     """
     if isinstance(config, FilesConfig):
         from mnistcli.datasets import image_folder
 
-        return image_folder.resolve(config, dataset)
+        return image_folder.resolve_config(config, dataset)
     return config.model_copy(update={"name": dataset.info.name})
 
 
 def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:
-    """Find a data set's files, or download them where that is allowed; nothing is read.
+    """Find a data set's files or download them, without reading them.
 
     Args:
         dataset: the config of one data set, not `auto`.
         search: where to look, from `search_from_environment`.
 
     Returns:
-        The file or folder; None for data sets that are built in.
+        The file or folder; None for a data set without files.
 
     Raises:
         DataError: not found and not to be downloaded.
-        ResourceError: the download cannot be written, or the package that brings the data set is
-            not installed.
+        ResourceError: the download cannot be written, or the package that provides the data set
+            is not installed.
     """
     if isinstance(dataset, FilesConfig):
         from mnistcli.datasets import image_folder
 
-        return image_folder.locate(dataset)
+        return image_folder.locate_data(dataset)
     spec = get_spec(dataset.name)
     if isinstance(spec, FileDataset):
         return locate_files(spec, search)
@@ -200,20 +198,18 @@ def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:
 
 
 def search_from_environment(data_dir: Path | None) -> DataSearch:
-    """Where this user's data lie: --data-dir, MNISTCLI_DATA_DIR, then Keras' own folder.
+    """Return the search of `--data-dir`, `MNISTCLI_DATA_DIR`, then Keras' folder.
 
-    A `--data-dir` that does not exist is an error: a misspelt one would otherwise be passed over
-    or, worse, created and filled. One that the environment names may not exist yet (a cache that
-    the first download makes); it is passed over, and `missing_directories` says so.
+    A `--data-dir` that does not exist is an error: a misspelt one would otherwise be created and
+    filled. The folder that the environment names may be created by the first download; until then
+    it is skipped with a warning. Without a home directory Keras' folder and the cache are below the
+    system's temporary directory.
 
     Args:
-        data_dir: from the command line; None where not given.
-
-    Returns:
-        The search. Without a home directory everything lies below the system's temporary one.
+        data_dir: from the command line, or None.
 
     Raises:
-        DataError: `data_dir` is no folder, or the variable names a file.
+        DataError: `data_dir` is not a folder, or the variable names a file.
     """
     environment = os.environ
     cache = find_cache(environment)
@@ -222,7 +218,7 @@ def search_from_environment(data_dir: Path | None) -> DataSearch:
         candidates.append(_check_data_dir(_expand_home(data_dir)))
     if from_environment := environment.get(_VARIABLE):
         named = _expand_home(Path(from_environment))
-        with contextlib.suppress(OSError):  # what cannot be looked at is told when it is searched
+        with contextlib.suppress(OSError):  # an error of the search, if it gets there
             _refuse_file(named, _VARIABLE)
         candidates.append(named)
     candidates.append(_keras_directory(environment) or cache / "datasets")
@@ -237,8 +233,6 @@ def search_from_environment(data_dir: Path | None) -> DataSearch:
 
 def locate_files(spec: FileDataset, search: DataSearch) -> Path:
     """Find a data set's files, or download them where that is allowed.
-
-    Nothing is read here: files that are found and turn out to be damaged are the reader's error.
 
     Returns:
         The file or folder to read.
@@ -261,12 +255,12 @@ def locate_files(spec: FileDataset, search: DataSearch) -> Path:
     return _download_files(source, search)
 
 
-def missing_directories(search: DataSearch, found: Path) -> tuple[str, ...]:
-    """One warning for each folder that was asked for, does not exist, and so was passed over.
+def list_missing_directories(search: DataSearch, found: Path) -> tuple[str, ...]:
+    """Return a warning for each folder that does not exist and was searched before the right one.
 
     Args:
-        search: where was looked.
-        found: what `locate_files` returned.
+        search: the folders searched.
+        found: from `locate_files`.
     """
     warnings = []
     for directory in search.directories:
@@ -297,7 +291,7 @@ def _load_mnist_or_synthetic(splits: frozenset[SplitName], search: DataSearch) -
 def _refuse_other_files(
     spec: FileDataset, path: Path, dataset: Dataset, search: DataSearch
 ) -> None:
-    """Compare unknown contents with what other data sets published: some share names of files."""
+    """Compare contents with those of the other data sets: some have files of the same names."""
     arrays, title, folder = dataset.identity.arrays, spec.info.title, spec.source.folder
     for other in list_specs():
         if not isinstance(other, FileDataset) or other is spec:
@@ -312,7 +306,7 @@ def _refuse_other_files(
 
 
 def _download_files(source: FileSource, search: DataSearch) -> Path:
-    """Download the files that are not there yet; those that are may be unpacked."""
+    """Download the files that are neither there nor unpacked."""
     folder = search.download_directory / source.folder
     for remote in source.downloads:
         names = (remote.name, remote.name.removesuffix(".gz"))
@@ -322,7 +316,6 @@ def _download_files(source: FileSource, search: DataSearch) -> Path:
 
 
 def _check_data_dir(directory: Path) -> Path:
-    """Before anything is searched."""
     exists = is_folder(directory)
     _refuse_file(directory, "--data-dir")
     if not exists:
@@ -335,18 +328,16 @@ def _check_data_dir(directory: Path) -> Path:
 
 
 def _refuse_file(path: Path, where: str) -> None:
-    """Whoever names mnist.npz itself means the folder that it is in."""
     if path.is_file():
         raise DataError(where, f"{path} is a file", f"name the folder it is in, {path.parent}")
 
 
 def _not_found(spec: FileDataset, search: DataSearch) -> DataError:
-    """The whole list: a user who knows where was looked knows what to correct."""
     places = [
         str(directory) if is_folder(directory) else f"{directory} (no such folder)"
         for directory in search.directories
     ]
-    ways_out = (
+    hints = (
         "name its folder with --data-dir",
         "unset MNISTCLI_OFFLINE to download it",
         spec.source.alternative,
@@ -354,12 +345,12 @@ def _not_found(spec: FileDataset, search: DataSearch) -> DataError:
     return DataError(
         spec.info.title,
         f"not found in {', '.join(places)}, and MNISTCLI_OFFLINE forbids downloading",
-        ", or ".join(way_out for way_out in ways_out if way_out),
+        ", or ".join(hint for hint in hints if hint),
     )
 
 
 def _keras_directory(environment: Mapping[str, str]) -> Path | None:
-    """Where Keras keeps what it has downloaded; None without a home directory."""
+    """Return the folder of Keras' downloads; None without a home directory."""
     if keras_home := environment.get("KERAS_HOME"):
         return _expand_home(Path(keras_home)) / "datasets"
     home = find_home()
@@ -367,7 +358,7 @@ def _keras_directory(environment: Mapping[str, str]) -> Path | None:
 
 
 def _expand_home(path: Path) -> Path:
-    """A shell does not expand the tilde of `--data-dir=~/data`."""
+    # a shell does not expand the tilde of `--data-dir=~/data`
     try:
         return path.expanduser()
     except RuntimeError:

@@ -1,19 +1,16 @@
-"""The embedded data set: digits that the tool draws itself, kept in a cache once drawn.
+"""Synthetic digits: drawn from stroke skeletons, random and deterministic, kept in a cache.
 
-What they are worth (generator 1): an MLP of 128 units, trained for 5 epochs on them alone,
-classifies 89 % of MNIST's 60,000 training images correctly; none of MNIST's is in them.
+A skeleton is a way of writing a digit, a text of control points `x,y` in percent of the digit's
+height, x to the right and y down. The pen passes them on a smooth curve (a uniform Catmull-Rom
+spline); a slash after a point makes a corner of it, and ` ; ` lifts the pen. Each image distorts a
+skeleton, draws it with a pen of random width, and is framed as MNIST is (Y. LeCun, C. Cortes,
+C. J. C. Burges, "The MNIST database of handwritten digits"): scaled into a box of 20 x 20 pixels
+with its aspect ratio kept, the box placed in 28 x 28 pixels so that the centre of mass comes to the
+middle. The ink is a sum of Gaussians along the stroke; each is a product of one in x and one in y,
+so that all pixels of an image are one matrix product.
 
-How people write the ten digits: stroke skeletons, several for each digit. A skeleton is a text of
-control points `x,y` in percent of the digit's height, x to the right and y down, that the pen
-passes in turn. The way between them is a smooth curve (a uniform Catmull-Rom spline); a slash
-after a point makes a corner of it, and ` ; ` lifts the pen.
-
-Draw handwritten-looking digits: a skeleton, a hand that disturbs it, a pen, and MNIST's framing.
-The framing is that of Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten
-digits": the digit is scaled into a box of 20 x 20 pixels with its aspect ratio kept, and the box
-is placed in 28 x 28 pixels so that the centre of its mass comes to the middle. The ink is a sum
-of Gaussians along the stroke. A Gaussian is a product of one in x and one in y, so that all the
-pixels of an image are a single matrix product.
+An MLP of 128 units that is trained for 5 epochs on these digits alone (generator 1) classifies
+89 % of MNIST's 60,000 training images correctly.
 """
 
 from __future__ import annotations
@@ -40,25 +37,51 @@ from mnistcli.datasets.base import (
     hash_splits,
 )
 
-PIECE_LENGTH = 0.03
-"""Length of the straight pieces that a curve is cut into, in digit heights."""
+GENERATOR_VERSION: int = 1
+"""Increased with every change that changes a pixel."""
 
+SEED: int = 0
+"""The data set does not depend on the seed of an experiment."""
 
-@dataclass(frozen=True)
-class Skeleton:
-    """One way of writing a digit, as straight pieces that are linear in the control points.
+BOX_SIZE = 20
+FRAME_SIZE = 28
 
-    Attributes:
-        share: how often people choose it, relative to the digit's other skeletons.
-        control_points: float64 [control points, 2], x and y in digit heights.
-        piece_ends: float64 [2 * pieces, control points]; `piece_ends @ control_points` is where
-            the pieces begin (the first half) and where they end (the second half).
-    """
+# Handwriting: standard deviations between writers, lengths in digit heights.
+JITTER = 0.05
+SLANT_MEAN, SLANT_DEVIATION = 0.2, 0.25  # horizontal shift per height, mostly to the right
+ROTATION_DEVIATION = np.radians(8)
+ASPECT_DEVIATION = 0.2  # of the logarithm of width by height
+WAVES = 2
+WAVE_NUMBER = 3.0  # radians per height: under half a wave, which bends without wobbling
+WAVE_AMPLITUDE = 0.06
 
-    share: float
-    control_points: NDArray[np.float64]
-    piece_ends: NDArray[np.float64]
+# The pen: lengths in pixels, fitted to the grey values and ink of MNIST's training images.
+RADIUS_MEDIAN, RADIUS_DEVIATION = 1.25, 0.27  # the deviation is the logarithm's
+RADIUS_RANGE = (0.75, 2.8)
+PRESSURE = 0.3
+SOFTNESS = 0.6  # square pixels; rounds where strokes meet
+EDGE_WIDTH = 1.2
 
+BATCH_SIZE = 256
+"""Images drawn at a time, so that their arrays stay in the processor's cache. The order of random
+numbers depends on it: a change is a new generator version."""
+
+SEGMENT_LENGTH = 0.03
+"""Length of the straight segments that a curve is cut into, in digit heights."""
+
+INFO = DatasetInfo(
+    name="synthetic",
+    title="synthetic digits",
+    image_shape=(FRAME_SIZE, FRAME_SIZE),
+    class_names=tuple(str(digit) for digit in range(10)),
+    train_count=10_000,
+    test_count=2_000,
+    image_kind="digit",
+)
+
+_COUNTS: dict[SplitName, int] = {"train": INFO.train_count, "test": INFO.test_count}
+
+_Floats = NDArray[np.float64]
 
 # fmt: off
 _WRITTEN: tuple[tuple[tuple[float, str], ...], ...] = (
@@ -136,22 +159,38 @@ _WRITTEN: tuple[tuple[tuple[float, str], ...], ...] = (
 # fmt: on
 
 
+@dataclass(frozen=True)
+class Skeleton:
+    """One way of writing a digit, as straight segments that are linear in the control points.
+
+    Attributes:
+        share: its frequency, relative to the digit's other skeletons.
+        control_points: float64 [control points, 2], x and y in digit heights.
+        segment_ends: float64 [2 * segments, control points]; `segment_ends @ control_points` are
+            the starts of the segments (the first half) and their ends (the second half).
+    """
+
+    share: float
+    control_points: NDArray[np.float64]
+    segment_ends: NDArray[np.float64]
+
+
 def _cut_curve(control_points: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:
-    """Weights of the control points along the smooth curve from `first` to `last`."""
+    """Return the weights of the control points along the curve from `first` to `last`."""
     run = np.eye(len(control_points))[first : last + 1]
-    # Neighbours mirrored beyond both ends: the curve starts and stops without a hook.
+    # neighbours are mirrored at both ends, so that the curve starts and ends without a hook
     padded = np.vstack([2 * run[0] - run[1], run, 2 * run[-1] - run[-2]])
     rows = [run[:1]]
     for p0, p1, p2, p3 in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
-        pieces = max(2, round(np.linalg.norm((p2 - p1) @ control_points) / PIECE_LENGTH))
-        t = (np.arange(1, pieces + 1) / pieces)[:, None]
+        segments = max(2, round(np.linalg.norm((p2 - p1) @ control_points) / SEGMENT_LENGTH))
+        t = (np.arange(1, segments + 1) / segments)[:, None]
         cubic, square, slope = 3 * (p1 - p2) + p3 - p0, 2 * p0 - 5 * p1 + 4 * p2 - p3, p2 - p0
         rows.append(p1 + 0.5 * t * (slope + t * (square + t * cubic)))
     return np.vstack(rows)
 
 
 def _find_curves(words: list[str]) -> list[tuple[int, int]]:
-    """First and last control point of each smooth curve, between corners and pen lifts."""
+    """Return the first and last control point of each curve between corners and pen lifts."""
     curves: list[tuple[int, int]] = []
     first = position = 0
     for word in words:
@@ -167,7 +206,6 @@ def _find_curves(words: list[str]) -> list[tuple[int, int]]:
 
 
 def _read_skeleton(share: float, text: str) -> Skeleton:
-    """Turn a written skeleton into matrices, so that drawing many is one product."""
     words = text.split()
     points = [word.rstrip("/").split(",") for word in words if word != ";"]
     control_points = np.array(points, dtype=np.float64) / 100
@@ -179,44 +217,39 @@ def _read_skeleton(share: float, text: str) -> Skeleton:
 SKELETONS: tuple[tuple[Skeleton, ...], ...] = tuple(
     tuple(_read_skeleton(share, text) for share, text in ways) for ways in _WRITTEN
 )
-"""The ways of writing each digit, in digit order."""
+"""The skeletons of each digit, in digit order."""
 
 
-GENERATOR_VERSION: int = 1
-"""Grows with every change to strokes or drawing that changes a pixel."""
+def read_dataset(splits: frozenset[SplitName], cache_directory: Path) -> Dataset:
+    """Read splits of the synthetic digits from the cache, or draw them and keep them there.
 
-BOX_SIZE = 20
-FRAME_SIZE = 28
+    Classes are balanced and in random order. A missing or damaged cache file is replaced; one that
+    cannot be written is not an error.
 
-# The hand: standard deviations between writers, lengths in digit heights.
-JITTER = 0.05
-SLANT_MEAN, SLANT_DEVIATION = 0.2, 0.25  # horizontal shift per height; people lean to the right
-ROTATION_DEVIATION = np.radians(8)
-ASPECT_DEVIATION = 0.2  # of the logarithm of width by height
-WAVES = 2
-WAVE_NUMBER = 3.0  # radians per height: under half a wave, which bends without wobbling
-WAVE_AMPLITUDE = 0.06
+    Args:
+        splits: the splits to return.
+        cache_directory: the folder of the cache file; created if missing.
 
-# The pen: lengths in pixels, fitted to the grey values and ink of MNIST's training images.
-RADIUS_MEDIAN, RADIUS_DEVIATION = 1.25, 0.27  # the deviation is the logarithm's
-RADIUS_RANGE = (0.75, 2.8)
-PRESSURE = 0.3
-SOFTNESS = 0.6  # square pixels; rounds where strokes meet
-EDGE_WIDTH = 1.2
-
-BATCH_SIZE = 256
-"""Images drawn together, so that their arrays stay in the processor's cache. It decides the
-order of random numbers: a change is a new generator version."""
-
-_Floats = NDArray[np.float64]
+    Returns:
+        Images uint8 [10000 or 2000, 28, 28], white (255) on black (0); labels uint8 [count],
+        0 to 9. `identity.sha256` identifies generator version and seed, since the pixels may
+        differ between processors in their last bits; `identity.arrays` has the arrays' hashes.
+    """
+    path = cache_directory / f"synthetic-generator{GENERATOR_VERSION}-seed{SEED}.npz"
+    read = _read_cache(path, splits)
+    if read is None:
+        drawn = {name: _draw_split(name) for name in _COUNTS}
+        _write_cache(path, drawn)
+        read = {name: drawn[name] for name in drawn if name in splits}
+    return Dataset(info=INFO, identity=_identify(read), splits=read)
 
 
 def draw_digits(digits: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw one image for each digit, in that order.
+    """Draw an image of each digit.
 
     Args:
         digits: uint8 [n], values 0 to 9.
-        generator: where all chance comes from; its state decides the images.
+        generator: its state decides the images.
 
     Returns:
         uint8 [n, 28, 28], white (255) on black (0).
@@ -239,26 +272,90 @@ def draw_digits(digits: NDArray[np.uint8], generator: np.random.Generator) -> ND
     return _frame_by_mass(boxes)
 
 
+def _draw_split(name: SplitName) -> Split:
+    # a random stream for each split, so that neither depends on the other's size
+    generator = np.random.default_rng([GENERATOR_VERSION, SEED, list(_COUNTS).index(name)])
+    class_count = len(INFO.class_names)
+    labels = np.repeat(np.arange(class_count, dtype=np.uint8), _COUNTS[name] // class_count)
+    generator.shuffle(labels)
+    return Split(draw_digits(labels, generator), labels)
+
+
+def _identify(splits: dict[SplitName, Split]) -> Identity:
+    generator = f"generator {GENERATOR_VERSION} seed {SEED}"
+    return Identity(
+        name=INFO.name,
+        sha256=hashlib.sha256(f"{INFO.name} {generator}".encode()).hexdigest(),
+        arrays=hash_splits(splits),
+        known_as=f"{INFO.title}, generator {GENERATOR_VERSION}, seed {SEED}",
+        location="drawn by mnistcli",
+    )
+
+
+def _name_arrays(splits: dict[SplitName, Split]) -> dict[str, NDArray[np.uint8]]:
+    images = {f"x_{name}": split.images for name, split in splits.items()}
+    return images | {f"y_{name}": split.labels for name, split in splits.items()}
+
+
+def _read_cache(path: Path, splits: frozenset[SplitName]) -> dict[SplitName, Split] | None:
+    """Return the splits, or None where the file is missing or damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: _read_split(archive, name) for name in _COUNTS if name in splits}
+    # what zipfile raises on damage; RuntimeError: an encrypted member, an unknown compression
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _read_split(archive: zipfile.ZipFile, name: SplitName) -> Split:
+    """Read a split; ValueError where it has another shape or dtype."""
+    images, labels = _read_array(archive, f"x_{name}"), _read_array(archive, f"y_{name}")
+    count = _COUNTS[name]
+    if images.shape != (count, *INFO.image_shape) or labels.shape != (count,):
+        raise ValueError(f"shapes {images.shape} and {labels.shape} in the cache")
+    if images.dtype != np.uint8 or labels.dtype != np.uint8:
+        raise ValueError(f"dtypes {images.dtype} and {labels.dtype} in the cache")
+    return Split(images, labels)
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
+    # the member's checksum is verified before NumPy parses it
+    content = io.BytesIO(archive.read(f"{name}.npy"))
+    array: NDArray[np.uint8] = np.load(content, allow_pickle=False)
+    return array
+
+
+def _write_cache(path: Path, splits: dict[SplitName, Split]) -> None:
+    """Write the cache file; failing to do so is not an error, since it only saves time."""
+    content = io.BytesIO()
+    np.savez(content, **_name_arrays(splits))  # type: ignore[arg-type]
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, [content.getvalue()])
+
+
 def _draw_boxes(
     skeleton: Skeleton, count: int, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Write one skeleton `count` times, each filling its box: uint8 [count, 20, 20]."""
+    """Draw `count` distorted copies of a skeleton, each filling its box: uint8 [count, 20, 20]."""
     shape = (count, *skeleton.control_points.shape)
     control_points = skeleton.control_points + generator.normal(0, JITTER, shape)
-    piece_ends = _lean(_bend(skeleton.piece_ends @ control_points, generator), generator)
+    segment_ends = _apply_affine(
+        _warp(skeleton.segment_ends @ control_points, generator), generator
+    )
     radius = np.exp(generator.normal(np.log(RADIUS_MEDIAN), RADIUS_DEVIATION, (count, 1, 1)))
     radius = np.clip(radius, *RADIUS_RANGE)
-    starts, ends = np.split(_fit_box(piece_ends, radius), 2, axis=1)
+    starts, ends = np.split(_fit_box(segment_ends, radius), 2, axis=1)
     lengths = np.linalg.norm(ends - starts, axis=2)
-    ink = lengths * _press(lengths.shape, generator)
+    ink = lengths * _vary_pressure(lengths.shape, generator)
     distance = _measure_distance((starts + ends) / 2, ink)
     coverage = np.clip(0.5 + (radius - distance) / EDGE_WIDTH, 0, 1)
     grey: NDArray[np.uint8] = np.rint(255 * coverage).astype(np.uint8)
     return grey
 
 
-def _bend(points: _Floats, generator: np.random.Generator) -> _Floats:
-    """Warp each image's points [n, points, 2] smoothly: no hand repeats a shape."""
+def _warp(points: _Floats, generator: np.random.Generator) -> _Floats:
+    """Warp each image's points [n, points, 2] smoothly and at random."""
     count = len(points)
     for _ in range(WAVES):
         wave_vector = generator.normal(0, WAVE_NUMBER, (count, 2, 1))
@@ -268,8 +365,8 @@ def _bend(points: _Floats, generator: np.random.Generator) -> _Floats:
     return points
 
 
-def _lean(points: _Floats, generator: np.random.Generator) -> _Floats:
-    """Stretch, slant and rotate each image's points [n, points, 2], as hands differ in habit."""
+def _apply_affine(points: _Floats, generator: np.random.Generator) -> _Floats:
+    """Stretch, slant and rotate each image's points [n, points, 2] at random."""
     count = len(points)
     aspect = np.exp(generator.normal(0, ASPECT_DEVIATION, count))
     slant = generator.normal(SLANT_MEAN, SLANT_DEVIATION, count)
@@ -278,12 +375,12 @@ def _lean(points: _Floats, generator: np.random.Generator) -> _Floats:
     stretch[:, 0, 0], stretch[:, 1, 0], stretch[:, 1, 1] = aspect, -slant, 1
     cosine, sine = np.cos(angle), np.sin(angle)
     rotation = np.stack([cosine, sine, -sine, cosine], axis=1).reshape(count, 2, 2)
-    leaning: _Floats = points @ (stretch @ rotation)
-    return leaning
+    transformed: _Floats = points @ (stretch @ rotation)
+    return transformed
 
 
 def _fit_box(points: _Floats, radius: _Floats) -> _Floats:
-    """Scale points to pixels so that the stroke, `radius` around them, just fills the box."""
+    """Scale points to pixels so that the stroke, `radius` around them, fills the box."""
     low, high = points.min(axis=1, keepdims=True), points.max(axis=1, keepdims=True)
     extent = (high - low).max(axis=2, keepdims=True)
     middle = (BOX_SIZE - 1) / 2
@@ -291,18 +388,18 @@ def _fit_box(points: _Floats, radius: _Floats) -> _Floats:
     return fitted
 
 
-def _press(shape: tuple[int, ...], generator: np.random.Generator) -> _Floats:
-    """Factors [n, pieces] by which the ink waxes and wanes along the way of the pen."""
+def _vary_pressure(shape: tuple[int, ...], generator: np.random.Generator) -> _Floats:
+    """Return the pressure of the pen along its way: factors [n, segments]."""
     phase = generator.uniform(0, 2 * np.pi, (shape[0], 1))
     speed = generator.uniform(2, 8, (shape[0], 1))
     return np.exp(PRESSURE * np.sin(phase + speed * np.linspace(0, 1, shape[1])))
 
 
 def _measure_distance(points: _Floats, ink: _Floats) -> NDArray[np.float32]:
-    """Each pixel's distance to the stroke, a smooth minimum: float32 [n, 20, 20], in pixels.
+    """Return each pixel's distance to the stroke, a smooth minimum: float32 [n, 20, 20], in pixels.
 
-    Along a straight stroke the Gaussians sum to exp(-distance² / softness), whose logarithm
-    gives the distance back; where strokes meet, more ink shortens it a little, as on paper.
+    Along a straight stroke the Gaussians sum to exp(-distance² / softness), whose logarithm is
+    the distance; where strokes meet it is a little shorter.
     """
     grid = np.arange(BOX_SIZE, dtype=np.float32)
     offsets = points.astype(np.float32)[..., None] - grid  # [n, pieces, 2, 20]
@@ -320,7 +417,7 @@ def _frame_by_mass(boxes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     pixels = np.arange(BOX_SIZE)
     row_mass, column_mass = boxes.sum(axis=2, dtype=np.int64), boxes.sum(axis=1, dtype=np.int64)
     mass = row_mass.sum(axis=1)
-    # A box never leaves the frame, however far from its middle the mass is.
+    # a box stays within the frame, however far from its middle the mass is
     top, left = (
         np.clip(np.rint(FRAME_SIZE / 2 - side @ pixels / mass), 0, FRAME_SIZE - BOX_SIZE)
         for side in (row_mass, column_mass)
@@ -330,111 +427,6 @@ def _frame_by_mass(boxes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     columns = left.astype(np.intp)[:, None, None] + pixels
     frames[np.arange(len(boxes))[:, None, None], rows, columns] = boxes
     return frames
-
-
-SEED: int = 0
-"""The data set is one and the same for everybody; an experiment's seed does not touch it."""
-
-INFO = DatasetInfo(
-    name="synthetic",
-    title="synthetic digits",
-    image_shape=(FRAME_SIZE, FRAME_SIZE),
-    class_names=tuple(str(digit) for digit in range(10)),
-    train_count=10_000,
-    test_count=2_000,
-    image_kind="digit",
-)
-
-_COUNTS: dict[SplitName, int] = {"train": INFO.train_count, "test": INFO.test_count}
-
-
-def read_dataset(splits: frozenset[SplitName], cache_directory: Path) -> Dataset:
-    """Read the synthetic digits from the cache, or draw them and keep them there.
-
-    Classes are balanced and in random order; the splits come from different random streams.
-    A cache that is missing or damaged is drawn anew, one that cannot be written is done without.
-
-    Args:
-        splits: which splits to return.
-        cache_directory: where the cache file is or will be; made where it does not exist.
-
-    Returns:
-        Images uint8 [10000 or 2000, 28, 28], white (255) on black (0); labels uint8 [count],
-        0 to 9. `identity.sha256` stands for generator version and seed, because the bits of
-        drawn pixels may differ between processors; `identity.arrays` has the pixels' own hashes.
-    """
-    path = cache_directory / f"synthetic-generator{GENERATOR_VERSION}-seed{SEED}.npz"
-    read = _read_cache(path, splits)
-    if read is None:
-        drawn = {name: _draw_split(name) for name in _COUNTS}
-        _write_cache(path, drawn)
-        read = {name: drawn[name] for name in drawn if name in splits}
-    return Dataset(info=INFO, identity=_identify(read), splits=read)
-
-
-def _draw_split(name: SplitName) -> Split:
-    """Draw a split from its own random stream, so that neither depends on the other's size."""
-    generator = np.random.default_rng([GENERATOR_VERSION, SEED, list(_COUNTS).index(name)])
-    class_count = len(INFO.class_names)
-    labels = np.repeat(np.arange(class_count, dtype=np.uint8), _COUNTS[name] // class_count)
-    generator.shuffle(labels)
-    return Split(draw_digits(labels, generator), labels)
-
-
-def _identify(splits: dict[SplitName, Split]) -> Identity:
-    """Name the generator, and record what it drew here."""
-    generator = f"generator {GENERATOR_VERSION} seed {SEED}"
-    return Identity(
-        name=INFO.name,
-        sha256=hashlib.sha256(f"{INFO.name} {generator}".encode()).hexdigest(),
-        arrays=hash_splits(splits),
-        known_as=f"{INFO.title}, generator {GENERATOR_VERSION}, seed {SEED}",
-        location="drawn by mnistcli",
-    )
-
-
-def _name_arrays(splits: dict[SplitName, Split]) -> dict[str, NDArray[np.uint8]]:
-    """Give arrays the names that they have in `mnist.npz`."""
-    images = {f"x_{name}": split.images for name, split in splits.items()}
-    return images | {f"y_{name}": split.labels for name, split in splits.items()}
-
-
-def _read_cache(path: Path, splits: frozenset[SplitName]) -> dict[SplitName, Split] | None:
-    """The splits, or None where the file is missing or anything about it is wrong."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name: _read_split(archive, name) for name in _COUNTS if name in splits}
-    # What zipfile raises for damage, by what is damaged; RuntimeError is a flag that says
-    # "encrypted", or a compression that does not exist.
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return None
-
-
-def _read_split(archive: zipfile.ZipFile, name: SplitName) -> Split:
-    """Read a split; ValueError where it is not what the generator writes."""
-    images, labels = _read_array(archive, f"x_{name}"), _read_array(archive, f"y_{name}")
-    count = _COUNTS[name]
-    if images.shape != (count, *INFO.image_shape) or labels.shape != (count,):
-        raise ValueError(f"shapes {images.shape} and {labels.shape} in the cache")
-    if images.dtype != np.uint8 or labels.dtype != np.uint8:
-        raise ValueError(f"dtypes {images.dtype} and {labels.dtype} in the cache")
-    return Split(images, labels)
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
-    """Read one array; its checksum is verified before NumPy parses a byte of it."""
-    content = io.BytesIO(archive.read(f"{name}.npy"))
-    array: NDArray[np.uint8] = np.load(content, allow_pickle=False)
-    return array
-
-
-def _write_cache(path: Path, splits: dict[SplitName, Split]) -> None:
-    """Keep what was drawn; the cache only saves time, so that failing to write it is no failure."""
-    content = io.BytesIO()
-    np.savez(content, **_name_arrays(splits))  # type: ignore[arg-type]
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, [content.getvalue()])
 
 
 SPEC = BuiltInDataset(

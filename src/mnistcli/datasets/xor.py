@@ -1,6 +1,6 @@
-"""XOR: the smallest problem that no network without a hidden layer solves.
+"""XOR: two bits and their exclusive or, which no network without a hidden layer learns.
 
-Its four rows are its training set and its test set.
+The training set and the test set are the same four rows.
 """
 
 from __future__ import annotations
@@ -29,17 +29,12 @@ INFO = DatasetInfo(
 
 
 def read_dataset(splits: frozenset[SplitName]) -> Dataset:
-    """The four rows, as uint8 inputs [4, 2] of 0 and 1 and uint8 labels [4].
-
-    Args:
-        splits: which are wanted; each is the same four rows.
-    """
+    """Return the four rows as each split: uint8 inputs [4, 2] of 0 and 1, uint8 labels [4]."""
     rows = {split: _make_rows() for split in splits}
     return make_dataset(INFO, rows, hash_splits(rows), "built in", is_canonical=True)
 
 
 def _make_rows() -> Split:
-    """Each split has its own arrays: nobody expects two to share memory."""
     return Split(
         images=np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.uint8),
         labels=np.array([0, 1, 1, 0], dtype=np.uint8),

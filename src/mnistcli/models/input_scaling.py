@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.config.schema import Normalization
-from mnistcli.datasets.memory_map import walk_pieces
+from mnistcli.datasets.memory_map import iter_chunks
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count each pixel value, in pieces: bincount needs eight bytes for each byte it is given."""
     piece = 1 << 20
     counts = np.zeros(256, np.int64)
-    for part in walk_pieces(images):
+    for part in iter_chunks(images):
         for start in range(0, part.size, piece):
             counts += np.bincount(part[start : start + piece], minlength=256)
     return counts

@@ -17,8 +17,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mnistcli.config.schema import TrainingConfig
-from mnistcli.datasets.base import Split, draw_order
-from mnistcli.datasets.memory_map import expect_random_reads, release
+from mnistcli.datasets.base import Split, shuffle_indices
+from mnistcli.datasets.memory_map import advise_random_access, release_pages
 from mnistcli.models.memory import WINDOW_BYTES, count_window_rows
 
 _Tensors = tuple[tf.Tensor, tf.Tensor]
@@ -123,7 +123,7 @@ class ResidentRows:
         if not self._training.shuffle:
             return self._rows
         images, labels = self._rows
-        order = draw_order(self._training.seed, number, len(self))
+        order = shuffle_indices(self._training.seed, number, len(self))
         return tf.gather(images, order), tf.gather(labels, order)
 
 
@@ -131,7 +131,7 @@ def place_rows(network: keras.Sequential, split: Split) -> _Tensors:
     """Copy a split to the device: images uint8 [count, *the network's input], labels [count]."""
     images = split.images.reshape(len(split), *network.input_shape[1:])
     placed = tf.constant(images), tf.constant(split.labels)
-    release(split.images)
+    release_pages(split.images)
     return placed
 
 
@@ -172,7 +172,7 @@ class StreamedRows:
         self._following = self._end = -1
         self._draw_order = lru_cache(2)(self._draw_order_anew)
         if training.shuffle:
-            expect_random_reads(split.images)
+            advise_random_access(split.images)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -237,11 +237,11 @@ class StreamedRows:
         for start in range(0, len(chosen), _ROWS_AT_ONCE):
             part = by_place[start : start + _ROWS_AT_ONCE]
             images[part] = self._images[chosen[part]]
-            release(self._images)
+            release_pages(self._images)
         return images, labels
 
     def _draw_order_anew(self, number: int) -> NDArray[np.int32]:
         """Return an epoch's order of all rows; without shuffling that is the file's."""
         if not self._training.shuffle:
             return np.arange(len(self), dtype=np.int32)
-        return draw_order(self._training.seed, number, len(self))
+        return shuffle_indices(self._training.seed, number, len(self))

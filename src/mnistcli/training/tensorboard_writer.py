@@ -212,7 +212,7 @@ class TensorBoardCallback(Callback):
         probabilities = class_probabilities(compute_probabilities(self._architecture, logits))
         found = find_misclassified(probabilities, split.labels, SHEET_COLUMNS * SHEET_ROWS)
         if found:
-            bright = Split(info.brighten(split.images), split.labels)
+            bright = Split(info.to_uint8_range(split.images), split.labels)
             sheet = draw_misclassified(bright, found, info.class_names)
             self._open_file(name).write_image(step, "misclassified", sheet)
 

@@ -24,7 +24,7 @@ from mnistcli.commands.train.prepare import load_data, load_request, with_initia
 from mnistcli.commands.train.request import OutputFile, Plan, Request
 from mnistcli.commands.train.run import StopOnSignal, refuse_together
 from mnistcli.config.schema import Config, MlpModel
-from mnistcli.datasets.base import Split, draw_order
+from mnistcli.datasets.base import Split, shuffle_indices
 from mnistcli.errors import CheckFailedError, DivergenceError, UsageError
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.output.results import FirstAndLastResult, OverfitResult
@@ -196,7 +196,7 @@ def _plan_batch(request: Request, console: Output) -> Plan:
     plan = load_data(config, request, console, OutputFile.nowhere())
     training, info = plan.config.training, plan.dataset.info
     count = len(plan.train)
-    order = draw_order(training.seed, 0, count) if training.shuffle else np.arange(count)
+    order = shuffle_indices(training.seed, 0, count) if training.shuffle else np.arange(count)
     batch = take_batch(plan.train, order, training.batch_size)
     config = plan_overfitting(plan.config, len(batch))
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))
