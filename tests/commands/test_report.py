@@ -23,7 +23,7 @@ from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import hash_weights
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.output.html_report import Markup, choose_ticks, draw_panel, escape, tag
-from mnistcli.output.plots.plot_kinds import Line, Panel
+from mnistcli.output.plots.figures import Line, Panel
 
 GOOD = ("--epochs", 2, "--validation", 0.2)
 EVIL = "</title><script>document.title='owned'</script><img src=http://x.invalid/ onerror=a()>"

@@ -28,6 +28,7 @@ from mnistcli.cli.options import (
 from mnistcli.config.allowed_values import SPLITS, check_choice
 from mnistcli.errors import UsageError
 from mnistcli.output.logs import note
+from mnistcli.output.plots import PLOT_KINDS
 from mnistcli.output.terminal import emit
 
 EXAMPLES = """
@@ -37,25 +38,14 @@ mnistcli plot mistakes mlp.h5 --first 24 -o worst.svg
 mnistcli plot calibration mlp.h5 --split train --json
 """
 
-# Each kind, and which flags mean something to it.
-_DATA = ("--dataset", "--normalization", "--data", "--data-dir")
-_KINDS: dict[str, tuple[str, ...]] = {
-    "curves": (),
-    "confusion": ("--split", *_DATA),
-    "weights": ("--first", "--dataset", "--data"),
-    "predictions": ("--split", "--first", *_DATA),
-    "mistakes": ("--split", "--first", *_DATA),
-    "calibration": ("--split", *_DATA),
-}
-
 
 def plot(
     kind: Annotated[
         str,
         typer.Argument(
             metavar="KIND",
-            help=f"One of {', '.join(_KINDS)}.",
-            autocompletion=offer(tuple(_KINDS)),
+            help=f"One of {', '.join(PLOT_KINDS)}.",
+            autocompletion=offer(tuple(PLOT_KINDS)),
         ),
     ],
     model: Annotated[
@@ -86,9 +76,7 @@ def plot(
 ) -> None:
     """Draw a picture: a PNG or SVG file, or in the terminal.
 
-    curves: cost and accuracy over the epochs. confusion: what was taken for what. weights: what
-    the first layer's units look for. predictions: images with their predicted and true classes.
-    mistakes: the most confident wrong ones. calibration: confidence against accuracy.
+    {kinds}
 
     curves and weights need nothing but the checkpoint. Without -o and --show the file is
     MODEL-KIND.png in the working directory.
@@ -106,7 +94,7 @@ def plot(
     exclude_json(show=show, json=json)
     from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 
-    child = ParserProcess(model, "none" if kind == "curves" else "weights")
+    child = ParserProcess(model, "weights" if PLOT_KINDS[kind].needs_weights else "none")
     from mnistcli.commands.plot import plot as draw
 
     drawn = draw(
@@ -134,9 +122,13 @@ def plot(
         emit(drawn.result, choose_form(json=json, quiet=quiet))
 
 
+_ABOUT_KINDS = " ".join(f"{name}: {kind.about}." for name, kind in PLOT_KINDS.items())
+plot.__doc__ = str(plot.__doc__).replace("{kinds}", _ABOUT_KINDS)
+
+
 def _check_flags(kind: str, given: list[str]) -> None:
     """Refuse an unknown kind, and flags that would be dropped; UsageError."""
-    check_choice(kind, tuple(_KINDS), "KIND")
-    useless = next((flag for flag in given if flag not in _KINDS[kind]), None)
+    check_choice(kind, tuple(PLOT_KINDS), "KIND")
+    useless = next((flag for flag in given if flag not in PLOT_KINDS[kind].flags), None)
     if useless is not None:
         raise UsageError(useless, f"it means nothing to {kind}", "leave it out")

@@ -24,7 +24,7 @@ from mnistcli.datasets.base import BOTH_SPLITS, Dataset, Split, SplitName
 from mnistcli.datasets.registry import get_info
 from mnistcli.errors import UsageError
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
-from mnistcli.output.plots.plot_kinds import Heading, Tiles, compose_images
+from mnistcli.output.plots.figures import Heading, ImageGrid, compose_images
 from mnistcli.output.results import (
     ArrayResult,
     DataResult,
@@ -48,7 +48,7 @@ class DatasetView:
     """
 
     result: DataResult
-    picture: Tiles | None
+    picture: ImageGrid | None
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _check_names(
             raise UsageError("--normalization", what, "give it with --matrix normalized")
 
 
-def _compose_images(dataset: Dataset, selection: _Selection) -> Tiles:
+def _compose_images(dataset: Dataset, selection: _Selection) -> ImageGrid:
     split, names = dataset.splits[selection.image_split], dataset.info.class_names
     start = selection.index or 0
     rows = slice(start, start + (1 if selection.first is None else selection.first))

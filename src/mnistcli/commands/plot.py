@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack, cast
@@ -13,21 +14,25 @@ from mnistcli.datasets.base import DatasetInfo, Split
 from mnistcli.errors import UsageError, make_printable
 from mnistcli.images.preparation import COLOUR_SHAPE, DIGIT_SHAPE
 from mnistcli.metrics.calibration import measure_calibration
-from mnistcli.metrics.scores import find_misclassified
+from mnistcli.metrics.scores import Score, find_misclassified
 from mnistcli.models.layers import Shape
 from mnistcli.models.numpy_inference import is_same_layout
-from mnistcli.output.plots.matplotlib_backend import Format, check_matplotlib, render_picture
-from mnistcli.output.plots.plot_kinds import (
+from mnistcli.output.plots import PLOT_KINDS
+from mnistcli.output.plots.figures import (
+    ConfusionMatrix,
     Curves,
+    Figure,
     Heading,
-    Picture,
-    Reliability,
+    ImageGrid,
+    Predictions,
+    ReliabilityDiagram,
     compose_confusion,
     compose_curves,
-    compose_mistakes,
+    compose_misclassified,
     compose_predictions,
     compose_weights,
 )
+from mnistcli.output.plots.matplotlib_backend import Format, check_matplotlib, render_picture
 from mnistcli.output.results import CalibrationPlotResult, PictureResult, PlotResult
 
 FORMATS = (".png", ".svg")
@@ -45,7 +50,7 @@ class Plot:
         result: the file and the facts that it shows; None where none was written.
     """
 
-    picture: Picture
+    picture: Figure
     result: PlotResult | None
 
 
@@ -85,7 +90,7 @@ def plot(
     if path is None:
         return Plot(picture, None)
     written = write_picture(picture, path, overwrite=overwrite)
-    split_read = None if kind in ("curves", "weights") else split or "test"
+    split_read = None if "--split" not in PLOT_KINDS[kind].flags else split or "test"
     checkpoint = trained.checkpoint.path
     return Plot(picture, _describe_picture(picture, written, checkpoint, kind, split_read))
 
@@ -101,7 +106,7 @@ def check_picture_path(path: Path, *, overwrite: bool) -> None:
     check_matplotlib()
 
 
-def write_picture(picture: Picture, path: Path, *, overwrite: bool) -> PictureResult:
+def write_picture(picture: Figure, path: Path, *, overwrite: bool) -> PictureResult:
     """Draw a picture into a PNG or SVG file.
 
     Raises:
@@ -127,7 +132,7 @@ def refuse_numbers(info: DatasetInfo, where: str) -> None:
         raise UsageError(where, what, "choose a data set of images")
 
 
-def compose_picture(model: TrainedModel, kind: str, split: str, first: int | None) -> Picture:
+def compose_picture(model: TrainedModel, kind: str, split: str, first: int | None) -> Figure:
     """Compose a picture of one of the kinds of `plot`.
 
     Args:
@@ -141,45 +146,55 @@ def compose_picture(model: TrainedModel, kind: str, split: str, first: int | Non
         DataError: the data are missing, unreachable or invalid.
     """
     check_tile_count(first)
-    if kind == "curves":
-        return _compose_curves(model)
-    if kind == "weights":
-        return _compose_weights(model, first or _DEFAULT_FILTERS)
-    if kind in ("predictions", "mistakes") and model.info is not None:
-        refuse_numbers(model.info, kind)
-    examples = model.read_split(split)
-    title = model.info.title if model.info is not None else ""
-    return _compose_results(model, kind, examples, f"{title} {split}", first or _DEFAULT_IMAGES)
+    return _COMPOSERS[kind](model, split, first)
 
 
-def _compose_results(
-    model: TrainedModel, kind: str, examples: Split, where: str, first: int
-) -> Picture:
-    name = _name_model(model)
-    if kind == "predictions":
-        examples = Split(examples.images[:first], examples.labels[:first])
-    shown, score = model.predict_split(examples)
-    note = f"{where}, {score.count:,} examples: accuracy {score.accuracy:.4f}"
-    if kind == "confusion":
-        return compose_confusion(
-            Heading(f"{name}: confusion matrix", note),
-            shown.labels,
-            score.confusion,
-        )
-    if kind == "calibration":
-        calibration = measure_calibration(shown.confidences, shown.is_right)
-        heading = Heading(f"{name}: calibration", f"{note}, ECE {calibration.ece:.4f}")
-        return Reliability(heading, calibration)
-    if kind == "predictions":
-        note = f"{note}; below each: predicted, probability, true"
-        return compose_predictions(Heading(f"{name}: predictions", note), shown)
-    surest = find_misclassified(shown.probabilities, shown.truth, first)
+def _compose_confusion(model: TrainedModel, split: str, first: int | None) -> ConfusionMatrix:
+    del first
+    shown, score, note = _predict(model, split)
+    heading = Heading(f"{_name_model(model)}: confusion matrix", note)
+    return compose_confusion(heading, shown.labels, score.confusion)
+
+
+def _compose_calibration(model: TrainedModel, split: str, first: int | None) -> ReliabilityDiagram:
+    del first
+    shown, _, note = _predict(model, split)
+    calibration = measure_calibration(shown.confidences, shown.is_right)
+    heading = Heading(f"{_name_model(model)}: calibration", f"{note}, ECE {calibration.ece:.4f}")
+    return ReliabilityDiagram(heading, calibration)
+
+
+def _compose_predictions(model: TrainedModel, split: str, first: int | None) -> ImageGrid:
+    if model.info is not None:
+        refuse_numbers(model.info, "predictions")
+    shown, _, note = _predict(model, split, first or _DEFAULT_IMAGES)
+    note = f"{note}; below each: predicted, probability, true"
+    return compose_predictions(Heading(f"{_name_model(model)}: predictions", note), shown)
+
+
+def _compose_misclassified(model: TrainedModel, split: str, first: int | None) -> ImageGrid:
+    if model.info is not None:
+        refuse_numbers(model.info, "mistakes")
+    shown, _, note = _predict(model, split)
+    surest = find_misclassified(shown.probabilities, shown.truth, first or _DEFAULT_IMAGES)
     worst = shown.take([one.row for one in surest])
     note = f"{note}; {len(surest)} of {(~shown.is_right).sum():,} mistakes"
-    return compose_mistakes(Heading(f"{name}: most confident mistakes", note), worst)
+    heading = Heading(f"{_name_model(model)}: most confident mistakes", note)
+    return compose_misclassified(heading, worst)
 
 
-def _compose_curves(model: TrainedModel) -> Curves:
+def _predict(
+    model: TrainedModel, split: str, first: int | None = None
+) -> tuple[Predictions, Score, str]:
+    """Run the network on a split or its first images; the text says how good it is on them."""
+    examples = model.read_split(split)
+    shown, score = model.predict_split(Split(examples.images[:first], examples.labels[:first]))
+    title = model.info.title if model.info is not None else ""
+    return shown, score, f"{title} {split}, {score.count:,} examples: accuracy {score.accuracy:.4f}"
+
+
+def _compose_curves(model: TrainedModel, split: str, first: int | None) -> Curves:
+    del split, first
     checkpoint, record = model.checkpoint, model.checkpoint.record
     if record is None:
         hint = "only files that mnistcli trained, unchanged since, have one"
@@ -206,7 +221,8 @@ def _compose_curves(model: TrainedModel) -> Curves:
     )
 
 
-def _compose_weights(model: TrainedModel, first: int) -> Picture:
+def _compose_weights(model: TrainedModel, split: str, first: int | None) -> Figure:
+    del split
     checkpoint, info = model.checkpoint, model.info
     shape = info.image_shape if info is not None else _guess_shape(model)
     return compose_weights(
@@ -215,8 +231,18 @@ def _compose_weights(model: TrainedModel, first: int) -> Picture:
         checkpoint.weights,
         shape if shape is not None and len(shape) > 1 else None,
         model.class_names,
-        first,
+        first or _DEFAULT_FILTERS,
     )
+
+
+_COMPOSERS: dict[str, Callable[[TrainedModel, str, int | None], Figure]] = {
+    "curves": _compose_curves,
+    "confusion": _compose_confusion,
+    "weights": _compose_weights,
+    "predictions": _compose_predictions,
+    "mistakes": _compose_misclassified,
+    "calibration": _compose_calibration,
+}  # of the kinds in PLOT_KINDS
 
 
 def _guess_shape(model: TrainedModel) -> Shape | None:
@@ -231,10 +257,10 @@ def _name_model(model: TrainedModel) -> str:
 
 
 def _describe_picture(
-    picture: Picture, written: PictureResult, checkpoint: Path, kind: str, split: str | None
+    picture: Figure, written: PictureResult, checkpoint: Path, kind: str, split: str | None
 ) -> PlotResult:
     facts = {"checkpoint": str(checkpoint), "kind": kind, "split": split, **dict(written)}
-    if not isinstance(picture, Reliability):
+    if not isinstance(picture, ReliabilityDiagram):
         return PlotResult.model_validate(facts)
     calibration = picture.calibration
     return CalibrationPlotResult.model_validate(

@@ -29,7 +29,7 @@ from mnistcli.images.preparation import expand_paths, read_image
 from mnistcli.metrics.scores import class_probabilities, predict_classes
 from mnistcli.models.numpy_inference import compute_probabilities, is_same_layout
 from mnistcli.output.logs import note, warn
-from mnistcli.output.plots.plot_kinds import Heading, Tiles, compose_seen
+from mnistcli.output.plots.figures import Heading, ImageGrid, compose_seen
 from mnistcli.output.results import ClassProbability, Prediction, PredictResult, RankedPrediction
 
 STDIN = "-"
@@ -87,7 +87,7 @@ class PredictedClasses:
         predictions = tuple(self._list_predictions(top))
         return PredictResult(predictions=predictions, class_names=self.model.class_names)
 
-    def compose_picture(self) -> Tiles:
+    def compose_picture(self) -> ImageGrid:
         """Compose the images as the network saw them, with their predicted classes."""
         shape = find_image_shape(self.model)
         images = self.batch.pixels.astype(np.uint8, copy=False).reshape(-1, *shape)

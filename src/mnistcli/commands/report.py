@@ -21,7 +21,7 @@ from mnistcli.metrics.calibration import measure_calibration
 from mnistcli.metrics.scores import find_misclassified
 from mnistcli.output.html_report import Outcome, Report, render_page, write_recipe
 from mnistcli.output.logs import collect_warnings, note
-from mnistcli.output.plots.plot_kinds import Curves, Heading, compose_curves
+from mnistcli.output.plots.figures import Curves, Heading, compose_curves
 from mnistcli.output.results import DatasetResult, ReportResult
 from mnistcli.output.terminal import PROGRAM
 

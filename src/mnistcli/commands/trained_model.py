@@ -51,7 +51,7 @@ from mnistcli.models.numpy_inference import (
     run_network,
 )
 from mnistcli.output.logs import note, warn
-from mnistcli.output.plots.plot_kinds import Predictions
+from mnistcli.output.plots.figures import Predictions
 from mnistcli.output.results import EvaluationResult, SummaryResult
 from mnistcli.output.terminal import Progress
 from mnistcli.tensorflow_import import load_backend

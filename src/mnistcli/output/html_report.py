@@ -33,7 +33,7 @@ from mnistcli.config.validation_errors import format_path
 from mnistcli.errors import make_printable
 from mnistcli.metrics.calibration import Calibration, ConfidenceBin
 from mnistcli.metrics.scores import ClassScore, Score
-from mnistcli.output.plots.plot_kinds import Curves, Line, Panel, Pixels, Predictions
+from mnistcli.output.plots.figures import Curves, Line, Panel, Pixels, Predictions
 from mnistcli.output.results import LayerResult, SummaryResult, TrainingFacts
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mnistcli.metrics.calibration import Calibration
 from mnistcli.optional_imports import import_optional, require
-from mnistcli.output.plots.plot_kinds import (
+from mnistcli.output.plots.figures import (
     BLUE,
     GREY,
     INK,
@@ -33,15 +33,15 @@ from mnistcli.output.plots.plot_kinds import (
     VERMILLION,
     WHITE,
     Caption,
-    Confusion,
+    ConfusionMatrix,
     Curves,
+    Figure,
     Heading,
-    Kernel,
+    ImageGrid,
     Panel,
-    Picture,
     Pixels,
-    Reliability,
-    Tiles,
+    ReliabilityDiagram,
+    WeightMatrix,
     color_shares,
     color_signed,
     is_dark,
@@ -49,14 +49,14 @@ from mnistcli.output.plots.plot_kinds import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as MplFigure
 
 
 _LINE_STYLES = ((BLUE, "-"), (VERMILLION, "--"))
 _MAX_MARKED = 30  # values of a line that are few enough to be seen one by one
 
 
-def draw_curves(picture: Curves) -> Figure:
+def draw_curves(picture: Curves) -> MplFigure:
     """Draw panels side by side, the epochs from left to right."""
     figure = open_figure(picture.heading, 5.5 * len(picture.panels), 4.4)
     for axes, panel in zip(figure.subplots(1, len(picture.panels), squeeze=False)[0],
@@ -85,7 +85,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.legend()
 
 
-def draw_reliability(picture: Reliability) -> Figure:
+def draw_reliability(picture: ReliabilityDiagram) -> MplFigure:
     """Draw accuracy over confidence, and below it how many predictions there are of each."""
     figure = open_figure(picture.heading, 6.6, 7.2)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
@@ -154,7 +154,7 @@ def color_confusion(counts: NDArray[np.int64]) -> Pixels:
     return np.where(is_right[..., None], right, wrong)
 
 
-def draw_confusion(picture: Confusion) -> Figure:
+def draw_confusion(picture: ConfusionMatrix) -> MplFigure:
     """Draw the matrix, rows the truth, every count in its cell."""
     pixels, size = color_confusion(picture.counts), len(picture.labels)
     side_in = _bound_side(size)
@@ -175,7 +175,7 @@ def draw_confusion(picture: Confusion) -> Figure:
     return figure
 
 
-def draw_kernel(picture: Kernel) -> Figure:
+def draw_weight_matrix(picture: WeightMatrix) -> MplFigure:
     """Draw the weights, a row for each input, a column for each unit."""
     rows, columns = picture.values.shape
     width_in, height_in = _bound_side(columns), max(1.0, min(_CELL_IN * rows, _MAX_SIDE_IN))
@@ -237,7 +237,7 @@ class _Grid:
         return self.left + column * self.pitch_x, row * self.pitch_y
 
 
-def draw_tiles(tiles: Tiles) -> Figure:
+def draw_image_grid(tiles: ImageGrid) -> MplFigure:
     """Draw the images with their captions; mistakes are framed."""
     captions = [_shorten_lines(caption) for caption in tiles.captions]
     grid = _arrange(tiles, captions)
@@ -265,10 +265,10 @@ def draw_tiles(tiles: Tiles) -> Figure:
 def _shorten_lines(caption: Caption) -> Caption:
     """Keep captions from making cells absurdly wide."""
     lines = tuple(shorten(line, _MAX_CAPTION) for line in caption.lines)
-    return Caption(lines, caption.is_mistake)
+    return Caption(lines, caption.is_misclassified)
 
 
-def _arrange(tiles: Tiles, captions: list[Caption]) -> _Grid:
+def _arrange(tiles: ImageGrid, captions: list[Caption]) -> _Grid:
     """Choose columns and size, so that rows are full and captions have room."""
     count, height, width = tiles.images.shape[:3]
     lines = [line for caption in captions for line in caption.lines]
@@ -289,16 +289,16 @@ def _arrange(tiles: Tiles, captions: list[Caption]) -> _Grid:
     )
 
 
-def _paste(tiles: Tiles, captions: list[Caption], grid: _Grid, size: tuple[int, int]) -> Pixels:
+def _paste(tiles: ImageGrid, captions: list[Caption], grid: _Grid, size: tuple[int, int]) -> Pixels:
     """Put the enlarged images, the frames and the scale's bar onto white paper."""
     paper = np.full((*size, 3), 255, np.uint8)
     large = tiles.images.repeat(grid.scale, axis=1).repeat(grid.scale, axis=2)
     for index, image in enumerate(large):
         x, y = _place_image(tiles, grid, index)
         height, width = image.shape[:2]
-        is_mistake = bool(captions) and captions[index].is_mistake
-        if is_mistake or tiles.limit is not None:
-            edge, color = (_FRAME, VERMILLION) if is_mistake else (1, GREY)
+        is_misclassified = bool(captions) and captions[index].is_misclassified
+        if is_misclassified or tiles.limit is not None:
+            edge, color = (_FRAME, VERMILLION) if is_misclassified else (1, GREY)
             paper[y - edge : y + height + edge, x - edge : x + width + edge] = color
         paper[y : y + height, x : x + width] = image
     if tiles.limit:
@@ -309,24 +309,24 @@ def _paste(tiles: Tiles, captions: list[Caption], grid: _Grid, size: tuple[int, 
     return paper
 
 
-def _place_image(tiles: Tiles, grid: _Grid, index: int) -> tuple[int, int]:
+def _place_image(tiles: ImageGrid, grid: _Grid, index: int) -> tuple[int, int]:
     """Return an image's left upper corner: in the middle of its cell's width, below its frame."""
     x, y = grid.place(index)
     width = tiles.images.shape[2] * grid.scale
     return x + (grid.pitch_x - _GAP - width) // 2, y + _FRAME
 
 
-def _write_caption(axes: Any, caption: Caption, tiles: Tiles, grid: _Grid, index: int) -> None:
+def _write_caption(axes: Any, caption: Caption, tiles: ImageGrid, grid: _Grid, index: int) -> None:
     """Write the lines below an image, a mistake's in bold and with a cross."""
     _, y = _place_image(tiles, grid, index)
     x = grid.place(index)[0] + (grid.pitch_x - _GAP) / 2
     y += tiles.images.shape[1] * grid.scale + _FRAME + 1
     for number, line in enumerate(caption.lines):
         first = number == 0
-        color = VERMILLION if caption.is_mistake else INK if first else GREY
+        color = VERMILLION if caption.is_misclassified else INK if first else GREY
         axes.text(
             x, y + number * _LINE_HEIGHT, line, ha="center", va="top", fontsize=_CAPTION_SIZE,
-            color=to_hex(color), fontweight="bold" if caption.is_mistake else "normal",
+            color=to_hex(color), fontweight="bold" if caption.is_misclassified else "normal",
         )  # fmt: skip
 
 
@@ -398,7 +398,7 @@ def check_matplotlib() -> None:
     require("matplotlib", extra="plots", hint=_INSTALL_HINT)
 
 
-def render_picture(picture: Picture, form: Format) -> Rendering:
+def render_picture(picture: Figure, form: Format) -> Rendering:
     """Draw a picture as a PNG or SVG file; the same picture gives the same bytes.
 
     Raises:
@@ -427,18 +427,18 @@ def _prepare_matplotlib() -> Iterator[None]:
             yield
 
 
-def _draw(picture: Picture) -> Figure:
+def _draw(picture: Figure) -> MplFigure:
     """Hand a picture to what draws its kind."""
     match picture:
-        case Tiles():
-            return draw_tiles(picture)
+        case ImageGrid():
+            return draw_image_grid(picture)
         case Curves():
             return draw_curves(picture)
-        case Confusion():
+        case ConfusionMatrix():
             return draw_confusion(picture)
-        case Kernel():
-            return draw_kernel(picture)
-        case Reliability():
+        case WeightMatrix():
+            return draw_weight_matrix(picture)
+        case ReliabilityDiagram():
             return draw_reliability(picture)
 
 
@@ -449,7 +449,7 @@ def widen(heading: Heading, width_in: float) -> float:
     return max(width_in, min(wanted_in, _MAX_HEADING_IN))
 
 
-def open_figure(heading: Heading, width_in: float, height_in: float) -> Figure:
+def open_figure(heading: Heading, width_in: float, height_in: float) -> MplFigure:
     """Return a figure with its heading; what is drawn into it is laid out below that.
 
     Args:
@@ -457,14 +457,14 @@ def open_figure(heading: Heading, width_in: float, height_in: float) -> Figure:
         width_in: of the figure, in inches; more where the heading takes more.
         height_in: likewise, the heading included.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as MplFigure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     width_in = widen(heading, width_in)
     layout = ConstrainedLayoutEngine(
         rect=(0, 0, 1, 1 - HEADER_IN / height_in), w_pad=MARGIN_IN, h_pad=MARGIN_IN / 2
     )
-    figure = Figure(figsize=(width_in, height_in), layout=layout)
+    figure = MplFigure(figsize=(width_in, height_in), layout=layout)
     room = (width_in - 2 * MARGIN_IN) * _POINTS_PER_INCH
     lines = (
         (heading.title, MARGIN_IN, _TITLE_SIZE, _TITLE_WIDTH, INK, "bold"),

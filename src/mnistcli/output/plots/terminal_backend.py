@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.output.logs import note
-from mnistcli.output.plots.matplotlib_backend import color_confusion
-from mnistcli.output.plots.plot_kinds import (
+from mnistcli.output.plots.figures import (
     BLUE,
     INK,
     ORANGE,
@@ -33,27 +32,28 @@ from mnistcli.output.plots.plot_kinds import (
     VERMILLION,
     WHITE,
     Caption,
-    Confusion,
+    ConfusionMatrix,
     Curves,
-    Kernel,
+    Figure,
+    ImageGrid,
     Panel,
-    Picture,
     Pixels,
-    Reliability,
+    ReliabilityDiagram,
     Rgb,
-    Tiles,
+    WeightMatrix,
     color_signed,
     is_dark,
     measure_luminance,
 )
-from mnistcli.output.terminal import Output, is_terminal
+from mnistcli.output.plots.matplotlib_backend import color_confusion
+from mnistcli.output.terminal import is_terminal, print_line
 
 
-def inspect_screen() -> tuple[Screen, str]:
+def inspect_terminal() -> tuple[Canvas, str]:
     """Return what pictures are shown on, and why there are no colours; empty where there are."""
     columns = shutil.get_terminal_size().columns
     reason = _find_hindrance()
-    return Screen(columns, "none" if reason else _find_depth()), reason
+    return Canvas(columns, "none" if reason else _find_depth()), reason
 
 
 def _find_hindrance() -> str:
@@ -87,7 +87,7 @@ _GREY_LEVELS = np.arange(8, 239, 10)  # of its 24 greys, from 232 on
 
 
 @dataclass(frozen=True)
-class Screen:
+class Canvas:
     """What pictures are shown on.
 
     Attributes:
@@ -185,47 +185,47 @@ _MAX_WIDTH = 72
 _MARGIN = 10  # columns for the numbers beside the axis
 _MARKS = "*o"  # of the first and the second line, where there is no colour
 
-Canvas = NDArray[np.int8]  # number of the line that passes, -1 where none does
+Raster = NDArray[np.int8]  # number of the line that passes, -1 where none does
 
 
-def draw_panel(panel: Panel, colors: Sequence[Rgb], screen: Screen) -> Iterator[str]:
+def draw_panel(panel: Panel, colors: Sequence[Rgb], canvas: Canvas) -> Iterator[str]:
     """Draw a panel: its title and legend, the lines between two axes, the epochs below.
 
     Args:
         panel: what is drawn.
         colors: one a line.
-        screen: what it is drawn on.
+        canvas: what it is drawn on.
     """
-    width = max(10, min(_MAX_WIDTH, screen.columns - _MARGIN - 1))
+    width = max(10, min(_MAX_WIDTH, canvas.columns - _MARGIN - 1))
     finite = [v for line in panel.lines for v in line.values if np.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    yield "  ".join([panel.title, *_list_legend(panel, colors, screen)])
-    pixels = _HEIGHT * (2 if screen.has_color else 1)
-    canvas = np.full((pixels, width), -1, np.int8)
+    yield "  ".join([panel.title, *_list_legend(panel, colors, canvas)])
+    pixels = _HEIGHT * (2 if canvas.has_color else 1)
+    raster = np.full((pixels, width), -1, np.int8)
     for number, line in enumerate(panel.lines):
-        _trace(canvas, number, line.values, low, high)
-    side, corner = ("│", "└") if screen.has_color else ("|", "+")
+        _trace(raster, number, line.values, low, high)
+    side, corner = ("│", "└") if canvas.has_color else ("|", "+")
     for row in range(_HEIGHT):
         share = {0: 0.0, _HEIGHT // 2: 0.5, _HEIGHT - 1: 1.0}.get(row)
         shown = "" if share is None else f"{high + share * (low - high):.4g}"
-        yield f"{shown:>{_MARGIN - 1}} {side}{_draw_row(canvas, row, colors, screen)}"
+        yield f"{shown:>{_MARGIN - 1}} {side}{_draw_row(raster, row, colors, canvas)}"
     epochs = max(len(line.values) for line in panel.lines)
-    yield " " * _MARGIN + corner + ("─" if screen.has_color else "-") * width
+    yield " " * _MARGIN + corner + ("─" if canvas.has_color else "-") * width
     yield " " * _MARGIN + " 1" + f"epoch {epochs}".rjust(width - 1)
 
 
-def _list_legend(panel: Panel, colors: Sequence[Rgb], screen: Screen) -> Iterator[str]:
+def _list_legend(panel: Panel, colors: Sequence[Rgb], canvas: Canvas) -> Iterator[str]:
     """Name each line beside a sample of it."""
     for line, color, mark in zip(panel.lines, colors, _MARKS, strict=False):
-        sample = screen.paint("━━", color) if screen.has_color else mark
+        sample = canvas.paint("━━", color) if canvas.has_color else mark
         yield f"{sample} {line.label}"
 
 
-def _trace(canvas: Canvas, number: int, values: Sequence[float], low: float, high: float) -> None:
+def _trace(raster: Raster, number: int, values: Sequence[float], low: float, high: float) -> None:
     """Draw a line from the left edge to the right one; values that are not finite are gaps."""
-    height, width = canvas.shape
+    height, width = raster.shape
     places = np.linspace(0, len(values) - 1, width)
     heights = np.interp(places, np.arange(len(values)), np.array(values, np.float64))
     with np.errstate(invalid="ignore"):
@@ -234,26 +234,26 @@ def _trace(canvas: Canvas, number: int, values: Sequence[float], low: float, hig
         if np.isfinite(here):
             start = round(here)
             end = round((here + following) / 2) if np.isfinite(following) else start
-            canvas[min(start, end) : max(start, end) + 1, x] = number
+            raster[min(start, end) : max(start, end) + 1, x] = number
 
 
-def _draw_row(canvas: Canvas, row: int, colors: Sequence[Rgb], screen: Screen) -> str:
+def _draw_row(raster: Raster, row: int, colors: Sequence[Rgb], canvas: Canvas) -> str:
     """Draw one line of text."""
-    if not screen.has_color:
-        return "".join(" " if number < 0 else _MARKS[number] for number in canvas[row])
-    upper, lower = canvas[2 * row].tolist(), canvas[2 * row + 1].tolist()
-    return "".join(_draw_cell(a, b, colors, screen) for a, b in zip(upper, lower, strict=True))
+    if not canvas.has_color:
+        return "".join(" " if number < 0 else _MARKS[number] for number in raster[row])
+    upper, lower = raster[2 * row].tolist(), raster[2 * row + 1].tolist()
+    return "".join(_draw_cell(a, b, colors, canvas) for a, b in zip(upper, lower, strict=True))
 
 
-def _draw_cell(upper: int, lower: int, colors: Sequence[Rgb], screen: Screen) -> str:
+def _draw_cell(upper: int, lower: int, colors: Sequence[Rgb], canvas: Canvas) -> str:
     """Draw two pixels, of which none, one or both are there."""
     if upper < 0 and lower < 0:
         return " "
     if lower < 0:
-        return screen.paint("▀", colors[upper])
+        return canvas.paint("▀", colors[upper])
     if upper < 0:
-        return screen.paint("▄", colors[lower])
-    return screen.paint("▀", colors[upper], colors[lower])
+        return canvas.paint("▄", colors[lower])
+    return canvas.paint("▀", colors[upper], colors[lower])
 
 
 _GAP = 2
@@ -264,55 +264,55 @@ _LINE_COLORS = (SKY_BLUE, ORANGE)
 _BAR_LENGTH = 30
 
 
-def print_picture(picture: Picture) -> None:
+def print_picture(picture: Figure) -> None:
     """Draw a picture on stdout, in colours where it is a terminal that has them."""
-    screen, hindrance = inspect_screen()
+    canvas, hindrance = inspect_terminal()
     if hindrance:
         note(f"drawn in plain characters: {hindrance}")
-    Output().print_line("\n".join(render_lines(picture, screen)))
+    print_line("\n".join(render_lines(picture, canvas)))
 
 
-def render_lines(picture: Picture, screen: Screen) -> list[str]:
+def render_lines(picture: Figure, canvas: Canvas) -> list[str]:
     """Return a picture as lines of text, its heading first."""
     lines = [picture.heading.title, *([picture.heading.note] if picture.heading.note else []), ""]
-    return [line.rstrip() for line in (*lines, *_draw(picture, screen))]
+    return [line.rstrip() for line in (*lines, *_draw(picture, canvas))]
 
 
-def _draw(picture: Picture, screen: Screen) -> Iterator[str]:
+def _draw(picture: Figure, canvas: Canvas) -> Iterator[str]:
     """Hand a picture to what draws its kind."""
     match picture:
-        case Tiles():
-            return _draw_tiles(picture, screen)
+        case ImageGrid():
+            return _draw_image_grid(picture, canvas)
         case Curves():
-            return _draw_curves(picture, screen)
-        case Confusion():
-            return _draw_confusion(picture, screen)
-        case Kernel():
-            return _draw_kernel(picture, screen)
-        case Reliability():
-            return _draw_reliability(picture, screen)
+            return _draw_curves(picture, canvas)
+        case ConfusionMatrix():
+            return _draw_confusion(picture, canvas)
+        case WeightMatrix():
+            return _draw_weight_matrix(picture, canvas)
+        case ReliabilityDiagram():
+            return _draw_reliability(picture, canvas)
 
 
-def _draw_tiles(tiles: Tiles, screen: Screen) -> Iterator[str]:
+def _draw_image_grid(tiles: ImageGrid, canvas: Canvas) -> Iterator[str]:
     """Draw as many images side by side as there is room for."""
     if not len(tiles.images):
         yield tiles.missing
         return
-    images = _fit(tiles.images, screen.columns)
+    images = _fit(tiles.images, canvas.columns)
     text = max((len(line) for caption in tiles.captions for line in _mark(caption)), default=0)
     width = max(images.shape[2], text)
-    per_row = max(1, (screen.columns + _GAP) // (width + _GAP))
+    per_row = max(1, (canvas.columns + _GAP) // (width + _GAP))
     for start in range(0, len(images), per_row):
         stop = start + per_row
         drawn = [
-            _pad(screen.draw_pixels(image, negative=tiles.limit is not None), image, width)
+            _pad(canvas.draw_pixels(image, negative=tiles.limit is not None), image, width)
             for image in images[start:stop]
         ]
         yield from _join(drawn)
-        yield from _write_captions(tiles.captions[start:stop], width, screen)
+        yield from _write_captions(tiles.captions[start:stop], width, canvas)
         yield ""
     if tiles.limit is not None:
-        yield _explain_signs(tiles.limit, screen)
+        yield _explain_signs(tiles.limit, canvas)
 
 
 def _fit(images: Pixels, columns: int) -> Pixels:
@@ -341,63 +341,63 @@ def _join(blocks: Sequence[Sequence[str]]) -> Iterator[str]:
 def _mark(caption: Caption) -> tuple[str, ...]:
     """Mark a mistake for those who see no colour."""
     first, *rest = caption.lines
-    return (f"x {first}", *rest) if caption.is_mistake else caption.lines
+    return (f"x {first}", *rest) if caption.is_misclassified else caption.lines
 
 
-def _write_captions(captions: Sequence[Caption], width: int, screen: Screen) -> Iterator[str]:
+def _write_captions(captions: Sequence[Caption], width: int, canvas: Canvas) -> Iterator[str]:
     """Write the captions of one row of images, each in the middle of its cell."""
     for lines in zip_longest(*map(_mark, captions), fillvalue=""):
         cells = [
-            screen.paint(line.center(width), ORANGE if caption.is_mistake else None)
+            canvas.paint(line.center(width), ORANGE if caption.is_misclassified else None)
             for caption, line in zip(captions, lines, strict=True)
         ]
         yield (" " * _GAP).join(cells)
 
 
-def _explain_signs(limit: float, screen: Screen) -> str:
+def _explain_signs(limit: float, canvas: Canvas) -> str:
     """Say what the colours, or the characters, stand for."""
-    if not screen.has_color:
+    if not canvas.has_color:
         return f"blank: 0, @: {limit:.2g} or -{limit:.2g}, whose sign takes colours to tell"
     row = color_signed(np.linspace(-1, 1, _SCALE_LENGTH), 1.0)
-    [bar] = screen.draw_pixels(row[None])
+    [bar] = canvas.draw_pixels(row[None])
     return f"{-limit:.2g} {bar} {limit:.2g}, white: 0"
 
 
-def _draw_curves(picture: Curves, screen: Screen) -> Iterator[str]:
+def _draw_curves(picture: Curves, canvas: Canvas) -> Iterator[str]:
     """Draw the panels one below the other."""
     for panel in picture.panels:
-        yield from draw_panel(panel, _LINE_COLORS, screen)
+        yield from draw_panel(panel, _LINE_COLORS, canvas)
         yield ""
 
 
-def _draw_confusion(picture: Confusion, screen: Screen) -> Iterator[str]:
+def _draw_confusion(picture: ConfusionMatrix, canvas: Canvas) -> Iterator[str]:
     """Draw the matrix as a table, rows the truth."""
     texts = [[str(count) if count else "." for count in row] for row in picture.counts.tolist()]
     yield from _draw_table(
-        picture.labels, texts, color_confusion(picture.counts), screen, "true \\ predicted"
+        picture.labels, texts, color_confusion(picture.counts), canvas, "true \\ predicted"
     )
 
 
-def _draw_kernel(picture: Kernel, screen: Screen) -> Iterator[str]:
+def _draw_weight_matrix(picture: WeightMatrix, canvas: Canvas) -> Iterator[str]:
     """Draw the weights as numbers where there is room for them, else as pixels."""
     pixels = color_signed(picture.values, picture.limit)
     rows, columns = picture.values.shape
-    if (columns + 2) * _CELL <= screen.columns and rows <= screen.columns:
+    if (columns + 2) * _CELL <= canvas.columns and rows <= canvas.columns:
         texts = [[f"{value:.2f}" for value in row] for row in picture.values.tolist()]
         names = [f"input {row}" for row in range(rows)]
         yield from _draw_table(
-            names, texts, pixels, screen, "unit", [str(n) for n in range(columns)]
+            names, texts, pixels, canvas, "unit", [str(n) for n in range(columns)]
         )
     else:
-        yield from screen.draw_pixels(_fit(pixels[None], screen.columns)[0], negative=True)
-    yield _explain_signs(picture.limit, screen)
+        yield from canvas.draw_pixels(_fit(pixels[None], canvas.columns)[0], negative=True)
+    yield _explain_signs(picture.limit, canvas)
 
 
 def _draw_table(
     names: Sequence[str],
     texts: Sequence[Sequence[str]],
     pixels: Pixels,
-    screen: Screen,
+    canvas: Canvas,
     corner: str,
     heads: Sequence[str] | None = None,
 ) -> Iterator[str]:
@@ -409,28 +409,28 @@ def _draw_table(
     dark = is_dark(pixels)
     for name, row, colors, are_dark in zip(names, texts, pixels.tolist(), dark, strict=True):
         cells = (
-            screen.paint(text.rjust(width), WHITE if on_dark else INK, tuple(color))
+            canvas.paint(text.rjust(width), WHITE if on_dark else INK, tuple(color))
             for text, color, on_dark in zip(row, colors, are_dark, strict=True)
         )
         yield name.ljust(first) + "".join(cells)
 
 
-def _draw_reliability(picture: Reliability, screen: Screen) -> Iterator[str]:
+def _draw_reliability(picture: ReliabilityDiagram, canvas: Canvas) -> Iterator[str]:
     """Draw a row for each bin that holds anything: its counts, and a bar to its accuracy."""
     yield "confidence   examples    mean  accuracy"
     for row in picture.calibration.bins:
         if row.confidence is None or row.accuracy is None:
             continue
-        bar = draw_bar(row.accuracy, _BAR_LENGTH, plain=not screen.has_color).ljust(_BAR_LENGTH)
+        bar = draw_bar(row.accuracy, _BAR_LENGTH, plain=not canvas.has_color).ljust(_BAR_LENGTH)
         place = min(_BAR_LENGTH - 1, math.floor(row.confidence * _BAR_LENGTH))
         numbers = f"{row.count:>10,}{row.confidence:>8.3f}{row.accuracy:>10.3f}"
-        yield f"{row.low:.3f}-{row.high:.3f}{numbers}  {_paint_bar(bar, place, screen)}"
+        yield f"{row.low:.3f}-{row.high:.3f}{numbers}  {_paint_bar(bar, place, canvas)}"
     yield "bars: accuracy; |: the mean confidence, where a bar should end"
 
 
-def _paint_bar(bar: str, place: int, screen: Screen) -> str:
+def _paint_bar(bar: str, place: int, canvas: Canvas) -> str:
     """Put the mark for the confidence into a bar."""
     return "".join(
-        (screen.paint(bar[:place], BLUE), screen.paint("|", VERMILLION),
-         screen.paint(bar[place + 1 :], BLUE))
+        (canvas.paint(bar[:place], BLUE), canvas.paint("|", VERMILLION),
+         canvas.paint(bar[place + 1 :], BLUE))
     )  # fmt: skip

@@ -98,11 +98,11 @@ class Caption:
     """What stands below an image; a mistake is marked."""
 
     lines: tuple[str, ...]
-    is_mistake: bool = False
+    is_misclassified: bool = False
 
 
 @dataclass(frozen=True)
-class Tiles:
+class ImageGrid:
     """Images in rows and columns.
 
     Attributes:
@@ -145,7 +145,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Confusion:
+class ConfusionMatrix:
     """What was taken for what.
 
     Attributes:
@@ -160,7 +160,7 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class WeightMatrix:
     """The weights of a layer whose inputs are no image.
 
     Attributes:
@@ -175,14 +175,14 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Reliability:
+class ReliabilityDiagram:
     """Confidence against accuracy."""
 
     heading: Heading
     calibration: Calibration
 
 
-Picture = Tiles | Curves | Confusion | Kernel | Reliability
+Figure = ImageGrid | Curves | ConfusionMatrix | WeightMatrix | ReliabilityDiagram
 
 
 OUTLIER_QUANTILE = 0.999  # of the weights' sizes: few pixels must not make all others pale
@@ -216,17 +216,17 @@ def compose_curves(heading: Heading, history: History, cost: str, validation: st
 
 def compose_confusion(
     heading: Heading, labels: Sequence[str], counts: Sequence[Sequence[int]]
-) -> Confusion:
+) -> ConfusionMatrix:
     """Return what was taken for what; rows are the truth."""
-    return Confusion(heading, tuple(labels), np.array(counts, np.int64))
+    return ConfusionMatrix(heading, tuple(labels), np.array(counts, np.int64))
 
 
-def compose_images(heading: Heading, images: Pixels, captions: Sequence[str]) -> Tiles:
+def compose_images(heading: Heading, images: Pixels, captions: Sequence[str]) -> ImageGrid:
     """Return images [n, height, width] or [n, height, width, 3] under their labels."""
-    return Tiles(heading, make_rgb(images), tuple(Caption((text,)) for text in captions))
+    return ImageGrid(heading, make_rgb(images), tuple(Caption((text,)) for text in captions))
 
 
-def compose_seen(heading: Heading, images: Pixels, predictions: Sequence[Prediction]) -> Tiles:
+def compose_seen(heading: Heading, images: Pixels, predictions: Sequence[Prediction]) -> ImageGrid:
     """Return what a network saw of image files or rows, with their names and its answers."""
     captions = tuple(
         Caption(
@@ -235,7 +235,7 @@ def compose_seen(heading: Heading, images: Pixels, predictions: Sequence[Predict
         )
         for one in predictions
     )
-    return Tiles(heading, make_rgb(images), captions)
+    return ImageGrid(heading, make_rgb(images), captions)
 
 
 def _name_source(prediction: Prediction) -> str:
@@ -289,7 +289,7 @@ class Predictions:
         )
 
 
-def compose_predictions(heading: Heading, shown: Predictions) -> Tiles:
+def compose_predictions(heading: Heading, shown: Predictions) -> ImageGrid:
     """Return images with what they were taken for and what they are; mistakes are marked."""
     labels = shown.labels
     captions = tuple(
@@ -298,14 +298,14 @@ def compose_predictions(heading: Heading, shown: Predictions) -> Tiles:
             shown.classes.tolist(), shown.truth.tolist(), shown.confidences.tolist(), strict=True
         )
     )
-    return Tiles(heading, make_rgb(shown.images), captions)
+    return ImageGrid(heading, make_rgb(shown.images), captions)
 
 
-def compose_mistakes(heading: Heading, shown: Predictions) -> Tiles:
+def compose_misclassified(heading: Heading, shown: Predictions) -> ImageGrid:
     """Return wrong predictions with their rows, by which they are found again."""
     tiles = compose_predictions(heading, shown)
     captions = tuple(
-        replace(caption, lines=(*caption.lines, f"row {row}"), is_mistake=False)
+        replace(caption, lines=(*caption.lines, f"row {row}"), is_misclassified=False)
         for caption, row in zip(tiles.captions, shown.rows.tolist(), strict=True)
     )
     return replace(tiles, captions=captions, missing="there are no mistakes")
@@ -318,7 +318,7 @@ def compose_weights(
     image_shape: Shape | None,
     labels: Sequence[str],
     first: int,
-) -> Tiles | Kernel:
+) -> ImageGrid | WeightMatrix:
     """Return what each unit of the first layer looks for.
 
     Args:
@@ -340,15 +340,15 @@ def compose_weights(
     shown = f"{kernel.shape[-1]} of {units} units" if first < units else f"{units} units"
     note = f"layer {name}, {shown}; blue: negative, orange: positive"
     if shape is None:
-        return Kernel(Heading(title, note), kernel.reshape(-1, kernel.shape[-1]), limit)
+        return WeightMatrix(Heading(title, note), kernel.reshape(-1, kernel.shape[-1]), limit)
     filters = np.moveaxis(kernel.reshape(*shape, -1), -1, 0)
     captions = tuple(Caption((label,)) for label in labels[: len(filters)]) if is_output else ()
     if len(shape) == 3 and shape[-1] == 1:
         filters = filters[..., 0]
     if filters.ndim == 3:
-        return Tiles(Heading(title, note), color_signed(filters, limit), captions, limit)
+        return ImageGrid(Heading(title, note), color_signed(filters, limit), captions, limit)
     note = f"layer {name}, {shown}; channels from {-limit:.2g} to {limit:.2g}, grey is 0"
-    return Tiles(Heading(title, note), _color_channels(filters, limit), captions)
+    return ImageGrid(Heading(title, note), _color_channels(filters, limit), captions)
 
 
 def _color_channels(filters: NDArray[np.float32], limit: float) -> Pixels:
