@@ -77,7 +77,7 @@ class ConfigSource:
 
 
 @dataclass(frozen=True)
-class Validated:
+class ValidationResult:
     """The result of validating a tree of values.
 
     Attributes:
@@ -165,7 +165,7 @@ def vary_config(base: Config, overrides: Sequence[Override]) -> Config:
     return final.config
 
 
-def validate(values: object, broken: tuple[KeyPath, ...] = ()) -> Validated:
+def validate(values: object, broken: tuple[KeyPath, ...] = ()) -> ValidationResult:
     """Validate every key for itself.
 
     All issues are found at once: what is invalid is left out, so that what depends on the rest
@@ -179,7 +179,7 @@ def validate(values: object, broken: tuple[KeyPath, ...] = ()) -> Validated:
     removed: tuple[KeyPath, ...] = ()
     for attempt in range(_MAX_ROUNDS):
         try:
-            return Validated(Config.model_validate(values), issues, broken, removed)
+            return ValidationResult(Config.model_validate(values), issues, broken, removed)
         except ValidationError as error:
             found = explain_errors(error)
         if attempt == 0:  # later ones come of leaving things out
@@ -188,7 +188,7 @@ def validate(values: object, broken: tuple[KeyPath, ...] = ()) -> Validated:
         removed = tuple(_widen(path) for path in broken)
         for path in removed:
             values = _leave_out(values, path)
-    return Validated(Config(), issues, broken, ((),))
+    return ValidationResult(Config(), issues, broken, ((),))
 
 
 def validate_rules(config: Config, broken: tuple[KeyPath, ...] = ()) -> list[ConfigIssue]:
@@ -200,7 +200,7 @@ def validate_rules(config: Config, broken: tuple[KeyPath, ...] = ()) -> list[Con
     ]
 
 
-def validate_document(document: YamlDocument) -> Validated:
+def validate_document(document: YamlDocument) -> ValidationResult:
     """Validate a document without overrides, key by key."""
     return _validate_file(ConfigTree.from_document(document, ""), document)
 
@@ -334,7 +334,7 @@ class _IssueLocator:
         return path
 
 
-def _validate_file(tree: ConfigTree, document: YamlDocument) -> Validated:
+def _validate_file(tree: ConfigTree, document: YamlDocument) -> ValidationResult:
     return validate(tree.root.to_plain(), tuple(issue.path for issue in document.issues))
 
 

@@ -42,13 +42,23 @@ def explain_errors(error: ValidationError, root: FieldInfo = ROOT) -> list[Confi
     """
     issues: dict[KeyPath, ConfigIssue] = {}
     for details in error.errors(include_url=False):
-        if not _is_echo(details):
+        if not _is_redundant(details):
             issue = _explain(details, root)
             issues.setdefault(issue.path, issue)
     return list(issues.values())
 
 
-def _is_echo(details: ErrorDetails) -> bool:
+def list_accepted(field: FieldInfo) -> tuple[set[Any], tuple[str, ...]]:
+    """Return the Python types and the words that are values of a field, its short form included."""
+    short = field.find_child(field.shorthand_key) if field.shorthand_key else None
+    annotation = (short or field).annotation
+    branches = get_args(annotation) if is_union(annotation) else (annotation,)
+    plain = [split_annotation(branch)[0] for branch in branches]
+    words = tuple(word for a in plain if is_literal(a) for word in get_args(a))
+    return {a for a in plain if not is_literal(a) and isinstance(a, type)}, words
+
+
+def _is_redundant(details: ErrorDetails) -> bool:
     # pydantic calls a list too short if entries of it are invalid.
     is_short = details["type"] == "too_short"
     return is_short and len(details["input"]) >= details["ctx"]["min_length"]
@@ -71,13 +81,13 @@ def _missing_key(at: ErrorLocation, field: FieldInfo) -> ConfigIssue:
     depends_on = ((*at.path[:-1], tag_key),) if tag_key else ()
     if field.title == at.path[-1]:
         return ConfigIssue(
-            at.path, "missing", f"give it {describe_expected(field)}", depends_on=depends_on
+            at.path, "missing", f"give it {_describe_expected(field)}", depends_on=depends_on
         )
     return ConfigIssue(at.path, "missing", f"give the {field.title}", depends_on=depends_on)
 
 
 def _wrong_value(path: KeyPath, field: FieldInfo, value: object) -> ConfigIssue:
-    what = f"expected {describe_expected(field)}, received {format_value(value)}"
+    what = f"expected {_describe_expected(field)}, received {format_value(value)}"
     return ConfigIssue(path, what, _suggest_value(field, value))
 
 
@@ -122,7 +132,7 @@ def _foreign_key(at: ErrorLocation, key: str, tags: list[str]) -> ConfigIssue:
     return ConfigIssue(at.path, what, hint, flag_hint, is_key=True, depends_on=(tag_path,))
 
 
-def describe_expected(field: FieldInfo) -> str:
+def _describe_expected(field: FieldInfo) -> str:
     """Describe the values that a field accepts: `a whole number from 1 to 65536`."""
     if field.models:
         return _describe_mapping(field)
@@ -146,7 +156,7 @@ def _describe_block(field: FieldInfo) -> str:
         return f"{words}, or {block}" if field.shorthand_key else f"{block}: {words}"
     keys = ", ".join(field.models[0].model_fields)
     short = field.find_child(field.shorthand_key) if field.shorthand_key else None
-    shorthand = f"{describe_expected(short)}, or " if short else ""
+    shorthand = f"{_describe_expected(short)}, or " if short else ""
     return f"{shorthand}a mapping with keys among {keys}"
 
 
@@ -202,7 +212,7 @@ def _suggest_choice(value: object, words: Iterable[str]) -> str:
 
 def _suggest_value(field: FieldInfo, value: object) -> str:
     """Suggest how to write the value that was probably meant; empty if there is none."""
-    kinds, words = list_kinds(field)
+    kinds, words = list_accepted(field)
     if hint := _suggest_choice(value, words):
         return hint
     if isinstance(value, str):
@@ -229,13 +239,3 @@ def _suggest_unquoted(text: str, kinds: set[Any]) -> str:
     if not is_number:
         return ""
     return f"write {number}" if "_" in text else f"write {number} without quotes"
-
-
-def list_kinds(field: FieldInfo) -> tuple[set[Any], tuple[str, ...]]:
-    """Return the Python types and the words that a field accepts, also in its short form."""
-    short = field.find_child(field.shorthand_key) if field.shorthand_key else None
-    annotation = (short or field).annotation
-    branches = get_args(annotation) if is_union(annotation) else (annotation,)
-    plain = [split_annotation(branch)[0] for branch in branches]
-    words = tuple(word for a in plain if is_literal(a) for word in get_args(a))
-    return {a for a in plain if not is_literal(a) and isinstance(a, type)}, words

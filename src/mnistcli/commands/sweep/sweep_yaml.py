@@ -31,7 +31,7 @@ from mnistcli.config.loading import (
     validate,
     validate_document,
 )
-from mnistcli.config.messages import explain_errors, list_kinds
+from mnistcli.config.messages import explain_errors, list_accepted
 from mnistcli.config.overrides import ConfigTree, Override, merge_overrides
 from mnistcli.config.recipes import list_recipe_names
 from mnistcli.config.schema import Config, StrictModel
@@ -277,7 +277,7 @@ def _parse_range(
     key: str, given: RangeSpec, path: KeyPath, issues: SweepIssues
 ) -> NumericDimension | None:
     info = find_field(split_key(key))
-    kinds = list_kinds(info)[0] & {int, float} if info else {float}
+    kinds = list_accepted(info)[0] & {int, float} if info else {float}
     what, hint = _find_range_mistake(given)
     if not kinds:
         what, hint = "it takes no numbers", "give a list of choices"
