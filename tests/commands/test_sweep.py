@@ -6,47 +6,24 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conftest import Run
 from helpers.commands import drop_data_warning, read_arrays
 from helpers.json_schemas import check
+from helpers.sweeps import HEAD, LONG, RATE, count_reports, read_journal, start, wait_until
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.commands.sweep.supervisor import plan_sweep, run_sweep
 from mnistcli.commands.train.build_trainer import clear_session
 from mnistcli.output.results import TrialResult
 
-pytest_plugins = ("helpers.postgresql",)
-
-HEAD = "config: {training: {batch_size: 100, epochs: 2}}\nset: {dataset.validation: 0.2}\n"
-RATE = "training.optimizer.learning_rate"
-
 
 def write(text: str) -> Path:
     Path("s.yaml").write_text(HEAD + text)
     return Path("s.yaml")
-
-
-def read_journal(directory: Path) -> list[dict[str, Any]]:
-    journal = directory / "sweep.journal"
-    lines = journal.read_text().splitlines() if journal.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def count_reports(directory: Path) -> dict[int, int]:
-    """How many epochs each of Optuna's trials has reported."""
-    reports: dict[int, int] = {}
-    for line in read_journal(directory):
-        if line["op_code"] == 7:
-            reports[line["trial_id"]] = reports.get(line["trial_id"], 0) + 1
-    return reports
 
 
 def test_trials_are_ranked_pruned_and_kept_as_checkpoints(run: Run) -> None:
@@ -217,26 +194,9 @@ def test_without_optuna_it_says_what_to_install(run: Run, monkeypatch: pytest.Mo
     assert run("sweep", "s.yaml", "--dry-run").code == 0
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 90) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
-
-
-def start(environment: dict[str, str], *words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "mnistcli", "sweep", *map(str, words)],
-        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
 def list_children(process: int) -> list[int]:
     text = Path(f"/proc/{process}/task/{process}/children").read_text()
     return [int(word) for word in text.split()]
-
-
-LONG = HEAD.replace("epochs: 2", "epochs: 200")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for workers in /proc")
@@ -259,45 +219,6 @@ def test_a_killed_workers_trial_goes_on_in_another(environment: dict[str, str]) 
     assert not any(name.suffix != ".h5" for name in directory.glob("*trial*"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_sweep_that_was_killed_ends_as_one_that_was_not(
-    environment: dict[str, str], jobs: int
-) -> None:
-    """The same trials, the same values, the same bits, whatever was killed."""
-    text = LONG.replace("epochs: 200", "epochs: 150")
-    search = f"search: {{{RATE}: {{low: 1e-3, high: 1, log: true}}}}\ntrials: 7\nsampler: SAMPLER\n"
-    Path("s.yaml").write_text(text + search.replace("SAMPLER", "tpe" if jobs == 1 else "random"))
-    flags = ("--jobs", jobs, "--json")
-    with start(environment, "s.yaml", "-o", "whole", *flags) as command:
-        whole, _ = command.communicate(timeout=300)
-    for kill_after in (30, 250, 700):
-        with start(environment, "s.yaml", "-o", "killed", *flags) as command:
-            wait_until(lambda: sum(count_reports(Path("killed")).values()) > kill_after)  # noqa: B023
-            command.kill()
-            command.communicate()
-    with start(environment, "s.yaml", "-o", "killed", *flags) as command:
-        killed, _ = command.communicate(timeout=300)
-    first, second = json.loads(whole), json.loads(killed)
-    keys = ("trial", "value", "parameters", "epochs")
-    compared = [
-        [{key: trial[key] for key in keys} for trial in answer["ranking"]]
-        for answer in (first, second)
-    ]
-    if jobs == 1:
-        assert compared[0] == compared[1]
-    tried = [{t["trial"]: t["parameters"] for t in answer["ranking"]} for answer in (first, second)]
-    assert tried[0] == tried[1]
-    complete = [
-        {t["trial"] for t in answer["ranking"] if t["state"] == "complete"}
-        for answer in (first, second)
-    ]
-    assert len(complete[0] & complete[1]) >= 5
-    for number in complete[0] & complete[1]:
-        name = f"trial-{number:04d}.h5"
-        assert read_arrays(Path("whole", name)) == read_arrays(Path("killed", name))
-
-
 def test_an_interrupted_sweep_says_how_to_go_on(environment: dict[str, str]) -> None:
     Path("s.yaml").write_text(f"{LONG}search: {{{RATE}: [0.1, 0.2]}}\nsampler: grid\n")
     with start(environment, "s.yaml", "-o", "d", "--progress", "none") as command:
@@ -312,25 +233,3 @@ def test_an_interrupted_sweep_says_how_to_go_on(environment: dict[str, str]) -> 
         line for line in read_journal(Path("d")) if "stopped" in line.get("user_attr", ())
     ]
     assert stopped["trial_id"] == 0
-
-
-@pytest.mark.slow
-def test_two_machines_share_a_postgresql_and_one_dies(
-    environment: dict[str, str], postgresql: str
-) -> None:
-    """Two commands in two folders; one of them is killed, the other does its trial too."""
-    Path("s.yaml").write_text(f"{LONG}search: {{{RATE}: [0.1, 0.2, 0.3, 0.4]}}\nsampler: grid\n")
-    words = ("s.yaml", "--storage", postgresql, "--json")
-    with (
-        start(environment, *words, "-o", "d") as dying,
-        start(environment, *words, "-o", "e") as one,
-    ):
-        wait_until(lambda: Path("d/trial-0000.h5").exists() or Path("d/trial-0001.h5").exists())
-        wait_until(lambda: list(Path("e").glob("trial-*.h5")))
-        dying.kill()
-        out, err = one.communicate(timeout=240)
-    assert (one.returncode, "Traceback" in err) == (0, False)
-    answer = json.loads(out)
-    assert (answer["complete"], answer["failed"]) == (4, 0)
-    assert [trial["epochs"] for trial in answer["ranking"]] == [200] * 4
-    assert {trial["host"] for trial in answer["ranking"]} <= {None, os.uname().nodename}
