@@ -1,9 +1,9 @@
 """Kills real trainings at random moments, resumes them, and compares what they end with.
 
-`python tests/helpers/kill_loop.py 200` kills 200 times and prints what it counted: `make test-
-all` does the same as a test. A run is trained once from end to end; then again, killed by SIGKILL
-while it starts, compiles, trains, saves, scores, and resumed, until it ends by itself. Its file
-must then hold the same bits. Every file that a kill leaves behind must be readable.
+`python tests/helpers/kill_loop.py 200` kills 200 times and prints what it counted; a slow test
+does the same. A run is trained once from end to end; then again, killed by SIGKILL while it
+starts, compiles, trains, saves or scores, and resumed, until it ends. Its file must then be
+bit-identical. Every file that a kill leaves behind must be readable.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mnistcli.checkpoints.reader import read_checkpoint
-from mnistcli.checkpoints.untrusted.protocol import DURATIONS
-from mnistcli.datasets.synthetic import draw_digits
-from mnistcli.errors import CheckpointError
-
 SOURCE = Path(__file__).parents[2] / "src"
+sys.path.insert(0, str(SOURCE))  # as a script it needs no installation of this checkout
+
+from mnistcli.checkpoints.reader import read_checkpoint  # noqa: E402
+from mnistcli.checkpoints.untrusted.protocol import DURATIONS  # noqa: E402
+from mnistcli.datasets.synthetic import draw_digits  # noqa: E402
+from mnistcli.errors import CheckpointError  # noqa: E402
 
 # The command itself, but that it saves after every epoch, not every few seconds, and looks after
 # every step whether it shall stop, not every second: so that kills meet saving, and interrupts
