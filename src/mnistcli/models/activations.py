@@ -1,7 +1,6 @@
-"""The activations of `mnistcli.config.schema.Activation` in NumPy, as Keras 3 computes them.
+"""The activations of the config in NumPy, computed as Keras 3 does.
 
-All work in the dtype of their input and keep its shape. Saturation is silent, as it is in Keras:
-an overflow that a formula is built for must not become a warning.
+All compute in the dtype of their input. Overflows that the formulas allow for give no warnings.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SELU_SCALE = 1.0507009873554805
 LEAKY_RELU_SLOPE = 0.2
 
 # erf(z) = z P(z^2) / Q(z^2), a minimax fit on [-ERF_BOUND, ERF_BOUND]; highest power first.
-# The coefficients are Eigen's and XLA's for float32.
+# The coefficients are those of Eigen and XLA for float32.
 ERF_NUMERATOR = (
     2.2905065861350646e-4, 3.4082910107109506e-3, 5.0955695062380861e-2,
     1.8520832239976145e-1, 1.128379143519084,
@@ -34,11 +33,23 @@ ERF_BOUND = 3.832506856900711
 
 
 def erf(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the error function, right to 1e-7, and exactly -1 or 1 in the tails."""
+    """Return the error function with an error of at most 1e-7; exactly -1 or 1 in the tails."""
     inside = np.clip(z, -ERF_BOUND, ERF_BOUND)
     square = inside * inside
     values = inside * np.polyval(ERF_NUMERATOR, square) / np.polyval(ERF_DENOMINATOR, square)
     return np.where(np.abs(z) >= ERF_BOUND, np.sign(z), values)
+
+
+def apply_activation(name: Activation, x: Floats) -> Floats:
+    """Return an activation of x, float32 in the shape of x; `linear` returns x itself.
+
+    Args:
+        name: of the activation, which has Keras' default parameters: `gelu` is the exact one,
+            `leaky_relu` has a slope of 0.2, `hard_sigmoid` is x / 6 + 0.5 between -3 and 3.
+        x: float32 of any shape; `softmax` is computed along the last axis.
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return _FUNCTIONS[name](x)
 
 
 def _leaky_relu(x: Floats) -> Floats:
@@ -56,7 +67,7 @@ def _selu(x: Floats) -> Floats:
 
 
 def _gelu(x: Floats) -> Floats:
-    wide = x.astype(np.float64)  # 1 + erf cancels for negative x; float64 leaves it right
+    wide = x.astype(np.float64)  # float64, since 1 + erf cancels for negative x
     return (wide * (0.5 + 0.5 * erf(wide * 0.5**0.5))).astype(x.dtype)
 
 
@@ -100,15 +111,3 @@ _FUNCTIONS: dict[Activation, Callable[[Floats], Floats]] = {
     "linear": lambda x: x,
     "softmax": _softmax,
 }
-
-
-def apply_activation(name: Activation, x: Floats) -> Floats:
-    """Return the activation of x; `linear` returns x itself.
-
-    Args:
-        name: one of the config's activations, with Keras' default parameters: `gelu` is the exact
-            one, `leaky_relu` has a slope of 0.2, `hard_sigmoid` is x / 6 + 0.5 between -3 and 3.
-        x: float32 of any shape; `softmax` goes along the last axis.
-    """
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return _FUNCTIONS[name](x)

@@ -1,4 +1,4 @@
-"""What turns raw uint8 into network input: one (offset, scale) pair, the same everywhere."""
+"""Turn raw uint8 images into network input, by the same offset and scale everywhere."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mnistcli.datasets.memory_map import iter_chunks
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Network input is (raw - offset) / scale, in float32.
+    """The scaling of images: network input is (raw - offset) / scale, in float32.
 
-    Both numbers are kept as float32 holds them, so that NumPy and the compiled epoch, which
-    apply the same two operations, give the same bits.
+    Both numbers are representable in float32, so that NumPy and the compiled training step, which
+    apply the same two operations, give bit-identical inputs.
     """
 
     offset: float
@@ -36,13 +36,13 @@ class Preprocessing:
 def fit_preprocessing(
     normalization: Normalization, train_images: NDArray[np.uint8], max_value: int
 ) -> Preprocessing:
-    """Return the pair that a normalization means for a training set.
+    """Return the scaling of a normalization, fitted to a training set.
 
     Args:
         normalization: `unit` divides by `max_value`; `standard` is the z-score with one mean and
             one standard deviation over all pixels of all images; `none` changes nothing.
-        train_images: uint8 [count, …]; only `standard` reads them.
-        max_value: the largest value that the data set stores, 255 for MNIST.
+        train_images: uint8 [count, …]; only read for `standard`.
+        max_value: the largest value in the data set, 255 for MNIST.
     """
     if normalization == "unit":
         return Preprocessing(0.0, float(max_value))
@@ -57,10 +57,9 @@ def fit_preprocessing(
 
 
 def _count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count each pixel value, in pieces: bincount needs eight bytes for each byte it is given."""
-    piece = 1 << 20
+    chunk = 1 << 20  # bytes at a time, since bincount converts them to integers of eight bytes
     counts = np.zeros(256, np.int64)
     for part in iter_chunks(images):
-        for start in range(0, part.size, piece):
-            counts += np.bincount(part[start : start + piece], minlength=256)
+        for start in range(0, part.size, chunk):
+            counts += np.bincount(part[start : start + chunk], minlength=256)
     return counts

@@ -1,6 +1,6 @@
-"""The kinds of layers that a network here may have: their shapes and their arrays. No weights.
+"""The types of layers that a network may have: their settings, output shapes and weights' shapes.
 
-Names of classes, arguments and arrays are Keras'. Shapes leave the batch axis out; images are
+Names of classes, arguments and weights are Keras'. Shapes are without the batch axis; images are
 channel-last.
 """
 
@@ -18,7 +18,7 @@ Padding = Literal["valid", "same"]
 
 @dataclass(frozen=True)
 class Weight:
-    """One array of a layer: its Keras name, its shape, and whether training changes it."""
+    """An array of a layer: its Keras name, its shape, and whether training changes it."""
 
     name: str
     shape: Shape
@@ -27,7 +27,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that keeps its input's shape and has no weights, unless it says otherwise."""
+    """Base of all layers; by default the output has the input's shape, and there are no weights."""
 
     name: str
 
@@ -37,7 +37,7 @@ class Layer:
         return type(self).__name__
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of one output; ValueError where the input does not fit."""
+        """Return the shape of an output; ValueError if the input does not fit."""
         return input_shape
 
     def list_weights(self, input_shape: Shape) -> tuple[Weight, ...]:  # noqa: ARG002
@@ -47,11 +47,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """units outputs, each a weighted sum of the last axis, then the activation.
+    """A fully connected layer: activation(inputs · kernel + bias) over the last axis.
 
     Attributes:
-        l1: times the sum of the kernel's absolute values, added to the loss.
-        l2: times the sum of the kernel's squares, added to the loss.
+        l1: factor of the L1 regularization of the kernel.
+        l2: factor of the L2 regularization of the kernel.
     """
 
     units: int
@@ -61,7 +61,7 @@ class Dense(Layer):
     l2: float = 0.0
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Replace the last axis by the units."""
+        """Return the input's shape with `units` as the last axis."""
         return (*input_shape[:-1], self.units)
 
     def list_weights(self, input_shape: Shape) -> tuple[Weight, ...]:
@@ -72,23 +72,23 @@ class Dense(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """All axes become one."""
+    """Reshape to one axis."""
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Multiply the axes."""
+        """Return the product of the axes."""
         return (math.prod(input_shape),)
 
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Drops a share `rate` of its inputs in training; does nothing afterwards."""
+    """Set a share `rate` of the inputs to zero, in training only."""
 
     rate: float
 
 
 @dataclass(frozen=True)
 class ActivationLayer(Layer):
-    """An activation that stands alone."""
+    """An activation as a layer of its own."""
 
     activation: Activation
 
@@ -100,12 +100,12 @@ class ActivationLayer(Layer):
 
 @dataclass(frozen=True)
 class Reshape(Layer):
-    """Gives each example another shape; one axis of the target may be -1."""
+    """Reshape each input; one axis of the target shape may be -1."""
 
     target_shape: Shape
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Resolve the -1; ValueError where the sizes differ."""
+        """Return the target shape with -1 resolved; ValueError if the sizes differ."""
         size, known = math.prod(input_shape), math.prod(n for n in self.target_shape if n != -1)
         shape = tuple(size // known if n == -1 else n for n in self.target_shape)
         if math.prod(shape) != size:
@@ -115,7 +115,7 @@ class Reshape(Layer):
 
 @dataclass(frozen=True)
 class Rescaling(Layer):
-    """inputs x scale + offset."""
+    """Compute inputs · scale + offset."""
 
     scale: float
     offset: float = 0.0
@@ -123,14 +123,14 @@ class Rescaling(Layer):
 
 @dataclass(frozen=True)
 class BatchNormalization(Layer):
-    """Normalises the last axis with the moving mean and variance that training left."""
+    """Normalise the last axis with the moving mean and variance from training."""
 
     epsilon: float = 1e-3
     center: bool = True
     scale: bool = True
 
     def list_weights(self, input_shape: Shape) -> tuple[Weight, ...]:
-        """Return gamma, beta, moving_mean, moving_variance: those that the layer has."""
+        """Return gamma and beta, as far as the layer has them, moving_mean and moving_variance."""
         shape = (input_shape[-1],)
         gamma = (Weight("gamma", shape),) if self.scale else ()
         beta = (Weight("beta", shape),) if self.center else ()
@@ -139,29 +139,6 @@ class BatchNormalization(Layer):
             Weight("moving_variance", shape, False),
         )
         return (*gamma, *beta, mean, variance)
-
-
-def _count_windows(size: int, window: int, stride: int, padding: Padding) -> int:
-    """Say how often a window fits along one axis, as TensorFlow counts."""
-    count = -(-size // stride) if padding == "same" else (size - window) // stride + 1
-    if count < 1:
-        raise ValueError(f"a window of {window} does not fit into {size}")
-    return count
-
-
-def _require_image(shape: Shape) -> None:
-    """Stop where a layer for images meets something else."""
-    if len(shape) != 3:
-        raise ValueError(f"expected images of (height, width, channels), received {shape}")
-
-
-def _slide(
-    shape: Shape, window: tuple[int, int], strides: tuple[int, int], padding: Padding
-) -> tuple[int, int]:
-    """Give height and width after a window was slid over an image; ValueError if it is none."""
-    _require_image(shape)
-    height = _count_windows(shape[0], window[0], strides[0], padding)
-    return height, _count_windows(shape[1], window[1], strides[1], padding)
 
 
 @dataclass(frozen=True)
@@ -177,7 +154,7 @@ class Conv2D(Layer):
     use_bias: bool = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Slide the dilated kernel; ValueError where it does not fit."""
+        """Return height, width and filters; ValueError if the dilated kernel does not fit."""
         rows, columns = (
             (k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)
         )
@@ -191,7 +168,7 @@ class Conv2D(Layer):
 
 @dataclass(frozen=True)
 class Pooling2D(Layer):
-    """The largest value or the mean of each window."""
+    """The maximum or the average of each window."""
 
     operation: Literal["Max", "Average"]
     pool_size: tuple[int, int] = (2, 2)
@@ -204,14 +181,14 @@ class Pooling2D(Layer):
         return f"{self.operation}Pooling2D"
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Slide the window; ValueError where it does not fit."""
+        """Return height, width and channels; ValueError if the window does not fit."""
         size = _slide(input_shape, self.pool_size, self.strides, self.padding)
         return (*size, input_shape[-1])
 
 
 @dataclass(frozen=True)
 class GlobalPooling2D(Layer):
-    """The largest value or the mean of each channel."""
+    """The maximum or the average of each channel."""
 
     operation: Literal["Max", "Average"]
 
@@ -221,6 +198,28 @@ class GlobalPooling2D(Layer):
         return f"Global{self.operation}Pooling2D"
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Keep the channels; ValueError where there are none."""
+        """Return the number of channels; ValueError without an image."""
         _require_image(input_shape)
         return (input_shape[-1],)
+
+
+def _require_image(shape: Shape) -> None:
+    if len(shape) != 3:
+        raise ValueError(f"expected images of (height, width, channels), received {shape}")
+
+
+def _slide(
+    shape: Shape, window: tuple[int, int], strides: tuple[int, int], padding: Padding
+) -> tuple[int, int]:
+    """Return height and width of the output of a sliding window; ValueError without an image."""
+    _require_image(shape)
+    height = _count_windows(shape[0], window[0], strides[0], padding)
+    return height, _count_windows(shape[1], window[1], strides[1], padding)
+
+
+def _count_windows(size: int, window: int, stride: int, padding: Padding) -> int:
+    """Say how often a window fits along one axis, as TensorFlow counts."""
+    count = -(-size // stride) if padding == "same" else (size - window) // stride + 1
+    if count < 1:
+        raise ValueError(f"a window of {window} does not fit into {size}")
+    return count

@@ -1,10 +1,10 @@
-"""How much memory a training run will need. Pure arithmetic, done before anything is allocated.
+"""Estimate the memory that a training run needs, before anything is allocated.
 
-What stays for the whole run is added to what comes and goes. Steps and checkpoints take turns, yet
-both count: of what one has freed little is given back before the other begins. Measured against
-the peaks of eighteen runs of all shapes, the sums are within 10 %.
+The estimate adds what is allocated for the whole run, the largest of its steps, and the saving of
+checkpoints: these do not coincide, but little of the memory that one frees is given back before the
+other begins. It is within 10 % of the measured peaks of eighteen runs of all shapes.
 
-How much memory this process may still take, where Linux tells.
+`read_available_memory` returns how much memory this process may still take, on Linux.
 """
 
 from __future__ import annotations
@@ -21,86 +21,31 @@ from mnistcli.datasets.base import DatasetInfo
 from mnistcli.errors import ResourceError
 from mnistcli.models.architecture import Architecture
 
-
-def read_available_memory(root: Path = Path("/")) -> int | None:
-    """Return the bytes that can be had without anything being killed; null where nobody tells.
-
-    That is the kernel's own estimate (MemAvailable), or what is left of the limit of a control
-    group that this process is in (a container, a batch job), whichever is less.
-
-    Args:
-        root: of the file system that holds proc and sys.
-    """
-    found = [*_read_machine(root), *_read_groups(root)]
-    return max(0, min(found)) if found else None
-
-
-def _read_machine(root: Path) -> Iterator[int]:
-    """Offer MemAvailable, which counts the caches that the kernel would give up."""
-    match = re.search(r"^MemAvailable:\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE)
-    if match is not None:
-        yield int(match[1]) * 1024
-
-
-def _read_groups(root: Path) -> Iterator[int]:
-    """Offer what is left in each control group from this process' own up to the topmost."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers == "":  # version 2
-            names = ("memory.max", "memory.current", "inactive_file")
-            yield from _read_upwards(root / "sys/fs/cgroup", path, names)
-        elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            yield from _read_upwards(root / "sys/fs/cgroup/memory", path, names)
-
-
-def _read_upwards(top: Path, path: str, names: tuple[str, str, str]) -> Iterator[int]:
-    """Go from a group to its parents; in a container its own path may not be visible."""
-    limit_name, usage_name, cache_name = names
-    group = Path(path.lstrip("/"))
-    for relative in (group, *group.parents):
-        limit = _read(top / relative / limit_name).strip()
-        usage = _read(top / relative / usage_name).strip()
-        if limit.isdigit() and usage.isdigit():  # `max` is no limit
-            statistics = _read(top / relative / "memory.stat")
-            cache = re.search(rf"^{cache_name} (\d+)$", statistics, re.MULTILINE)
-            yield int(limit) - int(usage) + (int(cache[1]) if cache else 0)
-
-
-def _read(path: Path) -> str:
-    """Read a file of the kernel's; nothing where there is none."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 FLOAT_BYTES = 4
-LIBRARIES_BYTES = 830_000_000  # Python, TensorFlow, Keras and the compiler at work; measured
-WINDOW_BYTES = 1 << 25
-"""About what a window of a streamed data set has; a batch is never divided."""
+LIBRARIES_BYTES = 830_000_000  # Python, TensorFlow, Keras and XLA while compiling; measured
+WINDOW_BYTES = 1 << 25  # approximate size of a window of a streamed data set: whole batches
 WINDOWS_AT_ONCE = 5  # one is trained on, one is ready, two are gathered, one is handed over
-_ORDER_BYTES = 20  # of a row: its place in two epochs' orders, one of them being drawn
+
+_ORDER_BYTES = 20  # per row: its position in the orders of two epochs, one of them being drawn
 _EVALUATION_ROWS = 1024
-_MAX_EVALUATION_VALUES = 1 << 25  # of the widest layer, as `inference` cuts its batches
+_MAX_EVALUATION_VALUES = 1 << 25  # of the widest layer, as in `numpy_inference`
 
 Placement = Literal["resident", "streamed"]
-"""Where a training set lies: on the device as a whole, or window by window as it is needed."""
+"""Where a training set is kept: on the device as a whole, or in windows that are streamed."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes that a run needs at its peak.
+    """The memory that a run needs at its peak, in bytes.
 
     Attributes:
-        libraries: TensorFlow and what comes with it.
+        libraries: TensorFlow and its dependencies.
         data: the uint8 images and labels: as read, on the device, and in an epoch's order; or
-            the windows of them that are there at a time.
+            the windows that are in memory at a time.
         weights: the network's float32 arrays.
         optimizer: its slots.
-        working: a step's gradients and activations, the best epoch's run, and the copies that a
-            checkpoint is composed of; or an evaluation's batches, where those take more.
+        working: the gradients and activations of a step, the run of the best epoch, and the copies
+            made while saving a checkpoint; or the batches of an evaluation if they take more.
     """
 
     libraries: int
@@ -111,11 +56,11 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return sum(asdict(self).values())
 
     def describe(self) -> str:
-        """Write the sum and its parts for people."""
+        """Return the sum and its parts as a text."""
         parts = ", ".join(f"{name} {format_bytes(n)}" for name, n in asdict(self).items())
         return f"about {format_bytes(self.total)} of memory ({parts})"
 
@@ -127,14 +72,15 @@ def estimate_memory(
     devices: int = 1,
     placement: Placement = "resident",
 ) -> MemoryEstimate:
-    """Return what a run will need.
+    """Return the memory that a run will need.
 
     Args:
-        config: the experiment.
-        architecture: the network that it trains.
-        info: its data set, as published; another copy may be smaller.
-        devices: that share each batch, in this machine's memory; each has a copy of the network.
-        placement: where its rows are to lie.
+        config: of the run.
+        architecture: the network.
+        info: the data set, as published; another copy may be smaller.
+        devices: number of devices that share each batch, in this machine's memory; each has a
+            copy of the network.
+        placement: where the training set is kept.
     """
     weights = architecture.parameter_count * FLOAT_BYTES
     slots = config.training.optimizer.slots
@@ -154,14 +100,48 @@ def estimate_memory(
     )
 
 
+def check_memory(estimate: MemoryEstimate, available: int | None) -> None:
+    """Refuse a run that needs more memory than there is.
+
+    Args:
+        estimate: the memory that it needs.
+        available: in bytes; None if unknown.
+
+    Raises:
+        ResourceError: the run does not fit.
+    """
+    if available is not None and estimate.total > available:
+        what = f"this run needs {estimate.describe()}, {format_bytes(available)} are available"
+        hint = "use a smaller network, batch (--batch-size) or data set, or end other programs"
+        raise ResourceError("memory", what, hint)
+
+
+def read_available_memory(root: Path = Path("/")) -> int | None:
+    """Return the memory that this process may still take, in bytes; None where not on Linux.
+
+    This is the kernel's estimate (MemAvailable), or what is left of the limit of a control group of
+    this process (a container, a batch job), whichever is less.
+
+    Args:
+        root: of the file system that holds proc and sys.
+    """
+    found = [*_read_machine(root), *_read_groups(root)]
+    return max(0, min(found)) if found else None
+
+
 def count_window_rows(batch_size: int, row_bytes: int, count: int, window_bytes: int) -> int:
-    """Return how many rows a window of a data set has: whole batches, at least one of them."""
+    """Return the number of rows in a window of a data set: one or more whole batches."""
     batches = max(1, window_bytes // (batch_size * row_bytes))
     return min(batches, math.ceil(count / batch_size)) * batch_size
 
 
+def format_bytes(count: int) -> str:
+    """Return a number of bytes as a text: `812 MB`, `3.4 GB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 999_500_000 else f"{count / 1e6:.0f} MB"
+
+
 def _estimate_data(config: Config, info: DatasetInfo) -> int:
-    """Count the training set on the device and arranged for two epochs, and all as read."""
+    # The training set is on the device, and in the orders of two epochs if it is shuffled.
     row = math.prod(info.image_shape) + 1
     train, test = info.train_count * row, info.test_count * row
     placed = (3 if config.training.shuffle else 1) * train
@@ -171,7 +151,7 @@ def _estimate_data(config: Config, info: DatasetInfo) -> int:
 
 
 def _estimate_read(config: Config, info: DatasetInfo) -> int:
-    """Count both splits, and the two parts of a divided training set; one's own stay in files."""
+    # Both splits, and the two parts of a divided training set. Image folders stay on disk.
     if isinstance(config.dataset, FilesConfig):
         return 0
     row = math.prod(info.image_shape) + 1
@@ -180,7 +160,6 @@ def _estimate_read(config: Config, info: DatasetInfo) -> int:
 
 
 def _estimate_windows(config: Config, info: DatasetInfo) -> int:
-    """Count the windows that are there at a time, of what is learned and of what is monitored."""
     row, training = math.prod(info.image_shape) + 1, config.training
     rows = count_window_rows(training.batch_size, row, info.train_count, WINDOW_BYTES)
     parts = 1 if config.dataset.validation == 0.0 else 2
@@ -191,50 +170,69 @@ def _estimate_windows(config: Config, info: DatasetInfo) -> int:
 def _estimate_step(
     batch_size: int, architecture: Architecture, train_count: int, slots: int
 ) -> int:
-    """Count gradients, the updated arrays before they replace the old, and a batch's values."""
+    # Gradients, the updated arrays before they replace the old ones, and a batch's activations.
     trainable = architecture.trainable_count * FLOAT_BYTES
-    values = 2 * math.prod(architecture.input_shape)  # as numbers, and normalised
+    values = 2 * math.prod(architecture.input_shape)  # as floats, and normalised
     values += 2 * sum(math.prod(node.output_shape) for node in architecture.iter_layers())
     batch = min(batch_size, train_count) * values * FLOAT_BYTES
     return trainable * (2 + slots) + batch
 
 
 def _estimate_saving(state: int) -> int:
-    """Count the copy off the device, the file's image as it grows, and as it is written."""
+    # The copy from the device, the file in memory as it grows, and the bytes to be written.
     return 4 * state
 
 
 def _estimate_kept(config: Config, weights: int, state: int) -> int:
-    """Count the best epoch's run where a validation set chooses, and early stopping's weights."""
+    # The best epoch's run, if there is a validation set, and the weights of early stopping.
     stopping = config.training.early_stopping
     chosen = state if config.dataset.validation not in (0.0, "test") else 0
     return chosen + (2 * weights if stopping is not None and stopping.restore_best else 0)
 
 
 def _estimate_evaluation(architecture: Architecture) -> int:
-    """Count a batch of the widest layer's input and output, and an activation's intermediate."""
+    # A batch of the widest layer's input and output, and an intermediate of its activation.
     widths = [math.prod(architecture.input_shape)]
     widths += [math.prod(node.output_shape) for node in architecture.iter_layers()]
     rows = max(1, min(_EVALUATION_ROWS, _MAX_EVALUATION_VALUES // max(widths)))
     return 3 * rows * max(widths) * FLOAT_BYTES
 
 
-def check_memory(estimate: MemoryEstimate, available: int | None) -> None:
-    """Refuse a run that would be killed for the memory it takes.
-
-    Args:
-        estimate: what it needs.
-        available: bytes that there are; null where that is not known.
-
-    Raises:
-        ResourceError: it does not fit.
-    """
-    if available is not None and estimate.total > available:
-        what = f"this run needs {estimate.describe()}, {format_bytes(available)} are available"
-        hint = "use a smaller network, batch (--batch-size) or data set, or end other programs"
-        raise ResourceError("memory", what, hint)
+def _read_machine(root: Path) -> Iterator[int]:
+    # MemAvailable includes the caches that the kernel would give up.
+    match = re.search(r"^MemAvailable:\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE)
+    if match is not None:
+        yield int(match[1]) * 1024
 
 
-def format_bytes(count: int) -> str:
-    """Write a number of bytes for people: `812 MB`, `3.4 GB`."""
-    return f"{count / 1e9:.1f} GB" if count >= 999_500_000 else f"{count / 1e6:.0f} MB"
+def _read_groups(root: Path) -> Iterator[int]:
+    """Yield what is left in each control group of this process, from its own up to the root."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":  # version 2
+            names = ("memory.max", "memory.current", "inactive_file")
+            yield from _read_upwards(root / "sys/fs/cgroup", path, names)
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            yield from _read_upwards(root / "sys/fs/cgroup/memory", path, names)
+
+
+def _read_upwards(top: Path, path: str, names: tuple[str, str, str]) -> Iterator[int]:
+    # In a container the path of the process' group may not be visible: its parents are tried.
+    limit_name, usage_name, cache_name = names
+    group = Path(path.lstrip("/"))
+    for relative in (group, *group.parents):
+        limit = _read(top / relative / limit_name).strip()
+        usage = _read(top / relative / usage_name).strip()
+        if limit.isdigit() and usage.isdigit():  # `max` is no limit
+            statistics = _read(top / relative / "memory.stat")
+            cache = re.search(rf"^{cache_name} (\d+)$", statistics, re.MULTILINE)
+            yield int(limit) - int(usage) + (int(cache[1]) if cache else 0)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
