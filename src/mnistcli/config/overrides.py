@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from mnistcli.config.field_info import ROOT, FieldInfo, find_field, get_field, split_key
@@ -333,7 +332,7 @@ def _chooses_kind(path: KeyPath) -> bool:
 
 
 def _change_kind(tree: ConfigTree, assignment: _Assignment, given: list[KeyPath]) -> list[str]:
-    """Choose the model of a union, and drop what another model had; return notices."""
+    """Choose the model of a union, and drop the keys of another model; return notices."""
     path, tag, tag_key = assignment.path[:-1], assignment.value, str(assignment.path[-1])
     parent = block = tree.root
     for depth in range(len(path)):
@@ -343,35 +342,36 @@ def _change_kind(tree: ConfigTree, assignment: _Assignment, given: list[KeyPath]
     assert union is not None
     old: dict[str, Node] = block.value
     old_tag = old[tag_key].value if tag_key in old else None
-    model = union.find_model(tag)
-    kept = old
-    if model is not None and tag != old_tag:
-        is_shared = path != _OPTIMIZER
-        kept = {k: node for k, node in old.items() if is_shared and k in model.model_fields}
+    old_model, model = union.find_model(old_tag), union.find_model(tag)
+    is_changed = model is not None and tag != old_tag
+    keys = model.model_fields if model and path != _OPTIMIZER else ()
+    kept = {key: node for key, node in old.items() if key in keys} if is_changed else old
     tag_node = _build(tag, None, assignment.path, _always(assignment.source))
     parent.value[path[-1]] = Node({**kept, tag_key: tag_node}, block.source)
-    old_model = union.find_model(old_tag)
-    if model is None or old_model is None or tag == old_tag:
+    if not is_changed or old_model is None:
         return []
-    lost = [k for k in old_model.model_fields if k in old and k not in kept and old[k].source]
-    dropped = [k for k in lost if k != tag_key and not starts_with((*path, k), given)]
-    return list(_describe_change(path, f"{tag}", f"{old_tag}", model, dropped, given))
+    written = [key for key in old_model.model_fields if key in old and old[key].source]
+    lost = [(*path, key) for key in written if key not in (*kept, tag_key)]
+    return _describe_change(path, f"{tag}", f"{old_tag}", lost, given)
 
 
 def _describe_change(
-    path: KeyPath,
-    new: str,
-    old: str,
-    model: type[BaseModel],
-    dropped: list[str],
-    given: list[KeyPath],
-) -> Iterator[str]:
-    """Yield the notices of a block's change from one kind to another."""
-    if path == _OPTIMIZER and not starts_with((*path, _LEARNING_RATE), given):
-        rate = model.model_fields[_LEARNING_RATE].default
-        yield f"{path[-1]} {new} takes its default learning rate {rate}"
-    if keys := [key for key in dropped if key != _LEARNING_RATE]:
-        yield f"{path[-1]} {new} drops {old}'s {', '.join(keys)}"
+    path: KeyPath, new: str, old: str, lost: list[KeyPath], given: list[KeyPath]
+) -> list[str]:
+    """Return what changes in the keys of a block that no override gives, as notices."""
+    rate = (*path, _LEARNING_RATE)
+    notices = []
+    if path == _OPTIMIZER and not starts_with(rate, given):
+        union = find_field(path)
+        model = union.find_model(new) if union else None
+        assert model is not None
+        default = model.model_fields[_LEARNING_RATE].default
+        notices.append(f"{path[-1]} {new} takes its default learning rate {default}")
+    dropped = [key for key in lost if key != rate and not starts_with(key, given)]
+    if dropped:
+        names = ", ".join(str(key[-1]) for key in dropped)
+        notices.append(f"{path[-1]} {new} drops {old}'s {names}")
+    return notices
 
 
 def _assign(tree: ConfigTree, assignment: _Assignment) -> Problem | None:
