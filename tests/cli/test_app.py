@@ -81,8 +81,8 @@ def test_debug_shows_the_traceback_above_the_line(
 
 def test_a_bug_of_ours_is_owned_up_to(environment: dict[str, str]) -> None:
     program = (
-        "from mnistcli.cli import app, summary;"
-        "summary._summarize_config = lambda *_: 1 / 0;"
+        "from mnistcli.cli import app; from mnistcli.commands import summary;"
+        "summary.summarize = lambda *_, **__: 1 / 0;"
         "app.main(['summary', 'xor', '--json'])"
     )
     ended = subprocess.run(
@@ -104,10 +104,10 @@ def test_a_bug_of_ours_is_owned_up_to(environment: dict[str, str]) -> None:
 def test_memory_that_runs_out_is_the_environments_fault(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhaust(*_: object) -> None:
+    def exhaust(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("mnistcli.cli.summary._summarize_config", exhaust)
+    monkeypatch.setattr("mnistcli.commands.summary.summarize", exhaust)
     ended = run("summary", "xor")
     assert (ended.code, ended.err) == (
         7,
