@@ -49,9 +49,9 @@ Loss = Literal[
     "mean_squared_error",
     "binary_crossentropy",
 ]
-CROSSENTROPIES_OF_CLASSES = ("categorical_crossentropy", "sparse_categorical_crossentropy")
+MULTICLASS_LOSSES = ("categorical_crossentropy", "sparse_categorical_crossentropy")
 """The losses that need one output unit for each class."""
-LOSSES_WITH_SMOOTHING = ("categorical_crossentropy", "binary_crossentropy")
+LABEL_SMOOTHING_LOSSES = ("categorical_crossentropy", "binary_crossentropy")
 """The losses to which `label_smoothing` applies."""
 Precision = Literal["float32", "mixed_bfloat16"]
 Metric = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
