@@ -134,9 +134,10 @@ def test_ctrl_c_while_a_command_prepares_ends_it_by_the_signal(
     environment: dict[str, str],
 ) -> None:
     program = (
-        "from mnistcli.cli import app, summary\n"
-        "def interrupt(*_): raise KeyboardInterrupt\n"
-        "summary._summarize_config = interrupt\n"
+        "from mnistcli.cli import app\n"
+        "from mnistcli.commands import summary\n"
+        "def interrupt(*_, **__): raise KeyboardInterrupt\n"
+        "summary.summarize = interrupt\n"
         "app.main(['summary', 'xor'])"
     )
     ended = subprocess.run(
