@@ -9,8 +9,7 @@ from dataclasses import replace
 
 from mnistcli.config.schema import (
     CLASS_COUNTS,
-    LABEL_SMOOTHING_LOSSES,
-    MULTICLASS_LOSSES,
+    LOSSES,
     Clip,
     Config,
     Cosine,
@@ -89,7 +88,7 @@ def _check_xor(config: Config) -> Iterator[ConfigIssue]:
         yield _make_xor_issue(_OUTPUT, what, "output_activation", "sigmoid")
     if config.model.flatten:
         yield _make_xor_issue(_FLATTEN, "xor's rows are no images", "flatten", "false")
-    if config.training.loss in MULTICLASS_LOSSES:
+    if LOSSES[config.training.loss].is_multiclass:
         what = f"xor has one output unit, {config.training.loss} needs one for each class"
         yield _make_xor_issue(_LOSS, what, "loss", "mean_squared_error or binary_crossentropy")
 
@@ -202,10 +201,11 @@ def _check_clip(config: Config) -> Iterator[ConfigIssue]:
 
 
 def _check_smoothing(config: Config) -> Iterator[ConfigIssue]:
-    losses, loss = LABEL_SMOOTHING_LOSSES, config.training.loss
-    if config.training.label_smoothing > 0 and loss not in losses:
+    loss = config.training.loss
+    if config.training.label_smoothing > 0 and not LOSSES[loss].has_label_smoothing:
         what = f"{loss} has no label smoothing"
-        choice = losses[config.dataset.name == "xor"]
+        is_xor = config.dataset.name == "xor"
+        choice = "binary_crossentropy" if is_xor else "categorical_crossentropy"
         hint = f"set training.loss: {choice}"
         yield ConfigIssue(
             _SMOOTHING, what, hint, f"add --set training.loss={choice}", depends_on=(_LOSS,)
@@ -253,7 +253,7 @@ def _check_two_classes(config: Config, count: int) -> Iterator[ConfigIssue]:
     # Two classes with sigmoid share one output unit. xor has its own rules.
     if count != 2 or config.dataset.name == "xor" or config.model.output_activation == "softmax":
         return
-    if config.training.loss in MULTICLASS_LOSSES:
+    if LOSSES[config.training.loss].is_multiclass:
         what = f"{config.training.loss} does not match the one sigmoid unit that tells two classes"
         hint = "set training.loss: binary_crossentropy, or model.output_activation: softmax"
         flag_hint = "add --set training.loss=binary_crossentropy"

@@ -8,6 +8,7 @@ not converted to a number, nor `true` to 1. Rules over several keys are in `cros
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -43,16 +44,42 @@ Activation = Literal[
     "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
     "sigmoid", "hard_sigmoid", "tanh", "exponential", "linear", "softmax",
 ]  # fmt: skip
-Loss = Literal[
-    "categorical_crossentropy",
-    "sparse_categorical_crossentropy",
-    "mean_squared_error",
-    "binary_crossentropy",
-]
-MULTICLASS_LOSSES = ("categorical_crossentropy", "sparse_categorical_crossentropy")
-"""The losses that need one output unit for each class."""
-LABEL_SMOOTHING_LOSSES = ("categorical_crossentropy", "binary_crossentropy")
-"""The losses to which `label_smoothing` applies."""
+
+
+@dataclass(frozen=True)
+class LossInfo:
+    """Facts about a loss.
+
+    Attributes:
+        keras_class: its class in Keras.
+        aliases: further names that Keras knows.
+        is_multiclass: whether it needs one output unit for each class.
+        has_label_smoothing: whether `label_smoothing` applies to it.
+    """
+
+    keras_class: str
+    aliases: tuple[str, ...] = ()
+    is_multiclass: bool = False
+    has_label_smoothing: bool = False
+
+
+# The registry of losses; `mnistcli.metrics.scores` has their formulas.
+LOSSES = {
+    "categorical_crossentropy": LossInfo(
+        "CategoricalCrossentropy", is_multiclass=True, has_label_smoothing=True
+    ),
+    "sparse_categorical_crossentropy": LossInfo(
+        "SparseCategoricalCrossentropy", is_multiclass=True
+    ),
+    "mean_squared_error": LossInfo("MeanSquaredError", aliases=("mse", "MSE")),
+    "binary_crossentropy": LossInfo(
+        "BinaryCrossentropy", aliases=("bce", "BCE"), has_label_smoothing=True
+    ),
+}
+if TYPE_CHECKING:
+    Loss = str
+else:
+    Loss = Literal[tuple(LOSSES)]
 Precision = Literal["float32", "mixed_bfloat16"]
 Metric = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
 ValidationMetric = Literal["val_loss", "val_accuracy"]

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import keras
 
-from mnistcli.config.schema import Clip, Cosine, Exponential, Piecewise, TrainingConfig
+from mnistcli.config.schema import LOSSES, Clip, Cosine, Exponential, Piecewise, TrainingConfig
 
 _CLIP_ARGUMENTS = {"norm": "clipnorm", "value": "clipvalue", "global_norm": "global_clipnorm"}
-_LOSS_CLASSES = {
-    "categorical_crossentropy": "CategoricalCrossentropy",
-    "binary_crossentropy": "BinaryCrossentropy",
-}  # those that can smooth labels
 
 
 def make_loss(training: TrainingConfig) -> str | keras.losses.Loss:
@@ -18,7 +14,7 @@ def make_loss(training: TrainingConfig) -> str | keras.losses.Loss:
     if training.label_smoothing == 0:
         return training.loss
     settings = {"label_smoothing": training.label_smoothing}
-    return keras.losses.get({"class_name": _LOSS_CLASSES[training.loss], "config": settings})
+    return keras.losses.get({"class_name": LOSSES[training.loss].keras_class, "config": settings})
 
 
 def make_regularizer(l1: float, l2: float) -> keras.regularizers.Regularizer | None:

@@ -21,7 +21,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
     parse_json,
     quote,
 )
-from mnistcli.config.schema import MAX_UNITS, Activation, Loss
+from mnistcli.config.schema import LOSSES, MAX_UNITS, Activation
 from mnistcli.errors import CheckpointError
 from mnistcli.metrics.scores import LossSpec
 from mnistcli.models.architecture import Architecture, LayerNode
@@ -68,19 +68,8 @@ _TRAINING_ONLY = (
     *(f"{array}_constraint" for array in ("kernel", "bias", "beta", "gamma")),
 )  # fmt: skip
 _REDUCTIONS_TO_MEAN = (None, "auto", "mean", "mean_with_sample_weight", "sum_over_batch_size")
-_LOSSES: dict[str, Loss] = {
-    "categorical_crossentropy": "categorical_crossentropy",
-    "CategoricalCrossentropy": "categorical_crossentropy",
-    "sparse_categorical_crossentropy": "sparse_categorical_crossentropy",
-    "SparseCategoricalCrossentropy": "sparse_categorical_crossentropy",
-    "mean_squared_error": "mean_squared_error",
-    "MeanSquaredError": "mean_squared_error",
-    "mse": "mean_squared_error",
-    "MSE": "mean_squared_error",
-    "binary_crossentropy": "binary_crossentropy",
-    "BinaryCrossentropy": "binary_crossentropy",
-    "bce": "binary_crossentropy",
-    "BCE": "binary_crossentropy",
+_LOSSES = {
+    name: loss for loss, info in LOSSES.items() for name in (loss, info.keras_class, *info.aliases)
 }
 
 
