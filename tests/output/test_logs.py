@@ -110,7 +110,7 @@ def test_a_refused_file_leaves_its_reason_and_a_traceback(run: Run) -> None:
     text = Path("run.log").read_text()
     assert "INFO mnistcli.checkpoints.untrusted.sandbox: refused no.h5: " in text
     error = ended.err.removeprefix("mnistcli: error: ")
-    assert f"ERROR mnistcli.output.terminal: {error}" in text
+    assert f"ERROR mnistcli.output.logs: {error}" in text
     assert "\nTraceback (most recent call last):\n" in text
 
 

@@ -39,7 +39,7 @@ from mnistcli.output.progress import open_epoch_display
 from mnistcli.output.terminal import choose_progress
 display = open_epoch_display(3, 0, choose_progress("auto", silent=False))
 for epoch in (1, 2, 3):
-    display.show_piece(epoch, 0.5, {"loss": 1.0})
+    display.show_batch(epoch, 0.5, {"loss": 1.0})
     display.show_epoch(epoch, {"loss": 1 / epoch, "accuracy": epoch / 4}, 0.5)
 display.close()
 """

@@ -53,15 +53,8 @@ from mnistcli.cli.options import (
 )
 from mnistcli.commands.signals import Stopped, end_by_signal, unwind_on_signals
 from mnistcli.errors import CheckFailedError, ExitCode, MnistcliError, ResourceError, UsageError
-from mnistcli.output.logs import close_log, open_log
-from mnistcli.output.terminal import (
-    PROGRAM,
-    SHOWN,
-    abandon_stdout,
-    open_missing_streams,
-    report_error,
-    write_error_line,
-)
+from mnistcli.output.logs import SHOWN, close_log, open_log, report_error
+from mnistcli.output.terminal import PROGRAM, abandon_stdout, open_missing_streams, write_error_line
 from mnistcli.tensorflow_import import is_debugging
 
 

@@ -38,7 +38,8 @@ def doctor(
     """
     del debug
     from mnistcli.commands.doctor import examine
-    from mnistcli.output.terminal import emit, report_problem
+    from mnistcli.output.logs import report_problem
+    from mnistcli.output.terminal import emit
 
     result, problems = examine(model, data=own_data, data_dir=data_dir)
     emit(result, choose_form(json=json))

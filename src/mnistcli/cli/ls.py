@@ -61,9 +61,9 @@ def ls(
     found = find_files(paths or [Path()])
     reader = MetadataReader([file for file in found if isinstance(file, Path)])
     from mnistcli.commands.ls import list_checkpoints
-    from mnistcli.output.logs import note
+    from mnistcli.output.logs import note, report_error
     from mnistcli.output.run_list import make_run_table
-    from mnistcli.output.terminal import emit, report_error
+    from mnistcli.output.terminal import emit
 
     result = list_checkpoints(found, reader, sort, reverse=reverse)
     emit(result, form)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnistcli.errors import ResourceError, UsageError, make_printable
+from mnistcli.errors import MnistcliError, Problem, ResourceError, UsageError, make_printable
 from mnistcli.output.terminal import PROGRAM, write_error_line
 from mnistcli.tensorflow_import import redirect_native_stderr
 
@@ -25,6 +25,7 @@ _FLAG = "--log-file"
 _redirection = contextlib.ExitStack()  # of descriptor 2, into the log's file
 _LIBRARIES = ("tensorflow", "absl")  # their loggers; TensorFlow's C++ side writes to descriptor 2
 _NOTE, _ANNOUNCEMENT, _WARNING = "note", "announcement", "warning"
+SHOWN = {"is_shown": True}  # marks records of what was written to stderr without the log
 
 
 def note(text: str) -> None:
@@ -40,6 +41,17 @@ def announce(text: str) -> None:
 def warn(text: str) -> None:
     """Show `mnistcli: warning: <text>` on stderr, the same text once per command."""
     _LOG.warning(make_printable(text), extra={"kind": _WARNING})
+
+
+def report_error(error: MnistcliError) -> None:
+    """Show each problem of an error on stderr."""
+    for problem in error.problems:
+        report_problem(problem)
+
+
+def report_problem(problem: Problem) -> None:
+    """Show `mnistcli: error: <where>: <what>. <hint>` on stderr."""
+    _LOG.error(str(problem))
 
 
 @contextlib.contextmanager
@@ -171,15 +183,15 @@ def open_log(
         ResourceError: the file cannot be written.
         UsageError: it holds something else than text.
     """
-    close_log()
     chosen = level or (DEFAULT_LEVEL if path is None else DEFAULT_FILE_LEVEL)
     number = logging.getLevelNamesMapping()[chosen.upper()]
     shown = number if path is None else max(number, logging.WARNING)
     handlers: list[logging.Handler] = [_StderrHandler(shown, shows_notes=shows_notes)]
     if path is not None:
         handlers.append(_open_file(path, number))
-        if number == logging.DEBUG:
-            _redirection.enter_context(redirect_native_stderr(str(path)))
+    close_log()  # only now: the handlers before report a file that cannot be opened
+    if path is not None and number == logging.DEBUG:
+        _redirection.enter_context(redirect_native_stderr(str(path)))
     _ROOT.setLevel(min(number, logging.INFO))  # notes are shown at every level
     _ROOT.propagate = False
     for handler in handlers:
@@ -202,7 +214,6 @@ def close_log() -> None:
 
 
 def _open_file(path: Path, level: int) -> _FileHandler:
-    """Open the log's file before anything else happens."""
     hint = f"name another file with {_FLAG}"
     try:
         if path.is_file():

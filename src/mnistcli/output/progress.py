@@ -1,22 +1,30 @@
-"""Epochs as they pass: a Rich bar, one plain line each, or nothing; downloads likewise."""
+"""Progress on stderr, of epochs, trials and downloads: a bar, lines, or nothing."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from mnistcli.errors import make_printable
 from mnistcli.output.terminal import Progress, make_console, write_error_line
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+    from mnistcli.output.results import TrialResult
+
+
+_SHOWN_TRIALS = 10  # rows of the live table
+_ENDED = ("complete", "pruned", "failed")
+
 
 class EpochDisplay(Protocol):
-    """What shows a run while it runs."""
+    """Shows a run while it runs."""
 
-    def show_piece(self, epoch: int, share: float, metrics: dict[str, float]) -> None:
+    def show_batch(self, epoch: int, share: float, metrics: dict[str, float]) -> None:
         """Show how far an epoch (from 1) has come, 0 to 1, and its metrics so far."""
 
     def show_epoch(self, epoch: int, metrics: dict[str, float], duration_s: float) -> None:
@@ -27,7 +35,7 @@ class EpochDisplay(Protocol):
 
 
 def format_metrics(metrics: dict[str, float]) -> str:
-    """Write metrics the way people compare them: `loss 0.3832  accuracy 0.8959`."""
+    """Format metrics for people: `loss 0.3832  accuracy 0.8959`."""
     digits = {"learning_rate": ".3g"}  # which may be far below 1
     return "  ".join(f"{name} {value:{digits.get(name, '.4f')}}" for name, value in metrics.items())
 
@@ -35,7 +43,7 @@ def format_metrics(metrics: dict[str, float]) -> str:
 class SilentEpochs:
     """Shows nothing."""
 
-    def show_piece(self, epoch: int, share: float, metrics: dict[str, float]) -> None:
+    def show_batch(self, epoch: int, share: float, metrics: dict[str, float]) -> None:
         """Show nothing."""
 
     def show_epoch(self, epoch: int, metrics: dict[str, float], duration_s: float) -> None:
@@ -51,7 +59,7 @@ class EpochLines:
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
 
-    def show_piece(self, epoch: int, share: float, metrics: dict[str, float]) -> None:
+    def show_batch(self, epoch: int, share: float, metrics: dict[str, float]) -> None:
         """Show nothing inside an epoch."""
 
     def show_epoch(self, epoch: int, metrics: dict[str, float], duration_s: float) -> None:
@@ -84,7 +92,7 @@ class EpochBar:
         self._task: TaskID = self._bar.add_task("", total=epochs, completed=completed, metrics="")
         self._bar.start()
 
-    def show_piece(self, epoch: int, share: float, metrics: dict[str, float]) -> None:
+    def show_batch(self, epoch: int, share: float, metrics: dict[str, float]) -> None:
         """Move the bar inside an epoch."""
         self._bar.update(self._task, completed=epoch - 1 + share, metrics=format_metrics(metrics))
 
@@ -99,10 +107,91 @@ class EpochBar:
 
 
 def open_epoch_display(epochs: int, completed: int, progress: Progress) -> EpochDisplay:
-    """Return a bar, lines, or what shows nothing."""
+    """Return the display of a run, in the chosen form."""
     if progress == "bar":
         return EpochBar(epochs, completed)
     return EpochLines(epochs) if progress == "lines" else SilentEpochs()
+
+
+class TrialDisplay(Protocol):
+    """Shows a sweep while it runs."""
+
+    def show(self, trials: Sequence[TrialResult], ended: Sequence[TrialResult]) -> None:
+        """Show where all trials stand, the best first, and those that have ended just now."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class SilentTrials:
+    """Shows nothing."""
+
+    def show(self, trials: Sequence[TrialResult], ended: Sequence[TrialResult]) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class TrialLines:
+    """A line on stderr for each trial that has ended."""
+
+    def __init__(self, objective: str) -> None:
+        self._objective = objective
+
+    def show(self, trials: Sequence[TrialResult], ended: Sequence[TrialResult]) -> None:
+        """Write the lines of trials that have ended."""
+        from mnistcli.output.tables import describe_parameters, describe_trial_end, shorten_keys
+
+        names = shorten_keys(key for trial in trials for key in trial.parameters)
+        done = sum(trial.state in _ENDED for trial in trials) - len(ended)
+        for number, trial in enumerate(ended, done + 1):
+            values = describe_parameters(trial.parameters, names)
+            outcome = describe_trial_end(trial, self._objective)
+            write_error_line(f"{number}/{len(trials)}  trial {trial.trial}  {outcome}  {values}")
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class TrialTable:
+    """The best trials and those that run, on stderr, again and again in one place."""
+
+    def __init__(self, objective: str) -> None:
+        from rich.live import Live
+
+        self._objective = objective
+        self._live: Live = Live(
+            console=make_console(sys.stderr, terminal=True), refresh_per_second=4, transient=True
+        )
+        self._live.start()
+
+    def show(self, trials: Sequence[TrialResult], ended: Sequence[TrialResult]) -> None:
+        """Draw the table again."""
+        from rich.console import Group
+        from rich.text import Text
+
+        from mnistcli.output.tables import make_trial_table
+
+        del ended  # they are in it
+        counts = {state: sum(t.state == state for t in trials) for state in (*_ENDED, "running")}
+        done = sum(counts[state] for state in _ENDED)
+        told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        running = [trial for trial in trials if trial.state == "running"]
+        shown = [*[t for t in trials if t.state in _ENDED][:_SHOWN_TRIALS], *running]
+        head = Text(f"{done} of {len(trials)} trials{f': {told}' if told else ''}", style="bold")
+        self._live.update(Group(head, make_trial_table(shown, self._objective)))
+
+    def close(self) -> None:
+        """Remove the table: the ranking takes its place."""
+        self._live.stop()
+
+
+def open_trial_display(objective: str, progress: Progress) -> TrialDisplay:
+    """Return the display of a sweep, in the chosen form; `bar` is a live table."""
+    if progress == "bar":
+        return TrialTable(objective)
+    return TrialLines(objective) if progress == "lines" else SilentTrials()
 
 
 class DownloadDisplay:

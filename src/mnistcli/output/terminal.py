@@ -10,17 +10,15 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from mnistcli.errors import MnistcliError, Problem, make_printable
-
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from mnistcli.errors import MnistcliError
     from mnistcli.output.results import Answer, AnswerPart
 
 PROGRAM = "mnistcli"
 Progress = Literal["auto", "bar", "lines", "none"]
 Form = Literal["text", "quiet", "json", "jsonl", "csv"]
-SHOWN = {"is_shown": True}  # marks records of what stderr has had already
 NO_LIMIT = 100_000  # columns: answers are never wrapped or cut, a terminal may wrap them itself
 
 _LOG = logging.getLogger(__name__)
@@ -268,15 +266,3 @@ def write_error_line(line: str) -> None:
         sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-
-def report_error(error: MnistcliError) -> None:
-    """Write each problem of a failure as one line on stderr."""
-    for problem in error.problems:
-        report_problem(problem)
-
-
-def report_problem(problem: Problem) -> None:
-    """Write `mnistcli: error: <where>: <what>. <way out>`."""
-    write_error_line(f"{PROGRAM}: error: {problem}")
-    _LOG.error(make_printable(str(problem)), extra=SHOWN)

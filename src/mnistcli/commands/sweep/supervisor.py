@@ -22,8 +22,8 @@ from mnistcli.commands.train.run import write_command
 from mnistcli.errors import ConfigError, DivergenceError, UsageError
 from mnistcli.optional_imports import require
 from mnistcli.output.logs import announce, note
+from mnistcli.output.progress import open_trial_display
 from mnistcli.output.results import DimensionResult, SweepPlanResult, SweepResult, TrialResult
-from mnistcli.output.tables import open_trial_display
 from mnistcli.output.terminal import Output, Progress
 
 if TYPE_CHECKING:

@@ -38,6 +38,7 @@ from mnistcli.metrics.scores import (
     evaluate_logits,
 )
 from mnistcli.models.numpy_inference import compute_penalty, run_network
+from mnistcli.output.logs import SHOWN, report_error
 from mnistcli.output.progress import EpochDisplay, SilentEpochs, format_metrics, open_epoch_display
 from mnistcli.output.results import (
     DatasetResult,
@@ -47,7 +48,7 @@ from mnistcli.output.results import (
     TrainResult,
 )
 from mnistcli.output.tables import format_train, render_stopping
-from mnistcli.output.terminal import PROGRAM, SHOWN, Output, choose_progress, report_error
+from mnistcli.output.terminal import PROGRAM, Output, choose_progress
 from mnistcli.output.terminal import Progress as ProgressMode
 from mnistcli.tensorflow_import import load_backend
 from mnistcli.training.callbacks import BatchProgress, Callback
@@ -204,7 +205,7 @@ class ProgressDisplay(Callback):
     def on_batch_end(self, progress: BatchProgress) -> None:
         """Show how far the epoch has come."""
         share = progress.step / progress.step_count
-        self._display.show_piece(progress.epoch, share, progress.metrics)
+        self._display.show_batch(progress.epoch, share, progress.metrics)
 
     def on_epoch_end(self, progress: Progress) -> None:
         """Show a completed epoch."""
