@@ -29,7 +29,7 @@ from mnistcli.config.schema import DatasetConfig
 from mnistcli.datasets.base import Split
 from mnistcli.datasets.registry import load_dataset, search_from_environment
 from mnistcli.errors import DataError
-from mnistcli.images.options import Treatment
+from mnistcli.images.options import PreparationOptions
 from mnistcli.images.preparation import DIGIT_SHAPE, read_image
 from mnistcli.models.numpy_inference import run_network
 
@@ -63,9 +63,9 @@ class Mistake:
     guess: int
 
 
-def read(content: bytes, treatment: Treatment) -> NDArray[np.uint8] | None:
+def read(content: bytes, options: PreparationOptions) -> NDArray[np.uint8] | None:
     try:
-        return read_image(content, "picture", DIGIT_SHAPE, treatment).pixels
+        return read_image(content, "picture", DIGIT_SHAPE, options).pixels
     except DataError:
         return None
 
@@ -88,9 +88,9 @@ def measure_kind(
     seen, seconds = [], []
     for content in contents:
         start = time.process_time()
-        seen.append(read(content, Treatment()))
+        seen.append(read(content, PreparationOptions()))
         seconds.append(time.process_time() - start)
-    resized = [read(content, Treatment(prepare="resize")) for content in contents]
+    resized = [read(content, PreparationOptions(prepare="resize")) for content in contents]
     guesses = {
         "clean": classify(model, originals),
         "resized": classify(model, [NOTHING if image is None else image for image in resized]),
@@ -104,7 +104,7 @@ def measure_kind(
         count=count,
         refused=int((~found).sum()),
         empty_count=len(empty),
-        empty_recognised=sum(read(content, Treatment()) is None for content in empty),
+        empty_recognised=sum(read(content, PreparationOptions()) is None for content in empty),
         milliseconds=1000 * float(np.median(seconds)),
         **{name: float(values.mean()) for name, values in right.items()},
     )

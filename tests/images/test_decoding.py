@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from mnistcli.errors import DataError
-from mnistcli.images.options import Crop, Treatment
+from mnistcli.images.options import Crop, PreparationOptions
 from mnistcli.images.preparation import DecodedImage, expand_paths, read_image
 
 DIGIT, COLOUR = (28, 28), (32, 32, 3)
-WHOLE = Treatment("resize")
+WHOLE = PreparationOptions("resize")
 
 
 def read(path: Path, shape: tuple[int, ...] = DIGIT) -> DecodedImage:
@@ -128,7 +128,7 @@ def test_the_whole_picture_is_scaled_on_request(tmp_path: Path) -> None:
     """Its proportions stay; what is beside it is as light as its border."""
     image = Image.new("L", (280, 140), 255)
     image.paste(0, (0, 20, 140, 120))
-    whole = read_image(encode(image, "PNG"), "x", DIGIT, Treatment("resize", ink="light"))
+    whole = read_image(encode(image, "PNG"), "x", DIGIT, PreparationOptions("resize", ink="light"))
     assert whole.pixels[10:18, :13].max() <= 2
     assert whole.pixels[10:18, 15:].min() >= 253
     assert set(whole.pixels[[0, 6, 21, 27]].ravel()) == {255}
@@ -142,9 +142,9 @@ def test_a_picture_is_taken_as_it_is_on_request() -> None:
     light = np.full(DIGIT, 250, np.uint8)
     light[5:20, 12] = 10
     content = encode(Image.fromarray(light), "PNG")
-    as_it_is = Treatment("none")
+    as_it_is = PreparationOptions("none")
     np.testing.assert_array_equal(read_image(content, "x", DIGIT, as_it_is).pixels, light)
-    dark = read_image(content, "x", DIGIT, Treatment("none", ink="dark"))
+    dark = read_image(content, "x", DIGIT, PreparationOptions("none", ink="dark"))
     np.testing.assert_array_equal(dark.pixels, 255 - light)
     for shape, size in ((DIGIT, "28 x 28"), (COLOUR, "32 x 32")):
         with pytest.raises(DataError) as caught:
@@ -380,6 +380,6 @@ def test_a_grey_picture_that_is_no_digit_is_scaled_as_a_whole() -> None:
     assert (read.preparation.ink, read.preparation.crop) == ("dark", None)
     assert (read.pixels[11:17, 5:23] > 140).all()
     assert (read.pixels[[0, 7, 20, 27]] < 10).all()  # the ground, and what fills up the square
-    as_it_is = Treatment("none")
+    as_it_is = PreparationOptions("none")
     with pytest.raises(DataError, match="60 x 40 pixels, the network takes 28 x 28"):
         read_image(encode(shoe, "PNG"), "shoe.png", DIGIT, as_it_is, kind="picture")

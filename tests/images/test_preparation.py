@@ -14,7 +14,14 @@ from conftest import make_digits
 from helpers.paper import SCENES, photograph
 from mnistcli.images.decoding import decode_image
 from mnistcli.images.ink import find_components, remove_lines
-from mnistcli.images.options import AUTO, Crop, Preparation, Step, Treatment, describe_preparation
+from mnistcli.images.options import (
+    AUTO,
+    Crop,
+    Preparation,
+    PreparationOptions,
+    Step,
+    describe_preparation,
+)
 from mnistcli.images.preparation import prepare_digit, read_image
 
 Digit = NDArray[np.uint8]
@@ -107,7 +114,7 @@ def draw_page() -> NDArray[np.uint8]:
 
 
 def prepare(skipped: frozenset[Step] = frozenset()) -> tuple[Digit, Preparation]:
-    prepared = prepare_digit(draw_page(), Treatment(skipped=skipped))
+    prepared = prepare_digit(draw_page(), PreparationOptions(skipped=skipped))
     assert prepared is not None
     return prepared
 

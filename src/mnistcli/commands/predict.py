@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.config.allowed_values import check_choice
 from mnistcli.errors import DataError, UsageError
-from mnistcli.images.decoding import is_array, read_array, read_content, refuse_shape
+from mnistcli.images.decoding import is_array, make_shape_error, read_array, read_content
 from mnistcli.images.options import (
     AUTO,
     InkChoice,
     Preparation,
+    PreparationOptions,
     Prepare,
     Step,
-    Treatment,
     describe_preparation,
 )
 from mnistcli.images.preparation import expand_paths, read_image
@@ -144,15 +144,15 @@ def predict(
         UsageError: there is nothing to predict, or an argument does not fit the others.
         DataError: images are missing, invalid, or do not fit the network.
     """
-    treatment = _choose_treatment(prepare, ink, skip)
+    preparation = _make_preparation_options(prepare, ink, skip)
     trained = load_model(model, **options)
     if isinstance(images, np.ndarray) or images:
-        return predict_batch(trained, read_images(trained, images, treatment))
+        return predict_batch(trained, read_images(trained, images, preparation))
     chooses_split = split is not None or first is not None or index is not None
     if not chooses_split and numbers is None:
         hint = "name image files, or give --split test --first 20"
         raise UsageError("IMAGE", "there is nothing to predict", hint)
-    if treatment != AUTO:
+    if preparation != AUTO:
         what = "they prepare image files, there are none"
         raise UsageError("--prepare, --skip, --ink", what, "leave them out")
     if numbers is not None:
@@ -169,13 +169,15 @@ def predict_batch(model: TrainedModel, batch: ImageBatch) -> PredictedClasses:
     return PredictedClasses(classes, labels, class_probabilities(outputs), batch, model)
 
 
-def read_images(model: TrainedModel, images: Images, treatment: Treatment = AUTO) -> ImageBatch:
+def read_images(
+    model: TrainedModel, images: Images, options: PreparationOptions = AUTO
+) -> ImageBatch:
     """Read image files, folders, arrays and standard input as the network takes them.
 
     Args:
         model: the network.
         images: an array, or paths; `-` is standard input.
-        treatment: how image files are prepared.
+        options: how image files are prepared.
 
     Raises:
         UsageError: the preparation is not for this network's images, or it takes none.
@@ -186,7 +188,7 @@ def read_images(model: TrainedModel, images: Images, treatment: Treatment = AUTO
         nothing = (None,) * len(rows)
         return ImageBatch(pixels, (_ARRAY,) * len(rows), tuple(rows), nothing, nothing)
     paths = (images,) if isinstance(images, str | os.PathLike) else tuple(images)
-    return _read_files(model, tuple(os.fspath(path) for path in paths), treatment)
+    return _read_files(model, tuple(os.fspath(path) for path in paths), options)
 
 
 def find_image_shape(model: TrainedModel) -> tuple[int, ...]:
@@ -211,7 +213,7 @@ def find_image_shape(model: TrainedModel) -> tuple[int, ...]:
     raise UsageError(where, f"its input {shape} is no image that is known here", "see --dataset")
 
 
-def _choose_treatment(prepare: str, ink: str, skip: Sequence[str]) -> Treatment:
+def _make_preparation_options(prepare: str, ink: str, skip: Sequence[str]) -> PreparationOptions:
     check_choice(prepare, get_args(Prepare), "--prepare")
     check_choice(ink, get_args(InkChoice), "--ink")
     steps = [step.strip() for names in skip for step in names.split(",")]
@@ -221,7 +223,7 @@ def _choose_treatment(prepare: str, ink: str, skip: Sequence[str]) -> Treatment:
         what = f"--prepare {prepare} takes no steps that could be left out"
         raise UsageError("--skip", what, "leave one of the two out")
     skipped = frozenset(cast("list[Step]", steps))
-    return Treatment(cast("Prepare", prepare), cast("InkChoice", ink), skipped)
+    return PreparationOptions(cast("Prepare", prepare), cast("InkChoice", ink), skipped)
 
 
 def _read_rows_of_split(
@@ -256,12 +258,14 @@ def _read_numbers(model: TrainedModel, text: str) -> ImageBatch:
     return ImageBatch(np.array([numbers], np.uint8), (text,), (None,), (None,), (None,))
 
 
-def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatment) -> ImageBatch:
+def _read_files(
+    model: TrainedModel, names: tuple[str, ...], options: PreparationOptions
+) -> ImageBatch:
     if names.count(STDIN) > 1:
         raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
     is_picture = any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names)
     # before anything is read
-    shape = _check_treatment(model, treatment) if is_picture else None
+    shape = _check_preparation_options(model, options) if is_picture else None
     pixels: list[NDArray[np.uint8]] = []
     sources: list[str] = []
     rows: list[int | None] = []
@@ -274,9 +278,9 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
             images, numbers = _fit_array(model, array, source)
             preparations += [None] * len(images)
         else:
-            shape = shape or _check_treatment(model, treatment)
+            shape = shape or _check_preparation_options(model, options)
             kind = None if model.info is None else model.info.image_kind
-            image = read_image(content, source, shape, treatment, kind)
+            image = read_image(content, source, shape, options, kind)
             if words := describe_preparation(image.preparation):
                 note(f"{source}: {words}")
             images, numbers = image.pixels[np.newaxis], [None]
@@ -289,15 +293,15 @@ def _read_files(model: TrainedModel, names: tuple[str, ...], treatment: Treatmen
     return ImageBatch(joined, tuple(sources), tuple(rows), truths, tuple(preparations))
 
 
-def _check_treatment(model: TrainedModel, treatment: Treatment) -> tuple[int, ...]:
+def _check_preparation_options(model: TrainedModel, options: PreparationOptions) -> tuple[int, ...]:
     """Refuse steps that look for ink where pictures are no digits; return the pictures' shape."""
     shape, kind = find_image_shape(model), None if model.info is None else model.info.image_kind
-    if (len(shape) == 3 or kind == "custom") and (treatment.skipped or treatment.ink != AUTO.ink):
+    if (len(shape) == 3 or kind == "custom") and (options.skipped or options.ink != AUTO.ink):
         is_custom = kind == "custom"
         takes = "pictures as their own data set has them" if is_custom else "pictures in colour"
         what = f"they are for digits, this network takes {takes}"
         raise UsageError("--skip, --ink", what, "leave them out")
-    if kind == "picture" and treatment.skipped:
+    if kind == "picture" and options.skipped:
         what = "it is for digits, this network takes pictures of other things"
         raise UsageError("--skip", what, "leave it out")
     return shape
@@ -343,7 +347,7 @@ def _fit_array(
         return array, range(len(array))
     if is_same_layout(array.shape, wanted):
         return array[np.newaxis], [None]
-    raise refuse_shape(source, array.shape, wanted)
+    raise make_shape_error(source, array.shape, wanted)
 
 
 def _list_sources(names: tuple[str, ...]) -> Iterator[tuple[str, Path | bytes]]:

@@ -1,1 +1,1 @@
-"""Turn image files and arrays into the input of a network."""
+"""Turn image files and arrays into network input."""

@@ -1,8 +1,7 @@
-"""A page that lies on something darker: where it is, and the picture without what is around it.
+"""Estimate the background of a digit, and find the page that it is on.
 
-The ground that a digit stands on: how light it is where, and on which side of it the ink is. The
-ground is what a morphological closing leaves: strokes, which are narrow, take the level of the
-paper beside them, while shadows and vignettes, which are wide, keep their edges. See J. Serra,
+The background is what a morphological closing leaves: strokes, which are narrow, take the level of
+the paper next to them, while shadows and vignettes, which are wide, keep their edges. See J. Serra,
 "Image Analysis and Mathematical Morphology", 1982.
 """
 
@@ -21,16 +20,39 @@ from mnistcli.images.options import InkSide
 CLOSING_SIDE = 64  # pixels: light changes slowly, and averages have little noise
 STROKE_SHARE = 0.3  # of the picture's longer side: no stroke is wider
 CLOSE_UP_INK = 0.1  # of the picture: the digit fills it
-DARKEST = 8  # of 255: a ratio to a darker ground means nothing
-
+DARKEST = 8  # of 255: a ratio to a darker background means nothing
 MEDIAN_SIDE, MEDIAN_STEP = 48, 4  # pixels of a coarse picture, and between its windows
 MEDIAN_SHARE = 0.35  # of the longer side: a window's
+COARSE_SIDE = 128  # pixels
+LEAST_SHARE, MOST_BORDER = 0.25, 0.6  # of the picture that a page is; of its border
+CERTAIN_BORDER = 0.1  # that it may touch: what touches more may be a lit part of a page
+LEAST_BLANK = 0.6  # of a page that bears no ink
+LEAST_CONTRAST = 0.2  # of the page's level, to what it lies on
+LEAST_SQUARENESS = 0.85  # its overlap with the quadrilateral of its corners
+RING, MOST_LIGHT = (2, 6), 0.1  # coarse pixels around a page, and what share may be light
+MARGIN = 2  # coarse pixels inside its edge that are left out
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that was cut out of a picture.
+
+    Attributes:
+        picture: uint8 [height, width, channels]; pixels beside the page have its median colour.
+        top, left: its position in the picture.
+        is_certain: whether all its sides are inside the picture.
+    """
+
+    picture: NDArray[np.uint8]
+    top: int
+    left: int
+    is_certain: bool
 
 
 def detect_ink_side(picture: NDArray[np.uint8]) -> InkSide:
-    """Tell whether ink is darker or lighter than its ground.
+    """Return whether ink is darker or lighter than its background.
 
-    Of what surrounds it ink is the smaller part; so it is what differs most from local medians.
+    Ink covers less than half of any neighbourhood, so it is what differs most from local medians.
 
     Args:
         picture: uint8 [height, width, channels].
@@ -46,11 +68,11 @@ def detect_ink_side(picture: NDArray[np.uint8]) -> InkSide:
     return "light" if (np.sign(contrast) * contrast**4).sum() > 0 else "dark"
 
 
-def estimate_ground(picture: NDArray[np.uint8]) -> Floats:
-    """Return the level of dark ink's ground at every pixel.
+def estimate_background(picture: NDArray[np.uint8]) -> Floats:
+    """Return the background's level at every pixel of a picture with dark ink.
 
     Args:
-        picture: uint8 [height, width, channels], ink darker than the ground.
+        picture: uint8 [height, width, channels], ink darker than the background.
 
     Returns:
         float32 [height, width, channels], in levels of 255, at least `DARKEST`.
@@ -59,29 +81,30 @@ def estimate_ground(picture: NDArray[np.uint8]) -> Floats:
     size = max(3, round(max(coarse.shape[:2]) * STROKE_SHARE)) | 1
     height, width, channels = picture.shape
     closed = [_close(coarse[..., channel], size) for channel in range(channels)]
-    ground = np.stack([interpolate(levels, (height, width)) for levels in closed], axis=2)
-    return np.maximum(ground, DARKEST)
+    background = np.stack([interpolate(levels, (height, width)) for levels in closed], axis=2)
+    return np.maximum(background, DARKEST)
 
 
 def take_border_level(picture: NDArray[np.uint8]) -> Floats:
-    """Return the border's median as the ground of a whole picture, as `estimate_ground` does."""
+    """Return the border's median level, in the shape of `estimate_background`'s result."""
     return np.full(picture.shape, np.maximum(measure_border(picture), DARKEST), np.float32)
 
 
 def measure_border(picture: NDArray[np.uint8]) -> Floats:
-    """The median level of a picture's outermost pixels: float32 [channels]."""
+    """Return the median level of a picture's outermost pixels: float32 [channels]."""
     return np.asarray(np.median(take_border(picture), axis=0), np.float32)
 
 
 def take_border(picture: NDArray[Any]) -> NDArray[Any]:
-    """A picture's outermost pixels in a row: [n], or [n, channels]."""
+    """Return a picture's outermost pixels in one axis: [n], or [n, channels]."""
     return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
 
 
 def detect_close_up(picture: NDArray[np.uint8]) -> InkSide | None:
-    """Say on which side the ink is, if there is so much that the picture must be all digit.
+    """Return the ink side of a picture that the digit fills; None if there is too little ink.
 
-    Then local medians may be the ink's; but the ground still has most of the border.
+    In such a picture local medians may be those of the ink, so the border decides, of which most is
+    background.
     """
     coarse = average_down(picture, CLOSING_SIDE).mean(axis=2)
     is_light = coarse > split_levels(coarse)
@@ -91,7 +114,7 @@ def detect_close_up(picture: NDArray[np.uint8]) -> InkSide | None:
 
 
 def split_levels(levels: NDArray[np.floating]) -> float:
-    """Return the level that parts dark from light best, between 0 and 255.
+    """Return the threshold between dark and light levels, 0 to 255, by Otsu's method.
 
     N. Otsu, "A threshold selection method from gray-level histograms", 1979.
     """
@@ -103,53 +126,8 @@ def split_levels(levels: NDArray[np.floating]) -> float:
     return float((below * above * difference**2).argmax()) + 0.5
 
 
-def _close(levels: Floats, size: int) -> Floats:
-    """A dilation, then an erosion, by a square."""
-    padded = _extend(levels, size // 2 * 2)
-    return -_dilate(-_dilate(padded, size), size)
-
-
-def _extend(levels: Floats, margin: int) -> Floats:
-    """Go on beyond the picture: light that fades towards an edge fades on, nothing brightens."""
-    fading = np.pad(levels, margin, mode="reflect", reflect_type="odd")
-    return np.asarray(np.minimum(fading, np.pad(levels, margin, mode="edge")), np.float32)
-
-
-def _dilate(levels: Floats, size: int) -> Floats:
-    """The largest level in each square window that fits in."""
-    for axis in (0, 1):
-        levels = np.lib.stride_tricks.sliding_window_view(levels, size, axis).max(axis=-1)
-    return levels
-
-
-COARSE_SIDE = 128  # pixels
-LEAST_SHARE, MOST_BORDER = 0.25, 0.6  # of the picture that a page is; of its border
-CERTAIN_BORDER = 0.1  # that it may touch: what touches more may be a lit part of a page
-LEAST_BLANK = 0.6  # of a page that bears no ink
-LEAST_CONTRAST = 0.2  # of the page's level, to what it lies on
-LEAST_SQUARENESS = 0.85  # its overlap with the quadrilateral of its corners
-RING, MOST_LIGHT = (2, 6), 0.1  # coarse pixels around a page, and what share may be light
-MARGIN = 2  # coarse pixels inside its edge that are left out
-
-
-@dataclass(frozen=True)
-class Page:
-    """A page's picture.
-
-    Attributes:
-        picture: uint8 [height, width, channels]; what is not the page has its median colour.
-        top, left: where it lies in the picture that it was cut from.
-        is_certain: it lies within the picture, on all sides.
-    """
-
-    picture: NDArray[np.uint8]
-    top: int
-    left: int
-    is_certain: bool
-
-
 def find_page(picture: NDArray[np.uint8]) -> Page | None:
-    """Cut out a light page with four corners from what it lies on; None where there is none.
+    """Cut out a light page with four corners; None if there is none.
 
     Args:
         picture: uint8 [height, width, channels].
@@ -174,20 +152,39 @@ def find_page(picture: NDArray[np.uint8]) -> Page | None:
     return Page(np.ascontiguousarray(cut[top:bottom, left:right]), top, left, is_certain)
 
 
+def _close(levels: Floats, size: int) -> Floats:
+    """Apply a morphological closing: a dilation, then an erosion, by a square."""
+    padded = _extend(levels, size // 2 * 2)
+    return -_dilate(-_dilate(padded, size), size)
+
+
+def _extend(levels: Floats, margin: int) -> Floats:
+    # Light that fades towards an edge continues to fade beyond it; nothing becomes brighter.
+    fading = np.pad(levels, margin, mode="reflect", reflect_type="odd")
+    return np.asarray(np.minimum(fading, np.pad(levels, margin, mode="edge")), np.float32)
+
+
+def _dilate(levels: Floats, size: int) -> Floats:
+    """Return the maximum of each square window inside the picture."""
+    for axis in (0, 1):
+        levels = np.lib.stride_tricks.sliding_window_view(levels, size, axis).max(axis=-1)
+    return levels
+
+
 def _find_extent(mask: Mask, axis: int) -> tuple[int, int]:
-    """The first row or column that is set anywhere, and the one behind the last."""
+    """Return the first row or column with a set pixel, and the one after the last."""
     places = np.flatnonzero(np.any(mask, axis=axis))
     return int(places[0]), int(places[-1]) + 1
 
 
 def _fill_holes(mask: Mask) -> Mask:
-    """Add what cannot be reached from the picture's edge."""
+    """Set the pixels that cannot be reached from the picture's edge."""
     outside = find_components(np.pad(~mask, 1, constant_values=True))
     return np.asarray(outside.labels != outside.labels[0, 0])[1:-1, 1:-1]
 
 
 def _is_page(mask: Mask, bright: Mask, coarse: NDArray[np.floating]) -> bool:
-    """Tell a page from a digit in chalk, a lit half of the picture, or paper all over it."""
+    """Tell whether a region is a page, not a chalk digit, a lit half, or paper all over."""
     if mask.mean() < LEAST_SHARE or float(take_border(mask).mean()) > MOST_BORDER or mask.all():
         return False
     if bright.sum() < LEAST_BLANK * mask.sum():
@@ -199,9 +196,9 @@ def _is_page(mask: Mask, bright: Mask, coarse: NDArray[np.floating]) -> bool:
 
 
 def _measure_squareness(mask: Mask) -> float:
-    """The overlap, intersection by union, with the quadrilateral of the four corners.
+    """Return the intersection over union with the quadrilateral of the four corners.
 
-    A corner is the pixel that lies farthest along a diagonal.
+    A corner is the pixel that is farthest along a diagonal.
     """
     rows, columns = np.nonzero(mask)
     sums, differences = rows + columns, columns - rows
@@ -216,7 +213,7 @@ def _measure_squareness(mask: Mask) -> float:
 
 
 def _grow(mask: Mask, count: int) -> Mask:
-    """Add so many pixels all around."""
+    """Dilate a mask by a number of pixels."""
     for _ in range(count):
         padded = np.pad(mask, 1, mode="edge")
         rows = padded[:-2] | padded[1:-1] | padded[2:]

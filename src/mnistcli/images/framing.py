@@ -1,8 +1,6 @@
-"""MNIST's framing: a digit fitted into 20 x 20 pixels, its mass in the middle of 28 x 28.
+"""Scale pictures, and frame a digit as in MNIST: 20 x 20 pixels, centred by mass in 28 x 28.
 
 See Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits".
-
-Pixels to another size.
 """
 
 from __future__ import annotations
@@ -13,10 +11,12 @@ from numpy.typing import NDArray
 from mnistcli.images.options import Centre
 
 Floats = NDArray[np.float32]
+FRAME_SIZE, DIGIT_SIZE = 28, 20  # pixels: the picture, and the digit's longer side
+MIDDLE = 14  # where MNIST's centres of mass lie on average, counting pixels from 0
 
 
 def average_down(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Average pixels so that no side of a picture is longer than `side`.
+    """Shrink a picture by averaging, so that no side is longer than `side`.
 
     Args:
         picture: uint8 [height, width, channels], one channel or three.
@@ -34,7 +34,7 @@ def average_down(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def interpolate(levels: Floats, shape: tuple[int, int]) -> Floats:
-    """Stretch smooth levels [h, w] to a shape, linearly between them: float32 [*shape]."""
+    """Enlarge smooth levels [h, w] to a shape by bilinear interpolation: float32 [*shape]."""
     from PIL import Image
 
     stretched = Image.fromarray(levels).resize(shape[::-1], Image.Resampling.BILINEAR)
@@ -48,22 +48,18 @@ def shrink(levels: Floats, shape: tuple[int, int]) -> Floats:
     return np.asarray(Image.fromarray(levels).resize(shape[::-1], Image.Resampling.HAMMING))
 
 
-FRAME_SIZE, DIGIT_SIZE = 28, 20  # pixels: the picture, and the digit's longer side
-MIDDLE = 14  # where MNIST's centres of mass lie on average, counting pixels from 0
-
-
 def frame_digit(
     density: Floats, size: int, *, is_centred: bool
 ) -> tuple[NDArray[np.uint8], Centre | None]:
-    """Scale a digit and put it into MNIST's frame.
+    """Scale a digit, and place it in MNIST's frame.
 
     Args:
         density: float32 [height, width], 0 for paper and 1 for ink, cropped to the digit.
-        size: what its longer side becomes, at most 28 pixels.
-        is_centred: by mass, or else by its box.
+        size: of its longer side, at most 28 pixels.
+        is_centred: whether it is centred by mass, or else by its bounding box.
 
     Returns:
-        uint8 [28, 28], light on black, its strongest ink 255; and how far the mass moved it.
+        uint8 [28, 28], light on black, its strongest ink 255; and the offset by centring.
     """
     scale = size / max(density.shape)
     height, width = (max(1, round(side * scale)) for side in density.shape)
@@ -79,6 +75,6 @@ def frame_digit(
 
 
 def _place(masses: Floats) -> int:
-    """Say where a profile begins, so that its mass is centred and nothing of it is cut off."""
+    """Return where a profile begins if its mass is centred and nothing of it is cut off."""
     centre = float(masses @ np.arange(len(masses)) / max(1.0, float(masses.sum())))
     return min(max(0, round(MIDDLE - centre)), FRAME_SIZE - len(masses))

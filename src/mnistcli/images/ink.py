@@ -1,15 +1,10 @@
-"""Ruled and squared paper: its lines are found, and taken away from under the ink.
+"""Measure the ink of a picture, remove ruled lines, and choose the regions that are the digit.
 
-A line is thin, nearly level (or upright), and goes from one edge of the picture to the other. The
-lines of a page are nearly parallel: one slope is found for all of them by a Hough transform
-(R. O. Duda, P. E. Hart, "Use of the Hough transformation to detect lines and curves in pictures",
-1972), then each line's own slope close to it. What a line adds is known from its whole length,
-where little of it is written over; that much is taken away, so that strokes stay where they cross
-it.
-
-The connected regions of a mask, and those among them that are the digit's.
-
-How much ink there is at each pixel of a picture, whatever its colour.
+A ruled line is thin, nearly level (or upright), and goes from one edge of the picture to another.
+The lines of a page are nearly parallel: a Hough transform finds one slope for all of them (R. O.
+Duda, P. E. Hart, "Use of the Hough transformation to detect lines and curves in pictures", 1972),
+and then the slope of each line close to it. How much ink a line adds is estimated along its whole
+length, where little of it is written over, and subtracted, so that strokes that cross it remain.
 """
 
 from __future__ import annotations
@@ -23,12 +18,27 @@ from mnistcli.images.framing import Floats
 
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
-
 EDGE_WEIGHT = 0.05  # what touches the picture's edge is seldom the digit
 SLIVER_SHARE = 0.12  # of its longer side: what is narrower, at an edge, is a line
 CUT_SHARE = 0.8  # of both sides that a digit takes of a picture which was cut to its size
 NEAR_SHARE = 0.4  # of the digit's longer side: no part of it is farther from the others
 PART_SHARE = 0.03  # of the digit's area: smaller parts are specks
+LEAST_PIXELS = 30  # that a digit has, of a picture of working size: fewer do not set its ink
+STRONG = 0.6  # of the strongest: pixels that show the ink's colour
+REACH = 3  # pixels from an outline within which a stroke's edge has risen
+OUTLINE_SAMPLE = 400  # pixels of an outline that are looked at, at most
+SAMPLE_STEP = 3  # pixels between those that noise is measured at
+FAINTEST = 0.2  # of the ink: a fainter line is no trouble
+THICKEST_SHARE, THICKEST_LEAST = 0.03, 3  # of the longer side; pixels
+STEEPEST = 0.14  # rows a column: 8 degrees
+SLOPE_SPREAD = 0.03  # around the page's slope: perspective
+LEAST_COVER = 0.45  # of its way that a line has to be seen on; strokes hide the rest
+LEAST_WAY = 0.12  # of the picture's width that it has to go, before it leaves at another side
+COLUMN_STEP = 3  # columns between those that are looked at
+END_SHARE = 1 / 40  # of the picture's width: a line is seen so close to both edges
+STRIPS = 12  # pieces of a line whose levels are found on their own
+DARKER, DARKER_LEAST = 1.25, 0.05  # how much darker a line may be here than it is elsewhere
+HIDING = 0.6  # of the ink: below a darker line, strokes are guessed from both its sides
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Components:
 
     Attributes:
         labels: [height, width], 0 where the mask is not set, else 1 + the region's index.
-        areas: in pixels, one a region.
+        areas: of the regions, in pixels.
         boxes: [n, 4]: top, left, bottom, right; the last two are exclusive.
     """
 
@@ -46,10 +56,39 @@ class Components:
     boxes: Ints
 
 
+@dataclass(frozen=True)
+class Ink:
+    """The ink of a picture.
+
+    Attributes:
+        density: float32 [height, width], 0 for paper, about 1 for the strongest ink.
+        contrast: share of the background's light that the ink absorbs, 0 to 1.
+        noise: standard deviation of the paper's density.
+    """
+
+    density: Floats
+    contrast: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines that cross a picture from left to right: row = rows + slopes * (column - middle).
+
+    Attributes:
+        rows, slopes: of each line.
+        reach: rows on either side that belong to a line, with a little of the paper.
+    """
+
+    rows: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    reach: int
+
+
 def find_components(mask: Mask) -> Components:
     """Label the 8-connected regions of a mask.
 
-    Rows are cut into runs, and runs joined to those that they touch in the next row; so the time
+    Rows are divided into runs, and runs joined with those that they touch in the next row: the time
     grows with the number of runs, not of pixels.
     """
     height, width = mask.shape
@@ -68,44 +107,14 @@ def find_components(mask: Mask) -> Components:
     return Components(labels, areas, _find_boxes(region, len(roots), rows, lefts, rights))
 
 
-def _find_boxes(region: Ints, count: int, rows: Ints, lefts: Ints, rights: Ints) -> Ints:
-    """The extremes of each region's runs."""
-    boxes = np.empty((count, 4), np.intp)
-    boxes[:, :2], boxes[:, 2:] = np.iinfo(np.intp).max, 0
-    np.minimum.at(boxes[:, 0], region, rows)
-    np.minimum.at(boxes[:, 1], region, lefts)
-    np.maximum.at(boxes[:, 2], region, rows + 1)
-    np.maximum.at(boxes[:, 3], region, rights)
-    return boxes
-
-
-def _join_runs(starts: Ints, stops: Ints, stride: int) -> Ints:
-    """Give runs that touch, also across corners, a common number: the least of their indices."""
-    first = np.searchsorted(stops, starts + stride, side="left")
-    last = np.searchsorted(starts, stops + stride, side="right")
-    counts = last - first
-    upper = np.repeat(np.arange(len(starts)), counts)
-    lower = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
-    roots = np.arange(len(starts))
-    while True:
-        a, b = roots[upper], roots[lower]
-        differing = a != b
-        if not differing.any():
-            return roots
-        upper, lower, a, b = (x[differing] for x in (upper, lower, a, b))
-        np.minimum.at(roots, np.maximum(a, b), np.minimum(a, b))
-        while not np.array_equal(roots, roots[roots]):
-            roots = roots[roots]
-
-
 def choose_digit(components: Components) -> Ints:
-    """Choose the regions that are one digit: the largest, and what stands close to it.
+    """Return the regions that are one digit: the largest, and those close to it.
 
     Args:
         components: of all the ink.
 
     Returns:
-        Indices of regions; empty where none can be a digit.
+        Indices of regions; empty if none can be a digit.
     """
     areas, boxes = components.areas, components.boxes
     if not len(areas):
@@ -137,42 +146,20 @@ def choose_digit(components: Components) -> Ints:
 
 
 def join_boxes(boxes: Ints) -> tuple[int, int, int, int]:
-    """The box around boxes: top, left, bottom, right."""
+    """Return the bounding box of boxes: top, left, bottom, right."""
     top, left = (int(n) for n in boxes[:, :2].min(axis=0))
     bottom, right = (int(n) for n in boxes[:, 2:].max(axis=0))
     return top, left, bottom, right
 
 
-LEAST_PIXELS = 30  # that a digit has, of a picture of working size: fewer do not set its ink
-STRONG = 0.6  # of the strongest: pixels that show the ink's colour
-REACH = 3  # pixels from an outline within which a stroke's edge has risen
-OUTLINE_SAMPLE = 400  # pixels of an outline that are looked at, at most
-SAMPLE_STEP = 3  # pixels between those that noise is measured at
-
-
-@dataclass(frozen=True)
-class Ink:
-    """The ink of a picture.
-
-    Attributes:
-        density: float32 [height, width], 0 for paper, about 1 for the strongest ink.
-        contrast: what share of the ground's light that ink swallows, 0 to 1.
-        noise: standard deviation of the paper's density.
-    """
-
-    density: Floats
-    contrast: float
-    noise: float
-
-
-def measure_ink(picture: NDArray[np.uint8], ground: Floats) -> Ink:
-    """Tell ink from paper by the light that is missing, along the ink's own colour.
+def measure_ink(picture: NDArray[np.uint8], background: Floats) -> Ink:
+    """Measure the ink by the light that is missing, along the ink's colour.
 
     Args:
-        picture: uint8 [height, width, channels], ink darker than the ground.
-        ground: float32 of that shape, at least 1.
+        picture: uint8 [height, width, channels], ink darker than the background.
+        background: float32 of that shape, at least 1.
     """
-    missing = 1 - picture / ground
+    missing = 1 - picture / background
     most = missing.max(axis=2)
     strongest = find_strongest(most)
     strong = missing[most >= STRONG * strongest] if strongest > 0 else missing[:1, :1]
@@ -187,15 +174,15 @@ def measure_ink(picture: NDArray[np.uint8], ground: Floats) -> Ink:
 
 
 def find_strongest(density: Floats) -> float:
-    """The level that as many pixels reach as the smallest digit has."""
+    """Return the level that as many pixels reach as the smallest digit has."""
     count = min(density.size, LEAST_PIXELS)
     return float(np.partition(density.ravel(), -count)[-count])
 
 
 def measure_sharpness(density: Floats, mask: NDArray[np.bool_]) -> float:
-    """Return by how much the density changes across the outline of a mask, the median of places.
+    """Return the median change of the density across the outline of a mask.
 
-    Strokes end within few pixels, and come to about 1; shadows do not.
+    It is about 1 for strokes, which end within a few pixels, and less for shadows.
     """
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
@@ -207,39 +194,14 @@ def measure_sharpness(density: Floats, mask: NDArray[np.bool_]) -> float:
     return float(np.median(np.ptp(around, axis=(1, 2))))
 
 
-FAINTEST = 0.2  # of the ink: a fainter line is no trouble
-THICKEST_SHARE, THICKEST_LEAST = 0.03, 3  # of the longer side; pixels
-STEEPEST = 0.14  # rows a column: 8 degrees
-SLOPE_SPREAD = 0.03  # around the page's slope: perspective
-LEAST_COVER = 0.45  # of its way that a line has to be seen on; strokes hide the rest
-LEAST_WAY = 0.12  # of the picture's width that it has to go, before it leaves at another side
-COLUMN_STEP = 3  # columns between those that are looked at
-END_SHARE = 1 / 40  # of the picture's width: a line is seen so close to both edges
-STRIPS = 12  # pieces of a line whose levels are found on their own
-DARKER, DARKER_LEAST = 1.25, 0.05  # how much darker a line may be here than it is elsewhere
-HIDING = 0.6  # of the ink: below a darker line, strokes are guessed from both its sides
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Lines that cross a picture from left to right: row = rows + slopes * (column - middle).
-
-    `reach` is how many rows on either side belong to them, and a little of the paper.
-    """
-
-    rows: NDArray[np.float64]
-    slopes: NDArray[np.float64]
-    reach: int
-
-
 def remove_lines(ink: Floats) -> tuple[Floats, int]:
-    """Take the lines of ruled or squared paper away.
+    """Remove the lines of ruled or squared paper.
 
     Args:
         ink: float32 [height, width], 0 for paper, about 1 for ink.
 
     Returns:
-        The ink without them, and how many lines there were.
+        The ink without the lines, and their number.
     """
     count = 0
     for _ in range(2):  # level lines, then upright ones
@@ -252,7 +214,7 @@ def remove_lines(ink: Floats) -> tuple[Floats, int]:
 
 
 def find_lines(ink: Floats) -> Lines:
-    """Find thin lines that go from the left edge to the right one."""
+    """Return the thin lines that go from the left edge to the right one."""
     height, width = ink.shape
     thin = _keep_thin(ink > FAINTEST, _thickest(ink.shape) + 1)
     columns = np.arange(0, width, COLUMN_STEP)
@@ -270,8 +232,37 @@ def find_lines(ink: Floats) -> Lines:
     return _choose_lines(cover, slopes, thin)
 
 
+def _find_boxes(region: Ints, count: int, rows: Ints, lefts: Ints, rights: Ints) -> Ints:
+    boxes = np.empty((count, 4), np.intp)
+    boxes[:, :2], boxes[:, 2:] = np.iinfo(np.intp).max, 0
+    np.minimum.at(boxes[:, 0], region, rows)
+    np.minimum.at(boxes[:, 1], region, lefts)
+    np.maximum.at(boxes[:, 2], region, rows + 1)
+    np.maximum.at(boxes[:, 3], region, rights)
+    return boxes
+
+
+def _join_runs(starts: Ints, stops: Ints, stride: int) -> Ints:
+    """Return for each run the lowest index of the runs that it is connected with."""
+    first = np.searchsorted(stops, starts + stride, side="left")
+    last = np.searchsorted(starts, stops + stride, side="right")
+    counts = last - first
+    upper = np.repeat(np.arange(len(starts)), counts)
+    lower = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
+    roots = np.arange(len(starts))
+    while True:
+        a, b = roots[upper], roots[lower]
+        differing = a != b
+        if not differing.any():
+            return roots
+        upper, lower, a, b = (x[differing] for x in (upper, lower, a, b))
+        np.minimum.at(roots, np.maximum(a, b), np.minimum(a, b))
+        while not np.array_equal(roots, roots[roots]):
+            roots = roots[roots]
+
+
 def _measure_way(slopes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """The share of the picture's width on which a line is inside it: [slopes, rows]."""
+    """Return the share of the width on which each line is in the picture: [slopes, rows]."""
     height, width = shape
     rows = np.arange(height)
     rise = np.where(np.abs(slopes) < 1e-9, 1e-9, slopes)[:, None] * width
@@ -280,7 +271,7 @@ def _measure_way(slopes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray
 
 
 def _choose_lines(cover: NDArray[np.float64], slopes: NDArray[np.float64], thin: Mask) -> Lines:
-    """Pick the page's slope, each row's best slope near it, and of adjacent rows the middle."""
+    """Choose the page's slope, each row's best slope near it, and of adjacent rows the middle."""
     strong = np.where(cover >= LEAST_COVER, cover**2, 0)
     page = slopes[strong.sum(axis=1).argmax()]
     cover = np.where(np.abs(slopes - page)[:, None] <= SLOPE_SPREAD, cover, 0)
@@ -296,12 +287,12 @@ def _choose_lines(cover: NDArray[np.float64], slopes: NDArray[np.float64], thin:
 
 
 def _find_middle(cover: NDArray[np.float64]) -> int:
-    """A thick line is seen about as well in several rows, and at several slopes."""
+    # A thick line has about the same cover in several rows, and at several slopes.
     return round(float(np.flatnonzero(cover >= 0.97 * cover.max()).mean()))
 
 
 def _reach_ends(thin: Mask, lines: Lines) -> Mask:
-    """Tell which lines are seen at both edges, if they come there: strokes seldom are."""
+    """Tell which lines are visible at both edges that they reach, as strokes seldom are."""
     rows, is_inside = _locate(lines, thin.shape)
     at_line: Mask = thin[rows, np.arange(thin.shape[1])] & is_inside
     seen: Mask = np.any(at_line, axis=1)
@@ -312,9 +303,9 @@ def _reach_ends(thin: Mask, lines: Lines) -> Mask:
 
 
 def _locate(lines: Lines, shape: tuple[int, ...]) -> tuple[Ints, Mask]:
-    """Rows of the picture for a band around each line [n, rows, width].
+    """Return the rows of a band around each line [n, rows, width], and which are in the picture.
 
-    The second tells which are in the picture; those that are not become its first or last.
+    Rows outside the picture are replaced by its first or last.
     """
     away = np.arange(shape[1]) - (shape[1] - 1) / 2
     middle = np.rint(lines.rows[:, None] + lines.slopes[:, None] * away).astype(np.intp)
@@ -323,7 +314,7 @@ def _locate(lines: Lines, shape: tuple[int, ...]) -> tuple[Ints, Mask]:
 
 
 def _erase(ink: Floats, lines: Lines) -> Floats:
-    """Subtract each line's own level from a band around it."""
+    """Subtract each line's level from a band around it."""
     rows, is_inside = _locate(lines, ink.shape)
     columns = np.broadcast_to(np.arange(ink.shape[1]), rows.shape)
     band = ink[rows, columns]
@@ -337,11 +328,9 @@ def _erase(ink: Floats, lines: Lines) -> Floats:
 
 
 def _measure_level(band: Floats) -> Floats:
-    """What a line adds to the ink, along its length: medians of medians of pieces of it.
-
-    A stroke that goes along a line is darker than most of the line is; and a line may be followed
-    a row too high or too low.
-    """
+    """Return what a line adds to the ink along its length, by medians over its parts."""
+    # A stroke along a line is darker than most of the line, hence the limit; a line may be
+    # followed a row too high or too low, hence the widening.
     pieces = np.array_split(band, min(STRIPS, band.shape[2]), axis=2)
     medians = np.stack([np.median(piece, axis=2) for piece in pieces], axis=2)
     padded = np.pad(medians, ((0, 0), (0, 0), (2, 2)), mode="edge")
@@ -353,7 +342,7 @@ def _measure_level(band: Floats) -> Floats:
 
 
 def _widen(levels: Floats) -> Floats:
-    """Of each row of a band and its two neighbours the darkest."""
+    """Return the maximum of each row of a band and its two neighbours."""
     padded = np.pad(levels, ((0, 0), (1, 1), (0, 0)), mode="edge")
     return np.asarray(np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:]))
 
@@ -363,7 +352,7 @@ def _thickest(shape: tuple[int, ...]) -> int:
 
 
 def _keep_thin(mask: Mask, thickness: int) -> Mask:
-    """Keep what is set in less than `thickness` pixels one above the other."""
+    """Keep vertical runs of fewer than `thickness` set pixels."""
     height = len(mask)
     index = np.arange(height)[:, None]
     above = np.maximum.accumulate(np.where(mask, -1, index), axis=0)

@@ -1,4 +1,4 @@
-"""What was asked of a picture's preparation, and what became of it."""
+"""The options of preparing image files, and the description of what was done to one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ InkChoice = Literal["auto", "dark", "light"]
 
 
 @dataclass(frozen=True)
-class Treatment:
-    """How pictures are prepared.
+class PreparationOptions:
+    """The options of preparing image files.
 
     Attributes:
-        prepare: `auto` finds the digit and frames it as MNIST's makers did; `resize` only scales
-            the whole picture; `none` takes pictures that have the network's size already.
-        ink: darker or lighter than its ground; `auto` finds out.
+        prepare: `auto` finds the digit and frames it as in MNIST; `resize` only scales the whole
+            picture; `none` accepts only pictures that have the network's size.
+        ink: whether it is darker or lighter than its background; `auto` detects it.
         skipped: steps of `auto` to leave out.
     """
 
@@ -35,20 +35,20 @@ class Treatment:
     skipped: frozenset[Step] = frozenset()
 
 
-AUTO = Treatment()
+AUTO = PreparationOptions()
 
 
 @dataclass(frozen=True)
 class Size:
-    """In pixels."""
+    """The size of a picture, in pixels."""
 
     width: int
     height: int
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Its median level, 0 to 255, and by what share of its lightest it varies."""
+class Background:
+    """The background's median level, 0 to 255, and by what share of its lightest it varies."""
 
     level: int
     unevenness: float
@@ -56,14 +56,14 @@ class Ground:
 
 @dataclass(frozen=True)
 class Lines:
-    """How many ruled lines were taken away."""
+    """How many ruled lines were removed."""
 
     removed: int
 
 
 @dataclass(frozen=True)
 class Regions:
-    """How many separate regions of ink there were, and how many of them are the digit's."""
+    """How many separate regions of ink were found, and how many of them are the digit's."""
 
     found: int
     kept: int
@@ -71,7 +71,7 @@ class Regions:
 
 @dataclass(frozen=True)
 class Crop:
-    """The part of the upright picture that was used, in its pixels."""
+    """A part of the upright picture, in pixels."""
 
     left: int
     top: int
@@ -81,7 +81,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Centre:
-    """By how many of the 28 pixels the centre of mass moved what would stand in the middle."""
+    """By how many of the 28 pixels centring by mass moved the digit from the middle."""
 
     right: int
     down: int
@@ -89,14 +89,19 @@ class Centre:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What was done to a picture before the network saw it; null is a step that was not taken.
+    """What was done to a picture before the network saw it; null for steps that were not taken.
 
     Attributes:
-        prepare: as asked for.
+        prepare: the option as given.
         picture: the size of the file's picture, upright.
         ink: dark ink was inverted; null for pictures in colour.
-        contrast: of the ink against its ground, 0 to 1.
-        page: it lay on something darker; null where the picture is all page.
+        contrast: of the ink to its background, 0 to 1.
+        page: the page on something darker; null if the picture is all page.
+        ground: the background's level.
+        lines: the ruled lines that were removed.
+        specks: the regions of ink, and those that were kept.
+        crop: the part of the picture that the digit was cut from.
+        centre: the offset of centring by mass.
     """
 
     prepare: Prepare
@@ -104,7 +109,7 @@ class Preparation:
     ink: InkSide | None = None
     contrast: float | None = None
     page: Crop | None = None
-    ground: Ground | None = None
+    ground: Background | None = None
     lines: Lines | None = None
     specks: Regions | None = None
     crop: Crop | None = None
@@ -112,7 +117,7 @@ class Preparation:
 
 
 def describe_preparation(preparation: Preparation) -> str:
-    """Say in one line for people what was done; empty where there is nothing to tell."""
+    """Return what was done as a text of one line; empty if there is nothing to report."""
     words = ["dark on light, inverted"] if preparation.ink == "dark" else []
     if preparation.lines is not None and preparation.lines.removed:
         count = preparation.lines.removed

@@ -1,6 +1,7 @@
-"""Image files -> uint8 arrays that look like the data set a network was trained on.
+"""Prepare image files as network input: arrays like the images of the data set.
 
-The steps from a picture of a digit to MNIST's form, one after the other.
+A digit is found on its picture and framed as MNIST's digits are (`prepare_digit`); other pictures
+are scaled to the size of the data set's images.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mnistcli.images.background import (
     Page,
     detect_close_up,
     detect_ink_side,
-    estimate_ground,
+    estimate_background,
     find_page,
     measure_border,
     take_border_level,
@@ -48,23 +49,22 @@ from mnistcli.images.ink import (
 )
 from mnistcli.images.options import (
     AUTO,
+    Background,
     Crop,
-    Ground,
     ImageKind,
     InkSide,
     Lines,
     Preparation,
+    PreparationOptions,
     Regions,
     Size,
-    Treatment,
 )
 
 WORKING_SIDE = 640  # pixels of the longer side: enough for a digit of a twentieth of it
 INK_LEVEL = 0.5  # of the ink's density: what is fainter is paper
 EDGE_LEVELS = (0.2, 0.8)  # densities that count as none and as full ink: MNIST was black and white
 WEAKEST_AFTER_LINES = 0.6  # a digit's density beside darker lines
-
-# What is no digit: in shares of the ground's light, deviations of noise, pixels, shares of all.
+# What is no digit: in shares of the background's light, deviations of noise, pixels, shares of all.
 LEAST_CONTRAST, LEAST_DEVIATIONS, MOST_NOISE = 0.15, 5.0, 0.15
 LEAST_SIDE, LEAST_SIDE_SHARE = 6, 0.02
 LEAST_INK_SHARE, MOST_REGIONS = 0.3, 100
@@ -72,24 +72,41 @@ LEAST_FILL = 0.06  # of its box that a digit's ink covers
 SHARPNESS = (0.7, 2.0)  # density across a stroke's outline; shadows below, halos of lines above
 CLOSE_UP_SHARE = 0.6  # of the picture's height or width, where the digit fills it
 OTHER_SIDE: dict[InkSide, InkSide] = {"dark": "light", "light": "dark"}
+DIGIT_SHAPE = (28, 28)
+COLOUR_SHAPE = (32, 32, 3)
+LIGHT = 128  # of 255: a border that is lighter is paper
+GLOB = re.compile(r"[*?[]")
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """An image file as an image of a data set.
+
+    Attributes:
+        pixels: uint8 [*image_shape]; digits are light on a dark background, as in MNIST.
+        preparation: what was done to the file's picture.
+    """
+
+    pixels: NDArray[np.uint8]
+    preparation: Preparation
 
 
 def prepare_digit(
-    picture: NDArray[np.uint8], treatment: Treatment
+    picture: NDArray[np.uint8], options: PreparationOptions
 ) -> tuple[NDArray[np.uint8], Preparation] | None:
-    """Find the digit on a picture, and frame it as MNIST's makers did.
+    """Find the digit on a picture, and frame it as in MNIST.
 
     Args:
         picture: uint8 [height, width] or [height, width, 3].
-        treatment: how; its `prepare` counts as `auto`.
+        options: of the preparation; `prepare` is taken to be `auto`.
 
     Returns:
-        uint8 [28, 28], light on black, and what was done; None where there is no digit.
+        uint8 [28, 28], light on black, and what was done; None if there is no digit.
     """
-    skipped = treatment.skipped
+    skipped = options.skipped
     full = picture.reshape(*picture.shape[:2], -1)
     small = average_down(full, WORKING_SIDE)
-    page, found = _find_page_and_digit(small, treatment)
+    page, found = _find_page_and_digit(small, options)
     if found is None:
         return None
     corner = (page.top, page.left) if page is not None else (0, 0)
@@ -112,7 +129,7 @@ def prepare_digit(
         ink=found.side,
         contrast=round(found.ink.contrast, 4),
         page=None if page is None else _scale_box((0, 0, *page.picture.shape[:2]), corner, scale),
-        ground=None if "ground" in skipped else _describe_ground(found.ground, found.side),
+        ground=None if "ground" in skipped else _describe_background(found.background, found.side),
         lines=None if "lines" in skipped else Lines(found.line_count),
         specks=None if "specks" in skipped else Regions(len(regions.areas), len(found.kept)),
         crop=None if is_whole else _scale_box(box, corner, scale),
@@ -120,25 +137,74 @@ def prepare_digit(
     )
 
 
+def expand_paths(paths: Sequence[Path]) -> list[Path]:
+    """Expand directories and glob patterns to image files, in natural order (2.png before 10.png).
+
+    A path that exists is not treated as a pattern.
+
+    Raises:
+        DataError: a path does not exist, a directory is unreadable or has no images, or no image
+            fits a pattern.
+    """
+    return [file for path in paths for file in _expand_path(path)]
+
+
+def read_image(
+    source: Path | bytes,
+    where: str,
+    image_shape: tuple[int, ...],
+    options: PreparationOptions = AUTO,
+    kind: ImageKind | None = None,
+) -> DecodedImage:
+    """Return an image file as an image of a data set.
+
+    Args:
+        source: the file, or its contents.
+        where: the file's name, for messages.
+        image_shape: (height, width) for grey, (height, width, 3) for colour; of digits (28, 28).
+        options: how it is prepared.
+        kind: what the data set's images show. digit: found and framed as MNIST's are, unless the
+            picture is 28 x 28 already; picture: in colour its middle square, in grey the whole,
+            light on dark; custom: the whole, resized. None where nothing says it: 28 x 28 in grey
+            is a digit.
+
+    Raises:
+        DataError: no such file, no image, damaged, too large, or not to be resized; no digit on
+            it; or a shape that is no image's.
+    """
+    kind = kind or ("digit" if image_shape == DIGIT_SHAPE else "picture")
+    if kind == "custom":
+        return _resize(decode_image(source, where), where, image_shape, options)
+    if kind == "digit" and image_shape == DIGIT_SHAPE:
+        return _fit_digit(decode_image(source, where), where, options)
+    if kind == "picture" and image_shape[2:] == (3,):
+        return _fit_colour_image(decode_image(source, where), where, image_shape, options)
+    if kind == "picture" and len(image_shape) == 2:
+        return _fit_grey_image(decode_image(source, where), where, image_shape, options)
+    what = f"the network takes {image_shape}, not images"
+    hint = "give it numbers, as an array in an .npy file, say, or rows of its data with --split"
+    raise DataError(where, what, hint)
+
+
 @dataclass(frozen=True)
 class _Finding:
-    """What may be a digit, and how it was found."""
+    """A candidate for the digit, and the measurements that led to it."""
 
     side: InkSide
-    ground: Floats
+    background: Floats
     ink: Ink
     line_count: int
     components: Components
     kept: Ints
 
     def make_mask(self) -> Mask:
-        """The digit's regions."""
+        """Return the mask of the candidate's regions."""
         is_kept = np.zeros(len(self.components.areas) + 1, np.bool_)
         is_kept[self.kept + 1] = True
         return np.asarray(is_kept[self.components.labels])
 
     def is_digit(self) -> bool:
-        """Tell a digit from the noise, shadows, lines and dust of an empty page."""
+        """Tell whether it is a digit, not noise, shadows, lines or dust on an empty page."""
         ink, areas = self.ink, self.components.areas
         if not 0 < len(self.kept) <= len(areas) <= MOST_REGIONS:
             return False
@@ -164,61 +230,61 @@ class _Finding:
 
 
 def _find_page_and_digit(
-    picture: NDArray[np.uint8], treatment: Treatment
+    picture: NDArray[np.uint8], options: PreparationOptions
 ) -> tuple[Page | None, _Finding | None]:
-    """Look on the page, if one lies on something darker, or else on the whole picture.
+    """Look for the digit on a page that is on something darker, or else on the whole picture.
 
-    A part of the picture that is merely lit is told from a page by fainter ink.
+    A part of the picture that is merely lit is told from a page by its fainter ink.
     """
-    page = None if "page" in treatment.skipped else find_page(picture)
-    on_page = _find_digit(page.picture, treatment) if page is not None else None
+    page = None if "page" in options.skipped else find_page(picture)
+    on_page = _find_digit(page.picture, options) if page is not None else None
     if page is not None and page.is_certain:
         return page, on_page
-    anywhere = _find_digit(picture, treatment)
+    anywhere = _find_digit(picture, options)
     if on_page is None or (anywhere and anywhere.ink.contrast >= on_page.ink.contrast):
         return None, anywhere
     return page, on_page
 
 
-def _find_digit(picture: NDArray[np.uint8], treatment: Treatment) -> _Finding | None:
-    """Look for a digit on the likelier side of the ground's level, then on the other one."""
-    if treatment.ink != "auto":
-        finding = _look_for(picture, treatment.ink, treatment)
+def _find_digit(picture: NDArray[np.uint8], options: PreparationOptions) -> _Finding | None:
+    """Look for a digit of the more probable ink side, then of the other one."""
+    if options.ink != "auto":
+        finding = _look_for(picture, options.ink, options)
         return finding if finding.is_digit() else None
-    close_up = _look_closely(picture, treatment)
+    close_up = _look_closely(picture, options)
     if close_up is not None:
         return close_up
     likely = detect_ink_side(picture)
     for side in (likely, OTHER_SIDE[likely]):
-        finding = _look_for(picture, side, treatment)
+        finding = _look_for(picture, side, options)
         if finding.is_digit():
             return finding
     return None
 
 
-def _look_closely(picture: NDArray[np.uint8], treatment: Treatment) -> _Finding | None:
-    """Look for a digit that fills the picture: so little ground has one level."""
+def _look_closely(picture: NDArray[np.uint8], options: PreparationOptions) -> _Finding | None:
+    """Look for a digit that fills the picture, whose background is taken to have one level."""
     side = detect_close_up(picture)
     if side is None:
         return None
-    finding = _look_for(picture, side, replace(treatment, skipped=treatment.skipped | {"ground"}))
+    finding = _look_for(picture, side, replace(options, skipped=options.skipped | {"ground"}))
     return finding if finding.is_digit() and finding.fills_picture() else None
 
 
-def _look_for(picture: NDArray[np.uint8], side: InkSide, treatment: Treatment) -> _Finding:
-    """Tell ink from its ground, and choose the regions of it that may be a digit."""
+def _look_for(picture: NDArray[np.uint8], side: InkSide, options: PreparationOptions) -> _Finding:
+    """Measure the ink, and choose the regions of it that may be a digit."""
     levels = picture if side == "dark" else 255 - picture
-    is_flat = "ground" in treatment.skipped
-    ground = take_border_level(levels) if is_flat else estimate_ground(levels)
-    ink, count = measure_ink(levels, ground), 0
-    if "lines" not in treatment.skipped:
+    is_flat = "ground" in options.skipped
+    background = take_border_level(levels) if is_flat else estimate_background(levels)
+    ink, count = measure_ink(levels, background), 0
+    if "lines" not in options.skipped:
         ink, count = _remove_lines(ink)
     components = find_components(ink.density > max(INK_LEVEL, LEAST_DEVIATIONS * ink.noise))
-    return _Finding(side, ground, ink, count, components, choose_digit(components))
+    return _Finding(side, background, ink, count, components, choose_digit(components))
 
 
 def _remove_lines(ink: Ink) -> tuple[Ink, int]:
-    """Take the paper's own lines away, and count them."""
+    """Remove ruled lines, and return how many."""
     density, count = remove_lines(ink.density)
     if not count:
         return ink, 0
@@ -229,7 +295,7 @@ def _remove_lines(ink: Ink) -> tuple[Ink, int]:
 
 
 def _cut_out(finding: _Finding, kept: Mask, box: tuple[int, int, int, int]) -> Floats:
-    """Return the ink in a box: what is kept, and the grey pixels around it."""
+    """Return the ink of the kept regions in a box, with the grey pixels around them."""
     top, left, bottom, right = box
     low, high = EDGE_LEVELS
     sharp = np.clip((finding.ink.density - low) / (high - low), 0, 1) * _grow(kept)
@@ -237,58 +303,26 @@ def _cut_out(finding: _Finding, kept: Mask, box: tuple[int, int, int, int]) -> F
 
 
 def _grow(mask: Mask) -> Mask:
-    """Add a pixel all around."""
+    """Dilate a mask by one pixel."""
     padded = np.pad(mask, 1)
     rows = padded[:-2] | padded[1:-1] | padded[2:]
     return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
 
 
-def _describe_ground(ground: Floats, side: InkSide) -> Ground:
-    """Say how light the paper or the board is, and how evenly lit."""
-    levels = ground.mean(axis=2)
+def _describe_background(background: Floats, side: InkSide) -> Background:
+    levels = background.mean(axis=2)
     level = float(np.median(levels))
     unevenness = 1 - float(levels.min() / levels.max())
-    return Ground(round(level if side == "dark" else 255 - level), round(unevenness, 4))
+    return Background(round(level if side == "dark" else 255 - level), round(unevenness, 4))
 
 
 def _scale_box(
     box: tuple[int, int, int, int], corner: tuple[int, int], scale: tuple[float, float]
 ) -> Crop:
-    """Say where a box of a page lies in the file's picture."""
+    """Return a box of the page in the coordinates of the file's picture."""
     top, bottom = (round((row + corner[0]) * scale[0]) for row in box[::2])
     left, right = (round((column + corner[1]) * scale[1]) for column in box[1::2])
     return Crop(left, top, right - left, bottom - top)
-
-
-DIGIT_SHAPE = (28, 28)
-COLOUR_SHAPE = (32, 32, 3)
-LIGHT = 128  # of 255: a border that is lighter is paper
-GLOB = re.compile(r"[*?[]")
-
-
-@dataclass(frozen=True)
-class DecodedImage:
-    """An image in the form of its data set.
-
-    Attributes:
-        pixels: uint8 [*image_shape]; digits are light on a dark ground, as in MNIST.
-        preparation: what was done to it.
-    """
-
-    pixels: NDArray[np.uint8]
-    preparation: Preparation
-
-
-def expand_paths(paths: Sequence[Path]) -> list[Path]:
-    """Replace directories and patterns by image files, in natural order (2.png before 10.png).
-
-    A path that exists is never a pattern, whatever its characters.
-
-    Raises:
-        DataError: a path does not exist, a directory is unreadable or has no images, or nothing
-            fits a pattern.
-    """
-    return [file for path in paths for file in _expand_path(path)]
 
 
 def _expand_path(path: Path) -> list[Path]:
@@ -307,7 +341,7 @@ def _expand_path(path: Path) -> list[Path]:
 
 
 def _expand_pattern(path: Path) -> list[Path]:
-    """Find what `scans/**/*.png` means, where no shell has done so."""
+    # For patterns that no shell has expanded, as on Windows or with ** in some shells.
     from glob import glob
 
     if not GLOB.search(str(path)):
@@ -320,104 +354,68 @@ def _expand_pattern(path: Path) -> list[Path]:
 
 
 def _make_natural_key(file: Path) -> tuple[list[str | int], str]:
-    """Compare runs of digits as numbers; they are every second part of the split."""
+    # Runs of digits, every second part of the split, are compared as numbers.
     name = str(file)
     parts = re.split(r"(\d+)", name.casefold())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
-def read_image(
-    source: Path | bytes,
-    where: str,
-    image_shape: tuple[int, ...],
-    treatment: Treatment = AUTO,
-    kind: ImageKind | None = None,
-) -> DecodedImage:
-    """Return an image file as an image of a data set.
-
-    Args:
-        source: the file, or its contents.
-        where: what messages call it.
-        image_shape: (height, width) for grey, (height, width, 3) for colour; of digits (28, 28).
-        treatment: how it is prepared.
-        kind: what the data set's images show. digit: found and framed as MNIST's are, unless the
-            picture is 28 x 28 already; picture: in colour its middle square, in grey the whole,
-            light on dark; custom: the whole, resized. None where nothing says it: 28 x 28 in grey
-            is a digit.
-
-    Raises:
-        DataError: no such file, no image, damaged, too large, or not to be resized; no digit on
-            it; or a shape that is no image's.
-    """
-    kind = kind or ("digit" if image_shape == DIGIT_SHAPE else "picture")
-    if kind == "custom":
-        return _resize(decode_image(source, where), where, image_shape, treatment)
-    if kind == "digit" and image_shape == DIGIT_SHAPE:
-        return _fit_digit(decode_image(source, where), where, treatment)
-    if kind == "picture" and image_shape[2:] == (3,):
-        return _fit_colour_image(decode_image(source, where), where, image_shape, treatment)
-    if kind == "picture" and len(image_shape) == 2:
-        return _fit_grey_image(decode_image(source, where), where, image_shape, treatment)
-    what = f"the network takes {image_shape}, not images"
-    hint = "give it numbers, as an array in an .npy file, say, or rows of its data with --split"
-    raise DataError(where, what, hint)
-
-
 def _resize(
-    pixels: NDArray[np.uint8], where: str, image_shape: tuple[int, ...], treatment: Treatment
+    pixels: NDArray[np.uint8], where: str, image_shape: tuple[int, ...], options: PreparationOptions
 ) -> DecodedImage:
-    if treatment.prepare == "none":
+    if options.prepare == "none":
         _check_size(pixels, image_shape, where)
     size = Size(pixels.shape[1], pixels.shape[0])
-    return DecodedImage(fit_image(pixels, image_shape), Preparation(treatment.prepare, size))
+    return DecodedImage(fit_image(pixels, image_shape), Preparation(options.prepare, size))
 
 
 def _fit_colour_image(
-    pixels: NDArray[np.uint8], where: str, image_shape: tuple[int, ...], treatment: Treatment
+    pixels: NDArray[np.uint8], where: str, image_shape: tuple[int, ...], options: PreparationOptions
 ) -> DecodedImage:
     """Cut out the middle square, as large as possible, and resize it; or resize the whole."""
     height, width = pixels.shape[:2]
     size, side = Size(width, height), min(height, width)
     crop = None
-    if treatment.prepare == "none":
+    if options.prepare == "none":
         _check_size(pixels, image_shape, where)
-    elif treatment.prepare == "auto":
+    elif options.prepare == "auto":
         crop = Crop((width - side) // 2, (height - side) // 2, side, side)
         pixels = pixels[crop.top : crop.top + side, crop.left : crop.left + side]
     pixels = _scale_whole(to_mode(pixels, "RGB"), image_shape)
-    return DecodedImage(pixels, Preparation(treatment.prepare, size, crop=crop))
+    return DecodedImage(pixels, Preparation(options.prepare, size, crop=crop))
 
 
-def _fit_digit(picture: NDArray[np.uint8], where: str, treatment: Treatment) -> DecodedImage:
-    """Make light ink on black of it, in MNIST's frame."""
+def _fit_digit(picture: NDArray[np.uint8], where: str, options: PreparationOptions) -> DecodedImage:
     is_framed = picture.shape[:2] == DIGIT_SHAPE
-    if treatment.prepare == "auto" and not (is_framed and picture.any() and np.ptp(picture)):
-        prepared = prepare_digit(picture, treatment)
+    if options.prepare == "auto" and not (is_framed and picture.any() and np.ptp(picture)):
+        prepared = prepare_digit(picture, options)
         if prepared is None:
             hint = "--prepare resize shows the network the whole picture"
             raise DataError(where, "there is no digit on it", hint)
         return DecodedImage(*prepared)
-    return _fit_grey_image(picture, where, DIGIT_SHAPE, treatment)
+    return _fit_grey_image(picture, where, DIGIT_SHAPE, options)
 
 
 def _fit_grey_image(
-    picture: NDArray[np.uint8], where: str, image_shape: tuple[int, ...], treatment: Treatment
+    picture: NDArray[np.uint8],
+    where: str,
+    image_shape: tuple[int, ...],
+    options: PreparationOptions,
 ) -> DecodedImage:
     """Scale the whole picture; where its border is light, make it light on dark."""
-    if treatment.prepare == "none":
+    if options.prepare == "none":
         _check_size(picture, image_shape, where)
     grey = to_mode(picture, "L")
-    side = treatment.ink
+    side = options.ink
     if side == "auto":
-        is_paper = treatment.prepare != "none" and measure_border(grey) >= LIGHT
+        is_paper = options.prepare != "none" and measure_border(grey) >= LIGHT
         side = "dark" if is_paper else "light"
     pixels = _scale_whole(255 - grey if side == "dark" else grey, image_shape)
     size = Size(picture.shape[1], picture.shape[0])
-    return DecodedImage(pixels, Preparation(treatment.prepare, size, ink=side))
+    return DecodedImage(pixels, Preparation(options.prepare, size, ink=side))
 
 
 def _check_size(picture: NDArray[np.uint8], shape: tuple[int, ...], where: str) -> None:
-    """Refuse to change what is to be taken as it is."""
     if picture.shape[:2] != shape[:2]:
         (height, width), (rows, columns) = picture.shape[:2], shape[:2]
         what = f"the picture has {width} x {height} pixels, the network takes {columns} x {rows}"
@@ -425,7 +423,7 @@ def _check_size(picture: NDArray[np.uint8], shape: tuple[int, ...], where: str) 
 
 
 def _scale_whole(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Scale a whole picture, its proportions kept, onto a ground as light as its border."""
+    """Scale a whole picture, its proportions kept, onto a background as light as its border."""
     from PIL import Image
 
     scale = min(shape[0] / pixels.shape[0], shape[1] / pixels.shape[1])
