@@ -1,10 +1,55 @@
 """Checkpoint files: what they hold, reading and writing them, and reading untrusted ones."""
 
-from pathlib import PurePath
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
-SUFFIXES = (".h5", ".hdf5", ".keras")
+from mnistcli.errors import CheckpointError
+
+_LISTED_SUFFIXES = (".h5", ".hdf5")
+_SUFFIXES = (*_LISTED_SUFFIXES, ".keras")
 
 
-def has_checkpoint_name(path: object) -> bool:
+def has_checkpoint_name(path: str | os.PathLike[str]) -> bool:
     """Tell whether a path ends like a checkpoint's, of mnistcli or of Keras."""
-    return PurePath(str(path)).suffix.lower() in SUFFIXES
+    return Path(path).suffix.lower() in _SUFFIXES
+
+
+def find_checkpoints(paths: Sequence[Path]) -> list[Path | CheckpointError]:
+    """Return the files among paths and the checkpoints in folders, each once.
+
+    Args:
+        paths: files, whatever their names, and folders.
+
+    Returns:
+        Paths in order, with an error in the place of each that does not exist.
+    """
+    found: dict[Path, Path | CheckpointError] = {}
+    for path in paths:
+        try:
+            files = _list_folder(path) if path.is_dir() else [path]
+            path.lstat()
+        except FileNotFoundError:
+            error = CheckpointError(str(path), "no such file or folder", "correct the path")
+            found[path] = error
+            continue
+        except OSError as system:
+            hint = "see who may, with ls -ld"
+            found[path] = CheckpointError(str(path), f"cannot be read: {system.strerror}", hint)
+            continue
+        for file in files:
+            found.setdefault(file, file)
+    return list(found.values())
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    # Hidden files are checkpoints that are being written.
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if entry.name.lower().endswith(_LISTED_SUFFIXES)
+            and not entry.name.startswith(".")
+            and not entry.is_dir()
+        ]
+    return [folder / name for name in sorted(names)]

@@ -1,4 +1,4 @@
-"""`mnistcli ls`: the checkpoints of a folder, what they have in common and what sets them apart."""
+"""`mnistcli ls`: list checkpoints with their data, models, epochs and scores."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Annotated
 
 import typer
 
+from mnistcli.checkpoints import find_checkpoints
 from mnistcli.cli.completion import complete_checkpoint, complete_column
 from mnistcli.cli.options import Csv, Debug, Json, choose_form
+from mnistcli.errors import CheckpointError
+from mnistcli.output.logs import note, report_error
+from mnistcli.output.terminal import emit
 
 EXAMPLES = """
 mnistcli ls
@@ -53,17 +57,14 @@ def ls(
     saved is when the file was last written. Exit code 5 only where a path leads nowhere.
     """
     del debug
-    from mnistcli.checkpoints.untrusted.sandbox import MetadataReader
-    from mnistcli.commands.ls import find_files
-    from mnistcli.errors import CheckpointError
-
     form = choose_form(json=json, csv=csv)
-    found = find_files(paths or [Path()])
-    reader = MetadataReader([file for file in found if isinstance(file, Path)])
+    from mnistcli.checkpoints.untrusted.sandbox import MetadataReader
+
+    found = find_checkpoints(paths or [Path()])
+    files = [file for file in found if isinstance(file, Path)]
+    reader = MetadataReader(files)  # reads while the imports below run
     from mnistcli.commands.ls import list_checkpoints
-    from mnistcli.output.logs import note, report_error
     from mnistcli.output.run_list import make_run_table
-    from mnistcli.output.terminal import emit
 
     result = list_checkpoints(found, reader, sort, reverse=reverse)
     emit(result, form)

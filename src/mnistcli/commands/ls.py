@@ -1,8 +1,7 @@
-"""List checkpoints: the files that a command line names, and what their metadata say."""
+"""`ls`: the data, model, epochs and scores of many checkpoints, from their metadata alone."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,53 +21,17 @@ from mnistcli.output.results import (
 )
 from mnistcli.output.run_list import make_run_list
 
-SUFFIXES = (".h5", ".hdf5")
-
-
-def find_files(paths: Sequence[Path]) -> list[Path | CheckpointError]:
-    """Return files, and the checkpoints in folders, each once; an error for what is not there."""
-    found: dict[Path, Path | CheckpointError] = {}
-    for path in paths:
-        try:
-            files = _list_folder(path) if path.is_dir() else [path]
-            path.lstat()
-        except FileNotFoundError:
-            error = CheckpointError(str(path), "no such file or folder", "correct the path")
-            found[path] = error
-            continue
-        except OSError as system:
-            hint = "see who may, with ls -ld"
-            found[path] = CheckpointError(str(path), f"cannot be read: {system.strerror}", hint)
-            continue
-        for file in files:
-            found.setdefault(file, file)
-    return list(found.values())
-
-
-def _list_folder(folder: Path) -> list[Path]:
-    """List the checkpoints in a folder; those that are being written are hidden files."""
-    with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(SUFFIXES)
-            and not entry.name.startswith(".")
-            and not entry.is_dir()
-        ]
-    return [folder / name for name in sorted(names)]
-
-
-_MADE_BETTER = {"loss": "lowest", "accuracy": "highest"}  # by the end of a metric's name
+_BEST = {"loss": "lowest", "accuracy": "highest"}  # by the end of a metric's name
 
 
 def list_checkpoints(
     found: Sequence[Path | CheckpointError], reader: MetadataReader, sort: str, *, reverse: bool
 ) -> ListResult:
-    """Return what was read of files, in the order of a column, those not found included.
+    """List checkpoints in the order of a column, with a row for what is none.
 
     Args:
-        found: as `find_files` returned it.
-        reader: of those that were found.
+        found: files, and errors for those not found, as `find_checkpoints` returns them.
+        reader: of the files' metadata.
         sort: name of a column or of a config key, or a unique end of it.
         reverse: highest first.
 
@@ -79,9 +42,9 @@ def list_checkpoints(
     answers = dict(zip(paths, reader.results(), strict=True))
     listed = make_run_list(
         [
-            refuse_file(file)
+            _refuse_file(file)
             if isinstance(file, CheckpointError)
-            else describe_file(file, answers[file])
+            else _describe_file(file, answers[file])
             for file in found
         ]
     )
@@ -93,25 +56,23 @@ def list_checkpoints(
     )
 
 
-def describe_file(path: Path, answer: ParsedMetadata) -> ListedCheckpoint:
-    """Return what is known of a file, from what was read of it."""
+def _describe_file(path: Path, answer: ParsedMetadata) -> ListedCheckpoint:
     if isinstance(answer, CheckpointError):
-        return refuse_file(answer, _find_time(path))
+        return _refuse_file(answer, _find_time(path))
     try:
         return _describe_readable(path, parse_metadata(path, answer))
     except CheckpointError as error:
-        return refuse_file(error, _find_time(path))
+        return _refuse_file(error, _find_time(path))
 
 
-def refuse_file(error: CheckpointError, saved: datetime | None = None) -> ListedCheckpoint:
-    """Return the row of a file that could not be read."""
+def _refuse_file(error: CheckpointError, saved: datetime | None = None) -> ListedCheckpoint:
     return ListedCheckpoint(
         checkpoint=error.where, status="refused", reason=error.what, last={}, best={}, saved=saved
     )
 
 
 def _find_time(path: Path) -> datetime | None:
-    """Return when a file was last written; None where it is gone."""
+    """Return the time of the last modification; None where the file is gone."""
     try:
         return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(microsecond=0)
     except OSError:
@@ -119,7 +80,6 @@ def _find_time(path: Path) -> datetime | None:
 
 
 def _describe_readable(path: Path, file: CheckpointMetadata) -> ListedCheckpoint:
-    """Return the row of a file that could be read."""
     record, saved = file.record, _find_time(path)
     if record is None:
         by = f"saved by Keras {file.keras_version}" if file.keras_version else "saved by others"
@@ -138,7 +98,7 @@ def _describe_readable(path: Path, file: CheckpointMetadata) -> ListedCheckpoint
         status="run",
         reason="",
         dataset=DatasetResult(name=record.dataset.name, sha256=record.dataset.sha256),
-        model=describe_model(config.model),
+        model=_describe_model(config.model),
         parameters=file.parameters,
         epochs=progress.epoch,
         planned_epochs=config.training.epochs,
@@ -153,21 +113,21 @@ def _describe_readable(path: Path, file: CheckpointMetadata) -> ListedCheckpoint
 
 
 def _find_best(history: Mapping[str, MetricRange]) -> Iterator[tuple[str, float | None]]:
-    """Return the highest accuracies and the lowest losses."""
+    """Yield the highest accuracies and the lowest losses of all epochs."""
     for name, metric in history.items():
-        for ending, side in _MADE_BETTER.items():
+        for ending, side in _BEST.items():
             if name.endswith(ending):
                 yield name, getattr(metric, side)
 
 
-def describe_model(model: Model) -> str:
-    """Write a network as `softmax` or `mlp 256-128`."""
+def _describe_model(model: Model) -> str:
+    """Format a model as `softmax` or `mlp 256-128`."""
     if not isinstance(model, MlpModel):
         return model.type
     return f"{model.type} {'-'.join(map(_describe_hidden, model.hidden))}"
 
 
 def _describe_hidden(layer: HiddenLayer) -> str:
-    """Write a layer's units, and what it has of its own."""
+    """Format a layer's units, with its own activation and dropout, if any."""
     own: list[Any] = [value for value in (layer.activation, layer.dropout) if value is not None]
     return f"{layer.units}({','.join(map(str, own))})" if own else str(layer.units)
