@@ -1,4 +1,4 @@
-"""`mnistcli doctor`: what there is to work with, what is missing, and what mends it."""
+"""`mnistcli doctor`: check the installation, the hardware, the data and a checkpoint."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def doctor(
     from mnistcli.output.logs import report_problem
     from mnistcli.output.terminal import emit
 
-    result, problems = examine(model, data=own_data, data_dir=data_dir)
-    emit(result, choose_form(json=json))
-    for problem in problems:
-        report_problem(problem.problems[0])
-    if problems:
-        raise typer.Exit(problems[0].code)
+    diagnosis = examine(model, data=own_data, data_dir=data_dir)
+    emit(diagnosis.result, choose_form(json=json))
+    for error in diagnosis.errors:
+        report_problem(error.problems[0])
+    if diagnosis.errors:
+        raise typer.Exit(diagnosis.errors[0].code)

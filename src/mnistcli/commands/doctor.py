@@ -1,11 +1,11 @@
-"""Looks at everything that `train` and `evaluate` need, without beginning either."""
+"""`doctor`: check the installation, the hardware, the data, the folders and a checkpoint."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mnistcli import __version__
@@ -42,15 +42,17 @@ from mnistcli.output.results import (
 _LIBRARIES = ("keras", "tensorflow", "numpy", "h5py")
 
 
-class _Findings:
-    """What is wrong, in the order in which it was found."""
+@dataclass(frozen=True)
+class Diagnosis:
+    """The state of the installation, and what keeps `train` and `evaluate` from running.
 
-    def __init__(self) -> None:
-        self.problems: list[MnistcliError] = []
+    Attributes:
+        result: the facts; its `problems` describe the errors.
+        errors: in the order in which they were found.
+    """
 
-    def add(self, problem: MnistcliError) -> None:
-        """Note a problem, and look on."""
-        self.problems.append(problem)
+    result: DoctorResult
+    errors: tuple[MnistcliError, ...]
 
 
 def examine(
@@ -58,8 +60,8 @@ def examine(
     *,
     data: str | os.PathLike[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
-) -> tuple[DoctorResult, tuple[MnistcliError, ...]]:
-    """Check what `train` and `evaluate` need; return the facts, and the problems as errors.
+) -> Diagnosis:
+    """Check what `train` and `evaluate` need: versions, processor, data, folders, a checkpoint.
 
     Args:
         model: a checkpoint to check too.
@@ -70,23 +72,23 @@ def examine(
         DataError: `--data-dir` is no folder.
     """
     path = None if model is None else Path(model)
-    findings = _Findings()
+    problems: list[MnistcliError] = []
     search = search_from_environment(None if data_dir is None else Path(data_dir))
-    versions = _find_versions(findings)
+    versions = _find_versions(problems)
     directories = tuple(_list_directories(search))
     if not directories[0].writable:
         hint = "go to another folder, or choose a place with -o"
-        findings.add(ResourceError(directories[0].path, "this folder is not writable", hint))
-    checkpoint = None if path is None else _read_checkpoint(path, findings)
+        problems.append(ResourceError(directories[0].path, "this folder is not writable", hint))
+    checkpoint = None if path is None else _read_checkpoint(path, problems)
     needed = {"mnist"} if path is None else set()
     if checkpoint is not None and checkpoint.record is not None:
         needed = {checkpoint.record.dataset.name}
     datasets = (
-        *_list_datasets(search, needed, findings),
-        *_list_own(_find_own(checkpoint, data), findings),
+        *_list_datasets(search, needed, problems),
+        *_list_own(_find_own(checkpoint, data), problems),
     )
     processors = os.cpu_count() or 1
-    answer = DoctorResult(
+    result = DoctorResult(
         versions=versions,
         processor=platform.machine(),
         processor_features=read_processor_features(),
@@ -96,23 +98,23 @@ def examine(
         datasets=datasets,
         directories=directories,
         checkpoint=None if checkpoint is None else _describe_checkpoint(checkpoint),
-        problems=tuple(map(describe_error, findings.problems)),
+        problems=tuple(map(describe_error, problems)),
     )
-    return answer, tuple(findings.problems)
+    return Diagnosis(result, tuple(problems))
 
 
-def _find_versions(findings: _Findings) -> dict[str, str | None]:
-    """Ask the installed packages for their versions, which imports none of them."""
+def _find_versions(problems: list[MnistcliError]) -> dict[str, str | None]:
+    """Return the versions of installed packages, without importing them."""
     versions = {name: find_version(name) for name in _LIBRARIES}
     for name, version in versions.items():
         if version is None:
             hint = f"install it: python -m pip install {name}"
-            findings.add(ResourceError(name, "not installed", hint))
+            problems.append(ResourceError(name, "not installed", hint))
     return {"mnistcli": __version__, "python": platform.python_version(), **versions}
 
 
 def _list_directories(search: DataSearch) -> Iterator[DirectoryResult]:
-    """Look at the folders that are written to: the working directory first."""
+    """Describe the folders that are written to, the working directory first."""
     for purpose, directory in (
         ("checkpoints", Path.cwd()),
         ("downloads", search.download_directory),
@@ -133,23 +135,23 @@ def _is_writable(directory: Path) -> bool:
 
 
 def _list_datasets(
-    search: DataSearch, needed: set[str], findings: _Findings
+    search: DataSearch, needed: set[str], problems: list[MnistcliError]
 ) -> Iterator[LocatedDatasetResult]:
-    """Find and read the data sets that come in files; the others are always there."""
+    """Find and read the data sets that are files, and describe those that are built in."""
     for spec in list_specs():
         is_needed = spec.info.name in needed
         if isinstance(spec, FileDataset):
-            yield _read_files(spec, search, findings, is_needed=is_needed)
+            yield _read_files(spec, search, problems, is_needed=is_needed)
         else:
-            yield _describe_built_in(spec, findings, is_needed=is_needed)
+            yield _describe_built_in(spec, problems, is_needed=is_needed)
 
 
 def _read_files(
-    spec: FileDataset, search: DataSearch, findings: _Findings, *, is_needed: bool
+    spec: FileDataset, search: DataSearch, problems: list[MnistcliError], *, is_needed: bool
 ) -> LocatedDatasetResult:
-    """Find and read a data set's files, so that damage is seen."""
+    """Read a data set's files, so that damage is found."""
     name = spec.info.name
-    path = _locate(spec, search, findings, is_needed=is_needed)
+    path = _locate(spec, search, problems, is_needed=is_needed)
     if path is None:
         note = "not found" if search.offline else "not found: downloaded when it is needed"
         return _describe_missing(name, note)
@@ -157,10 +159,10 @@ def _read_files(
         identity = read_files(spec, path, BOTH_SPLITS, search).identity
     except OtherDatasetError as error:
         if is_needed:
-            findings.add(error)
+            problems.append(error)
         return _describe_missing(name, f"not found: in {path} {error.what}")
     except DataError as error:
-        findings.add(error)
+        problems.append(error)
         return _describe_missing(name, f"damaged: {path}")
     return LocatedDatasetResult(
         name=name,
@@ -183,14 +185,16 @@ def _find_own(
     return None if data is None else FilesConfig(name="files", path=os.fspath(data))
 
 
-def _list_own(config: FilesConfig | None, findings: _Findings) -> Iterator[LocatedDatasetResult]:
-    """List images of one's own; decoding them all would write to the cache."""
+def _list_own(
+    config: FilesConfig | None, problems: list[MnistcliError]
+) -> Iterator[LocatedDatasetResult]:
+    """Describe your own images without decoding them, which would write to the cache."""
     if config is None:
         return
     try:
         info = get_info(config)
     except DataError as error:
-        findings.add(error)
+        problems.append(error)
         yield _describe_missing(config.name, "not found, or not laid out as images of one's own")
         return
     note = f"{info.train_count:,} training and {info.test_count:,} test images, not read"
@@ -200,9 +204,9 @@ def _list_own(config: FilesConfig | None, findings: _Findings) -> Iterator[Locat
 
 
 def _describe_built_in(
-    spec: BuiltInDataset, findings: _Findings, *, is_needed: bool
+    spec: BuiltInDataset, problems: list[MnistcliError], *, is_needed: bool
 ) -> LocatedDatasetResult:
-    """Count what is built in, or ask for the package that brings it (a second to import)."""
+    """Describe a built-in data set, or whether the package that it comes with is installed."""
     name, count = spec.info.name, f"{spec.info.train_count:,} examples"
     if not spec.package:
         return _describe_missing(name, f"built in: {count}")
@@ -210,44 +214,44 @@ def _describe_built_in(
         require_scikit_learn()
     except ResourceError as error:
         if is_needed:
-            findings.add(error)
+            problems.append(error)
         return _describe_missing(name, f"not found: {spec.package} is not installed")
     return _describe_missing(name, f"comes with {spec.package}: {count}")
 
 
 def _locate(
-    spec: FileDataset, search: DataSearch, findings: _Findings, *, is_needed: bool
+    spec: FileDataset, search: DataSearch, problems: list[MnistcliError], *, is_needed: bool
 ) -> Path | None:
-    """Look for a data set's files, never in the network."""
+    """Find a data set's files without downloading them."""
     try:
         return locate_files(spec, replace(search, offline=True))
     except DataError as error:
         directory = search.download_directory
         if is_needed and search.offline:
-            findings.add(error)
+            problems.append(error)
         elif is_needed and not _is_writable(directory):
             hint = "name a folder that is, with --data-dir or MNISTCLI_DATA_DIR"
             what = f"{spec.info.title} cannot be downloaded into it: not writable"
-            findings.add(ResourceError(str(directory), what, hint))
+            problems.append(ResourceError(str(directory), what, hint))
         return None
 
 
 def _describe_missing(name: str, note: str) -> LocatedDatasetResult:
-    """Describe a data set of which there is no file."""
+    """Describe a data set without a file."""
     return LocatedDatasetResult(name=name, location=None, sha256=None, known_as=None, note=note)
 
 
-def _read_checkpoint(path: Path, findings: _Findings) -> Checkpoint | None:
-    """Read a checkpoint with its weights, so that its seal, structure and arrays are checked."""
+def _read_checkpoint(path: Path, problems: list[MnistcliError]) -> Checkpoint | None:
+    """Read a checkpoint with its weights, so that checksum, structure and arrays are checked."""
     try:
         return read_checkpoint(path)
     except CheckpointError as error:
-        findings.add(error)
+        problems.append(error)
         return None
 
 
 def _describe_checkpoint(checkpoint: Checkpoint) -> CheckpointResult:
-    """Say what a checkpoint is, and whether its bits could be had again here."""
+    """Describe a checkpoint, and why it could not be reproduced here."""
     record = checkpoint.record
     differences: tuple[str, ...] = ()
     if record is not None and all(map(find_version, _LIBRARIES)):
