@@ -1,9 +1,4 @@
-"""The program: its commands, and what becomes of every way in which one can end.
-
-Typer's words for a wrong command line become ours: the place, the mistake, the way out.
-
-How commands are made: their help, and what they refuse where Typer would drop a part of it.
-"""
+"""The program: its commands, the errors of a command line, and exit codes."""
 
 from __future__ import annotations
 
@@ -57,84 +52,36 @@ from mnistcli.output.logs import SHOWN, close_log, open_log, report_error
 from mnistcli.output.terminal import PROGRAM, abandon_stdout, open_missing_streams, write_error_line
 from mnistcli.tensorflow_import import is_debugging
 
-
-def explain_usage(error: typer.TyperException, words: Sequence[str], program: Any) -> UsageError:
-    """Return what is wrong with a command line.
-
-    Typer exports only the base of its exceptions; what the others know is in their attributes.
-
-    Args:
-        error: what Typer makes of it.
-        words: the command line without the program's name.
-        program: Typer's command of the whole program.
-    """
-    path, commands = _follow(words, program)
-    command, left = " ".join([PROGRAM, *path]), words[len(path) :]
-    see_help = f"see {command} --help"
-    if commands and left and not left[0].startswith("-"):
-        near = difflib.get_close_matches(left[0], commands, 1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(commands)}"
-        return UsageError(left[0], "no such command", hint)
-    flag = getattr(error, "option_name", None)
-    if flag is not None and hasattr(error, "possibilities"):
-        certainty = 0.6 if path else 0.8  # every command's flags are near to one of the two
-        near = difflib.get_close_matches(flag, error.possibilities or (), 1, certainty)
-        if not (near or path):
-            see_help = f"flags stand behind the command; {see_help}"
-        return UsageError(flag, "no such flag", f"did you mean {near[0]}?" if near else see_help)
-    parameter = getattr(error, "param", None)
-    if parameter is not None:
-        return _explain_parameter(error, parameter, see_help)
-    where = flag or command
-    what = error.format_message().removeprefix(f"Option {flag!r} ")
-    return UsageError(where, _to_phrase(what), see_help)
-
-
-def _follow(words: Sequence[str], program: Any) -> tuple[list[str], list[str]]:
-    """Return the words that name a command, and the commands that could follow them."""
-    path: list[str] = []
-    for word in words:
-        if word not in getattr(program, "commands", ()):
-            break
-        program = program.commands[word]
-        path.append(word)
-    return path, list(getattr(program, "commands", ()))
-
-
-def _explain_parameter(error: typer.TyperException, parameter: object, see_help: str) -> UsageError:
-    """Say what is wrong with a flag's or an argument's value, or that it is missing."""
-    where = name_parameter(parameter)
-    if hasattr(error, "param_type"):
-        return UsageError(where, "missing", see_help)
-    return UsageError(where, _to_phrase(str(getattr(error, "message", ""))), see_help)
-
-
-def _to_phrase(sentence: str) -> str:
-    """Turn a sentence into what stands after a colon."""
-    return sentence[:1].lower() + sentence[1:].rstrip(".")
+_LOG = logging.getLogger(__name__)
+_EXAMPLES = """
+mnistcli train mnist-mlp -o mlp.h5
+mnistcli evaluate mlp.h5
+mnistcli predict mlp.h5 digit.png
+mnistcli recipes list
+"""
 
 
 class Group(TyperGroup):
-    """A group of commands; the program is one."""
+    """A group of commands, such as the program itself."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the flags; help shows no type for those that take no value."""
-        return _hide_switches_types(super().get_params(ctx))
+        """Return the flags; help shows no type for switches."""
+        return _hide_types_of_switches(super().get_params(ctx))
 
 
 class Command(TyperCommand):
-    """A command of which no flag is given twice, no value is empty, no argument too many."""
+    """A command that refuses flags given twice, empty values and superfluous arguments."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return flags and arguments; help shows no type for flags that take no value."""
-        return _hide_switches_types(super().get_params(ctx))
+        """Return flags and arguments; help shows no type for switches."""
+        return _hide_types_of_switches(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Look at all that was typed, then let Typer parse it.
+        """Check the words of a command line, then let Typer parse them.
 
         Raises:
-            UsageError: a flag's first value would be dropped, an argument has no place, or a
-                value is empty, as an unset variable of the shell's is.
+            UsageError: a flag is given twice, an argument is superfluous, or a value is empty, as
+                an unset shell variable is.
         """
         values, left_over, parameters = self.make_parser(ctx).parse_args(list(args))
         asks_for_help = any(set(p.opts) & set(ctx.help_option_names) for p in parameters)
@@ -146,12 +93,12 @@ class Command(TyperCommand):
 
 
 def make_group(name: str, about: str, examples: str) -> typer.Typer:
-    """Return a group without commands yet.
+    """Return a group without commands.
 
     Args:
-        name: the word that its commands stand behind.
+        name: the word before its commands.
         about: its help.
-        examples: command lines, one a line, that its help ends with.
+        examples: command lines, one per line, at the end of its help.
     """
     return typer.Typer(
         name=name,
@@ -168,13 +115,13 @@ def make_group(name: str, about: str, examples: str) -> typer.Typer:
 def add_command(
     group: typer.Typer, function: Callable[..., None], examples: str, name: str | None = None
 ) -> None:
-    """Add a command; its help is its docstring, a paragraph a line, and its examples.
+    """Add a command, whose help is its docstring and its examples.
 
     Args:
-        group: what it is added to.
-        function: carries it out.
-        examples: command lines, one a line.
-        name: null for the function's.
+        group: of commands.
+        function: runs it.
+        examples: command lines, one per line.
+        name: None for the function's.
     """
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
@@ -182,29 +129,24 @@ def add_command(
     add(with_log(function))
 
 
-def _show_examples(examples: str) -> str:
-    """Their brackets are no markup."""
-    return f"Examples:\n{escape(examples)}".rstrip()
-
-
-def _hide_switches_types(parameters: list[Any]) -> list[Any]:
-    """`<bool>` behind `--json` looks as if something had to be given there."""
+def _hide_types_of_switches(parameters: list[Any]) -> list[Any]:
+    # `<bool>` after `--json` looks as if a value had to be given.
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
     return parameters
 
 
-def name_parameter(parameter: Any) -> str:
-    """Call a flag or an argument as the help does."""
+def _name_parameter(parameter: Any) -> str:
+    """Return the name of a flag or an argument in the help."""
     flags = [name for name in parameter.opts if name.startswith("-")]
     return flags[0] if flags else str(parameter.metavar)
 
 
 def _refuse_second_values(parameters: list[Any]) -> None:
-    """A switch may stand twice; of two values one would be lost."""
+    # Of two values one would be lost; a switch may be repeated.
     flags = [
-        name_parameter(one)
+        _name_parameter(one)
         for one in parameters
         if one.param_type_name == "option" and not one.is_flag and not one.multiple
     ]
@@ -214,28 +156,23 @@ def _refuse_second_values(parameters: list[Any]) -> None:
 
 
 def _refuse_empty_values(parameters: list[Any], values: Mapping[str, Any]) -> None:
-    """An empty path would mean the working directory, an empty number null."""
+    # An empty path would mean the working directory, an empty number None.
     for parameter in parameters:
         value = values.get(parameter.name)
         if value == "" or (isinstance(value, list | tuple) and "" in value):
             hint = "give it a value, or leave it out"
-            raise UsageError(name_parameter(parameter), "its value is empty", hint)
+            raise UsageError(_name_parameter(parameter), "its value is empty", hint)
 
 
 def _refuse_left_over(words: list[str], ctx: Any) -> None:
-    """Typer's own words for it name no place."""
     if words:
         hint = f"see {ctx.command_path} --help"
         raise UsageError(words[0], f"one argument more than {ctx.info_name} takes", hint)
 
 
-_LOG = logging.getLogger(__name__)
-_EXAMPLES = """
-mnistcli train mnist-mlp -o mlp.h5
-mnistcli evaluate mlp.h5
-mnistcli predict mlp.h5 digit.png
-mnistcli recipes list
-"""
+def _show_examples(examples: str) -> str:
+    return f"Examples:\n{escape(examples)}".rstrip()
+
 
 app = make_group(
     PROGRAM,
@@ -266,8 +203,36 @@ add_command(_recipes, recipes.print_schema, recipes.SCHEMA_EXAMPLES, "schema")
 app.add_typer(_recipes)
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and end the process with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    unwind_on_signals()
+    open_missing_streams()
+    sys.excepthook = functools.partial(_report_bug, words)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code = run(words)
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.flush()
+    os._exit(code)  # TensorFlow's orderly shutdown takes most of a second
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a command line, report its error, if any, and return the exit code."""
+    code = _run_command(words)
+    close_log()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        abandon_stdout()
+        code = code or ExitCode.SIGPIPE
+    if code > 128:
+        end_by_signal(code - 128)
+    return int(code)
+
+
 def _print_version(value: bool) -> None:
-    """Answer `--version` before anything else is looked at."""
+    """Print the version before anything else is parsed."""
     if value:
         sys.stdout.write(f"{PROGRAM} {__version__}\n")
         raise typer.Exit
@@ -292,36 +257,7 @@ def _start(
     context.obj = Invocation(tuple(context.obj or ()), log_level, log_file)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program and leave the process with the exit code that its end means."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    unwind_on_signals()
-    open_missing_streams()
-    sys.excepthook = functools.partial(_report_bug, words)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    code = run(words)
-    with contextlib.suppress(BrokenPipeError):
-        sys.stderr.flush()
-    os._exit(code)  # taking TensorFlow down politely takes most of a second, for nothing
-
-
-def run(words: Sequence[str]) -> int:
-    """Run one command line and return its exit code; every failure has been reported."""
-    code = _run_command(words)
-    close_log()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        abandon_stdout()
-        code = code or ExitCode.SIGPIPE
-    if code > 128:
-        end_by_signal(code - 128)
-    return int(code)
-
-
 def _run_command(words: Sequence[str]) -> int:
-    """Carry a command line out, and report how it failed."""
     command = typer.main.get_command(app)  # app() itself would replace sys.excepthook
     open_log()
     try:
@@ -329,13 +265,13 @@ def _run_command(words: Sequence[str]) -> int:
             sys.stdout.writelines(f"{row}\n" for row in answer_shell(command))
             return ExitCode.SUCCESS
         if not words:
-            with contextlib.redirect_stdout(sys.stderr):  # nobody asked for this answer
+            with contextlib.redirect_stdout(sys.stderr):  # help that was not asked for
                 command.main(["--help"], PROGRAM, standalone_mode=False)
             return ExitCode.USAGE
         code = command.main(list(words), PROGRAM, standalone_mode=False, obj=words)
         return code or ExitCode.SUCCESS
     except typer.TyperException as error:
-        return _fail(explain_usage(error, drop_log_flags(words), command), words)
+        return _fail(_explain_usage(error, drop_log_flags(words), command), words)
     except MnistcliError as error:
         return _fail(error, words)
     except MemoryError:
@@ -348,24 +284,11 @@ def _run_command(words: Sequence[str]) -> int:
     except (BrokenPipeError, SystemExit):  # Typer exits where the system reports a closed pipe
         return ExitCode.SIGPIPE
     except OSError as error:
-        return _fail(_blame_environment(error), words)
-
-
-def _blame_environment(error: OSError) -> ResourceError:
-    """Say what the system refused; without a file's name it was the writing of the answer."""
-    if error.filename is None:
-        abandon_stdout()
-    where, what = str(error.filename or "output"), error.strerror or str(error)
-    return ResourceError(where, what[:1].lower() + what[1:], "--debug shows where")
-
-
-def _wants_json(words: Sequence[str]) -> bool:
-    """Tell whether a script reads stdout; a command line may be too wrong to be parsed."""
-    return bool({"--json", "--jsonl"} & set(words))
+        return _fail(_explain_system_error(error), words)
 
 
 def _fail(error: MnistcliError, words: Sequence[str]) -> int:
-    """Report a failure where people and where scripts look for it, and return its exit code."""
+    """Report an error on stderr, and with --json on stdout; return its exit code."""
     if is_debugging():
         traceback.print_exception(error)
     report_error(error)
@@ -379,13 +302,26 @@ def _fail(error: MnistcliError, words: Sequence[str]) -> int:
     return int(error.code)
 
 
+def _wants_json(words: Sequence[str]) -> bool:
+    # Not parsed: the command line may be wrong.
+    return bool({"--json", "--jsonl"} & set(words))
+
+
+def _explain_system_error(error: OSError) -> ResourceError:
+    """Return the error of the system; without a file's name it was writing to stdout."""
+    if error.filename is None:
+        abandon_stdout()
+    where, what = str(error.filename or "output"), error.strerror or str(error)
+    return ResourceError(where, what[:1].lower() + what[1:], "--debug shows where")
+
+
 def _report_bug(
     words: Sequence[str],
     kind: type[BaseException],
     error: BaseException,
     trace: TracebackType | None,
 ) -> None:
-    """Say in one line that this is our mistake, not the user's; Python then exits with 1."""
+    """Report a bug in one line; Python then exits with 1."""
     if is_debugging():
         traceback.print_exception(kind, error, trace)
     _LOG.error("a bug", exc_info=(kind, error, trace), extra=SHOWN)
@@ -400,3 +336,59 @@ def _report_bug(
             code=ExitCode.INTERNAL_ERROR, kind="internal", where="internal", message=what, hint=hint
         )
         print_json(ErrorResult(error=detail))
+
+
+def _explain_usage(error: typer.TyperException, words: Sequence[str], program: Any) -> UsageError:
+    """Turn Typer's error about a command line into a UsageError.
+
+    Typer exports only the base of its exceptions; what the others know is in their attributes.
+
+    Args:
+        error: Typer's.
+        words: the command line without the program's name.
+        program: Typer's command of the whole program.
+    """
+    path, commands = _find_commands(words, program)
+    command, left = " ".join([PROGRAM, *path]), words[len(path) :]
+    see_help = f"see {command} --help"
+    if commands and left and not left[0].startswith("-"):
+        near = difflib.get_close_matches(left[0], commands, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(commands)}"
+        return UsageError(left[0], "no such command", hint)
+    flag = getattr(error, "option_name", None)
+    if flag is not None and hasattr(error, "possibilities"):
+        certainty = 0.6 if path else 0.8  # every command's flags are near to one of the two
+        near = difflib.get_close_matches(flag, error.possibilities or (), 1, certainty)
+        if not (near or path):
+            see_help = f"flags stand behind the command; {see_help}"
+        return UsageError(flag, "no such flag", f"did you mean {near[0]}?" if near else see_help)
+    parameter = getattr(error, "param", None)
+    if parameter is not None:
+        return _explain_parameter(error, parameter, see_help)
+    where = flag or command
+    what = error.format_message().removeprefix(f"Option {flag!r} ")
+    return UsageError(where, _to_phrase(what), see_help)
+
+
+def _find_commands(words: Sequence[str], program: Any) -> tuple[list[str], list[str]]:
+    """Return the words that name a command, and the names of the commands below it."""
+    path: list[str] = []
+    for word in words:
+        if word not in getattr(program, "commands", ()):
+            break
+        program = program.commands[word]
+        path.append(word)
+    return path, list(getattr(program, "commands", ()))
+
+
+def _explain_parameter(error: typer.TyperException, parameter: object, see_help: str) -> UsageError:
+    """Return the error about a flag's or an argument's value, or that it is missing."""
+    where = _name_parameter(parameter)
+    if hasattr(error, "param_type"):
+        return UsageError(where, "missing", see_help)
+    return UsageError(where, _to_phrase(str(getattr(error, "message", ""))), see_help)
+
+
+def _to_phrase(sentence: str) -> str:
+    """Turn a sentence into a phrase that follows a colon."""
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
