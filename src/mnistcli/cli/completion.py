@@ -1,13 +1,9 @@
-"""What TAB offers for flags' values and arguments, made from the config's models and from files.
+"""Shell completion: the scripts of bash, zsh and fish, and the candidates for a command line.
 
-Typer asks these functions for all that a word can become; they are named in the declarations of
-the commands, beside the help. Nothing heavy is imported unless the word at hand needs it.
-
-What bash, zsh and fish need in order to complete our command lines, and where they look for it.
-The scripts hand over the line up to the cursor and get one candidate a row: the whole word, a
-tab, its meaning. Typer's own scripts break words at bash's `=`, and put a space behind `key=`.
-
-A command line that is still being typed, and the words that its last one can become.
+A script passes the line up to the cursor and reads one candidate per row: the complete word, a
+tab, its meaning. Typer's own scripts split words at bash's `=`, and add a space after `key=`.
+Typer calls the `complete_*` functions, which the declarations of flags and arguments name; what is
+heavy is imported only for the word that needs it.
 """
 
 from __future__ import annotations
@@ -30,6 +26,10 @@ from mnistcli.output.terminal import PROGRAM, print_line
 SHELL_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 _LINE_VARIABLE = f"_{PROGRAM.upper()}_LINE"
 _BREAKS_VARIABLE = f"_{PROGRAM.upper()}_BREAKS"
+_YAML_SUFFIXES = (".yaml", ".yml")
+
+Completion = tuple[str, str]
+"""A word and its meaning, which may be empty."""
 
 _BASH = r"""_PROGRAM_complete() {
     local row reply are_paths=1 current=${COMP_LINE:0:COMP_POINT}
@@ -87,14 +87,14 @@ complete -c PROGRAM -f -a '(__PROGRAM_complete)'
 
 @dataclass(frozen=True)
 class Shell:
-    """One shell that can complete.
+    """A shell that is supported.
 
     Attributes:
-        script: what it has to read.
-        base_variable: names the folder that the place below is in.
-        base: that folder, below the home, where the variable is not set.
-        place: where the script goes.
-        advice: what is left for the user to do, once.
+        script: its completion script.
+        base_variable: environment variable of the folder that `place` is in.
+        base: that folder in the home folder, where the variable is not set.
+        place: path of the script.
+        advice: what the user has to do once.
     """
 
     script: str
@@ -104,13 +104,12 @@ class Shell:
     advice: str
 
     def locate(self) -> Path:
-        """Return where the script goes, for this user."""
+        """Return the path of the script for this user."""
         base = os.environ.get(self.base_variable)
         return Path(base or Path.home() / self.base) / self.place
 
 
 def _fill_in(script: str) -> str:
-    """Say each name once."""
     names = {
         "SHELL_VARIABLE": SHELL_VARIABLE,
         "LINE_VARIABLE": _LINE_VARIABLE,
@@ -146,7 +145,7 @@ SHELLS = {
 
 
 def show_completion(name: str | None) -> None:
-    """Print a shell's script; UsageError for a shell that has none."""
+    """Print a shell's script; UsageError for a shell that is not supported."""
     if name is None:
         return
     check_choice(name, tuple(SHELLS), "--show-completion")
@@ -155,10 +154,10 @@ def show_completion(name: str | None) -> None:
 
 
 def install_completion(name: str | None) -> None:
-    """Write a shell's script where it belongs, print its path, and say what is left to do.
+    """Write a shell's script, print its path and what the user has to do.
 
     Raises:
-        UsageError: there is none for this shell.
+        UsageError: the shell is not supported.
         OSError: it cannot be written.
     """
     if name is None:
@@ -177,30 +176,19 @@ def install_completion(name: str | None) -> None:
 
 
 def answer_shell(program: Any) -> Iterator[str]:
-    """Yield the rows that the shell asks for whose script has set the variables.
+    """Yield the rows for the shell whose script has set the variables.
 
     Args:
         program: Typer's command of the whole program.
     """
     line = os.environ.get(_LINE_VARIABLE, "")
-    said = _count_said(line, os.environ.get(_BREAKS_VARIABLE, ""))
+    split_off = _count_split_off(line, os.environ.get(_BREAKS_VARIABLE, ""))
     for word, meaning in complete_line(program, line):
-        yield f"{word[said:]}\t{meaning}"
-
-
-def _count_said(line: str, breaks: str) -> int:
-    """Count the characters of the last word that the shell takes for words of their own.
-
-    Bash breaks at `=` and `:`, unless they are quoted, and completes what is behind the last one.
-    """
-    word = re.split(r"\s", line)[-1]
-    if "'" in word or '"' in word:
-        return 0
-    return max((word.rfind(sign) + 1 for sign in "=:" if sign in breaks), default=0)
+        yield f"{word[split_off:]}\t{meaning}"
 
 
 def complete_line(program: Any, line: str) -> Iterator[Completion]:
-    """Yield what the last word of a command line can become, as whole words.
+    """Yield the candidates for the last word of a command line, as complete words.
 
     Args:
         program: Typer's command of the whole program.
@@ -221,7 +209,7 @@ def complete_line(program: Any, line: str) -> Iterator[Completion]:
 
 
 def split_line(line: str) -> list[str]:
-    """Split a line as a shell does, whose last word, perhaps empty, may lack its closing quote."""
+    """Split a line as a shell does; its last word may be empty or lack its closing quote."""
     lexer = shlex.shlex(line, posix=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -234,49 +222,8 @@ def split_line(line: str) -> list[str]:
     return [*words, ""] if not words or line[-1].isspace() else words
 
 
-def _find_command(program: Any, words: list[str]) -> tuple[Any, list[str]]:
-    """Go down to the command that the words name; return the words behind it."""
-    commands = getattr(program, "commands", {})
-    for number, word in enumerate(words):
-        if word in commands:
-            return _find_command(commands[word], words[number + 1 :])
-    return program, words
-
-
-def _find_option(command: Any, flag: str) -> Any:
-    """Return the option that takes the word behind a flag; null where none does."""
-    return next(
-        (
-            parameter
-            for parameter in command.params
-            if flag in parameter.opts
-            and parameter.param_type_name == "option"
-            and not parameter.is_flag
-        ),
-        None,
-    )
-
-
-def _choose_asked(command: Any, context: Any, words: list[str], typed: str) -> Any:
-    """A dash asks for flags; other words go to the first argument that has room."""
-    if typed.startswith("-") and "--" not in words:
-        return command
-    for parameter in command.params:
-        if parameter.param_type_name == "argument" and (
-            parameter.nargs == -1 or not context.params.get(parameter.name)
-        ):
-            return parameter
-    return command
-
-
-Completion = tuple[str, str]
-"""A word, and its meaning, which may be empty."""
-
-_YAML_SUFFIXES = (".yaml", ".yml")
-
-
 def offer(words: Sequence[str]) -> Callable[[], list[str]]:
-    """Return a completion that offers certain words."""
+    """Return a completion that offers fixed words."""
     return lambda: list(words)
 
 
@@ -339,27 +286,73 @@ def complete_column() -> list[str]:
     return list(FIXED)
 
 
-def complete_gate() -> list[str]:
-    """Offer what `--fail-under` begins with."""
+def complete_threshold() -> list[str]:
+    """Offer the metrics of `--fail-under`."""
     from mnistcli.commands.evaluate import HIGHEST
 
     return [f"{metric}=" for metric in HIGHEST]
 
 
 def complete_assignment(incomplete: str) -> list[Completion]:
-    """Offer a config's dotted keys, and behind `=` the words that a key accepts."""
+    """Offer a config's dotted keys, and after `=` the words that a key accepts."""
     from mnistcli.config.field_info import complete_assignment
 
     return [(one.text, one.help) for one in complete_assignment(incomplete)]
 
 
 def has_yaml_name(path: str) -> bool:
-    """Configs may be called otherwise, but those are not offered."""
+    """Tell whether a path ends in .yaml or .yml; configs with other names are not offered."""
     return Path(path).suffix.lower() in _YAML_SUFFIXES
 
 
+def _count_split_off(line: str, breaks: str) -> int:
+    """Return the length of the part of the last word that the shell has split off.
+
+    Bash splits at `=` and `:`, unless they are quoted, and completes the part after the last one.
+    """
+    word = re.split(r"\s", line)[-1]
+    if "'" in word or '"' in word:
+        return 0
+    return max((word.rfind(sign) + 1 for sign in "=:" if sign in breaks), default=0)
+
+
+def _find_command(program: Any, words: list[str]) -> tuple[Any, list[str]]:
+    """Return the command that the words name, and the words after it."""
+    commands = getattr(program, "commands", {})
+    for number, word in enumerate(words):
+        if word in commands:
+            return _find_command(commands[word], words[number + 1 :])
+    return program, words
+
+
+def _find_option(command: Any, flag: str) -> Any:
+    """Return the option that takes the word after a flag; None for switches."""
+    return next(
+        (
+            parameter
+            for parameter in command.params
+            if flag in parameter.opts
+            and parameter.param_type_name == "option"
+            and not parameter.is_flag
+        ),
+        None,
+    )
+
+
+def _choose_asked(command: Any, context: Any, words: list[str], typed: str) -> Any:
+    # A dash asks for flags; other words go to the first argument without a value.
+    if typed.startswith("-") and "--" not in words:
+        return command
+    for parameter in command.params:
+        if parameter.param_type_name == "argument" and (
+            parameter.nargs == -1 or not context.params.get(parameter.name)
+        ):
+            return parameter
+    return command
+
+
 def _list_paths(typed: str, fits: Callable[[str], object]) -> list[Completion]:
-    """Return folders, and files of fitting names, as the typed path goes on."""
+    """Return folders, and files with fitting names, that begin with the typed path."""
     beginning, slash, name = typed.rpartition("/")
     folder = beginning + slash
     try:

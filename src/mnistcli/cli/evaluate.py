@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.completion import complete_checkpoint, complete_gate
+from mnistcli.cli.completion import complete_checkpoint, complete_threshold
 from mnistcli.cli.options import (
     Csv,
     DataDir,
@@ -51,7 +51,7 @@ def evaluate(
             metavar="METRIC=VALUE",
             help="Exit with 3 where any result is worse: accuracy=0.9, loss=0.5. Repeatable.",
             rich_help_panel="Output",
-            autocompletion=complete_gate,
+            autocompletion=complete_threshold,
         ),
     ] = None,
     json: Json = False,

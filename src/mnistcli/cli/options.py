@@ -1,13 +1,4 @@
-"""`--log-level` and `--log-file`: before a command's name or behind it, for every command alike.
-
-Flags that several commands share, each declared once.
-
-Turns the flags about pictures into how these are prepared.
-
-The flags that change single keys of a config; their meanings are the models' own.
-
-Flags of `train` alone that say how a run is watched and tried out.
-"""
+"""Options that several commands share, each declared once, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -60,13 +51,13 @@ _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def _enable_debug(value: bool) -> None:
-    """Let everything behind the command know; the variable does the same as the flag."""
+    """Set the environment variable that does the same as the flag."""
     if value:
         os.environ[DEBUG_VARIABLE] = "1"
 
 
 def count_from(lowest: int, flag: str) -> Callable[[str], int]:
-    """Return what reads a flag's whole number, and refuses all that is none in our words."""
+    """Return the parser of a flag that takes a whole number from `lowest` on."""
 
     def parse(text: str) -> int:
         if not _WHOLE_NUMBER.fullmatch(text) or int(text) < lowest:
@@ -82,10 +73,10 @@ def count_option(flag: str, letter: str, lowest: int, meaning: str, panel: str) 
 
     Args:
         flag: with its dashes.
-        letter: what stands for the number in the help.
-        lowest: the least that is taken.
+        letter: stands for the number in the help.
+        lowest: the lowest number that is accepted.
         meaning: the help.
-        panel: the group in which the help shows it.
+        panel: the group in the help.
     """
     return typer.Option(
         flag, metavar=letter, parser=count_from(lowest, flag), help=meaning, rich_help_panel=panel
@@ -93,7 +84,7 @@ def count_option(flag: str, letter: str, lowest: int, meaning: str, panel: str) 
 
 
 def choice_option(words: Sequence[str], meaning: str, panel: str) -> Any:
-    """Declare a flag, named after its parameter, of which help and TAB show the choices."""
+    """Declare a flag with choices that the help and completion show; named after its parameter."""
     return typer.Option(
         metavar=format_metavar(words),
         help=meaning,
@@ -149,7 +140,6 @@ def exclude_json(*, show: bool, json: bool) -> None:
 
 
 def _parse_progress(text: str) -> Progress:
-    """Read the name of a way to show progress."""
     check_choice(text, get_args(Progress), "--progress")
     return cast("Progress", text)
 
@@ -483,7 +473,7 @@ LogFile = Annotated[
 
 @dataclass(frozen=True)
 class Invocation:
-    """A command line, and what was said about the log before the command's name."""
+    """A command line, and the log flags before the command's name."""
 
     words: tuple[str, ...] = ()
     level: str | None = None
@@ -491,14 +481,14 @@ class Invocation:
 
 
 def drop_log_flags(words: Sequence[str]) -> Sequence[str]:
-    """Return a command line from its command's name on, where only these flags stand before it."""
+    """Return a command line without the log flags before the command's name."""
     while words and words[0].split("=")[0] in (_LEVEL, _FILE):
         words = words[1 if "=" in words[0] else 2 :]
     return words
 
 
 def with_log(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that takes the two flags too, and opens its log before it begins."""
+    """Return a command that takes the log flags too, and opens its log first."""
 
     @functools.wraps(command)
     def logged(
@@ -525,8 +515,8 @@ def with_log(command: Callable[..., None]) -> Callable[..., None]:
     return logged
 
 
-def _choose(flag: str, before: _T | None, behind: _T | None) -> _T | None:
-    """Take the value from where it was given; of two one would be lost."""
-    if before is not None and behind is not None:
+def _choose(flag: str, before: _T | None, after: _T | None) -> _T | None:
+    """Return the value that was given; of two one would be lost."""
+    if before is not None and after is not None:
         raise UsageError(flag, "given before the command and behind it", "give it once")
-    return behind if before is None else before
+    return after if before is None else before
