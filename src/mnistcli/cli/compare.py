@@ -1,4 +1,4 @@
-"""`mnistcli compare`: what tells checkpoints apart, and whether one is really better."""
+"""`mnistcli compare`: compare checkpoints on the same images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli data`: what a data set holds, as numbers and as pictures."""
+"""`mnistcli data`: show a data set as numbers and as images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli evaluate`: how good checkpoints are, class by class."""
+"""`mnistcli evaluate`: evaluate checkpoints on a split of their data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli plot`: pictures of a run, of its network, and of what it gets right and wrong."""
+"""`mnistcli plot`: draw a figure of a run, its network or its predictions."""
 
 from __future__ import annotations
 

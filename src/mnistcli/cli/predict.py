@@ -1,4 +1,4 @@
-"""`mnistcli predict`: what a network takes images for."""
+"""`mnistcli predict`: predict the class of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli recipes`: the configs that come with the tool, and the schema of all configs."""
+"""`mnistcli recipes`: list, show and copy the bundled configs; print the schema of configs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli report`: a checkpoint and its results as one HTML page."""
+"""`mnistcli report`: write a checkpoint and its results as one HTML page."""
 
 from __future__ import annotations
 

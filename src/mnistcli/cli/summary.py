@@ -1,4 +1,4 @@
-"""`mnistcli summary`: a network's layers, and where a checkpoint comes from."""
+"""`mnistcli summary`: show the layers of a network and the training facts of a checkpoint."""
 
 from __future__ import annotations
 
