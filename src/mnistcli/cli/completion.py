@@ -288,9 +288,9 @@ def complete_column() -> list[str]:
 
 def complete_threshold() -> list[str]:
     """Offer the metrics of `--fail-under`."""
-    from mnistcli.commands.evaluate import HIGHEST
+    from mnistcli.commands.evaluate import HIGHEST_THRESHOLDS
 
-    return [f"{metric}=" for metric in HIGHEST]
+    return [f"{metric}=" for metric in HIGHEST_THRESHOLDS]
 
 
 def complete_assignment(incomplete: str) -> list[Completion]:

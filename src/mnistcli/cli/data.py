@@ -25,7 +25,13 @@ from mnistcli.cli.options import (
     exclude_json,
     exclusive,
 )
-from mnistcli.config.allowed_values import format_metavar, get_choices, list_dataset_names
+from mnistcli.config.allowed_values import (
+    DATASET_SPLITS,
+    MATRICES,
+    format_metavar,
+    get_choices,
+    list_dataset_names,
+)
 from mnistcli.config.schema import DatasetConfig
 from mnistcli.errors import UsageError
 from mnistcli.output.logs import note
@@ -38,9 +44,6 @@ mnistcli data mnist --index 0 --matrix raw
 mnistcli data files --data flowers --size 64,64,3 --first 36 --show
 mnistcli data mnist --fetch
 """
-
-_SPLITS = ("train", "test")
-_MATRICES = ("raw", "normalized")
 
 
 def data(
@@ -55,7 +58,7 @@ def data(
     split: Annotated[
         str | None,
         choice_option(
-            _SPLITS, "Which part of it; both where none is given, images from test.", "Data"
+            DATASET_SPLITS, "Which part of it; both where none is given, images from test.", "Data"
         ),
     ] = None,
     first: Annotated[
@@ -74,7 +77,7 @@ def data(
     ] = None,
     matrix: Annotated[
         str | None,
-        choice_option(_MATRICES, "With --index: its numbers too.", "Data"),
+        choice_option(MATRICES, "With --index: its numbers too.", "Data"),
     ] = None,
     normalization: Annotated[
         str | None,

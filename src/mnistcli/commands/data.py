@@ -16,7 +16,13 @@ from mnistcli.commands.plot import (
     refuse_numbers,
     write_picture,
 )
-from mnistcli.config.allowed_values import check_choice, get_choices, list_dataset_names
+from mnistcli.config.allowed_values import (
+    DATASET_SPLITS,
+    MATRICES,
+    check_choice,
+    get_choices,
+    list_dataset_names,
+)
 from mnistcli.config.loading import load_config
 from mnistcli.config.overrides import Override, parse_assignment
 from mnistcli.config.schema import AnyDataset, DatasetConfig, Normalization
@@ -33,9 +39,6 @@ from mnistcli.output.results import (
     PictureResult,
 )
 from mnistcli.output.terminal import Progress
-
-SPLITS = ("train", "test")
-MATRICES = ("raw", "normalized")
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +183,7 @@ def _check_names(
 ) -> None:
     """Refuse unknown names, and arguments that would have no effect; UsageError."""
     if split is not None:
-        check_choice(split, SPLITS, "--split")
+        check_choice(split, DATASET_SPLITS, "--split")
     if matrix is not None:
         check_choice(matrix, MATRICES, "--matrix")
         if index is None:
@@ -212,7 +215,7 @@ def _describe_example(dataset: Dataset, selection: _Selection, index: int) -> Ex
     label = int(split.labels[index])
     values: np.ndarray = split.images[index]
     if selection.matrix == "normalized":
-        values = _fit(dataset, selection).apply(values)
+        values = _fit_preprocessing(dataset, selection).apply(values)
     return ExampleResult(
         split=selection.image_split,
         row=index,
@@ -225,7 +228,7 @@ def _describe_example(dataset: Dataset, selection: _Selection, index: int) -> Ex
     )
 
 
-def _fit(dataset: Dataset, selection: _Selection) -> Preprocessing:
+def _fit_preprocessing(dataset: Dataset, selection: _Selection) -> Preprocessing:
     """Return the scaling of pixels; only `standard` reads the training set."""
     normalization = cast("Normalization", selection.normalization)
     needs_train = normalization == "standard"

@@ -13,8 +13,8 @@ from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, load_
 from mnistcli.errors import CheckFailedError, Problem, UsageError
 from mnistcli.output.results import EvaluateResult, EvaluationResult
 
-FLAG = "--fail-under"
-HIGHEST = {"accuracy": 1.0, "loss": sys.float_info.max}  # threshold of each metric
+_FLAG = "--fail-under"
+HIGHEST_THRESHOLDS = {"accuracy": 1.0, "loss": sys.float_info.max}
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,17 @@ def check_thresholds(
 def _parse_threshold(text: str) -> Threshold:
     metric, _, value = text.partition("=")
     hint = "write accuracy=0.9 or loss=0.5"
-    if metric not in HIGHEST:
-        raise UsageError(FLAG, f"unknown metric {metric!r}", hint)
+    if metric not in HIGHEST_THRESHOLDS:
+        raise UsageError(_FLAG, f"unknown metric {metric!r}", hint)
     try:
         number = float(value)
     except ValueError:
-        raise UsageError(FLAG, f"{value!r} is not a number", hint) from None
-    if not 0 <= number <= HIGHEST[metric]:
+        raise UsageError(_FLAG, f"{value!r} is not a number", hint) from None
+    if not 0 <= number <= HIGHEST_THRESHOLDS[metric]:
         bounds = (
             "an accuracy lies between 0 and 1" if metric == "accuracy" else "a loss is 0 or more"
         )
-        raise UsageError(FLAG, f"{value} is out of range", bounds)
+        raise UsageError(_FLAG, f"{value} is out of range", bounds)
     return Threshold(metric, number)
 
 
@@ -98,6 +98,6 @@ def _describe_shortfall(threshold: Threshold, result: EvaluationResult) -> Probl
     relation = "not at most" if threshold.metric == "loss" else "below"
     return Problem(
         result.checkpoint,
-        f"{threshold.metric} {value:.6g} is {relation} {threshold.value:g} ({FLAG})",
+        f"{threshold.metric} {value:.6g} is {relation} {threshold.value:g} ({_FLAG})",
         "train it further, or move the threshold",
     )
