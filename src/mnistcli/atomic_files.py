@@ -4,6 +4,8 @@ The contents are written to a temporary file beside the target, synced, read bac
 then renamed. The temporary file is locked for as long as its process lives, which is how the next
 writer finds those that killed processes left behind. Process ids would not tell: they are used
 again, and differ between containers.
+
+`check_output` and `write_output` do this for a file that the user named with `--output`.
 """
 
 from __future__ import annotations
