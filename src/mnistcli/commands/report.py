@@ -19,7 +19,7 @@ from mnistcli.commands.trained_model import (
 )
 from mnistcli.metrics.calibration import measure_calibration
 from mnistcli.metrics.scores import find_misclassified
-from mnistcli.output.html_report import Outcome, Report, render_page, write_recipe
+from mnistcli.output.html_report import Evaluation, Report, render_page, write_rerun_commands
 from mnistcli.output.logs import collect_warnings, note
 from mnistcli.output.plots.figures import Curves, Heading, compose_curves
 from mnistcli.output.results import DatasetResult, ReportResult
@@ -77,9 +77,9 @@ def compose_report(model: TrainedModel, split: str | None, warnings: list[str]) 
         DataError: the data are missing, unreachable or invalid.
     """
     checkpoint, record = model.checkpoint, model.checkpoint.record
-    outcome = None
+    evaluation = None
     if _needs_data(model, split):
-        outcome = _measure_outcome(model, split or _DEFAULT_SPLIT)
+        evaluation = _evaluate(model, split or _DEFAULT_SPLIT)
     else:
         note(
             f"{checkpoint.path} does not say which data it is for: the report has no results"
@@ -92,8 +92,8 @@ def compose_report(model: TrainedModel, split: str | None, warnings: list[str]) 
         warnings=tuple(warnings),
         summary=describe_checkpoint(checkpoint),
         curves=_compose_curves(checkpoint),
-        outcome=outcome,
-        recipe=None if record is None else write_recipe(record, checkpoint.path),
+        evaluation=evaluation,
+        rerun=None if record is None else write_rerun_commands(record, checkpoint.path),
     )
 
 
@@ -103,20 +103,20 @@ def _needs_data(model: TrainedModel, split: str | None) -> bool:
     return any(value is not None for value in named)
 
 
-def _measure_outcome(model: TrainedModel, split_name: str) -> Outcome:
+def _evaluate(model: TrainedModel, split_name: str) -> Evaluation:
     split = model.read_split(split_name)
     predictions, score = model.predict_split(split)
     surest = find_misclassified(predictions.probabilities, split.labels, SHOWN_MISTAKES)
     confidences = predictions.confidences
     is_probable = bool(((confidences >= 0) & (confidences <= 1)).all())
-    return Outcome(
+    return Evaluation(
         data=f"{model.info.title if model.info is not None else ''} {split_name}".strip(),
         score=score,
         calibration=(
             measure_calibration(confidences, predictions.is_right) if is_probable else None
         ),
-        mistakes=predictions.take([one.row for one in surest]),
-        mistake_count=int((~predictions.is_right).sum()),
+        misclassified=predictions.take([one.row for one in surest]),
+        misclassified_count=int((~predictions.is_right).sum()),
     )
 
 
@@ -152,20 +152,20 @@ def _write_command(model: TrainedModel, split: str | None) -> str:
 def _describe_report(
     report: Report, model: TrainedModel, split: str | None, path: Path, size_bytes: int
 ) -> ReportResult:
-    outcome, record = report.outcome, model.checkpoint.record
+    evaluation, record = report.evaluation, model.checkpoint.record
     dataset = None
     if record is not None:
         dataset = DatasetResult(name=record.dataset.name, sha256=record.dataset.sha256)
-    calibration = None if outcome is None else outcome.calibration
+    calibration = None if evaluation is None else evaluation.calibration
     return ReportResult(
         checkpoint=str(model.checkpoint.path),
         path=str(path),
         bytes=size_bytes,
         dataset=dataset,
-        split=None if outcome is None else split or _DEFAULT_SPLIT,
-        count=None if outcome is None else outcome.score.count,
-        loss=None if outcome is None else outcome.score.loss,
-        accuracy=None if outcome is None else outcome.score.accuracy,
+        split=None if evaluation is None else split or _DEFAULT_SPLIT,
+        count=None if evaluation is None else evaluation.score.count,
+        loss=None if evaluation is None else evaluation.score.loss,
+        accuracy=None if evaluation is None else evaluation.score.accuracy,
         ece=None if calibration is None else calibration.ece,
-        mistakes=None if outcome is None else outcome.mistake_count,
+        mistakes=None if evaluation is None else evaluation.misclassified_count,
     )

@@ -1,10 +1,7 @@
-"""Arrays become pictures: which images, in which order, under which words.
+"""What plots show, before it is drawn: figures, how they are composed, and their colours.
 
-Colours that colour-blind people tell apart, and numbers as colours. The hues are those of Okabe
-and Ito, "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/; every ramp changes in
-lightness too.
-
-What can be drawn: everything that stands in a picture, before it is known how it is drawn.
+The hues are those of Okabe and Ito, "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/,
+which colour-blind people can tell apart; every ramp changes in lightness too.
 """
 
 from __future__ import annotations
@@ -26,7 +23,6 @@ from mnistcli.output.results import Prediction
 
 Rgb = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
-
 BLUE: Rgb = (0, 114, 178)
 SKY_BLUE: Rgb = (86, 180, 233)
 VERMILLION: Rgb = (213, 94, 0)
@@ -37,57 +33,16 @@ GREY: Rgb = (98, 98, 98)
 PALE: Rgb = (221, 221, 221)
 _DEEP_BLUE: Rgb = (0, 50, 92)
 _DEEP_VERMILLION: Rgb = (112, 44, 0)
-
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _DARK = 140
-
-
-def to_hex(color: Rgb) -> str:
-    """Write a colour as `#0072b2`."""
-    return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-def measure_luminance(pixels: Pixels) -> NDArray[np.float64]:
-    """Return how light pixels [..., 3] are, 0 to 255, [...]."""
-    return np.asarray(pixels @ np.array(_LUMINANCE))
-
-
-def is_dark(pixels: Pixels) -> NDArray[np.bool_]:
-    """Tell on which pixels [..., 3] white text is read better than black, [...]."""
-    return measure_luminance(pixels) < _DARK
-
-
-def color_signed(values: NDArray[np.floating], limit: float) -> Pixels:
-    """Colour numbers by sign and size, as uint8 [..., 3].
-
-    Args:
-        values: of any shape.
-        limit: what is below -limit is deepest blue, above it deepest vermillion; 0 is white.
-    """
-    stops = (_DEEP_BLUE, BLUE, WHITE, VERMILLION, _DEEP_VERMILLION)
-    return _interpolate((values / limit + 1) / 2, stops)
-
-
-def color_shares(shares: NDArray[np.floating], hue: Rgb) -> Pixels:
-    """Colour shares from 0 (white) to 1 (the hue) as uint8 [..., 3]."""
-    return _interpolate(shares, (WHITE, hue))
-
-
-def color_grey(values: Pixels) -> Pixels:
-    """Turn grey pixels [...] into coloured ones of the same look, [..., 3]."""
-    return np.repeat(values[..., None], 3, axis=-1)
-
-
-def _interpolate(shares: NDArray[np.floating], stops: tuple[Rgb, ...]) -> Pixels:
-    """Go through colours, equally far from each other, as shares go from 0 to 1."""
-    places = np.linspace(0, 1, len(stops))
-    channels = [np.interp(shares, places, channel) for channel in zip(*stops, strict=True)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
+OUTLIER_QUANTILE = 0.999  # of the weights' sizes: few pixels must not make all others pale
+MAX_NAME = 28  # characters: as wide as a digit is drawn
+_METRICS = (("loss", "cost"), ("accuracy", "accuracy"))
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands above a picture: what it shows, and of what."""
+    """The title of a figure, and a line of facts below it."""
 
     title: str
     note: str = ""
@@ -95,7 +50,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Caption:
-    """What stands below an image; a mistake is marked."""
+    """The lines below an image; that of a misclassified one is marked."""
 
     lines: tuple[str, ...]
     is_misclassified: bool = False
@@ -106,11 +61,11 @@ class ImageGrid:
     """Images in rows and columns.
 
     Attributes:
-        heading: above them.
+        heading: of the figure.
         images: uint8 [n, height, width, 3].
-        captions: one an image, or none at all.
-        limit: images are signed numbers, coloured from -limit to limit; null for photographs.
-        missing: what is said where there are no images.
+        captions: one per image, or none.
+        limit: images are signed numbers, coloured from -limit to limit; None for other images.
+        missing: text where there are no images.
     """
 
     heading: Heading
@@ -122,7 +77,7 @@ class ImageGrid:
 
 @dataclass(frozen=True)
 class Line:
-    """One value an epoch; not finite ones are gaps."""
+    """One value per epoch; values that are not finite are gaps."""
 
     label: str
     values: tuple[float, ...]
@@ -146,12 +101,12 @@ class Curves:
 
 @dataclass(frozen=True)
 class ConfusionMatrix:
-    """What was taken for what.
+    """A confusion matrix.
 
     Attributes:
-        heading: above it.
-        labels: of the classes.
-        counts: int64 [classes, classes], rows the truth, columns the predictions.
+        heading: of the figure.
+        labels: class names.
+        counts: int64 [classes, classes]; rows: true class, columns: predicted class.
     """
 
     heading: Heading
@@ -161,12 +116,12 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True)
 class WeightMatrix:
-    """The weights of a layer whose inputs are no image.
+    """The weights of a layer whose inputs are not an image.
 
     Attributes:
-        heading: above it.
+        heading: of the figure.
         values: float32 [inputs, units].
-        limit: the largest size among them.
+        limit: the largest absolute value.
     """
 
     heading: Heading
@@ -185,78 +140,17 @@ class ReliabilityDiagram:
 Figure = ImageGrid | Curves | ConfusionMatrix | WeightMatrix | ReliabilityDiagram
 
 
-OUTLIER_QUANTILE = 0.999  # of the weights' sizes: few pixels must not make all others pale
-MAX_NAME = 28  # characters: as wide as a digit is drawn
-_METRICS = (("loss", "cost"), ("accuracy", "accuracy"))
-
-
-def compose_curves(heading: Heading, history: History, cost: str, validation: str) -> Curves:
-    """Return cost and accuracy over the epochs, of training and, where there is one, validation.
-
-    Args:
-        heading: of the picture.
-        history: one value an epoch for each metric.
-        cost: the loss's name.
-        validation: what validation was done on.
-    """
-    labels = {"": "training", "val_": validation}
-    panels = tuple(
-        Panel(
-            f"{title} ({cost})" if name == "loss" else title,
-            tuple(
-                Line(label, history[prefix + name])
-                for prefix, label in labels.items()
-                if prefix + name in history
-            ),
-        )
-        for name, title in _METRICS
-    )
-    return Curves(heading, tuple(panel for panel in panels if panel.lines))
-
-
-def compose_confusion(
-    heading: Heading, labels: Sequence[str], counts: Sequence[Sequence[int]]
-) -> ConfusionMatrix:
-    """Return what was taken for what; rows are the truth."""
-    return ConfusionMatrix(heading, tuple(labels), np.array(counts, np.int64))
-
-
-def compose_images(heading: Heading, images: Pixels, captions: Sequence[str]) -> ImageGrid:
-    """Return images [n, height, width] or [n, height, width, 3] under their labels."""
-    return ImageGrid(heading, make_rgb(images), tuple(Caption((text,)) for text in captions))
-
-
-def compose_seen(heading: Heading, images: Pixels, predictions: Sequence[Prediction]) -> ImageGrid:
-    """Return what a network saw of image files or rows, with their names and its answers."""
-    captions = tuple(
-        Caption(
-            (_name_source(one), f"{one.label} {one.probability:.4f}"),
-            one.truth is not None and one.truth != one.class_index,
-        )
-        for one in predictions
-    )
-    return ImageGrid(heading, make_rgb(images), captions)
-
-
-def _name_source(prediction: Prediction) -> str:
-    """A file's own name, or its end where it is longer than an image is wide; a row's number."""
-    name = make_printable(prediction.source.rpartition("/")[2])
-    row = "" if prediction.row is None else f"[{prediction.row}]"
-    longest = MAX_NAME - len(row)
-    return f"{name if len(name) <= longest else '...' + name[3 - longest :]}{row}"
-
-
 @dataclass(frozen=True)
 class Predictions:
-    """Images and what a network takes them for.
+    """Images and a network's predictions.
 
     Attributes:
         images: uint8 [n, height, width] or [n, height, width, 3].
-        rows: where each stands in its split, [n].
+        rows: index of each image in its split, [n].
         probabilities: [n, classes].
-        classes: the predicted ones, [n].
-        truth: the true ones, [n].
-        labels: of the classes.
+        classes: predicted classes, [n].
+        truth: true classes, [n].
+        labels: class names.
     """
 
     images: Pixels
@@ -277,7 +171,7 @@ class Predictions:
         return np.asarray(self.classes == self.truth)
 
     def take(self, places: Sequence[int]) -> Predictions:
-        """Return some of them, in another order."""
+        """Return the images at these places, in this order."""
         chosen = np.array(places, np.int64)
         return Predictions(
             self.images[chosen],
@@ -289,8 +183,56 @@ class Predictions:
         )
 
 
+def compose_curves(heading: Heading, history: History, cost: str, validation: str) -> Curves:
+    """Compose loss and accuracy over the epochs, of training and of validation if there is one.
+
+    Args:
+        heading: of the figure.
+        history: one value per epoch for each metric.
+        cost: name of the loss.
+        validation: label of the validation set.
+    """
+    labels = {"": "training", "val_": validation}
+    panels = tuple(
+        Panel(
+            f"{title} ({cost})" if name == "loss" else title,
+            tuple(
+                Line(label, history[prefix + name])
+                for prefix, label in labels.items()
+                if prefix + name in history
+            ),
+        )
+        for name, title in _METRICS
+    )
+    return Curves(heading, tuple(panel for panel in panels if panel.lines))
+
+
+def compose_confusion(
+    heading: Heading, labels: Sequence[str], counts: Sequence[Sequence[int]]
+) -> ConfusionMatrix:
+    """Compose a confusion matrix; rows: true class, columns: predicted class."""
+    return ConfusionMatrix(heading, tuple(labels), np.array(counts, np.int64))
+
+
+def compose_images(heading: Heading, images: Pixels, captions: Sequence[str]) -> ImageGrid:
+    """Compose images [n, height, width] or [n, height, width, 3] with a caption each."""
+    return ImageGrid(heading, make_rgb(images), tuple(Caption((text,)) for text in captions))
+
+
+def compose_seen(heading: Heading, images: Pixels, predictions: Sequence[Prediction]) -> ImageGrid:
+    """Compose the network's inputs, with their sources and predictions."""
+    captions = tuple(
+        Caption(
+            (_name_source(one), f"{one.label} {one.probability:.4f}"),
+            one.truth is not None and one.truth != one.class_index,
+        )
+        for one in predictions
+    )
+    return ImageGrid(heading, make_rgb(images), captions)
+
+
 def compose_predictions(heading: Heading, shown: Predictions) -> ImageGrid:
-    """Return images with what they were taken for and what they are; mistakes are marked."""
+    """Compose images with their predicted and true classes; misclassified ones are marked."""
     labels = shown.labels
     captions = tuple(
         Caption((f"{labels[guess]} {confidence:.2f}", f"is {labels[true]}"), guess != true)
@@ -302,7 +244,7 @@ def compose_predictions(heading: Heading, shown: Predictions) -> ImageGrid:
 
 
 def compose_misclassified(heading: Heading, shown: Predictions) -> ImageGrid:
-    """Return wrong predictions with their rows, by which they are found again."""
+    """Compose misclassified images, with their rows too."""
     tiles = compose_predictions(heading, shown)
     captions = tuple(
         replace(caption, lines=(*caption.lines, f"row {row}"), is_misclassified=False)
@@ -319,15 +261,15 @@ def compose_weights(
     labels: Sequence[str],
     first: int,
 ) -> ImageGrid | WeightMatrix:
-    """Return what each unit of the first layer looks for.
+    """Compose the weights of the first layer's units, as images where its inputs are one.
 
     Args:
-        title: of the picture.
+        title: of the figure.
         architecture: the network.
-        weights: all arrays of all layers, in the plan's order.
-        image_shape: of the images that the network takes; null where they are none.
-        labels: of the classes.
-        first: how many units at most.
+        weights: all arrays of all layers, in the order of `architecture`.
+        image_shape: of the network's inputs; None where they are not images.
+        labels: class names.
+        first: the largest number of units.
 
     Raises:
         UsageError: no layer has weights that can be drawn.
@@ -351,8 +293,57 @@ def compose_weights(
     return ImageGrid(Heading(title, note), _color_channels(filters, limit), captions)
 
 
+def to_hex(color: Rgb) -> str:
+    """Format a colour as `#0072b2`."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def measure_luminance(pixels: Pixels) -> NDArray[np.float64]:
+    """Return the luminance of pixels [..., 3], 0 to 255, [...]."""
+    return np.asarray(pixels @ np.array(_LUMINANCE))
+
+
+def is_dark(pixels: Pixels) -> NDArray[np.bool_]:
+    """Return where white text is easier to read than black on pixels [..., 3], [...]."""
+    return measure_luminance(pixels) < _DARK
+
+
+def color_signed(values: NDArray[np.floating], limit: float) -> Pixels:
+    """Colour numbers by sign and size, as uint8 [..., 3].
+
+    Args:
+        values: of any shape.
+        limit: -limit and below is deepest blue, limit and above deepest vermillion, 0 white.
+    """
+    stops = (_DEEP_BLUE, BLUE, WHITE, VERMILLION, _DEEP_VERMILLION)
+    return _interpolate((values / limit + 1) / 2, stops)
+
+
+def color_shares(shares: NDArray[np.floating], hue: Rgb) -> Pixels:
+    """Colour shares from 0 (white) to 1 (the hue) as uint8 [..., 3]."""
+    return _interpolate(shares, (WHITE, hue))
+
+
+def color_grey(values: Pixels) -> Pixels:
+    """Return grey pixels [...] as RGB [..., 3]."""
+    return np.repeat(values[..., None], 3, axis=-1)
+
+
+def make_rgb(images: Pixels) -> Pixels:
+    """Return images as RGB [n, height, width, 3]; grey ones are [n, height, width]."""
+    return color_grey(images) if images.ndim == 3 else images
+
+
+def _name_source(prediction: Prediction) -> str:
+    # A file's own name, or its end where it is longer than an image is wide.
+    name = make_printable(prediction.source.rpartition("/")[2])
+    row = "" if prediction.row is None else f"[{prediction.row}]"
+    longest = MAX_NAME - len(row)
+    return f"{name if len(name) <= longest else '...' + name[3 - longest :]}{row}"
+
+
 def _color_channels(filters: NDArray[np.float32], limit: float) -> Pixels:
-    """Show each channel's weights in its own colour; 0 is grey."""
+    # Each channel's weights in its own colour; 0 is grey.
     shares = (np.clip(filters / limit, -1, 1) + 1) / 2
     return np.asarray((shares * 255).round().astype(np.uint8))
 
@@ -360,7 +351,7 @@ def _color_channels(filters: NDArray[np.float32], limit: float) -> Pixels:
 def _find_kernel(
     architecture: Architecture, weights: Sequence[NDArray[np.float32]], image_shape: Shape | None
 ) -> tuple[str, NDArray[np.float32], Shape | None]:
-    """Return the first layer's name and kernel, and its units' inputs as an image's shape."""
+    """Return the first layer's name and kernel, and the image shape of its inputs."""
     arrays, shape = iter(weights), architecture.input_shape
     for node in architecture.iter_layers():
         own = tuple(islice(arrays, len(node.weights)))
@@ -379,6 +370,7 @@ def _find_kernel(
     raise UsageError("weights", what, "print them with mnistcli summary MODEL.h5 --weights")
 
 
-def make_rgb(images: Pixels) -> Pixels:
-    """Give grey images [n, height, width] three channels; coloured ones have them."""
-    return color_grey(images) if images.ndim == 3 else images
+def _interpolate(shares: NDArray[np.floating], stops: tuple[Rgb, ...]) -> Pixels:
+    places = np.linspace(0, 1, len(stops))
+    channels = [np.interp(shares, places, channel) for channel in zip(*stops, strict=True)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)

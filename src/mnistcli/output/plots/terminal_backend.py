@@ -1,12 +1,8 @@
-"""Pictures become lines of text for a terminal, without matplotlib.
+"""Draws figures as lines of text for a terminal, without matplotlib.
 
-What stdout can show of a picture.
-
-Pixels become lines of text: half blocks in colour, or characters where there is none. A cell of a
-terminal is about twice as high as it is wide, so that ▀ (upper half block), its foreground the
-upper pixel and its background the lower one, makes two square pixels of it.
-
-Lines over epochs as text: two rows of pixels a line in colour, one without.
+A cell of a terminal is about twice as high as it is wide: ▀ (upper half block), its foreground the
+upper pixel and its background the lower one, makes two square pixels of it. Where there are no
+colours, characters of more or less ink are drawn.
 """
 
 from __future__ import annotations
@@ -48,47 +44,28 @@ from mnistcli.output.plots.figures import (
 from mnistcli.output.plots.matplotlib_backend import color_confusion
 from mnistcli.output.terminal import is_terminal, print_line
 
-
-def inspect_terminal() -> tuple[Canvas, str]:
-    """Return what pictures are shown on, and why there are no colours; empty where there are."""
-    columns = shutil.get_terminal_size().columns
-    reason = _find_hindrance()
-    return Canvas(columns, "none" if reason else _find_depth()), reason
-
-
-def _find_hindrance() -> str:
-    """Say what speaks against colours and half blocks."""
-    if os.environ.get("NO_COLOR"):
-        return "NO_COLOR is set"
-    if not sys.stdout.isatty():
-        return "stdout is no terminal"
-    if not is_terminal(sys.stdout):
-        return "TERM is dumb"
-    try:
-        "▀█━│└─".encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return f"{sys.stdout.encoding} has no half blocks"
-    return ""
-
-
-def _find_depth() -> Depth:
-    """Terminals that have more than 256 colours say so in COLORTERM, or in TERM's ending."""
-    told = os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit")
-    return "truecolor" if told or os.environ.get("TERM", "").endswith("-direct") else "256"
-
-
 Depth = Literal["truecolor", "256", "none"]
-
 _UPPER_HALF = "▀"
 _RESET = "\x1b[0m"
 _CHARACTERS = " .:-=+*#%@"  # from black to white, on the dark ground that pictures of ink have
 _CUBE_LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of xterm's 6 x 6 x 6 cube, from 16 on
 _GREY_LEVELS = np.arange(8, 239, 10)  # of its 24 greys, from 232 on
+_HEIGHT = 12  # lines of text
+_MAX_WIDTH = 72
+_MARGIN = 10  # columns for the numbers beside the axis
+_MARKS = "*o"  # of the first and the second line, where there is no colour
+Raster = NDArray[np.int8]  # number of the line that passes, -1 where none does
+_GAP = 2
+_MAX_LARGE_ROWS = 2  # of images: where there are more, they are shown at half their size
+_CELL = 6  # columns of a number
+_SCALE_LENGTH = 30
+_LINE_COLORS = (SKY_BLUE, ORANGE)
+_BAR_LENGTH = 30
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What pictures are shown on.
+    """The terminal that figures are drawn on.
 
     Attributes:
         columns: characters in a line.
@@ -141,55 +118,29 @@ class Canvas:
         return f"{ground};2;{';'.join(map(str, color))}"
 
 
-def _to_rgb(values: tuple[int, ...]) -> Rgb:
-    """Three channels, as the types want them."""
-    red, green, blue = values
-    return red, green, blue
+def print_picture(picture: Figure) -> None:
+    """Draw a figure on stdout, in colours where it is a terminal that has them."""
+    canvas, hindrance = inspect_terminal()
+    if hindrance:
+        note(f"drawn in plain characters: {hindrance}")
+    print_line("\n".join(render_lines(picture, canvas)))
 
 
-def _draw_characters(pixels: Pixels, negative: bool) -> list[str]:
-    """Draw the mean lightness of two rows as characters of more or less ink."""
-    lightness = measure_luminance(pixels).reshape(-1, 2, pixels.shape[1]).mean(axis=1) / 255
-    shares = 1 - lightness if negative else lightness
-    places = (shares * (len(_CHARACTERS) - 1)).round().astype(np.int64)
-    return ["".join(_CHARACTERS[place] for place in row) for row in places]
+def render_lines(picture: Figure, canvas: Canvas) -> list[str]:
+    """Return a figure as lines of text, its heading first."""
+    lines = [picture.heading.title, *([picture.heading.note] if picture.heading.note else []), ""]
+    return [line.rstrip() for line in (*lines, *_draw(picture, canvas))]
 
 
-def _find_in_palette(color: Rgb) -> int:
-    """Return the nearest of xterm's 256 colours, the 16 that users redefine left out."""
-    channels = np.array(color)
-    cube = np.abs(channels[:, None] - _CUBE_LEVELS).argmin(axis=1)
-    grey = int(np.abs(channels.mean() - _GREY_LEVELS).argmin())
-    cube_distance = np.square(_CUBE_LEVELS[cube] - channels).sum()
-    grey_distance = np.square(_GREY_LEVELS[grey] - channels).sum()
-    if grey_distance < cube_distance:
-        return 232 + grey
-    return int(16 + cube @ (36, 6, 1))
-
-
-def shrink(images: Pixels) -> Pixels:
-    """Halve images [n, height, width, 3], each pixel the mean of four; odd edges are repeated."""
-    count, height, width, channels = images.shape
-    images = np.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    blocks = images.reshape(count, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
-    return np.asarray(blocks.mean(axis=(2, 4)).round().astype(np.uint8))
-
-
-def draw_bar(share: float, length: int, *, plain: bool) -> str:
-    """Return a bar of up to so many characters, for a share of 0 to 1."""
-    return ("#" if plain else "█") * round(share * length)
-
-
-_HEIGHT = 12  # lines of text
-_MAX_WIDTH = 72
-_MARGIN = 10  # columns for the numbers beside the axis
-_MARKS = "*o"  # of the first and the second line, where there is no colour
-
-Raster = NDArray[np.int8]  # number of the line that passes, -1 where none does
+def inspect_terminal() -> tuple[Canvas, str]:
+    """Return what stdout can show, and why it has no colours; empty where it has."""
+    columns = shutil.get_terminal_size().columns
+    reason = _find_hindrance()
+    return Canvas(columns, "none" if reason else _find_depth()), reason
 
 
 def draw_panel(panel: Panel, colors: Sequence[Rgb], canvas: Canvas) -> Iterator[str]:
-    """Draw a panel: its title and legend, the lines between two axes, the epochs below.
+    """Draw a panel: title and legend, the lines between two axes, the epochs below.
 
     Args:
         panel: what is drawn.
@@ -216,70 +167,20 @@ def draw_panel(panel: Panel, colors: Sequence[Rgb], canvas: Canvas) -> Iterator[
     yield " " * _MARGIN + " 1" + f"epoch {epochs}".rjust(width - 1)
 
 
-def _list_legend(panel: Panel, colors: Sequence[Rgb], canvas: Canvas) -> Iterator[str]:
-    """Name each line beside a sample of it."""
-    for line, color, mark in zip(panel.lines, colors, _MARKS, strict=False):
-        sample = canvas.paint("━━", color) if canvas.has_color else mark
-        yield f"{sample} {line.label}"
+def shrink(images: Pixels) -> Pixels:
+    """Halve images [n, height, width, 3]; a pixel is the mean of four, odd edges are repeated."""
+    count, height, width, channels = images.shape
+    images = np.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    blocks = images.reshape(count, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
+    return np.asarray(blocks.mean(axis=(2, 4)).round().astype(np.uint8))
 
 
-def _trace(raster: Raster, number: int, values: Sequence[float], low: float, high: float) -> None:
-    """Draw a line from the left edge to the right one; values that are not finite are gaps."""
-    height, width = raster.shape
-    places = np.linspace(0, len(values) - 1, width)
-    heights = np.interp(places, np.arange(len(values)), np.array(values, np.float64))
-    with np.errstate(invalid="ignore"):
-        rows = (high - heights) / (high - low) * (height - 1)
-    for x, (here, following) in enumerate(pairwise([*rows.tolist(), rows[-1]])):
-        if np.isfinite(here):
-            start = round(here)
-            end = round((here + following) / 2) if np.isfinite(following) else start
-            raster[min(start, end) : max(start, end) + 1, x] = number
-
-
-def _draw_row(raster: Raster, row: int, colors: Sequence[Rgb], canvas: Canvas) -> str:
-    """Draw one line of text."""
-    if not canvas.has_color:
-        return "".join(" " if number < 0 else _MARKS[number] for number in raster[row])
-    upper, lower = raster[2 * row].tolist(), raster[2 * row + 1].tolist()
-    return "".join(_draw_cell(a, b, colors, canvas) for a, b in zip(upper, lower, strict=True))
-
-
-def _draw_cell(upper: int, lower: int, colors: Sequence[Rgb], canvas: Canvas) -> str:
-    """Draw two pixels, of which none, one or both are there."""
-    if upper < 0 and lower < 0:
-        return " "
-    if lower < 0:
-        return canvas.paint("▀", colors[upper])
-    if upper < 0:
-        return canvas.paint("▄", colors[lower])
-    return canvas.paint("▀", colors[upper], colors[lower])
-
-
-_GAP = 2
-_MAX_LARGE_ROWS = 2  # of images: where there are more, they are shown at half their size
-_CELL = 6  # columns of a number
-_SCALE_LENGTH = 30
-_LINE_COLORS = (SKY_BLUE, ORANGE)
-_BAR_LENGTH = 30
-
-
-def print_picture(picture: Figure) -> None:
-    """Draw a picture on stdout, in colours where it is a terminal that has them."""
-    canvas, hindrance = inspect_terminal()
-    if hindrance:
-        note(f"drawn in plain characters: {hindrance}")
-    print_line("\n".join(render_lines(picture, canvas)))
-
-
-def render_lines(picture: Figure, canvas: Canvas) -> list[str]:
-    """Return a picture as lines of text, its heading first."""
-    lines = [picture.heading.title, *([picture.heading.note] if picture.heading.note else []), ""]
-    return [line.rstrip() for line in (*lines, *_draw(picture, canvas))]
+def draw_bar(share: float, length: int, *, plain: bool) -> str:
+    """Return a bar of a share, 0 to 1, of `length` characters."""
+    return ("#" if plain else "█") * round(share * length)
 
 
 def _draw(picture: Figure, canvas: Canvas) -> Iterator[str]:
-    """Hand a picture to what draws its kind."""
     match picture:
         case ImageGrid():
             return _draw_image_grid(picture, canvas)
@@ -294,7 +195,6 @@ def _draw(picture: Figure, canvas: Canvas) -> Iterator[str]:
 
 
 def _draw_image_grid(tiles: ImageGrid, canvas: Canvas) -> Iterator[str]:
-    """Draw as many images side by side as there is room for."""
     if not len(tiles.images):
         yield tiles.missing
         return
@@ -316,7 +216,7 @@ def _draw_image_grid(tiles: ImageGrid, canvas: Canvas) -> Iterator[str]:
 
 
 def _fit(images: Pixels, columns: int) -> Pixels:
-    """Halve images until one fits, and once where they would go on for pages."""
+    # Images are halved until one fits, and once where they would fill pages.
     per_row = max(1, (columns + _GAP) // (images.shape[2] + _GAP))
     if len(images) > _MAX_LARGE_ROWS * per_row and images.shape[2] > 1:
         images = shrink(images)
@@ -326,26 +226,24 @@ def _fit(images: Pixels, columns: int) -> Pixels:
 
 
 def _pad(lines: list[str], image: Pixels, width: int) -> list[str]:
-    """Put an image into the middle of its cell; colour codes have no width."""
+    # Colour codes have no width: the image's own counts.
     left = (width - image.shape[1]) // 2
     right = width - image.shape[1] - left
     return [" " * left + line + " " * right for line in lines]
 
 
 def _join(blocks: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Put blocks of lines of one width side by side."""
     for lines in zip(*blocks, strict=True):
         yield (" " * _GAP).join(lines)
 
 
 def _mark(caption: Caption) -> tuple[str, ...]:
-    """Mark a mistake for those who see no colour."""
+    # A misclassified image is marked without colour too.
     first, *rest = caption.lines
     return (f"x {first}", *rest) if caption.is_misclassified else caption.lines
 
 
 def _write_captions(captions: Sequence[Caption], width: int, canvas: Canvas) -> Iterator[str]:
-    """Write the captions of one row of images, each in the middle of its cell."""
     for lines in zip_longest(*map(_mark, captions), fillvalue=""):
         cells = [
             canvas.paint(line.center(width), ORANGE if caption.is_misclassified else None)
@@ -355,7 +253,6 @@ def _write_captions(captions: Sequence[Caption], width: int, canvas: Canvas) -> 
 
 
 def _explain_signs(limit: float, canvas: Canvas) -> str:
-    """Say what the colours, or the characters, stand for."""
     if not canvas.has_color:
         return f"blank: 0, @: {limit:.2g} or -{limit:.2g}, whose sign takes colours to tell"
     row = color_signed(np.linspace(-1, 1, _SCALE_LENGTH), 1.0)
@@ -364,14 +261,49 @@ def _explain_signs(limit: float, canvas: Canvas) -> str:
 
 
 def _draw_curves(picture: Curves, canvas: Canvas) -> Iterator[str]:
-    """Draw the panels one below the other."""
     for panel in picture.panels:
         yield from draw_panel(panel, _LINE_COLORS, canvas)
         yield ""
 
 
+def _list_legend(panel: Panel, colors: Sequence[Rgb], canvas: Canvas) -> Iterator[str]:
+    for line, color, mark in zip(panel.lines, colors, _MARKS, strict=False):
+        sample = canvas.paint("━━", color) if canvas.has_color else mark
+        yield f"{sample} {line.label}"
+
+
+def _trace(raster: Raster, number: int, values: Sequence[float], low: float, high: float) -> None:
+    """Draw a line from the left edge to the right one; values that are not finite are gaps."""
+    height, width = raster.shape
+    places = np.linspace(0, len(values) - 1, width)
+    heights = np.interp(places, np.arange(len(values)), np.array(values, np.float64))
+    with np.errstate(invalid="ignore"):
+        rows = (high - heights) / (high - low) * (height - 1)
+    for x, (here, following) in enumerate(pairwise([*rows.tolist(), rows[-1]])):
+        if np.isfinite(here):
+            start = round(here)
+            end = round((here + following) / 2) if np.isfinite(following) else start
+            raster[min(start, end) : max(start, end) + 1, x] = number
+
+
+def _draw_row(raster: Raster, row: int, colors: Sequence[Rgb], canvas: Canvas) -> str:
+    if not canvas.has_color:
+        return "".join(" " if number < 0 else _MARKS[number] for number in raster[row])
+    upper, lower = raster[2 * row].tolist(), raster[2 * row + 1].tolist()
+    return "".join(_draw_cell(a, b, colors, canvas) for a, b in zip(upper, lower, strict=True))
+
+
+def _draw_cell(upper: int, lower: int, colors: Sequence[Rgb], canvas: Canvas) -> str:
+    if upper < 0 and lower < 0:
+        return " "
+    if lower < 0:
+        return canvas.paint("▀", colors[upper])
+    if upper < 0:
+        return canvas.paint("▄", colors[lower])
+    return canvas.paint("▀", colors[upper], colors[lower])
+
+
 def _draw_confusion(picture: ConfusionMatrix, canvas: Canvas) -> Iterator[str]:
-    """Draw the matrix as a table, rows the truth."""
     texts = [[str(count) if count else "." for count in row] for row in picture.counts.tolist()]
     yield from _draw_table(
         picture.labels, texts, color_confusion(picture.counts), canvas, "true \\ predicted"
@@ -379,7 +311,7 @@ def _draw_confusion(picture: ConfusionMatrix, canvas: Canvas) -> Iterator[str]:
 
 
 def _draw_weight_matrix(picture: WeightMatrix, canvas: Canvas) -> Iterator[str]:
-    """Draw the weights as numbers where there is room for them, else as pixels."""
+    # Numbers where there is room for them, else pixels.
     pixels = color_signed(picture.values, picture.limit)
     rows, columns = picture.values.shape
     if (columns + 2) * _CELL <= canvas.columns and rows <= canvas.columns:
@@ -401,7 +333,7 @@ def _draw_table(
     corner: str,
     heads: Sequence[str] | None = None,
 ) -> Iterator[str]:
-    """Draw cells on their colours, a name before each row and a head above each column."""
+    """Draw coloured cells with a name before each row and a title above each column."""
     heads = heads or names
     width = max(_CELL - 1, *map(len, heads), *(len(text) for row in texts for text in row)) + 1
     first = max(map(len, (corner, *names))) + 1
@@ -416,7 +348,7 @@ def _draw_table(
 
 
 def _draw_reliability(picture: ReliabilityDiagram, canvas: Canvas) -> Iterator[str]:
-    """Draw a row for each bin that holds anything: its counts, and a bar to its accuracy."""
+    # A row for each bin that holds images: its counts, and a bar of its accuracy.
     yield "confidence   examples    mean  accuracy"
     for row in picture.calibration.bins:
         if row.confidence is None or row.accuracy is None:
@@ -429,8 +361,52 @@ def _draw_reliability(picture: ReliabilityDiagram, canvas: Canvas) -> Iterator[s
 
 
 def _paint_bar(bar: str, place: int, canvas: Canvas) -> str:
-    """Put the mark for the confidence into a bar."""
     return "".join(
         (canvas.paint(bar[:place], BLUE), canvas.paint("|", VERMILLION),
          canvas.paint(bar[place + 1 :], BLUE))
     )  # fmt: skip
+
+
+def _to_rgb(values: tuple[int, ...]) -> Rgb:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _draw_characters(pixels: Pixels, negative: bool) -> list[str]:
+    # The mean luminance of two rows is a character of more or less ink.
+    lightness = measure_luminance(pixels).reshape(-1, 2, pixels.shape[1]).mean(axis=1) / 255
+    shares = 1 - lightness if negative else lightness
+    places = (shares * (len(_CHARACTERS) - 1)).round().astype(np.int64)
+    return ["".join(_CHARACTERS[place] for place in row) for row in places]
+
+
+def _find_in_palette(color: Rgb) -> int:
+    """Return the nearest of xterm's 256 colours, except the 16 that users redefine."""
+    channels = np.array(color)
+    cube = np.abs(channels[:, None] - _CUBE_LEVELS).argmin(axis=1)
+    grey = int(np.abs(channels.mean() - _GREY_LEVELS).argmin())
+    cube_distance = np.square(_CUBE_LEVELS[cube] - channels).sum()
+    grey_distance = np.square(_GREY_LEVELS[grey] - channels).sum()
+    if grey_distance < cube_distance:
+        return 232 + grey
+    return int(16 + cube @ (36, 6, 1))
+
+
+def _find_hindrance() -> str:
+    if os.environ.get("NO_COLOR"):
+        return "NO_COLOR is set"
+    if not sys.stdout.isatty():
+        return "stdout is no terminal"
+    if not is_terminal(sys.stdout):
+        return "TERM is dumb"
+    try:
+        "▀█━│└─".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return f"{sys.stdout.encoding} has no half blocks"
+    return ""
+
+
+def _find_depth() -> Depth:
+    # Terminals with more than 256 colours say so in COLORTERM, or at the end of TERM.
+    told = os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit")
+    return "truecolor" if told or os.environ.get("TERM", "").endswith("-direct") else "256"
