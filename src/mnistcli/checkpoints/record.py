@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from mnistcli import __version__
 from mnistcli.checkpoints.checksum import RESTORE_HINT
-from mnistcli.checkpoints.run_state import PlateauState, RunState, StoppingState
+from mnistcli.checkpoints.run_state import EarlyStoppingState, ReduceLROnPlateauState, RunState
 from mnistcli.checkpoints.untrusted.protocol import MAX_FILE_BYTES
 from mnistcli.config.schema import AnyDatasetName, Config, TrainingConfig
 from mnistcli.datasets.base import Identity
@@ -169,8 +169,8 @@ class Record(RunMetadata):
     class_names: tuple[PrintableText, ...] = Field(max_length=10_000)
     preprocessing: Preprocessing
     running: RunningState
-    early_stopping: StoppingState | None = None
-    reduce_on_plateau: PlateauState | None = None
+    early_stopping: EarlyStoppingState | None = None
+    reduce_on_plateau: ReduceLROnPlateauState | None = None
     environment: Environment
     init_from: str | None = None
     init_weights_sha256: str | None = None

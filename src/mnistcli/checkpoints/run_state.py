@@ -94,7 +94,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class StoppingState:
+class EarlyStoppingState:
     """The state of Keras' EarlyStopping.
 
     Attributes:
@@ -113,7 +113,7 @@ class StoppingState:
 
 
 @dataclass(frozen=True)
-class PlateauState:
+class ReduceLROnPlateauState:
     """The state of Keras' ReduceLROnPlateau; the learning rate is part of the optimizer's.
 
     Attributes:
@@ -138,8 +138,8 @@ class CallbackStates:
             them, those of the last epoch, from which a longer run continues.
     """
 
-    early_stopping: StoppingState | None = None
-    reduce_on_plateau: PlateauState | None = None
+    early_stopping: EarlyStoppingState | None = None
+    reduce_on_plateau: ReduceLROnPlateauState | None = None
     weights: tuple[NamedArray, ...] = ()
 
 

@@ -92,12 +92,7 @@ def take_border_level(picture: NDArray[np.uint8]) -> Floats:
 
 def measure_border(picture: NDArray[np.uint8]) -> Floats:
     """Return the median level of a picture's outermost pixels: float32 [channels]."""
-    return np.asarray(np.median(take_border(picture), axis=0), np.float32)
-
-
-def take_border(picture: NDArray[Any]) -> NDArray[Any]:
-    """Return a picture's outermost pixels in one axis: [n], or [n, channels]."""
-    return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    return np.asarray(np.median(_take_border(picture), axis=0), np.float32)
 
 
 def detect_close_up(picture: NDArray[np.uint8]) -> InkSide | None:
@@ -107,23 +102,10 @@ def detect_close_up(picture: NDArray[np.uint8]) -> InkSide | None:
     background.
     """
     coarse = average_down(picture, CLOSING_SIDE).mean(axis=2)
-    is_light = coarse > split_levels(coarse)
-    side: InkSide = "dark" if take_border(is_light).mean() >= 0.5 else "light"
+    is_light = coarse > _split_levels(coarse)
+    side: InkSide = "dark" if _take_border(is_light).mean() >= 0.5 else "light"
     ink_share = float((is_light if side == "light" else ~is_light).mean())
     return side if ink_share >= CLOSE_UP_INK else None
-
-
-def split_levels(levels: NDArray[np.floating]) -> float:
-    """Return the threshold between dark and light levels, 0 to 255, by Otsu's method.
-
-    N. Otsu, "A threshold selection method from gray-level histograms", 1979.
-    """
-    counts = np.bincount(levels.astype(np.intp).ravel(), minlength=256).astype(np.float64)
-    below = np.cumsum(counts)
-    sums = np.cumsum(counts * np.arange(256))
-    above = below[-1] - below
-    difference = sums / np.maximum(below, 1) - (sums[-1] - sums) / np.maximum(above, 1)
-    return float((below * above * difference**2).argmax()) + 0.5
 
 
 def find_page(picture: NDArray[np.uint8]) -> Page | None:
@@ -133,7 +115,7 @@ def find_page(picture: NDArray[np.uint8]) -> Page | None:
         picture: uint8 [height, width, channels].
     """
     coarse = average_down(picture, COARSE_SIDE).mean(axis=2)
-    is_light = coarse > split_levels(coarse)
+    is_light = coarse > _split_levels(coarse)
     regions = find_components(is_light)
     if not len(regions.areas):
         return None
@@ -146,10 +128,28 @@ def find_page(picture: NDArray[np.uint8]) -> Page | None:
     if not inner.any():
         return None
     (top, bottom), (left, right) = (_find_extent(inner, axis) for axis in (1, 0))
-    is_certain = float(take_border(mask).mean()) <= CERTAIN_BORDER
+    is_certain = float(_take_border(mask).mean()) <= CERTAIN_BORDER
     colour = np.median(picture[inner], axis=0)
     cut = np.where(inner[..., np.newaxis], picture, np.rint(colour).astype(np.uint8))
     return Page(np.ascontiguousarray(cut[top:bottom, left:right]), top, left, is_certain)
+
+
+def _take_border(picture: NDArray[Any]) -> NDArray[Any]:
+    """Return a picture's outermost pixels in one axis: [n], or [n, channels]."""
+    return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+
+
+def _split_levels(levels: NDArray[np.floating]) -> float:
+    """Return the threshold between dark and light levels, 0 to 255, by Otsu's method.
+
+    N. Otsu, "A threshold selection method from gray-level histograms", 1979.
+    """
+    counts = np.bincount(levels.astype(np.intp).ravel(), minlength=256).astype(np.float64)
+    below = np.cumsum(counts)
+    sums = np.cumsum(counts * np.arange(256))
+    above = below[-1] - below
+    difference = sums / np.maximum(below, 1) - (sums[-1] - sums) / np.maximum(above, 1)
+    return float((below * above * difference**2).argmax()) + 0.5
 
 
 def _close(levels: Floats, size: int) -> Floats:
@@ -185,7 +185,7 @@ def _fill_holes(mask: Mask) -> Mask:
 
 def _is_page(mask: Mask, bright: Mask, coarse: NDArray[np.floating]) -> bool:
     """Tell whether a region is a page, not a chalk digit, a lit half, or paper all over."""
-    if mask.mean() < LEAST_SHARE or float(take_border(mask).mean()) > MOST_BORDER or mask.all():
+    if mask.mean() < LEAST_SHARE or float(_take_border(mask).mean()) > MOST_BORDER or mask.all():
         return False
     if bright.sum() < LEAST_BLANK * mask.sum():
         return False

@@ -72,8 +72,8 @@ class Ink:
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Lines that cross a picture from left to right: row = rows + slopes * (column - middle).
+class RuledLines:
+    """RuledLines that cross a picture from left to right: row = rows + slopes * (column - middle).
 
     Attributes:
         rows, slopes: of each line.
@@ -205,7 +205,7 @@ def remove_lines(ink: Floats) -> tuple[Floats, int]:
     """
     count = 0
     for _ in range(2):  # level lines, then upright ones
-        lines = find_lines(ink)
+        lines = _find_lines(ink)
         if len(lines.rows):
             ink = _erase(ink, lines)
             count += len(lines.rows)
@@ -213,7 +213,7 @@ def remove_lines(ink: Floats) -> tuple[Floats, int]:
     return np.ascontiguousarray(ink), count
 
 
-def find_lines(ink: Floats) -> Lines:
+def _find_lines(ink: Floats) -> RuledLines:
     """Return the thin lines that go from the left edge to the right one."""
     height, width = ink.shape
     thin = _keep_thin(ink > FAINTEST, _thickest(ink.shape) + 1)
@@ -270,7 +270,9 @@ def _measure_way(slopes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray
     return np.asarray(np.diff(np.clip(ends, -0.5, 0.5), axis=0)[0])
 
 
-def _choose_lines(cover: NDArray[np.float64], slopes: NDArray[np.float64], thin: Mask) -> Lines:
+def _choose_lines(
+    cover: NDArray[np.float64], slopes: NDArray[np.float64], thin: Mask
+) -> RuledLines:
     """Choose the page's slope, each row's best slope near it, and of adjacent rows the middle."""
     strong = np.where(cover >= LEAST_COVER, cover**2, 0)
     page = slopes[strong.sum(axis=1).argmax()]
@@ -281,9 +283,9 @@ def _choose_lines(cover: NDArray[np.float64], slopes: NDArray[np.float64], thin:
     rows = np.array([first + _find_middle(best[first:end]) for first, end in groups], np.intp)
     steepness = np.array([_find_middle(cover[:, row]) for row in rows], np.intp)
     reach = int(np.diff(groups, axis=1).max(initial=1)) // 2 + 2
-    lines = Lines(rows.astype(np.float64), slopes[steepness], reach)
+    lines = RuledLines(rows.astype(np.float64), slopes[steepness], reach)
     ends = _reach_ends(thin, lines)
-    return Lines(lines.rows[ends], lines.slopes[ends], reach)
+    return RuledLines(lines.rows[ends], lines.slopes[ends], reach)
 
 
 def _find_middle(cover: NDArray[np.float64]) -> int:
@@ -291,7 +293,7 @@ def _find_middle(cover: NDArray[np.float64]) -> int:
     return round(float(np.flatnonzero(cover >= 0.97 * cover.max()).mean()))
 
 
-def _reach_ends(thin: Mask, lines: Lines) -> Mask:
+def _reach_ends(thin: Mask, lines: RuledLines) -> Mask:
     """Tell which lines are visible at both edges that they reach, as strokes seldom are."""
     rows, is_inside = _locate(lines, thin.shape)
     at_line: Mask = thin[rows, np.arange(thin.shape[1])] & is_inside
@@ -302,7 +304,7 @@ def _reach_ends(thin: Mask, lines: Lines) -> Mask:
     return np.asarray(np.minimum(left, right) >= 0.5)
 
 
-def _locate(lines: Lines, shape: tuple[int, ...]) -> tuple[Ints, Mask]:
+def _locate(lines: RuledLines, shape: tuple[int, ...]) -> tuple[Ints, Mask]:
     """Return the rows of a band around each line [n, rows, width], and which are in the picture.
 
     Rows outside the picture are replaced by its first or last.
@@ -313,7 +315,7 @@ def _locate(lines: Lines, shape: tuple[int, ...]) -> tuple[Ints, Mask]:
     return np.clip(rows, 0, shape[0] - 1), (rows >= 0) & (rows < shape[0])
 
 
-def _erase(ink: Floats, lines: Lines) -> Floats:
+def _erase(ink: Floats, lines: RuledLines) -> Floats:
     """Subtract each line's level from a band around it."""
     rows, is_inside = _locate(lines, ink.shape)
     columns = np.broadcast_to(np.arange(ink.shape[1]), rows.shape)

@@ -14,7 +14,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mnistcli.checkpoints.record import describe_devices
-from mnistcli.checkpoints.run_state import StoppingState
+from mnistcli.checkpoints.run_state import EarlyStoppingState
 from mnistcli.errors import make_printable
 from mnistcli.models.memory import format_bytes
 from mnistcli.output.results import (
@@ -90,7 +90,7 @@ def _format_ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def render_stopping(state: StoppingState, epochs: int) -> str:
+def render_stopping(state: EarlyStoppingState, epochs: int) -> str:
     """Say in one line what early stopping did to a run of so many epochs."""
     ended = f"ended the run after {epochs} epochs" if state.is_stopped else "had no reason to stop"
     kept = f"; the weights are those of epoch {state.best_epoch + 1}" if state.is_restored else ""

@@ -13,9 +13,9 @@ import numpy as np
 from mnistcli.checkpoints.run_state import (
     Array,
     CallbackStates,
+    EarlyStoppingState,
     NamedArray,
-    PlateauState,
-    StoppingState,
+    ReduceLROnPlateauState,
 )
 from mnistcli.config.schema import EarlyStopping, ReduceOnPlateau, TrainingConfig
 from mnistcli.training.network_state import assign_weights, network_weights
@@ -96,11 +96,11 @@ class KerasCallbacks:
             weights=self._capture_weights(),
         )
 
-    def _capture_stopping(self) -> StoppingState | None:
+    def _capture_stopping(self) -> EarlyStoppingState | None:
         """Copy the counters of early stopping."""
         if self._stopping is None:
             return None
-        return StoppingState(
+        return EarlyStoppingState(
             best=self._stopping.best,
             best_epoch=self._stopping.best_epoch,
             wait=self._stopping.wait,
@@ -108,12 +108,12 @@ class KerasCallbacks:
             is_restored=self._last_weights is not None,
         )
 
-    def _capture_plateau(self) -> PlateauState | None:
+    def _capture_plateau(self) -> ReduceLROnPlateauState | None:
         """Copy the counters of the plateau."""
         plateau = self._plateau
         if plateau is None:
             return None
-        return PlateauState(plateau.best, plateau.wait, plateau.cooldown_counter)
+        return ReduceLROnPlateauState(plateau.best, plateau.wait, plateau.cooldown_counter)
 
     def _capture_weights(self) -> tuple[NamedArray, ...]:
         """Name the weights that the network does not hold itself at the moment."""
@@ -139,7 +139,7 @@ class KerasCallbacks:
     def _restore_stopping(
         self,
         callback: keras.callbacks.EarlyStopping,
-        state: StoppingState,
+        state: EarlyStoppingState,
         weights: tuple[NamedArray, ...],
     ) -> None:
         """Give early stopping its counters, and both sets of weights their places."""
