@@ -127,8 +127,7 @@ def test_a_name_that_another_run_has_reserved_is_passed_over(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mnistcli.commands.train.request.time.strftime", lambda _: "now")
     with hold(Path("mnist-softmax-s0-now.h5")), RunLock() as lock:
-        output = name_output(Config())
-        output.reserve(lock, with_best=True)
+        output = name_output(Config(), lock)
         assert str(output.path) == "mnist-softmax-s0-now-2.h5"
 
 

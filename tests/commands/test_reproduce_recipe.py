@@ -11,10 +11,9 @@ from conftest import Ended, Run
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import hash_weights
-from mnistcli.commands.reproduce import Told, tell_story
-from mnistcli.commands.train.request import Request
+from mnistcli.commands.reproduce import run_recipe
+from mnistcli.commands.train.request import TrainArguments
 from mnistcli.config.recipes import find_recipe
-from mnistcli.output.terminal import Output
 
 NOT_CANONICAL = "is not canonical MNIST"
 
@@ -37,11 +36,9 @@ def test_each_figure_is_shown_as_published_as_measured_and_now(run: Run) -> None
 
 def test_a_story_is_told_by_its_checkpoints(run: Run) -> None:
     names = [row.name for row in find_recipe("mnist-softmax-adam").read_reference_results().rows]
-    request = Request(source="mnist-softmax-adam", quiet=True)  # MNIST is drawn digits here
+    arguments = TrainArguments(config="mnist-softmax-adam")  # MNIST is drawn digits here
     with RunLock() as lock:
-        told = tell_story(request, names, Path(), Output(quiet=True), lock)
-    assert isinstance(told, Told)
-    now = told.figures
+        now = run_recipe(arguments, names, Path(), lock).figures
     for path, prefix in (("first.h5", ""), ("again.h5", "then ")):
         [score] = run("evaluate", path, "--json").json["results"]
         assert now[f"{prefix}test loss"] == score["loss"]

@@ -46,7 +46,7 @@ from mnistcli.cli.options import (
     drop_log_flags,
     with_log,
 )
-from mnistcli.commands.signals import Stopped, end_by_signal, unwind_on_signals
+from mnistcli.commands.signals import SignalReceived, end_by_signal, install_handlers
 from mnistcli.errors import CheckFailedError, ExitCode, MnistcliError, ResourceError, UsageError
 from mnistcli.output.logs import SHOWN, close_log, open_log, report_error
 from mnistcli.output.terminal import PROGRAM, abandon_stdout, open_missing_streams, write_error_line
@@ -206,7 +206,7 @@ app.add_typer(_recipes)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and end the process with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    unwind_on_signals()
+    install_handlers()
     open_missing_streams()
     sys.excepthook = functools.partial(_report_bug, words)
     for stream in (sys.stdout, sys.stderr):
@@ -277,14 +277,21 @@ def _run_command(words: Sequence[str]) -> int:
     except MemoryError:
         hint = "use a smaller network, batch or data set"
         return _fail(ResourceError("memory", "there is not enough of it", hint), words)
-    except Stopped as stopped:
-        return 128 + stopped.number
+    except SignalReceived as received:
+        return _report_signal(received)
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.SIGINT
     except (BrokenPipeError, SystemExit):  # Typer exits where the system reports a closed pipe
         return ExitCode.SIGPIPE
     except OSError as error:
         return _fail(_explain_system_error(error), words)
+
+
+def _report_signal(received: SignalReceived) -> int:
+    """Return the exit code of a signal, and report an error that it came with."""
+    if isinstance(received.__cause__, MnistcliError):  # a run that diverged just then
+        report_error(received.__cause__)
+    return 128 + received.number
 
 
 def _fail(error: MnistcliError, words: Sequence[str]) -> int:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnistcli.checkpoints import has_checkpoint_name
 from mnistcli.cli.completion import complete_reproducible, has_yaml_name
-from mnistcli.cli.options import DataDir, Debug, Json, OwnData, ProgressOption, Quiet
+from mnistcli.cli.options import (
+    DataDir,
+    Debug,
+    Json,
+    OwnData,
+    ProgressOption,
+    Quiet,
+    choose_form,
+)
 from mnistcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnistcli.commands.trained_model import DataLocation
+    from mnistcli.config.recipes import Recipe
+    from mnistcli.output.results import RecipeReproduction
+    from mnistcli.output.terminal import Form, Progress
 
 EXAMPLES = """
 mnistcli reproduce mlp.h5
@@ -64,20 +81,44 @@ def reproduce(
     if source is not None and has_yaml_name(source):
         what = "a config has no figures to compare with, only recipes have"
         raise UsageError(source, what, f"train it: mnistcli train {quote(source)}")
+    from mnistcli.commands.trained_model import DataLocation
     from mnistcli.config.recipes import find_recipe, list_recipe_names, list_recipes
+    from mnistcli.output.terminal import choose_progress
 
+    form = choose_form(json=json, quiet=quiet)
+    mode = choose_progress(progress, silent=quiet or (json and not sys.stderr.isatty()))
     is_file = source is not None and (has_checkpoint_name(source) or Path(source).exists())
     if source is not None and is_file and source not in list_recipe_names():
-        from mnistcli.commands.reproduce import reproduce_run
-        from mnistcli.commands.trained_model import DataLocation
-
-        location = DataLocation(data_dir, own_data)
-        reproduce_run(Path(source), location, progress, json=json, quiet=quiet)
+        _reproduce_run(Path(source), DataLocation(data_dir, own_data), form, mode)
         return
     if own_data is not None:
         what = "recipes are about published data sets"
         raise UsageError("--data", what, "name a folder of their files with --data-dir")
-    from mnistcli.commands.reproduce import Manner, reproduce_recipes
-
     recipes = list_recipes() if source is None else (find_recipe(source),)
-    reproduce_recipes(recipes, Manner(data_dir, progress, json, quiet))
+    _reproduce_recipes(recipes, data_dir, form, mode)
+
+
+def _reproduce_run(path: Path, location: DataLocation, form: Form, progress: Progress) -> None:
+    from mnistcli.commands.reproduce import find_difference, reproduce_run
+    from mnistcli.commands.train.run import ProgressDisplay
+    from mnistcli.output.terminal import emit
+
+    with contextlib.closing(ProgressDisplay(progress)) as display:
+        result = reproduce_run(path, location, [display], progress)
+    emit(result, form, find_difference(result))
+
+
+def _reproduce_recipes(
+    recipes: Sequence[Recipe], data_dir: Path | None, form: Form, progress: Progress
+) -> None:
+    from mnistcli.commands.reproduce import find_deviations, reproduce_recipes
+    from mnistcli.commands.train.run import ProgressDisplay
+    from mnistcli.output.terminal import emit, print_line
+
+    def show(recipe: RecipeReproduction) -> None:
+        if form == "quiet":
+            print_line(f"{recipe.recipe} {'holds' if recipe.holds else 'differs'}")
+
+    with contextlib.closing(ProgressDisplay(progress)) as display:
+        result = reproduce_recipes(recipes, data_dir, [display], progress, show)
+    emit(result, form, find_deviations(result))

@@ -116,7 +116,6 @@ def sweep(
             study=study,
             jobs=jobs or 1,
             data_dir=data_dir,
-            quiet=quiet or jsonl or json,
             progress=choose_progress(progress, silent=quiet or jsonl or json),
             on_trial_end=print_trial if jsonl else None,
         )

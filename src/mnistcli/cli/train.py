@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,9 +35,17 @@ from mnistcli.cli.options import (
     Stream,
     TensorBoardDirectory,
     Validation,
+    choose_form,
     count_from,
+    exclusive,
 )
-from mnistcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnistcli.commands.train.request import TrainArguments
+    from mnistcli.commands.train.run import TrainingInterrupted
+    from mnistcli.output.results import TrainResult
+    from mnistcli.output.terminal import Form, Progress
+    from mnistcli.training.callbacks import Callback
 
 EXAMPLES = """
 mnistcli train
@@ -167,25 +177,27 @@ def train(
     saves the run where it stands; --resume goes on from there to the same bits.
     """
     del debug  # acted on when it was parsed
-    from mnistcli.commands.train.request import Request
+    from mnistcli.commands.train.prepare import parse_overrides
+    from mnistcli.commands.train.request import TrainArguments
+    from mnistcli.output.terminal import choose_progress, ignore_broken_pipe
     from mnistcli.training.distributed.cluster import read_cluster
 
-    request = Request(
-        source=config,
-        flags={
-            "--epochs": ("training.epochs", epochs),
-            "--batch-size": ("training.batch_size", batch_size),
-            "--optimizer": ("training.optimizer.name", optimizer),
-            "--learning-rate": ("training.optimizer.learning_rate", learning_rate),
-            "--dataset": ("dataset.name", dataset),
-            "--model": ("model.type", model),
-            "--hidden": ("model.hidden", hidden and f"[{hidden}]"),
-            "--activation": ("model.activation", activation),
-            "--dropout": ("model.dropout", dropout),
-            "--validation": ("dataset.validation", validation),
-            "--seed": ("training.seed", seed),
-        },
-        assignments=tuple(assignments or ()),
+    flags = {
+        "--epochs": ("training.epochs", epochs),
+        "--batch-size": ("training.batch_size", batch_size),
+        "--optimizer": ("training.optimizer.name", optimizer),
+        "--learning-rate": ("training.optimizer.learning_rate", learning_rate),
+        "--dataset": ("dataset.name", dataset),
+        "--model": ("model.type", model),
+        "--hidden": ("model.hidden", hidden and f"[{hidden}]"),
+        "--activation": ("model.activation", activation),
+        "--dropout": ("model.dropout", dropout),
+        "--validation": ("dataset.validation", validation),
+        "--seed": ("training.seed", seed),
+    }
+    arguments = TrainArguments(
+        config=config,
+        overrides=parse_overrides(flags, assignments or ()),
         output=output,
         overwrite=overwrite,
         resume=resume,
@@ -194,34 +206,140 @@ def train(
         init_from=init_from,
         dry_run=dry_run,
         data_dir=data_dir,
-        own_data=own_data,
-        streams=stream,
-        json=json,
-        jsonl=jsonl,
-        quiet=quiet,
-        progress=progress,
+        data=own_data,
+        stream=stream,
         tensorboard=tensorboard,
         devices=devices,
         cluster=read_cluster(os.environ),
     )
+    form: Form = "jsonl" if jsonl else choose_form(json=json, quiet=quiet)
     if print_config:
-        from mnistcli.commands.train.prepare import print_resolved
-
-        print_resolved(request)
+        _print_config(arguments, form)
         return
-    if repeat is not None and overfit_one_batch:
-        flags = "--repeat and --overfit-one-batch"
-        raise UsageError(flags, "they exclude each other", "give one of them")
-    if repeat is not None:
-        from mnistcli.commands.train.repeat import run_repeated
-
-        run_repeated(request, repeat)
-        return
+    exclusive({"--repeat": repeat, "--overfit-one-batch": overfit_one_batch})
     if overfit_one_batch:
-        from mnistcli.commands.train.overfit import overfit_one_batch as try_one_batch
-
-        try_one_batch(request)
+        _overfit(arguments, form)
         return
-    from mnistcli.commands.train.run import run_experiment
+    is_silent = quiet or jsonl or (json and not sys.stderr.isatty())
+    mode = choose_progress(progress, silent=is_silent)
+    if dry_run:
+        _dry_run(arguments, repeat, form, mode)
+        return
+    with ignore_broken_pipe():
+        _train(arguments, repeat, form, mode)
 
-    run_experiment(request)
+
+def _print_config(arguments: TrainArguments, form: Form) -> None:
+    from mnistcli.commands.train.prepare import explain_config
+    from mnistcli.config.serialization import annotate_config
+    from mnistcli.output.terminal import emit, print_line
+
+    loaded, result = explain_config(arguments)
+    if form in ("json", "jsonl"):
+        emit(result, form)
+    else:
+        print_line(annotate_config(loaded.config, loaded.tree).removesuffix("\n"))
+
+
+def _overfit(arguments: TrainArguments, form: Form) -> None:
+    from mnistcli.commands.train.overfit import overfit_one_batch
+    from mnistcli.output.terminal import choose_progress, emit
+
+    result, error = overfit_one_batch(arguments, choose_progress("auto", silent=False))
+    emit(result, form, error)
+
+
+def _dry_run(arguments: TrainArguments, repeat: int | None, form: Form, progress: Progress) -> None:
+    from mnistcli.commands.train.dry_run import dry_run
+    from mnistcli.commands.train.repeat import dry_run_repeated
+    from mnistcli.output.logs import note
+    from mnistcli.output.terminal import emit
+
+    if repeat is None:
+        planned = dry_run(arguments, progress)
+    else:
+        planned = dry_run_repeated(arguments, repeat, progress)
+    emit(planned.result, "json" if form in ("json", "jsonl") else "text")
+    for line in planned.describe():
+        note(line)
+
+
+def _train(arguments: TrainArguments, repeat: int | None, form: Form, progress: Progress) -> None:
+    from mnistcli.commands.train.run import (
+        EpochResults,
+        ProgressDisplay,
+        TrainingInterrupted,
+        prepare_and_train,
+        train_as_worker,
+    )
+    from mnistcli.output.logs import note
+    from mnistcli.output.terminal import emit, format_command, print_json
+
+    if not arguments.is_chief and repeat is None:
+        train_as_worker(arguments)
+        return
+    display = ProgressDisplay(progress)
+    callbacks = [display, *([EpochResults(print_json)] if form == "jsonl" else [])]
+    try:
+        with contextlib.closing(display):
+            if repeat is not None:
+                _repeat(arguments, repeat, callbacks, form, progress)
+                return
+            result = prepare_and_train(arguments, callbacks, progress)
+    except TrainingInterrupted as interrupted:
+        _announce_interruption(interrupted, arguments)
+        raise
+    emit(result, form)
+    _note_files(result)
+    command = format_command("evaluate", result.checkpoint, data_dir=arguments.data_dir)
+    note(f"next  {command}")
+
+
+def _repeat(
+    arguments: TrainArguments,
+    count: int,
+    callbacks: list[Callback],
+    form: Form,
+    progress: Progress,
+) -> None:
+    from mnistcli.commands.train.repeat import repeat
+    from mnistcli.output.logs import note
+    from mnistcli.output.tables import format_train
+    from mnistcli.output.terminal import emit, format_command, print_json, print_line
+
+    def show(result: TrainResult) -> None:
+        if form == "jsonl":
+            print_json(result)
+        elif form == "quiet":
+            print_line(result.checkpoint)
+        elif form == "text":
+            print_line(f"{result.checkpoint}  {format_train(result)}")
+        _note_files(result)
+
+    result = repeat(arguments, count, callbacks, progress, show)
+    emit(result, form)
+    files = [run.checkpoint for run in result.runs]
+    note(f"next  {format_command('compare', *files, data_dir=arguments.data_dir)}")
+
+
+def _note_files(result: TrainResult) -> None:
+    from mnistcli.output.logs import note
+
+    note(f"saved {result.checkpoint}")
+    if result.best_checkpoint is not None:
+        note(f"best  {result.best_checkpoint}")
+
+
+def _announce_interruption(interrupted: TrainingInterrupted, arguments: TrainArguments) -> None:
+    """Say how far an interrupted run has come, and how to go on with it."""
+    from mnistcli.output.logs import announce
+    from mnistcli.output.terminal import format_command
+
+    progress, path = interrupted.progress, str(interrupted.plan.output.path)
+    part = f" and {progress.step} steps" if progress.step else ""
+    epochs = interrupted.plan.config.training.epochs
+    announce(f"interrupted after {progress.epoch}{part} of {epochs} epochs; saved {path}")
+    command = format_command("train", "--resume", path, data_dir=arguments.data_dir)
+    announce(f"next  {command}")
+    if interrupted.skipped_seeds:
+        announce(f"not begun: seeds {', '.join(map(str, interrupted.skipped_seeds))}")

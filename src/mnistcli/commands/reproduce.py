@@ -1,17 +1,10 @@
-"""Joins what a reproduction needs: the record's plan, a second training, the comparison.
-
-A recipe's whole story: train, save, load, evaluate, go on, look at the first images.
-
-`reproduce RECIPE`: its story once more, and each figure beside the old ones.
-"""
+"""`reproduce`: train a checkpoint again and compare every bit, or compare a recipe's figures."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,23 +12,14 @@ from tempfile import TemporaryDirectory
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.reader import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import Record, describe_environment, list_differences
-from mnistcli.checkpoints.run_state import (
-    RunState,
-    compare_arrays,
-    hash_weights,
-    list_arrays,
-)
+from mnistcli.checkpoints.run_state import RunState, compare_arrays, hash_weights, list_arrays
 from mnistcli.commands.open_dataset import open_dataset
-from mnistcli.commands.signals import StopRequest, end_by_signal
+from mnistcli.commands.signals import StopRequest
 from mnistcli.commands.train.build_trainer import build_trainer, clear_session
-from mnistcli.commands.train.prepare import (
-    check_same_data,
-    load_recorded_data,
-    prepare_run,
-    with_initial_weights,
-)
-from mnistcli.commands.train.request import OutputFile, Plan, Request
-from mnistcli.commands.train.run import Interruption, ProgressDisplay, StopOnSignal, train_plan
+from mnistcli.commands.train.prepare import prepare_run, with_initial_weights
+from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
+from mnistcli.commands.train.resume import check_same_data, load_recorded_data
+from mnistcli.commands.train.run import StopOnSignal, run_training
 from mnistcli.commands.trained_model import DataLocation, TrainedModel, load_model
 from mnistcli.config.loading import load_config
 from mnistcli.config.recipes import Recipe, ReferenceResults
@@ -43,6 +27,7 @@ from mnistcli.datasets.base import SplitName
 from mnistcli.errors import CheckFailedError, CheckpointError, ResourceError
 from mnistcli.metrics.scores import class_probabilities, predict_classes
 from mnistcli.models.numpy_inference import compute_probabilities
+from mnistcli.output.logs import note
 from mnistcli.output.results import (
     DatasetResult,
     FigureResult,
@@ -52,8 +37,8 @@ from mnistcli.output.results import (
     SecondsResult,
     TrainResult,
 )
-from mnistcli.output.terminal import PROGRAM, Output, choose_progress, emit
-from mnistcli.output.terminal import Progress as ProgressMode
+from mnistcli.output.terminal import PROGRAM, Progress
+from mnistcli.training.callbacks import Callback
 
 _AGAIN = "then "
 _FIRST_WRONG = re.compile(r"first (\d+) wrong")
@@ -61,61 +46,263 @@ _IMAGE_AS = re.compile(r"image (\d+) as (\d+)")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a story came to: the data, and each figure by its name."""
+class RecipeOutcome:
+    """What a recipe came to: its data set, and each figure by its name."""
 
     dataset: DatasetResult
     figures: dict[str, float]
 
 
-def tell_story(
-    request: Request, names: Collection[str], directory: Path, console: Output, lock: RunLock
-) -> Told | Interruption:
-    """Run as much of a recipe's story as its figures need.
+def reproduce_run(
+    path: Path,
+    location: DataLocation,
+    callbacks: Sequence[Callback] = (),
+    progress: Progress = "none",
+) -> ReproduceResult:
+    """Train a checkpoint again from its own record, and compare every bit.
 
     Args:
-        request: of its training, without a file to write.
+        path: the checkpoint, which is not changed.
+        location: where the data are.
+        callbacks: of the training.
+        progress: how downloads are shown.
+
+    Raises:
+        CheckpointError, DataError, ResourceError: results cannot be compared here.
+        SignalReceived: a signal has come.
+    """
+    checkpoint, record, state = _read_run(path)
+    _check_environment(path, record)
+    plan = _plan_again(checkpoint, record, location, progress)
+    begin_s = time.monotonic()
+    trainer = build_trainer(plan)
+    with StopRequest() as stop:
+        again = trainer.fit([*callbacks, StopOnSignal(stop)])
+    stop.raise_if_received()
+    arrays, identity = list_arrays(state), plan.dataset.identity
+    differences = tuple(compare_arrays(arrays, list_arrays(again)))
+    return ReproduceResult(
+        checkpoint=str(path),
+        dataset=DatasetResult(name=identity.name, sha256=identity.sha256),
+        epochs=again.progress.epoch,
+        same=not differences,
+        arrays=len(arrays),
+        differences=differences,
+        seconds=SecondsResult(
+            total=time.monotonic() - begin_s, per_epoch=again.progress.warm_epoch_s
+        ),
+    )
+
+
+def find_difference(result: ReproduceResult) -> CheckFailedError | None:
+    """Return an error where a checkpoint was not reproduced."""
+    if result.same:
+        return None
+    return CheckFailedError(
+        result.checkpoint,
+        f"{len(result.differences)} of {result.arrays} arrays have other bits",
+        "something that no record tells of was different: the file was written by"
+        " --force, or this machine is not reliable",
+    )
+
+
+def reproduce_recipes(
+    recipes: Sequence[Recipe],
+    data_dir: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: Progress = "none",
+    on_recipe: Callable[[RecipeReproduction], None] | None = None,
+) -> ReproduceRecipesResult:
+    """Run recipes again, and compare their published figures.
+
+    Args:
+        recipes: to run, one after the other.
+        data_dir: folder of the data sets.
+        callbacks: of each training.
+        progress: how downloads are shown.
+        on_recipe: called after each recipe.
+
+    Raises:
+        DataError, ResourceError: a recipe cannot be run.
+        SignalReceived: a signal has come.
+    """
+    _find_data(recipes, data_dir, progress)
+    done: list[RecipeReproduction] = []
+    for recipe in recipes:
+        done.append(_reproduce(recipe, data_dir, callbacks, progress))
+        if on_recipe is not None:
+            on_recipe(done[-1])
+    return ReproduceRecipesResult(holds=all(one.holds for one in done), recipes=tuple(done))
+
+
+def find_deviations(result: ReproduceRecipesResult) -> CheckFailedError | None:
+    """Return an error that names the recipes whose figures differ."""
+    found = [
+        (again.recipe, row.name)
+        for again in result.recipes
+        for row in again.figures
+        if row.verdict == "differs"
+    ]
+    if not found:
+        return None
+    where = ", ".join(dict.fromkeys(recipe for recipe, _ in found))
+    total = sum(len(again.figures) for again in result.recipes)
+    what = f"{len(found)} of {total} figures differ from those measured before"
+    hint = f"look for other data or versions: {PROGRAM} doctor"
+    return CheckFailedError(where, what, hint)
+
+
+def run_recipe(
+    arguments: TrainArguments,
+    names: Collection[str],
+    directory: Path,
+    lock: RunLock,
+    callbacks: Sequence[Callback] = (),
+    progress: Progress = "none",
+) -> RecipeOutcome:
+    """Run as much of a recipe as its figures need: train, load, evaluate, train further, predict.
+
+    Args:
+        arguments: of its training, without a file to write.
         names: of the figures, as `mnistcli.config.recipes` explains them.
         directory: takes the checkpoints.
-        console: hears what is being done.
         lock: is given the checkpoints.
+        callbacks: of each training.
+        progress: how downloads are shown.
 
     Raises:
         MnistcliError: a step could not be carried out.
+        SignalReceived: a signal has come.
     """
     first = directory / "first.h5"
-    trained = _train(replace(request, output=first), console, lock)
-    if isinstance(trained, Interruption):
-        return trained
+    trained = _train(replace(arguments, output=first), lock, callbacks, progress)
     figures = dict(_read_history(trained))
-    model = _load(first, request, console)
+    model = _load(first, arguments, progress)
     figures |= _evaluate(model, "test")
     if any(name.startswith("train ") for name in names):
         figures |= _evaluate(model, "train")
     if any(name.startswith(_AGAIN) for name in names):
         again = directory / "again.h5"
-        console.note(f"{request.source}: on from its weights, with a fresh optimizer")
-        more = _train(replace(request, output=again, init_from=first), console, lock)
-        if isinstance(more, Interruption):
-            return more
-        model = _load(again, request, console)
+        note(f"{arguments.config}: on from its weights, with a fresh optimizer")
+        _train(replace(arguments, output=again, init_from=first), lock, callbacks, progress)
+        model = _load(again, arguments, progress)
         figures |= {f"{_AGAIN}{name}": value for name, value in _evaluate(model, "test").items()}
     figures |= dict(_predict(model, names))
-    return Told(trained.dataset, figures)
+    return RecipeOutcome(trained.dataset, figures)
 
 
-def _train(request: Request, console: Output, lock: RunLock) -> TrainResult | Interruption:
+def _read_run(path: Path) -> tuple[Checkpoint, Record, RunState]:
+    """Read a run that stands between two epochs; CheckpointError where the file holds none."""
+    checkpoint = read_checkpoint(path, "all")
+    record, state = checkpoint.record, checkpoint.state
+    if record is None or state is None:
+        what = CHANGED if checkpoint.is_changed else "no run of mnistcli's to train again"
+        hint = "only a file as mnistcli wrote it says how it was made"
+        raise CheckpointError(str(path), what, hint)
+    progress = checkpoint.progress
+    if progress.step > 0:
+        what = (
+            f"saved in the middle of epoch {progress.epoch + 1}, after {progress.step} of its"
+            " steps: nothing in it stands at the end of an epoch, where runs can be compared"
+        )
+        hint = f"finish it first: mnistcli train --resume {path}"
+        raise CheckpointError(str(path), what, hint)
+    return checkpoint, record, state
+
+
+def _check_environment(path: Path, record: Record) -> None:
+    """Refuse to compare where other bits would prove nothing; ResourceError."""
+    present = describe_environment(record.environment.threads, record.environment.devices)
+    if differences := list_differences(record.environment, present):
+        what = f"its bits cannot be compared here: {', '.join(differences)}"
+        hint = "reproduce it with the versions, processor and settings that it was made with"
+        raise ResourceError(str(path), what, hint)
+
+
+def _plan_again(
+    checkpoint: Checkpoint, record: Record, location: DataLocation, progress: Progress
+) -> RunPlan:
+    """Plan the run again as its record says, up to the epoch where the file stands."""
+    training = record.config.training.model_copy(update={"epochs": record.progress.epoch})
+    config = record.config.model_copy(update={"training": training})
+    devices = record.environment.devices
+    arguments = TrainArguments(data_dir=location.data_dir, data=location.data, devices=devices)
+    plan = load_recorded_data(config, arguments, OutputFile.nowhere(), progress)
+    check_same_data(plan, record, checkpoint.path)
+    plan = replace(plan, threads=record.environment.threads)
+    return plan if record.init_from is None else _begin_elsewhere(plan, record, checkpoint.path)
+
+
+def _begin_elsewhere(plan: RunPlan, record: Record, path: Path) -> RunPlan:
+    """Start from the weights that the run started from; CheckpointError where they are gone."""
+    named = Path(str(record.init_from))
+    source = next((p for p in (named, path.parent / named) if p.is_file()), None)
+    if source is None:
+        what = f"it began with the weights of {named}, which is not there"
+        raise CheckpointError(str(path), what, "put that checkpoint back where it was")
+    initial = read_checkpoint(source)
+    if hash_weights(initial.weights) != record.init_weights_sha256:
+        what = f"it began with other weights than those that {source} holds now"
+        raise CheckpointError(str(path), what, "put the checkpoint back as it was then")
+    return with_initial_weights(plan, initial)
+
+
+def _find_data(recipes: Sequence[Recipe], data_dir: Path | None, progress: Progress) -> None:
+    """Open all data sets: what is missing is found at once, not after minutes; DataError."""
+    configs = (load_config(recipe.name).config.dataset for recipe in recipes)
+    for config in {config.name: config for config in configs}.values():
+        open_dataset(config, frozenset({"test"}), data_dir, progress)
+
+
+def _reproduce(
+    recipe: Recipe, data_dir: Path | None, callbacks: Sequence[Callback], progress: Progress
+) -> RecipeReproduction:
+    """Run a recipe in a folder that is removed afterwards, and judge its figures."""
+    arguments = TrainArguments(config=recipe.name, data_dir=data_dir)
+    figures, begin_s = recipe.read_reference_results(), time.monotonic()
+    names = [row.name for row in figures.rows]
+    note(f"{recipe.name}: {recipe.about}")
+    with TemporaryDirectory(prefix=f"{PROGRAM}-") as folder, RunLock() as lock:
+        outcome = run_recipe(arguments, names, Path(folder), lock, callbacks, progress)
+    rows = tuple(_judge(figures, outcome))
+    return RecipeReproduction(
+        recipe=recipe.name,
+        dataset=outcome.dataset,
+        measured_on=figures.measured_on or None,
+        seeds=figures.seeds,
+        figures=rows,
+        holds=all(row.verdict != "differs" for row in rows),
+        seconds=time.monotonic() - begin_s,
+    )
+
+
+def _judge(figures: ReferenceResults, outcome: RecipeOutcome) -> Iterator[FigureResult]:
+    """Compare the new figures with the published and the measured ones."""
+    for row in figures.rows:
+        now = outcome.figures[row.name]
+        yield FigureResult(
+            name=row.name,
+            published=row.published,
+            measured=row.measured,
+            tolerance=row.tolerance,
+            now=now,
+            verdict=row.judge(now),
+            digits=row.digits,
+        )
+
+
+def _train(
+    arguments: TrainArguments, lock: RunLock, callbacks: Sequence[Callback], progress: Progress
+) -> TrainResult:
     """Train as `mnistcli train` does, as if in a process of its own."""
-    result = train_plan(prepare_run(request, console, lock), request, console)
+    result = run_training(prepare_run(arguments, lock, progress), callbacks)
     clear_session()
     return result
 
 
-def _load(path: Path, request: Request, console: Output) -> TrainedModel:
+def _load(path: Path, arguments: TrainArguments, progress: Progress) -> TrainedModel:
     """Read what was saved, as any other command does."""
-    return load_model(
-        path, data=request.own_data, data_dir=request.data_dir, progress=console.progress
-    )
+    return load_model(path, data_dir=arguments.data_dir, progress=progress)
 
 
 def _read_history(result: TrainResult) -> Iterator[tuple[str, float]]:
@@ -148,219 +335,3 @@ def _predict(model: TrainedModel, names: Collection[str]) -> Iterator[tuple[str,
             yield name, float(is_wrong[: int(match[1])].sum())
         elif match := _IMAGE_AS.fullmatch(name):
             yield name, float(probabilities[int(match[1]), int(match[2])])
-
-
-@dataclass(frozen=True)
-class Manner:
-    """Where the data are, and how progress and the answer are shown."""
-
-    data_dir: Path | None
-    progress: ProgressMode
-    json: bool
-    quiet: bool
-
-
-def reproduce_recipes(recipes: Sequence[Recipe], manner: Manner) -> None:
-    """Carry out `mnistcli reproduce RECIPE` and `--all`.
-
-    Raises:
-        CheckFailedError: a figure is another one.
-        DataError, ResourceError: a story could not be run.
-    """
-    silent = manner.quiet or (manner.json and not sys.stderr.isatty())
-    progress = choose_progress(manner.progress, silent=silent)
-    console = Output(quiet=manner.quiet or manner.json, progress=progress)
-    _find_data(recipes, manner, console)
-    done: list[RecipeReproduction] = []
-    for recipe in recipes:
-        again = _reproduce(recipe, manner, console)
-        if isinstance(again, Interruption):
-            end_by_signal(again.signal)
-            return
-        done.append(again)
-        if manner.quiet and not manner.json:
-            console.print_line(f"{recipe.name} {'holds' if again.holds else 'differs'}")
-    holds = all(again.holds for again in done)
-    _show_recipe(ReproduceRecipesResult(holds=holds, recipes=tuple(done)), manner)
-
-
-def _find_data(recipes: Sequence[Recipe], manner: Manner, console: Output) -> None:
-    """Find out at once what is missing, not after minutes; DataError."""
-    configs = (load_config(recipe.name).config.dataset for recipe in recipes)
-    for config in {config.name: config for config in configs}.values():
-        open_dataset(config, frozenset({"test"}), manner.data_dir, console.progress)
-
-
-def _reproduce(
-    recipe: Recipe, manner: Manner, console: Output
-) -> RecipeReproduction | Interruption:
-    """Run one story in a folder that is gone afterwards."""
-    request = Request(
-        source=recipe.name, data_dir=manner.data_dir, json=manner.json, quiet=manner.quiet
-    )
-    figures, begin_s = recipe.read_reference_results(), time.monotonic()
-    names = [row.name for row in figures.rows]
-    console.note(f"{recipe.name}: {recipe.about}")
-    with TemporaryDirectory(prefix=f"{PROGRAM}-") as folder, RunLock() as lock:
-        told = tell_story(request, names, Path(folder), console, lock)
-    if isinstance(told, Interruption):
-        return told
-    rows = tuple(_judge(figures, told))
-    return RecipeReproduction(
-        recipe=recipe.name,
-        dataset=told.dataset,
-        measured_on=figures.measured_on or None,
-        seeds=figures.seeds,
-        figures=rows,
-        holds=all(row.verdict != "differs" for row in rows),
-        seconds=time.monotonic() - begin_s,
-    )
-
-
-def _judge(figures: ReferenceResults, told: Told) -> Iterator[FigureResult]:
-    """Put the new figures beside the old ones."""
-    for row in figures.rows:
-        now = told.figures[row.name]
-        yield FigureResult(
-            name=row.name,
-            published=row.published,
-            measured=row.measured,
-            tolerance=row.tolerance,
-            now=now,
-            verdict=row.judge(now),
-            digits=row.digits,
-        )
-
-
-def _show_recipe(answer: ReproduceRecipesResult, manner: Manner) -> None:
-    """Print the answer in the requested format; CheckFailedError where a figure differs."""
-    failure = _find_failure(answer)
-    emit(answer, "json" if manner.json else "quiet" if manner.quiet else "text", failure)
-
-
-def _find_failure(answer: ReproduceRecipesResult) -> CheckFailedError | None:
-    """Name the recipes and figures that came out otherwise."""
-    found = [
-        (again.recipe, row.name)
-        for again in answer.recipes
-        for row in again.figures
-        if row.verdict == "differs"
-    ]
-    if not found:
-        return None
-    where = ", ".join(dict.fromkeys(recipe for recipe, _ in found))
-    total = sum(len(again.figures) for again in answer.recipes)
-    what = f"{len(found)} of {total} figures differ from those measured before"
-    hint = f"look for other data or versions: {PROGRAM} doctor"
-    return CheckFailedError(where, what, hint)
-
-
-def reproduce_run(
-    path: Path, location: DataLocation, asked: ProgressMode, *, json: bool, quiet: bool
-) -> None:
-    """Carry out `mnistcli reproduce`.
-
-    Raises:
-        CheckFailedError: the bits are others.
-        CheckpointError, DataError, ResourceError: they cannot be compared.
-    """
-    progress = choose_progress(asked, silent=quiet or (json and not sys.stderr.isatty()))
-    console = Output(quiet=quiet or json, progress=progress)
-    checkpoint, record, state = _read_run(path)
-    _check_environment(path, record)
-    plan = _prepare(checkpoint, record, location, console)
-    begin_s = time.monotonic()
-    trainer = build_trainer(plan)
-    display = ProgressDisplay(progress)
-    with StopRequest() as stop, contextlib.closing(display):
-        again = trainer.fit([display, StopOnSignal(stop)])
-    if stop.received is not None:
-        end_by_signal(stop.received)
-    answer = _compare(checkpoint, plan, state, again, time.monotonic() - begin_s)
-    _show(answer, json=json, quiet=quiet)
-
-
-def _read_run(path: Path) -> tuple[Checkpoint, Record, RunState]:
-    """Read a run that stands between two epochs; CheckpointError where the file holds none."""
-    checkpoint = read_checkpoint(path, "all")
-    record, state = checkpoint.record, checkpoint.state
-    if record is None or state is None:
-        what = CHANGED if checkpoint.is_changed else "no run of mnistcli's to train again"
-        hint = "only a file as mnistcli wrote it says how it was made"
-        raise CheckpointError(str(path), what, hint)
-    progress = checkpoint.progress
-    if progress.step > 0:
-        what = (
-            f"saved in the middle of epoch {progress.epoch + 1}, after {progress.step} of its"
-            " steps: nothing in it stands at the end of an epoch, where runs can be compared"
-        )
-        hint = f"finish it first: mnistcli train --resume {path}"
-        raise CheckpointError(str(path), what, hint)
-    return checkpoint, record, state
-
-
-def _check_environment(path: Path, record: Record) -> None:
-    """Refuse to compare where other bits would prove nothing; ResourceError."""
-    present = describe_environment(record.environment.threads, record.environment.devices)
-    if differences := list_differences(record.environment, present):
-        what = f"its bits cannot be compared here: {', '.join(differences)}"
-        hint = "reproduce it with the versions, processor and settings that it was made with"
-        raise ResourceError(str(path), what, hint)
-
-
-def _prepare(
-    checkpoint: Checkpoint, record: Record, location: DataLocation, console: Output
-) -> Plan:
-    """Plan the run again as its record says, up to the epoch where the file stands."""
-    training = record.config.training.model_copy(update={"epochs": record.progress.epoch})
-    config = record.config.model_copy(update={"training": training})
-    devices = record.environment.devices
-    request = Request(data_dir=location.data_dir, own_data=location.data, devices=devices)
-    plan = load_recorded_data(config, request, console, OutputFile.nowhere())
-    check_same_data(plan, record, checkpoint.path)
-    plan = replace(plan, threads=record.environment.threads)
-    return plan if record.init_from is None else _begin_elsewhere(plan, record, checkpoint.path)
-
-
-def _begin_elsewhere(plan: Plan, record: Record, path: Path) -> Plan:
-    """Start from the weights that the run started from; CheckpointError where they are gone."""
-    named = Path(str(record.init_from))
-    source = next((p for p in (named, path.parent / named) if p.is_file()), None)
-    if source is None:
-        what = f"it began with the weights of {named}, which is not there"
-        raise CheckpointError(str(path), what, "put that checkpoint back where it was")
-    initial = read_checkpoint(source)
-    if hash_weights(initial.weights) != record.init_weights_sha256:
-        what = f"it began with other weights than those that {source} holds now"
-        raise CheckpointError(str(path), what, "put the checkpoint back as it was then")
-    return with_initial_weights(plan, initial)
-
-
-def _compare(
-    checkpoint: Checkpoint, plan: Plan, first: RunState, second: RunState, duration_s: float
-) -> ReproduceResult:
-    """Put the two runs side by side."""
-    arrays, identity = list_arrays(first), plan.dataset.identity
-    differences = tuple(compare_arrays(arrays, list_arrays(second)))
-    return ReproduceResult(
-        checkpoint=str(checkpoint.path),
-        dataset=DatasetResult(name=identity.name, sha256=identity.sha256),
-        epochs=second.progress.epoch,
-        same=not differences,
-        arrays=len(arrays),
-        differences=differences,
-        seconds=SecondsResult(total=duration_s, per_epoch=second.progress.warm_epoch_s),
-    )
-
-
-def _show(answer: ReproduceResult, *, json: bool, quiet: bool) -> None:
-    """Print the answer in the requested format; CheckFailedError where bits differ."""
-    failure = None
-    if not answer.same:
-        failure = CheckFailedError(
-            answer.checkpoint,
-            f"{len(answer.differences)} of {answer.arrays} arrays have other bits",
-            "something that no record tells of was different: the file was written by"
-            " --force, or this machine is not reliable",
-        )
-    emit(answer, "json" if json else "quiet" if quiet else "text", failure)

@@ -1,19 +1,19 @@
-"""Ending by a signal, so that shells and their loops see why a process ended."""
+"""SIGINT and SIGTERM: they stop a run, and end the process so that shells see why it ended."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from types import FrameType
+import threading
+from types import FrameType, TracebackType
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(BaseException):
-    """A signal has come, and the program unwinds: what it holds is let go of on the way.
+class SignalReceived(BaseException):
+    """A signal has come, and the program unwinds; what it holds is released on the way.
 
-    No KeyboardInterrupt: Typer makes another exception of these, which forgets the signal.
+    It is no KeyboardInterrupt, which Typer turns into another exception that has no signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -21,71 +21,70 @@ class Stopped(BaseException):
         self.number = number
 
 
-def unwind_on_signals() -> None:
-    """Let the first SIGINT or SIGTERM raise `Stopped`; a second one ends at once."""
-    for number in _list_heeded():
-        signal.signal(number, _unwind)
-
-
-def _unwind(number: int, _frame: FrameType | None) -> None:
-    """End politely once."""
-    _restore_defaults()
-    raise Stopped(number)
-
-
-def _list_heeded() -> list[int]:
-    """Leave out what whoever started this process wants it to ignore, as `nohup` does."""
-    return [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def _restore_defaults() -> None:
-    """Let the next signal end the process."""
-    for number in _list_heeded():
-        signal.signal(number, signal.SIG_DFL)
-
-
-def _keep_to_oneself(number: int) -> tuple[int, ...]:
-    """A run of one process has nobody to tell."""
-    return (number,)
+def install_handlers() -> None:
+    """Make the first SIGINT or SIGTERM raise `SignalReceived`, and a second one end the process."""
+    for number in _list_handled():
+        signal.signal(number, _raise_received)
 
 
 class StopRequest:
-    """While it is open, the first SIGINT or SIGTERM asks for a stop; a second one ends at once.
+    """Makes a signal ask for a stop while it is open, in place of raising an exception.
 
-    Args:
-        exchange: takes a number, and returns those of all workers of the run.
+    SIGINT and SIGTERM are handled, except where they are ignored. After the first one their
+    handlers are those of before; under `install_handlers` a second one then ends the process.
+    Outside the main thread, where Python does not allow handlers, none is installed.
+
+    Attributes:
+        received: number of the signal that has come.
     """
 
-    def __init__(self, exchange: Callable[[int], tuple[int, ...]] = _keep_to_oneself) -> None:
+    def __init__(self) -> None:
         self.received: int | None = None
-        self._exchange = exchange
-        self._agreed: int | None = None
+        self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> StopRequest:
-        self._before = {n: signal.signal(n, self._handle) for n in _list_heeded()}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {n: signal.signal(n, self._handle) for n in _list_handled()}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.received is None:
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
+            self._restore()
 
-    def hear(self) -> int | None:
-        """Return the signal that has come to this worker or to another; the same for all.
-
-        Each worker of a run has to ask as often as any other.
-        """
-        if self._agreed is None:
-            self._agreed = next((n for n in self._exchange(self.received or 0) if n), None)
-        return self._agreed
+    def raise_if_received(self) -> None:
+        """Raise SignalReceived where a signal has come."""
+        if self.received is not None:
+            raise SignalReceived(self.received)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        """Remember the signal, and let the next one do what it does by default."""
         self.received = number
-        _restore_defaults()
+        self._restore()
+        for other, handler in self._before.items():
+            if handler is _raise_received:
+                signal.signal(other, signal.SIG_DFL)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def end_by_signal(number: int) -> None:
     """End this process by a signal, which is what `set -e` and loops in a shell look at."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+def _raise_received(number: int, _frame: FrameType | None) -> None:
+    for handled in _list_handled():
+        signal.signal(handled, signal.SIG_DFL)
+    raise SignalReceived(number)
+
+
+def _list_handled() -> list[int]:
+    """Leave out signals that this process was started to ignore, as `nohup` does."""
+    return [number for number in _HANDLED if signal.getsignal(number) is not signal.SIG_IGN]

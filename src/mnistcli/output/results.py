@@ -15,6 +15,7 @@ from functools import singledispatch
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic.json_schema import SkipJsonSchema
 
 from mnistcli.checkpoints.record import Environment, TrialMark
 from mnistcli.checkpoints.run_state import ArrayDifference
@@ -92,9 +93,20 @@ class EpochResult(Answer):
 
 
 class TrainResult(Answer):
-    """The answer of `train`."""
+    """The answer of `train`.
+
+    Attributes:
+        checkpoint: path of the run.
+        best_checkpoint: path of the best model, where a validation set selects one; not in JSON.
+        dataset: that it was trained on.
+        epochs: completed in all.
+        history: one value per epoch for each metric.
+        test: the score on the test set.
+        seconds: the time that training took.
+    """
 
     checkpoint: Name
+    best_checkpoint: SkipJsonSchema[str | None] = Field(None, exclude=True)
     dataset: DatasetResult
     epochs: int
     history: dict[str, tuple[float, ...]]

@@ -6,8 +6,11 @@ import contextlib
 import json
 import logging
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
@@ -252,6 +255,21 @@ def open_missing_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, "r")
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def format_command(*words: str, data_dir: Path | None = None) -> str:
+    """Format a command that can be typed as it stands: quoted, and with the folder of its data."""
+    where = [] if data_dir is None else ["--data-dir", str(data_dir)]
+    return shlex.join([_name_program(), *words, *where])
+
+
+def _name_program() -> str:
+    """Return this program's name, or its path where PATH does not lead to it."""
+    typed = Path(sys.argv[0])
+    found = shutil.which(PROGRAM)
+    if typed.name != PROGRAM or (found is not None and Path(found).samefile(typed)):
+        return PROGRAM
+    return os.path.relpath(typed)
 
 
 def abandon_stdout() -> None:

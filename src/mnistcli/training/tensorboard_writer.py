@@ -28,7 +28,7 @@ from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.numpy_inference import compute_probabilities, run_network
 from mnistcli.optional_imports import require
-from mnistcli.output.terminal import Output
+from mnistcli.output.logs import note, warn
 from mnistcli.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -106,7 +106,6 @@ class TensorBoardCallback(Callback):
         validation: the images that are monitored, where there are any.
         architecture: of the network.
         preprocessing: raw pixels to network input.
-        console: hears where nothing more can be written; the run goes on without.
     """
 
     def __init__(
@@ -117,12 +116,10 @@ class TensorBoardCallback(Callback):
         validation: Split | None,
         architecture: Architecture,
         preprocessing: Preprocessing,
-        console: Output,
     ) -> None:
         self._directory, self._find_name = directory, find_name
         self._dataset, self._validation = dataset, validation
         self._architecture, self._preprocessing = architecture, preprocessing
-        self._console = console
         self._files: dict[str, EventFile] = {}
         self._first_step = 0
         self._has_begun = self._is_broken = False
@@ -140,7 +137,7 @@ class TensorBoardCallback(Callback):
         progress = state.progress
         self._first_step = progress.epoch + 1 if progress.epoch or progress.step else 0
         self._write(lambda: self._begin(state))
-        self._console.note(f"watch  tensorboard --logdir {shlex.quote(str(self._directory))}")
+        note(f"watch  tensorboard --logdir {shlex.quote(str(self._directory))}")
 
     def on_epoch_end(self, progress: Progress) -> None:
         """Write the epoch's metrics, weights and misclassified validation images."""
@@ -162,7 +159,7 @@ class TensorBoardCallback(Callback):
         except OSError as error:
             self._is_broken = True
             where = error.filename or self._directory
-            self._console.warn(f"{where}: {error.strerror}: no more is written for TensorBoard")
+            warn(f"{where}: {error.strerror}: no more is written for TensorBoard")
 
     def _begin(self, state: RunState) -> None:
         """Begin a run's files; where it overwrites another, also those that it may not need."""

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 
 from mnistcli.atomic_files import check_directory
 from mnistcli.checkpoints.record import count_processors
-from mnistcli.commands.signals import Stopped, StopRequest
+from mnistcli.commands.signals import StopRequest
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
-from mnistcli.commands.train.request import Request
-from mnistcli.commands.train.run import write_command
+from mnistcli.commands.train.request import TrainArguments
 from mnistcli.errors import ConfigError, DivergenceError, UsageError
 from mnistcli.optional_imports import require
 from mnistcli.output.logs import announce, note
 from mnistcli.output.progress import open_trial_display
 from mnistcli.output.results import DimensionResult, SweepPlanResult, SweepResult, TrialResult
-from mnistcli.output.terminal import Output, Progress
+from mnistcli.output.terminal import Progress, format_command
 
 if TYPE_CHECKING:
     from mnistcli.commands.sweep.trial_queue import TrialQueue
@@ -82,7 +81,6 @@ def run_sweep(
     study: str | None = None,
     jobs: int = 1,
     data_dir: Path | None = None,
-    quiet: bool = False,
     progress: Progress = "none",
     on_trial_end: Callable[[TrialResult], None] | None = None,
 ) -> SweepResult:
@@ -95,7 +93,6 @@ def run_sweep(
         study: the sweep's name in the storage; None for the file's name.
         jobs: the number of worker processes; one worker runs in this process.
         data_dir: where to look for data sets first.
-        quiet: drop the notes of the data set.
         progress: what is shown on stderr while trials run.
         on_trial_end: is called with each trial that has ended since.
 
@@ -104,7 +101,7 @@ def run_sweep(
         UsageError: the folder or the study is another sweep's.
         DataError, ResourceError: trials cannot be run.
         DivergenceError: all trials have failed.
-        Stopped: a signal has come; running trials have been saved.
+        SignalReceived: a signal has come; running trials have been saved.
     """
     sweep = load_sweep(source)
     require("optuna", extra="sweep", hint=_INSTALL_HINT)
@@ -132,13 +129,13 @@ def run_sweep(
             contextlib.closing(_TrialMonitor(queue, progress, on_trial_end)) as monitor,
         ):
             monitor.update()
-            _run_workers(spec, jobs, queue, stop, monitor, Output(quiet=quiet, progress=progress))
+            _run_workers(spec, jobs, queue, stop, monitor, progress)
             monitor.update()
         if stop.received is not None:
             count = f"{monitor.count_ended()} of {sweep.trials} trials"
             command = _write_resume_command(source, output, storage, study, jobs, data_dir)
             announce(f"interrupted after {count}; none of them is lost\nnext  {command}")
-            raise Stopped(stop.received)
+            stop.raise_if_received()
         result = summarize_sweep(queue)
     _check_result(result, source)
     return result
@@ -152,7 +149,7 @@ def note_best(result: SweepResult, data_dir: Path | None) -> None:
     where = f" on {best.host}" if best.host else ""
     note(f"best  {best.checkpoint}{where}")
     if best.host is None and best.checkpoint:
-        note(f"next  {write_command(Request(data_dir=data_dir), 'evaluate', best.checkpoint)}")
+        note(f"next  {format_command('evaluate', best.checkpoint, data_dir=data_dir)}")
 
 
 def _make_directory(directory: Path) -> None:
@@ -184,7 +181,7 @@ def _run_workers(
     queue: TrialQueue,
     stop: StopRequest,
     monitor: _TrialMonitor,
-    console: Output,
+    progress: Progress,
 ) -> None:
     """Run one worker in this process, or several processes."""
     from mnistcli.commands.sweep.trial import WorkerContext
@@ -193,8 +190,8 @@ def _run_workers(
     if jobs > 1:
         WorkerPool(spec, jobs).run(stop, monitor.update, queue.is_finished)
         return
-    request = Request(data_dir=spec.data_dir, quiet=True, progress="none")
-    run_worker(WorkerContext(queue, request, console, spec.threads, stop, monitor.update))
+    arguments = TrainArguments(data_dir=spec.data_dir)
+    run_worker(WorkerContext(queue, arguments, progress, spec.threads, stop, monitor.update))
 
 
 def _check_result(result: SweepResult, source: str) -> None:
@@ -222,7 +219,7 @@ def _write_resume_command(
         from mnistcli.commands.sweep.study import format_url
 
         words += ["--storage", format_url(storage)]
-    command = write_command(Request(data_dir=data_dir), *words)
+    command = format_command(*words, data_dir=data_dir)
     return command.replace(shlex.quote("***"), "***")
 
 

@@ -28,8 +28,8 @@ from mnistcli.commands.signals import StopRequest
 from mnistcli.commands.sweep.study import HEARTBEAT_S, check_data
 from mnistcli.commands.sweep.trial_queue import TrialLease, TrialQueue
 from mnistcli.commands.train.build_trainer import build_trainer, clear_session, resume_trainer
-from mnistcli.commands.train.prepare import load_data, plan_memory
-from mnistcli.commands.train.request import Plan, Request, choose_output
+from mnistcli.commands.train.prepare import Capacity, load_data, plan_capacity
+from mnistcli.commands.train.request import RunPlan, TrainArguments, choose_output
 from mnistcli.commands.train.run import CheckpointWriter, ProgressDisplay, StopOnSignal
 from mnistcli.config.schema import Config
 from mnistcli.errors import (
@@ -41,7 +41,7 @@ from mnistcli.errors import (
     UsageError,
 )
 from mnistcli.models.memory import read_available_memory
-from mnistcli.output.terminal import Output
+from mnistcli.output.terminal import Progress as ProgressMode
 from mnistcli.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class TrainerCache:
     def __init__(self) -> None:
         self._cached: OrderedDict[str, _CachedTrainer] = OrderedDict()
 
-    def build_trainer(self, plan: Plan) -> Trainer:
+    def build_trainer(self, plan: RunPlan) -> Trainer:
         """Return the run at its first step, or at its checkpoint's.
 
         Raises:
@@ -107,8 +107,8 @@ class WorkerContext:
 
     Attributes:
         queue: leases the trials.
-        request: where the data are.
-        console: shows how a download gets on.
+        arguments: where the data are.
+        progress: how downloads are shown.
         threads: for TensorFlow.
         stop: receives signals.
         on_change: is called after each epoch and each trial.
@@ -116,8 +116,8 @@ class WorkerContext:
     """
 
     queue: TrialQueue
-    request: Request
-    console: Output
+    arguments: TrainArguments
+    progress: ProgressMode
     threads: int
     stop: StopRequest
     on_change: Callable[[], None]
@@ -136,16 +136,16 @@ def run_trial(lease: TrialLease, context: WorkerContext) -> None:
     try:
         values = sweep.decode_params(lease.trial.params)
         config = sweep.make_config(values).with_lengths()
-        plan_memory(config, context.request)
+        capacity = plan_capacity(config, context.arguments)
     except (ConfigError, ResourceError) as error:
         queue.fail(lease, _format_reason(error))
         return
-    plan = _plan_trial(config, lease, context)
+    plan = _plan_trial(config, capacity, lease, context)
     with _heartbeat_thread(lease, queue):
         _train_trial(plan, lease, context)
 
 
-def _train_trial(plan: Plan, lease: TrialLease, context: WorkerContext) -> None:
+def _train_trial(plan: RunPlan, lease: TrialLease, context: WorkerContext) -> None:
     """Train until the trial ends, is pruned, or its worker is stopped; store the outcome."""
     queue = context.queue
     mark = functools.partial(TrialMark, study=queue.study.study_name, number=lease.number)
@@ -182,7 +182,7 @@ def _train_trial(plan: Plan, lease: TrialLease, context: WorkerContext) -> None:
         queue.release(lease)
     else:
         writer.trial = mark(state="complete")
-        test = writer.finish(state).test
+        test = writer.write_score(state).test
         queue.complete(lease, _find_value(state, objective), (test.loss, test.accuracy))
 
 
@@ -192,16 +192,18 @@ def _format_reason(error: MnistcliError) -> str:
     return "; ".join(parts)
 
 
-def _plan_trial(config: Config, lease: TrialLease, context: WorkerContext) -> Plan:
+def _plan_trial(
+    config: Config, capacity: Capacity, lease: TrialLease, context: WorkerContext
+) -> RunPlan:
     output = choose_output(lease.path, lease.lock, overwrite=True, writes_best=False)
-    plan = load_data(config, context.request, context.console, output)
+    plan = load_data(config, context.arguments, output, context.progress, capacity=capacity)
     plan = replace(plan, threads=context.threads)
     identity = plan.dataset.identity
     check_data(context.queue.study, identity.location, identity.sha256)
     return replace(plan, start=_find_start(plan, lease, context.queue.study.study_name))
 
 
-def _find_start(plan: Plan, lease: TrialLease, study: str) -> Checkpoint | None:
+def _find_start(plan: RunPlan, lease: TrialLease, study: str) -> Checkpoint | None:
     """Return the checkpoint of an earlier attempt if resuming it is bit-identical.
 
     Raises:

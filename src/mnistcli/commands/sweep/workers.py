@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mnistcli import errors
 from mnistcli.commands.open_dataset import cache_dataset
-from mnistcli.commands.signals import StopRequest
+from mnistcli.commands.signals import StopRequest, install_handlers
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.study import (
     format_url,
@@ -32,10 +32,10 @@ from mnistcli.commands.sweep.study import (
 )
 from mnistcli.commands.sweep.trial import WorkerContext, run_trial
 from mnistcli.commands.sweep.trial_queue import TrialQueue
-from mnistcli.commands.train.request import Request
+from mnistcli.commands.train.request import TrainArguments
 from mnistcli.errors import ExitCode, MnistcliError
 from mnistcli.output.logs import note, warn
-from mnistcli.output.terminal import PROGRAM, Output
+from mnistcli.output.terminal import PROGRAM
 from mnistcli.tensorflow_import import is_debugging
 
 _IDLE_S = 1.0  # before an idle worker looks for a trial again
@@ -283,6 +283,7 @@ def main() -> None:
 
     sys.excepthook = report_bug
     logging.getLogger(PROGRAM).addHandler(_WarningForwarder(pipe))
+    install_handlers()  # so that a second signal ends the process
     with StopRequest() as stop:
         threading.Thread(target=_await_stop, args=[stop], daemon=True).start()
         try:
@@ -299,11 +300,10 @@ def main() -> None:
 
 
 def _run_worker_process(spec: WorkerSpec, stop: StopRequest) -> None:
-    request = Request(data_dir=spec.data_dir, quiet=True, progress="none")
-    console = Output(quiet=True, progress="none")
+    arguments = TrainArguments(data_dir=spec.data_dir)
     with translate_storage_errors(spec.storage_name):
         trials = open_queue(spec)
-        run_worker(WorkerContext(trials, request, console, spec.threads, stop, lambda: None))
+        run_worker(WorkerContext(trials, arguments, "none", spec.threads, stop, lambda: None))
 
 
 def _await_stop(stop: StopRequest) -> None:

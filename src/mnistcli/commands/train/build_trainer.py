@@ -1,7 +1,4 @@
-"""Loads TensorFlow and puts a planned run where it begins.
-
-Finds the other workers of a run, and makes sure that they mean the same run.
-"""
+"""Loads TensorFlow, connects the workers of a run, and builds its trainer where it begins."""
 
 from __future__ import annotations
 
@@ -14,96 +11,25 @@ from typing import TYPE_CHECKING
 from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.checkpoints.record import list_differences
 from mnistcli.checkpoints.run_state import hash_weights
-from mnistcli.commands.train.request import Plan
+from mnistcli.commands.train.request import RunPlan
 from mnistcli.errors import CheckpointError, UsageError
 from mnistcli.models.memory import format_bytes, read_available_memory
-from mnistcli.tensorflow_import import load_backend, start_loading
+from mnistcli.tensorflow_import import load_backend
 from mnistcli.training.distributed.cluster import Cluster
-from mnistcli.training.xla_cache import ProgramCache, use_program_cache
-from mnistcli.user_folders import find_cache
 
 if TYPE_CHECKING:
     from mnistcli.training.distributed.strategies import Strategy
-    from mnistcli.training.timing import Pace
     from mnistcli.training.trainer import Trainer
-
 
 TIMEOUT_VARIABLE = "MNISTCLI_WORKERS_TIMEOUT"
 DEFAULT_TIMEOUT_S = 300.0
-
-
-def connect_others(plan: Plan, cluster: Cluster) -> Strategy:
-    """Return the strategy of all workers together, once all are there and mean the same run.
-
-    Raises:
-        ResourceError: somebody did not come, or this worker's address cannot be used.
-        UsageError: somebody was started with another run.
-    """
-    from mnistcli.training.distributed.strategies import (
-        connect_workers,
-        translate_worker_errors,
-    )
-
-    timeout_s = read_timeout(os.environ.get(TIMEOUT_VARIABLE, ""))
-    strategy = connect_workers(cluster, plan.devices, timeout_s, plan.placement)
-    with translate_worker_errors(cluster):
-        _compare_runs(plan, cluster, strategy)
-    return strategy
-
-
-def read_timeout(text: str) -> float:
-    """Return for how many seconds the other workers are waited for; UsageError."""
-    if not text:
-        return DEFAULT_TIMEOUT_S
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 1e6:
-        what = f"expected a number of seconds, received {text!r}"
-        raise UsageError(TIMEOUT_VARIABLE, what, f"unset it for {DEFAULT_TIMEOUT_S:g}")
-    return seconds
-
-
-def _compare_runs(plan: Plan, cluster: Cluster, strategy: Strategy) -> None:
-    """Refuse to train together what is not the same; UsageError."""
-    for name, text in _list_parts(plan):
-        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
-        found = strategy.all_gather(number)
-        other = next((k for k, theirs in enumerate(found) if theirs != found[0]), None)
-        if other is not None:
-            addresses = f"{cluster.addresses[0]} and {cluster.addresses[other]}"
-            what = f"{addresses} were started with different {name}"
-            raise UsageError("workers", what, "start the same command on the same files everywhere")
-
-
-def _list_parts(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Name what has to be the same everywhere, each in a text."""
-    yield "versions", repr(sorted(plan.describe_environment().versions.items()))
-    yield "numbers of devices", str(plan.devices)
-    # Where the data lie may be another place on each machine: what they are comes next.
-    yield "configs", plan.config.model_dump_json(exclude={"dataset": {"path"}})
-    yield "data", str(plan.dataset.identity.sha256)
-    yield "first weights", str(plan.init_weights_sha256)
-    state = None if plan.start is None else plan.start.state
-    begun = "" if state is None else f"{state.progress} {hash_weights(state.network.weights)}"
-    yield "checkpoints to go on from", begun
-
-
 _LOG = logging.getLogger(__name__)
 
 
-def begin_loading() -> ProgramCache | None:
-    """Begin to load TensorFlow, and say where it keeps what it compiles."""
-    programs = use_program_cache(find_cache(os.environ) / "programs")
-    start_loading()
-    return programs
-
-
 def build_trainer(
-    plan: Plan, *, checkpoint_interval_s: float = 3.0, chunk_duration_s: float = 1.0
+    plan: RunPlan, *, checkpoint_interval_s: float = 3.0, chunk_duration_s: float = 1.0
 ) -> Trainer:
-    """Return the run at its first step, or where the checkpoint that it resumes left it.
+    """Return the trainer of a run, at its first step or where the resumed checkpoint left it.
 
     Args:
         plan: the run.
@@ -115,19 +41,16 @@ def build_trainer(
         ResourceError: there are fewer devices, or other workers did not come.
         UsageError: another worker was started with another run.
     """
-    _log_plan(plan)
-    load_backend()
-    from mnistcli.training.distributed.strategies import set_thread_count
+    strategy = load_strategy(plan)
     from mnistcli.training.trainer import Trainer
 
-    set_thread_count(plan.threads)
     trainer = Trainer(
         plan.config,
         plan.architecture,
         plan.train,
         plan.validation,
         plan.preprocessing,
-        _make_strategy(plan),
+        strategy,
         checkpoint_interval_s=checkpoint_interval_s,
         chunk_duration_s=chunk_duration_s,
     )
@@ -136,8 +59,8 @@ def build_trainer(
     return resume_trainer(trainer, plan)
 
 
-def resume_trainer(trainer: Trainer, plan: Plan) -> Trainer:
-    """Bring a run to where its checkpoint left it, if there is one.
+def resume_trainer(trainer: Trainer, plan: RunPlan) -> Trainer:
+    """Restore the checkpoint that a plan begins with, if there is one.
 
     Raises:
         CheckpointError: that checkpoint's arrays are another network's.
@@ -151,46 +74,85 @@ def resume_trainer(trainer: Trainer, plan: Plan) -> Trainer:
     return trainer
 
 
-def _make_strategy(plan: Plan) -> Strategy:
-    """Return where the run is trained."""
-    if plan.cluster is not None:
-        return connect_others(plan, plan.cluster)
-    from mnistcli.training.distributed.strategies import make_strategy
+def load_strategy(plan: RunPlan) -> Strategy:
+    """Load TensorFlow, set its number of threads, and return where the run is trained.
 
+    Raises:
+        ResourceError: there are fewer devices, or other workers did not come.
+        UsageError: another worker was started with another run.
+    """
+    _log_plan(plan)
+    load_backend()
+    from mnistcli.training.distributed.strategies import make_strategy, set_thread_count
+
+    set_thread_count(plan.threads)
+    if plan.cluster is not None:
+        return _connect_workers(plan, plan.cluster)
     return make_strategy(plan.devices, plan.placement)
 
 
 def clear_session() -> None:
-    """Let Keras begin anew after a run, once nothing holds that run any more.
+    """Reset Keras after a run, once nothing refers to that run any more.
 
-    It numbers what it names in one process (adam, adam_1), and keeps compiled functions; the next
-    run shall be that of a process of its own.
+    It numbers names within a process (adam, adam_1), and keeps compiled functions: the next run
+    is then that of a process of its own.
     """
     import keras
 
     keras.utils.clear_session()
 
 
-def measure_run(plan: Plan) -> Pace:
-    """Take some steps of a planned run, from weights of their own, to see how long they take."""
-    _log_plan(plan)
-    load_backend()
-    from mnistcli.training.distributed.strategies import set_thread_count
-    from mnistcli.training.timing import measure_pace
+def _connect_workers(plan: RunPlan, cluster: Cluster) -> Strategy:
+    """Return the strategy of all workers together, once all are there and mean the same run."""
+    from mnistcli.training.distributed.strategies import connect_workers, translate_worker_errors
 
-    set_thread_count(plan.threads)
-    return measure_pace(
-        plan.config,
-        plan.architecture,
-        plan.train,
-        plan.validation,
-        plan.preprocessing,
-        _make_strategy(plan),
-    )
+    timeout_s = _read_timeout(os.environ.get(TIMEOUT_VARIABLE, ""))
+    strategy = connect_workers(cluster, plan.devices, timeout_s, plan.placement)
+    with translate_worker_errors(cluster):
+        _compare_runs(plan, cluster, strategy)
+    return strategy
 
 
-def _log_plan(plan: Plan) -> None:
-    """Write down what the run is, for whoever wonders later."""
+def _read_timeout(text: str) -> float:
+    """Return for how many seconds the other workers are waited for; UsageError."""
+    if not text:
+        return DEFAULT_TIMEOUT_S
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 1e6:
+        what = f"expected a number of seconds, received {text!r}"
+        raise UsageError(TIMEOUT_VARIABLE, what, f"unset it for {DEFAULT_TIMEOUT_S:g}")
+    return seconds
+
+
+def _compare_runs(plan: RunPlan, cluster: Cluster, strategy: Strategy) -> None:
+    """Refuse to train different runs together; UsageError."""
+    for name, text in _describe_run(plan):
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+        found = strategy.all_gather(number)
+        other = next((k for k, theirs in enumerate(found) if theirs != found[0]), None)
+        if other is not None:
+            addresses = f"{cluster.addresses[0]} and {cluster.addresses[other]}"
+            what = f"{addresses} were started with different {name}"
+            raise UsageError("workers", what, "start the same command on the same files everywhere")
+
+
+def _describe_run(plan: RunPlan) -> Iterator[tuple[str, str]]:
+    """Yield the name and a text of each thing that has to be the same on all workers."""
+    yield "versions", repr(sorted(plan.describe_environment().versions.items()))
+    yield "numbers of devices", str(plan.devices)
+    # Data may be in different places on each machine; their contents come next.
+    yield "configs", plan.config.model_dump_json(exclude={"dataset": {"path"}})
+    yield "data", str(plan.dataset.identity.sha256)
+    yield "first weights", str(plan.init_weights_sha256)
+    state = None if plan.start is None else plan.start.state
+    begun = "" if state is None else f"{state.progress} {hash_weights(state.network.weights)}"
+    yield "checkpoints to go on from", begun
+
+
+def _log_plan(plan: RunPlan) -> None:
     _LOG.info("config: %s", plan.config.model_dump_json())
     available = read_available_memory()
     known = "unknown" if available is None else format_bytes(available)

@@ -1,15 +1,13 @@
-"""What `train` was asked for, and the run that it comes to.
-
-Where a run's checkpoints go: a name of one's own, checked before anything is computed.
-"""
+"""What `train` was asked for, the run that this comes to, and the file that the run writes."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mnistcli.atomic_files import check_directory, refuse_existing
@@ -17,18 +15,121 @@ from mnistcli.checkpoints.lock import LockedError, RunLock
 from mnistcli.checkpoints.reader import Checkpoint
 from mnistcli.checkpoints.record import Environment, Record, describe_environment
 from mnistcli.checkpoints.run_state import Array, RunState
-from mnistcli.config.schema import Config, Cosine
+from mnistcli.config.overrides import Override
+from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Dataset, Split
 from mnistcli.errors import MnistcliError, UsageError
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.memory import MemoryEstimate, Placement
-from mnistcli.output.terminal import Progress
 from mnistcli.training.distributed.cluster import Cluster
 from mnistcli.training.xla_cache import ProgramCache
 
 SUFFIX = ".h5"
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """What a run was asked for, not yet checked.
+
+    Attributes:
+        config: YAML file or recipe; None for the default recipe, or with `resume`.
+        document: a config's YAML, in place of a file.
+        overrides: config keys that take precedence, in the order they were given.
+        output: the checkpoint; None for a name made of the experiment and the time.
+        overwrite: whether existing files may be replaced.
+        resume: checkpoint of a run to go on with, in its own file.
+        more: epochs to add to it.
+        force: resume though the data or the file have changed.
+        init_from: checkpoint that gives the first weights.
+        dry_run: nothing is written.
+        data_dir: folder of the published data sets.
+        data: your own images, a folder or an .npz file.
+        stream: stream the training set although it fits into memory.
+        tensorboard: directory of TensorBoard's event files.
+        devices: of each worker, that share each batch; None for one, or as a run was begun.
+        cluster: the workers that train together; None for this process alone.
+    """
+
+    config: str | None = None
+    document: str | None = None
+    overrides: tuple[Override, ...] = ()
+    output: Path | None = None
+    overwrite: bool = False
+    resume: Path | None = None
+    more: int | None = None
+    force: bool = False
+    init_from: Path | None = None
+    dry_run: bool = False
+    data_dir: Path | None = None
+    data: Path | None = None
+    stream: bool = False
+    tensorboard: Path | None = None
+    devices: int | None = None
+    cluster: Cluster | None = None
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes and answers."""
+        return self.cluster is None or self.cluster.is_chief
+
+    def find_override(self, flag: str) -> Override | None:
+        """Return what a flag sets, where it was given."""
+        return next((override for override in self.overrides if override.flag == flag), None)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run that can begin.
+
+    Attributes:
+        config: resolved: the data set is the one that is used, never `auto`.
+        dataset: its two splits in memory.
+        train: what is trained on.
+        validation: what is monitored after each epoch.
+        output: where the checkpoint goes.
+        threads: for TensorFlow.
+        devices: of each worker, that share each batch.
+        cluster: the workers that share each batch; None for this process alone.
+        memory: what the run will need at its peak.
+        placement: where the rows of the training set are kept meanwhile.
+        start: the checkpoint to go on from, with `--resume`.
+        initial_weights: with `--init-from`.
+        init_from: the path that they came from.
+        init_weights_sha256: tells whether they are the same another time.
+        programs: where TensorFlow keeps what it compiles.
+        tensorboard: directory of TensorBoard's event files.
+    """
+
+    config: Config
+    dataset: Dataset
+    architecture: Architecture
+    preprocessing: Preprocessing
+    train: Split
+    validation: Split | None
+    output: OutputFile
+    threads: int
+    memory: MemoryEstimate
+    placement: Placement = "resident"
+    start: Checkpoint | None = None
+    initial_weights: tuple[Array, ...] | None = None
+    init_from: str | None = None
+    init_weights_sha256: str | None = None
+    programs: ProgramCache | None = None
+    tensorboard: Path | None = None
+    devices: int = 1
+    cluster: Cluster | None = None
+
+    def describe_environment(self) -> Environment:
+        """Return what a checkpoint records of where it was made."""
+        workers = 1 if self.cluster is None else len(self.cluster.addresses)
+        return describe_environment(self.threads, self.devices, workers)
+
+    @property
+    def selects_best(self) -> bool:
+        """Whether a validation set selects the best model; the test set never does."""
+        return selects_best(self.config)
 
 
 class OutputFile:
@@ -57,7 +158,7 @@ class OutputFile:
         return self.path.with_name(f"{self.path.stem}.best{SUFFIX}")
 
     def reserve(self, lock: RunLock, *, with_best: bool) -> None:
-        """Keep other runs off the file, and off the best model's, for as long as the lock holds.
+        """Keep other runs off the file, and off the best model's, for as long as the lock is open.
 
         Raises:
             LockedError: another run is writing it, and there is no other candidate.
@@ -115,28 +216,25 @@ class OutputFile:
         _log_writing(self.best_path, state, begin_s)
 
 
-def _log_writing(path: Path, state: RunState, begin_s: float) -> None:
-    """Tell which state went where, and how long that took."""
-    progress, duration_s = state.progress, time.perf_counter() - begin_s
-    where = (path, progress.epoch, progress.step, duration_s)
-    _LOG.info("wrote %s after epoch %d and %d steps, in %.3f s", *where)
+def selects_best(config: Config) -> bool:
+    """Return whether a validation set selects the best model; the test set never does."""
+    return config.dataset.validation not in (0.0, "test")
 
 
-def name_output(config: Config) -> OutputFile:
-    """Return a new file in the working directory, named after the experiment and the time."""
+def name_output(config: Config, lock: RunLock | None) -> OutputFile:
+    """Return a new file in the working directory, named after the experiment and the time.
+
+    Args:
+        config: with the data set that is used, never `auto`.
+        lock: keeps other runs off the file; None where nothing will be written.
+    """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     stem = f"{config.dataset.name}-{config.model.type}-s{config.training.seed}-{stamp}"
     check_directory(Path())
-    return OutputFile(_number_names(stem), may_replace=False)
-
-
-def _number_names(stem: str) -> Iterator[Path]:
-    """Offer stem.h5, stem-2.h5, stem-3.h5, …"""
-    yield Path(f"{stem}{SUFFIX}")
-    number = 2
-    while True:
-        yield Path(f"{stem}-{number}{SUFFIX}")
-        number += 1
+    file = OutputFile(_number_names(stem), may_replace=False)
+    if lock is not None:
+        file.reserve(lock, with_best=selects_best(config))
+    return file
 
 
 def choose_output(
@@ -146,7 +244,7 @@ def choose_output(
 
     Args:
         path: as given.
-        lock: keeps other runs off it; null where nothing will be written.
+        lock: keeps other runs off it; None where nothing will be written.
         overwrite: whether existing files may be replaced.
         writes_best: whether the best model will be written beside it.
 
@@ -189,7 +287,7 @@ def continue_output(path: Path, lock: RunLock | None) -> OutputFile:
 
     Args:
         path: as given; where there is no such file, reading it will say so.
-        lock: keeps other runs off it; null where nothing will be written.
+        lock: keeps other runs off it; None where nothing will be written.
 
     Raises:
         ResourceError: its folder is read-only, or another run writes it.
@@ -202,110 +300,20 @@ def continue_output(path: Path, lock: RunLock | None) -> OutputFile:
     return file
 
 
+def _number_names(stem: str) -> Iterator[Path]:
+    """Yield stem.h5, stem-2.h5, stem-3.h5, …"""
+    yield Path(f"{stem}{SUFFIX}")
+    for number in itertools.count(2):
+        yield Path(f"{stem}-{number}{SUFFIX}")
+
+
+def _log_writing(path: Path, state: RunState, begin_s: float) -> None:
+    """Tell which state went where, and how long that took."""
+    progress, duration_s = state.progress, time.perf_counter() - begin_s
+    where = (path, progress.epoch, progress.step, duration_s)
+    _LOG.info("wrote %s after epoch %d and %d steps, in %.3f s", *where)
+
+
 def _quote(path: Path) -> str:
     """Write a path as a shell takes it."""
     return shlex.quote(str(path))
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line of `train` asked for, not yet checked.
-
-    Attributes:
-        source: YAML file or recipe; null for the default recipe or with `resume`.
-        flags: flag to (dotted config key, text as typed; null where it was not given).
-        assignments: the texts after `--set`.
-        streams: rows are streamed although they would fit into memory.
-        cluster: the workers that train it together; null for this process alone.
-    """
-
-    source: str | None = None
-    flags: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
-    assignments: tuple[str, ...] = ()
-    output: Path | None = None
-    overwrite: bool = False
-    resume: Path | None = None
-    force: bool = False
-    more: int | None = None
-    init_from: Path | None = None
-    dry_run: bool = False
-    data_dir: Path | None = None
-    own_data: Path | None = None
-    streams: bool = False
-    json: bool = False
-    jsonl: bool = False
-    quiet: bool = False
-    progress: Progress = "auto"
-    tensorboard: Path | None = None
-    devices: int | None = None
-    cluster: Cluster | None = None
-
-    @property
-    def follows(self) -> bool:
-        """Tell whether another worker keeps this run."""
-        return self.cluster is not None and not self.cluster.is_chief
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that can begin.
-
-    Attributes:
-        config: resolved: the data set is the one that is used, never `auto`.
-        dataset: its two splits in memory.
-        train: what is trained on.
-        validation: what is monitored after each epoch.
-        output: where the checkpoint goes.
-        threads: for TensorFlow.
-        devices: of each worker, that share each batch.
-        cluster: the workers that share each batch; null for this process alone.
-        memory: what the run will need at its peak.
-        placement: where the rows of the training set lie meanwhile.
-        start: the checkpoint to go on from, with `--resume`.
-        initial_weights: with `--init-from`.
-        init_from: the path that they came from.
-        init_weights_sha256: tells whether they are the same another time.
-        programs: where TensorFlow keeps what it compiles.
-    """
-
-    config: Config
-    dataset: Dataset
-    architecture: Architecture
-    preprocessing: Preprocessing
-    train: Split
-    validation: Split | None
-    output: OutputFile
-    threads: int
-    memory: MemoryEstimate
-    placement: Placement = "resident"
-    start: Checkpoint | None = None
-    initial_weights: tuple[Array, ...] | None = None
-    init_from: str | None = None
-    init_weights_sha256: str | None = None
-    programs: ProgramCache | None = None
-    devices: int = 1
-    cluster: Cluster | None = None
-
-    def describe_environment(self) -> Environment:
-        """Return what a checkpoint records of where it was made."""
-        workers = 1 if self.cluster is None else len(self.cluster.addresses)
-        return describe_environment(self.threads, self.devices, workers)
-
-    @property
-    def chooses(self) -> bool:
-        """Tell whether a validation set of its own chooses the best model."""
-        return self.validation is not None and self.config.dataset.validation != "test"
-
-
-def describe_rest(config: Config, before: Config) -> str:
-    """Say at which rate a run goes on beyond its schedule; nothing where it does not."""
-    schedule, epochs = config.training.schedule, config.training.epochs
-    if not isinstance(schedule, Cosine) or schedule.epochs is None:
-        return ""
-    if epochs <= max(schedule.epochs, before.training.epochs):
-        return ""
-    rate = config.training.optimizer.learning_rate * schedule.alpha
-    return (
-        f"its cosine schedule ends after {schedule.epochs:g} epochs:"
-        f" the rest train at its last learning rate, {rate:g}"
-    )

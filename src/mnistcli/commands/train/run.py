@@ -1,44 +1,24 @@
-"""Joins what a training run needs: plan, network, display, checkpoints, the final score.
-
-Commands that are shown to be typed next.
-
-`train --tensorboard DIR`: what TensorBoard shows of a run, written beside it as it goes.
-
-Keeps a run while it trains: shows it, writes its states down, and scores it at the end.
-
-Several processes train one run: what each but the first does, and that all mean the same run.
-"""
+"""Runs a training: writes its checkpoints, scores it on the test set, and returns the result."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import shlex
-import shutil
-import sys
 import time
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.record import Record, TestSetScore, TrialMark, make_record
 from mnistcli.checkpoints.run_state import Progress, RunState, hash_weights
-from mnistcli.commands.signals import Stopped, StopRequest, end_by_signal
+from mnistcli.commands.signals import SignalReceived, StopRequest
 from mnistcli.commands.train.build_trainer import build_trainer
-from mnistcli.commands.train.dry_run import show_plan
 from mnistcli.commands.train.prepare import prepare_run
-from mnistcli.commands.train.request import Plan, Request
-from mnistcli.errors import DivergenceError, ResourceError, UsageError
-from mnistcli.metrics.scores import (
-    LossSpec,
-    Score,
-    evaluate_logits,
-)
+from mnistcli.commands.train.request import RunPlan, TrainArguments
+from mnistcli.errors import DivergenceError, ResourceError
+from mnistcli.metrics.scores import LossSpec, Score, evaluate_logits
 from mnistcli.models.numpy_inference import compute_penalty, run_network
-from mnistcli.output.logs import SHOWN, report_error
+from mnistcli.output.logs import SHOWN, note, suppress_notes
 from mnistcli.output.progress import EpochDisplay, SilentEpochs, format_metrics, open_epoch_display
 from mnistcli.output.results import (
     DatasetResult,
@@ -47,34 +27,127 @@ from mnistcli.output.results import (
     TestResult,
     TrainResult,
 )
-from mnistcli.output.tables import format_train, render_stopping
-from mnistcli.output.terminal import PROGRAM, Output, choose_progress
+from mnistcli.output.tables import render_stopping
 from mnistcli.output.terminal import Progress as ProgressMode
 from mnistcli.tensorflow_import import load_backend
 from mnistcli.training.callbacks import BatchProgress, Callback
-from mnistcli.training.distributed.cluster import VARIABLE
 from mnistcli.training.tensorboard_writer import TensorBoardCallback, check_tensorboard_directory
 
 if TYPE_CHECKING:
     from mnistcli.training.trainer import Trainer
 
-
-def write_command(request: Request, *words: str) -> str:
-    """Write a command that works as it stands: quoted, and with the data where this run's are."""
-    where = [] if request.data_dir is None else ["--data-dir", str(request.data_dir)]
-    return shlex.join([_name_program(), *words, *where])
-
-
-def _name_program() -> str:
-    """Name this program as the user has to type it: by its path where PATH does not lead to it."""
-    typed = Path(sys.argv[0])
-    found = shutil.which(PROGRAM)
-    if typed.name != PROGRAM or (found is not None and Path(found).samefile(typed)):
-        return PROGRAM
-    return os.path.relpath(typed)
-
-
 _LOG = logging.getLogger(__name__)
+
+
+class TrainingInterrupted(SignalReceived):
+    """A signal has stopped a run, which is saved.
+
+    Attributes:
+        plan: the run.
+        progress: how far it has come.
+        skipped_seeds: of the runs that were to follow, under `--repeat`.
+    """
+
+    def __init__(self, number: int, plan: RunPlan, progress: Progress) -> None:
+        super().__init__(number)
+        self.plan, self.progress = plan, progress
+        self.skipped_seeds: tuple[int, ...] = ()
+
+
+def prepare_and_train(
+    arguments: TrainArguments,
+    callbacks: Sequence[Callback] = (),
+    progress: ProgressMode = "none",
+) -> TrainResult:
+    """Train a new run or resume one, write its checkpoints, and score it on the test set.
+
+    Args:
+        arguments: what the run is asked for.
+        callbacks: called before those that write files.
+        progress: how downloads are shown.
+
+    Raises:
+        MnistcliError: the run cannot begin, diverges, or cannot be written.
+        TrainingInterrupted: a signal has stopped it; it is saved.
+    """
+    check_tensorboard(arguments)
+    with RunLock() as lock:
+        plan = prepare_run(arguments, lock, progress)
+        with _translate_worker_errors(plan):
+            return run_training(plan, callbacks)
+
+
+def check_tensorboard(arguments: TrainArguments) -> None:
+    """Check that event files can be written, where they are asked for; ResourceError."""
+    if arguments.tensorboard is not None:
+        check_tensorboard_directory(arguments.tensorboard)
+
+
+def train_as_worker(arguments: TrainArguments) -> None:
+    """Train a run together with the chief, which writes and answers.
+
+    Raises:
+        ResourceError: another worker did not come, or is gone.
+        UsageError: another worker was started with another run.
+        DivergenceError: as the chief's.
+        SignalReceived: a signal has stopped the run, on this worker or another.
+    """
+    assert arguments.cluster is not None
+    number, last = arguments.cluster.number, len(arguments.cluster.addresses) - 1
+    note(f"worker {number} of 0 to {last}: worker 0 shows, writes and answers")
+    with suppress_notes(), RunLock() as lock:
+        plan = prepare_run(arguments, lock)
+        trainer = build_trainer(plan)
+        with _translate_worker_errors(plan):
+            with StopRequest() as stop:
+                state = trainer.fit([StopOnSignal(stop)])
+            _log_weights(state)
+            # The second one waits until the chief has written everything.
+            received = _gather_signal(trainer, stop) or trainer.strategy.all_gather(0)[0]
+    if received:
+        raise SignalReceived(received)
+
+
+def run_training(plan: RunPlan, callbacks: Sequence[Callback] = ()) -> TrainResult:
+    """Train a planned run, write its checkpoints, and score it on the test set.
+
+    Args:
+        plan: the run.
+        callbacks: called before those that write files.
+
+    Raises:
+        DivergenceError: the loss or the weights are no longer finite.
+        ResourceError: files cannot be written.
+        TrainingInterrupted: a signal has stopped the run, which is saved.
+        SignalReceived: a signal has come when the run diverged.
+    """
+    writer, board = CheckpointWriter(plan), _make_board(plan)
+    trainer = build_trainer(plan)
+    with StopRequest() as stop:
+        # TensorBoard's files are named after the checkpoint, so they are written after it.
+        others = (plan.programs, writer, board, StopOnSignal(stop))
+        try:
+            state = trainer.fit([*callbacks, *filter(None, others)])
+        except DivergenceError as error:
+            hint = f"{error.hint}; {plan.output.path} holds epoch {writer.saved_epoch}"
+            diverged = DivergenceError(error.where, error.what, hint)
+            if stop.received is None:
+                raise diverged from error
+            raise SignalReceived(stop.received) from diverged
+    _log_weights(state)
+    if (number := _gather_signal(trainer, stop)) is not None:
+        raise TrainingInterrupted(number, plan, state.progress)
+    if state.callbacks.early_stopping is not None:
+        note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
+    try:
+        result = writer.write_score(state)
+    except SignalReceived as received:
+        _wait_for_workers(trainer, plan, received.number)
+        raise TrainingInterrupted(received.number, plan, state.progress) from None
+    if board is not None:
+        board.write_score(state, result.test.loss, result.test.accuracy)
+    _wait_for_workers(trainer, plan)
+    return result
 
 
 class CheckpointWriter(Callback):
@@ -89,7 +162,7 @@ class CheckpointWriter(Callback):
         trial: recorded in the checkpoints of a sweep's trial.
     """
 
-    def __init__(self, plan: Plan, *, keeps_best: bool = True) -> None:
+    def __init__(self, plan: RunPlan, *, keeps_best: bool = True) -> None:
         self._plan = plan
         self._keeps_best = keeps_best
         self._environment = plan.describe_environment()
@@ -121,14 +194,16 @@ class CheckpointWriter(Callback):
         is_same = start.record.dataset.sha256 == self._plan.dataset.identity.sha256
         return start.record.test if is_same else None
 
-    def finish(self, state: RunState) -> TrainResult:
+    def write_score(self, state: RunState) -> TrainResult:
         """Score the run on the test set, write the score down, and return the result."""
-        score = score_run(self._plan, state)
+        score, plan = score_run(self._plan, state), self._plan
         test = TestSetScore(count=score.count, loss=score.loss, accuracy=score.accuracy)
-        self._plan.output.write(state, self._record(state, test))
-        progress, identity = state.progress, self._plan.dataset.identity
+        plan.output.write(state, self._record(state, test))
+        progress, identity = state.progress, plan.dataset.identity
+        has_best = plan.selects_best and plan.output.best_path.exists()
         return TrainResult(
-            checkpoint=str(self._plan.output.path),
+            checkpoint=str(plan.output.path),
+            best_checkpoint=str(plan.output.best_path) if has_best else None,
             dataset=DatasetResult(name=identity.name, sha256=identity.sha256),
             epochs=progress.epoch,
             history=progress.history,
@@ -158,7 +233,7 @@ class CheckpointWriter(Callback):
         )
 
 
-def score_run(plan: Plan, state: RunState) -> Score:
+def score_run(plan: RunPlan, state: RunState) -> Score:
     """Evaluate on the test set as `mnistcli evaluate` does, so that both give the same numbers."""
     test, weights = plan.dataset.test, state.network.weights
     logits = run_network(plan.architecture, weights, test.images, plan.preprocessing)
@@ -168,15 +243,24 @@ def score_run(plan: Plan, state: RunState) -> Score:
     return evaluate_logits(logits, test.labels, head, loss, plan.dataset.info.class_names, penalty)
 
 
-class EpochStream(Callback):
-    """Prints a JSON line per epoch, under `--jsonl`."""
+class EpochResults(Callback):
+    """Passes the result of each epoch to a function.
 
-    def __init__(self, epochs: int, console: Output) -> None:
-        self._epochs, self._console = epochs, console
+    Args:
+        report: called with it.
+    """
+
+    def __init__(self, report: Callable[[EpochResult], None]) -> None:
+        self._report = report
+        self._epochs = 0
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Keep the total number of epochs."""
+        self._epochs = trainer.config.training.epochs
 
     def on_epoch_end(self, progress: Progress) -> None:
-        """Print the epoch."""
-        self._console.print_json(
+        """Pass the epoch's result on."""
+        self._report(
             EpochResult(
                 epoch=progress.epoch,
                 epochs=self._epochs,
@@ -187,7 +271,7 @@ class EpochStream(Callback):
 
 
 class ProgressDisplay(Callback):
-    """Shows a run on stderr, and logs each epoch; to be closed, also after an error.
+    """Shows a run on stderr, and logs each epoch; to be closed where an error may end the run.
 
     Args:
         progress: a bar, a line per epoch, or nothing.
@@ -214,6 +298,10 @@ class ProgressDisplay(Callback):
         _LOG.info(line, extra=SHOWN)
         self._display.show_epoch(progress.epoch, metrics, duration_s)
 
+    def on_train_end(self, state: RunState) -> None:  # noqa: ARG002
+        """Leave the terminal as it was."""
+        self.close()
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._display.close()
@@ -230,57 +318,40 @@ class StopOnSignal(Callback):
         return self._stop.received is not None
 
 
-def refuse_together(flag: str, request: Request) -> None:
-    """Refuse what is the work of one process; UsageError where several were started."""
-    if request.cluster is not None:
-        what = f"{VARIABLE} names {len(request.cluster.addresses)} workers, and this takes one"
-        raise UsageError(flag, what, f"start it once, without {VARIABLE}")
+def _make_board(plan: RunPlan) -> TensorBoardCallback | None:
+    """Return what writes for TensorBoard, where that is asked for."""
+    if plan.tensorboard is None:
+        return None
+    return TensorBoardCallback(
+        plan.tensorboard,
+        lambda: plan.output.path.stem,
+        plan.dataset,
+        plan.validation,
+        plan.architecture,
+        plan.preprocessing,
+    )
 
 
-def translate_worker_errors(plan: Plan) -> AbstractContextManager[None]:
-    """Return the context in which a worker that is gone is an error of ours."""
+@contextlib.contextmanager
+def _translate_worker_errors(plan: RunPlan) -> Iterator[None]:
+    """Raise ResourceError where another worker is gone; a single process pays nothing for it."""
     if plan.cluster is None:
-        return contextlib.nullcontext()
-    load_backend()  # two threads that import TensorFlow at once break it
+        yield
+        return
+    load_backend()  # first: two threads cannot import TensorFlow side by side
     from mnistcli.training.distributed import strategies
 
-    return strategies.translate_worker_errors(plan.cluster)
+    with strategies.translate_worker_errors(plan.cluster):
+        yield
 
 
-def gather_signal(trainer: Trainer, stop: StopRequest) -> int | None:
+def _gather_signal(trainer: Trainer, stop: StopRequest) -> int | None:
     """Return the signal that has come to this worker or to another; the same for all."""
     found = trainer.strategy.all_gather(stop.received or 0)
     return next((number for number in found if number), None)
 
 
-def open_worker_output(request: Request) -> Output:
-    """Say who answers, and return where what goes wrong is told."""
-    assert request.cluster is not None
-    number, addresses = request.cluster.number, request.cluster.addresses
-    is_quiet = request.quiet or request.json or request.jsonl
-    note = f"worker {number} of 0 to {len(addresses) - 1}: worker 0 shows, writes and answers"
-    Output(quiet=is_quiet).note(note)
-    return Output(quiet=True, progress="none")
-
-
-def run_as_worker(plan: Plan) -> int | None:
-    """Train along, write and say nothing; return the signal that ended all of it early.
-
-    Raises:
-        ResourceError: another worker did not come, or is gone.
-        UsageError: another worker was started with another run.
-        DivergenceError: as the first worker's.
-    """
-    assert plan.cluster is not None
-    trainer = build_trainer(plan)
-    with translate_worker_errors(plan):
-        with StopRequest() as stop:
-            state = trainer.fit([StopOnSignal(stop)])
-        log_weights(state)
-        return gather_signal(trainer, stop) or trainer.strategy.all_gather(0)[0] or None
-
-
-def final_barrier(trainer: Trainer, plan: Plan, number: int = 0) -> None:
+def _wait_for_workers(trainer: Trainer, plan: RunPlan, number: int = 0) -> None:
     """Let the other workers end, once everything is written; ignore those that are gone by now.
 
     Args:
@@ -288,155 +359,10 @@ def final_barrier(trainer: Trainer, plan: Plan, number: int = 0) -> None:
         plan: of the run.
         number: of the signal that ended it while it was scored; 0 for none.
     """
-    with contextlib.suppress(ResourceError), translate_worker_errors(plan):
+    with contextlib.suppress(ResourceError), _translate_worker_errors(plan):
         trainer.strategy.all_gather(number)
 
 
-def log_weights(state: RunState) -> None:
-    """Write down which weights a worker ends with: all have the same."""
+def _log_weights(state: RunState) -> None:
+    """Log which weights a worker ends with: all have the same."""
     _LOG.info("weights: sha256 %s", hash_weights(state.network.weights))
-
-
-def run_experiment(request: Request) -> None:
-    """Carry out `mnistcli train`; every way in which it can fail is a MnistcliError."""
-    with RunLock() as lock:
-        received = _run_locked(request, lock)
-    if received is not None:
-        end_by_signal(received)
-
-
-def _run_locked(request: Request, lock: RunLock) -> int | None:
-    """Train, and return the signal that ended it early."""
-    console = open_worker_output(request) if request.follows else open_output(request)
-    if request.tensorboard is not None and not request.follows:
-        check_tensorboard_directory(request.tensorboard)
-    if request.dry_run:
-        refuse_together("--dry-run", request)
-    plan = prepare_run(request, console, lock)
-    if request.follows:
-        return run_as_worker(plan)
-    if request.dry_run:
-        show_plan(plan, request, console)
-        return None
-    with translate_worker_errors(plan):
-        result = train_plan(plan, request, console)
-    if isinstance(result, Interruption):
-        note_interruption(plan, request, result.state)
-        return result.signal
-    _show_result(result, plan, request, console)
-    if console.is_closed:
-        raise BrokenPipeError
-    return None
-
-
-def open_output(request: Request) -> Output:
-    """Return where a run's words go."""
-    is_quiet = request.quiet or request.json or request.jsonl
-    progress = choose_progress(
-        request.progress,
-        silent=request.quiet or request.jsonl or (request.json and not sys.stderr.isatty()),
-    )
-    return Output(quiet=is_quiet, outlives_reader=True, progress=progress)
-
-
-@dataclass(frozen=True)
-class Interruption:
-    """How far a run had come when a signal ended it.
-
-    Attributes:
-        signal: its number.
-        state: what was saved; null where the run diverged just then.
-    """
-
-    signal: int
-    state: RunState | None
-
-
-def train_plan(plan: Plan, request: Request, console: Output) -> TrainResult | Interruption:
-    """Carry a planned run out, keep its states, and score it; nothing goes to stdout.
-
-    With `--jsonl` alone each epoch's line does.
-    """
-    writer = CheckpointWriter(plan)
-    trainer = build_trainer(plan)
-    board = None
-    if request.tensorboard is not None:
-        board = TensorBoardCallback(
-            request.tensorboard,
-            lambda: plan.output.path.stem,
-            plan.dataset,
-            plan.validation,
-            plan.architecture,
-            plan.preprocessing,
-            console,
-        )
-    display = ProgressDisplay(console.progress)
-    with StopRequest() as stop, contextlib.closing(display):
-        # In this order: files for TensorBoard are named after the checkpoint that was written.
-        callbacks: list[Callback | None] = [
-            display,
-            plan.programs,
-            EpochStream(plan.config.training.epochs, console) if request.jsonl else None,
-            writer,
-            board,
-            StopOnSignal(stop),
-        ]
-        try:
-            state = trainer.fit([callback for callback in callbacks if callback is not None])
-        except DivergenceError as error:
-            diverged = _with_way_back(error, plan, writer)
-            if stop.received is None:
-                raise diverged from error
-            report_error(diverged)
-            return Interruption(stop.received, None)
-    log_weights(state)
-    if (number := gather_signal(trainer, stop)) is not None:
-        return Interruption(number, state)
-    if state.callbacks.early_stopping is not None:
-        console.note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
-    try:
-        result = writer.finish(state)
-    except Stopped as stopped:  # the run itself is saved; its score is what is missing
-        final_barrier(trainer, plan, stopped.number)
-        return Interruption(stopped.number, state)
-    if board is not None:
-        board.write_score(state, result.test.loss, result.test.accuracy)
-    final_barrier(trainer, plan)
-    return result
-
-
-def _show_result(result: TrainResult, plan: Plan, request: Request, console: Output) -> None:
-    """Print the answer, and on stderr where it lies and what to do with it."""
-    if request.json or request.jsonl:
-        console.print_json(result)
-    elif request.quiet:
-        console.print_line(result.checkpoint)
-    else:
-        console.print_line(format_train(result))
-    show_saved(plan, console)
-    console.note(f"next  {write_command(request, 'evaluate', result.checkpoint)}")
-
-
-def show_saved(plan: Plan, console: Output) -> None:
-    """Say on stderr where a run lies, and its best model where one was chosen."""
-    console.note(f"saved {plan.output.path}")
-    if plan.chooses and plan.output.best_path.exists():
-        console.note(f"best  {plan.output.best_path}")
-
-
-def _with_way_back(error: DivergenceError, plan: Plan, writer: CheckpointWriter) -> DivergenceError:
-    """Name the last good state in a diverged run's error."""
-    hint = f"{error.hint}; {plan.output.path} holds epoch {writer.saved_epoch}"
-    return DivergenceError(error.where, error.what, hint)
-
-
-def note_interruption(plan: Plan, request: Request, state: RunState | None) -> None:
-    """Say how to go on, where that makes sense."""
-    if state is None:
-        return
-    progress, path = state.progress, plan.output.path
-    part = f" and {progress.step} steps" if progress.step else ""
-    Output().note(
-        f"interrupted after {progress.epoch}{part} of {plan.config.training.epochs} epochs;"
-        f" saved {path}\nnext  {write_command(request, 'train', '--resume', str(path))}"
-    )
