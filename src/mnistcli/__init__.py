@@ -11,18 +11,34 @@ if TYPE_CHECKING:
     from mnistcli.commands.evaluate import evaluate as evaluate
     from mnistcli.commands.predict import predict as predict
     from mnistcli.commands.summary import summarize as summarize
+    from mnistcli.commands.train import train as train
     from mnistcli.commands.trained_model import TrainedModel as TrainedModel
     from mnistcli.commands.trained_model import load_model as load
+    from mnistcli.output.results import TrainResult as TrainResult
+    from mnistcli.training.callbacks import Callback as Callback
 
 __version__ = "0.1.0"
-__all__ = ["TrainedModel", "__version__", "evaluate", "load", "predict", "summarize"]
+__all__ = [
+    "Callback",
+    "TrainResult",
+    "TrainedModel",
+    "__version__",
+    "evaluate",
+    "load",
+    "predict",
+    "summarize",
+    "train",
+]
 
 _SOURCES = {
-    "TrainedModel": ("trained_model", "TrainedModel"),
-    "evaluate": ("evaluate", "evaluate"),
-    "load": ("trained_model", "load_model"),
-    "predict": ("predict", "predict"),
-    "summarize": ("summary", "summarize"),
+    "Callback": ("training.callbacks", "Callback"),
+    "TrainResult": ("output.results", "TrainResult"),
+    "TrainedModel": ("commands.trained_model", "TrainedModel"),
+    "evaluate": ("commands.evaluate", "evaluate"),
+    "load": ("commands.trained_model", "load_model"),
+    "predict": ("commands.predict", "predict"),
+    "summarize": ("commands.summary", "summarize"),
+    "train": ("commands.train", "train"),
 }
 
 
@@ -31,6 +47,6 @@ def __getattr__(name: str) -> object:
     if name not in _SOURCES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _SOURCES[name]
-    value: object = getattr(import_module(f"{__name__}.commands.{module}"), attribute)
+    value: object = getattr(import_module(f"{__name__}.{module}"), attribute)
     globals()[name] = value
     return value

@@ -21,6 +21,7 @@ import mnistcli
 import numpy as np
 from numpy.typing import NDArray
 
+trained: float = mnistcli.train("xor", epochs=2, output="xor.h5").test.accuracy
 model = mnistcli.load("mlp.h5", dataset="mnist", data_dir="data")
 predicted = model.predict(np.zeros((1, 28, 28), np.uint8))
 classes: NDArray[np.int64] = predicted.classes

@@ -335,10 +335,8 @@ def _announce_interruption(interrupted: TrainingInterrupted, arguments: TrainArg
     from mnistcli.output.logs import announce
     from mnistcli.output.terminal import format_command
 
-    progress, path = interrupted.progress, str(interrupted.plan.output.path)
-    part = f" and {progress.step} steps" if progress.step else ""
-    epochs = interrupted.plan.config.training.epochs
-    announce(f"interrupted after {progress.epoch}{part} of {epochs} epochs; saved {path}")
+    announce(str(interrupted))
+    path = str(interrupted.plan.output.path)
     command = format_command("train", "--resume", path, data_dir=arguments.data_dir)
     announce(f"next  {command}")
     if interrupted.skipped_seeds:

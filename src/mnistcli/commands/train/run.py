@@ -53,6 +53,11 @@ class TrainingInterrupted(SignalReceived):
         self.plan, self.progress = plan, progress
         self.skipped_seeds: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        part = f" and {self.progress.step} steps" if self.progress.step else ""
+        epochs, path = self.plan.config.training.epochs, self.plan.output.path
+        return f"interrupted after {self.progress.epoch}{part} of {epochs} epochs; saved {path}"
+
 
 def prepare_and_train(
     arguments: TrainArguments,
