@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mnistcli.output.results import TrainResult
     from mnistcli.output.terminal import Form, Progress
     from mnistcli.training.callbacks import Callback
+    from mnistcli.training.distributed.cluster import Cluster
 
 EXAMPLES = """
 mnistcli train
@@ -180,7 +181,6 @@ def train(
     from mnistcli.commands.train.prepare import parse_overrides
     from mnistcli.commands.train.request import TrainArguments
     from mnistcli.output.terminal import choose_progress, ignore_broken_pipe
-    from mnistcli.training.distributed.cluster import read_cluster
 
     flags = {
         "--epochs": ("training.epochs", epochs),
@@ -210,7 +210,7 @@ def train(
         stream=stream,
         tensorboard=tensorboard,
         devices=devices,
-        cluster=read_cluster(os.environ),
+        cluster=_find_cluster(),
     )
     form: Form = "jsonl" if jsonl else choose_form(json=json, quiet=quiet)
     if print_config:
@@ -227,6 +227,15 @@ def train(
         return
     with ignore_broken_pipe():
         _train(arguments, repeat, form, mode)
+
+
+def _find_cluster() -> Cluster | None:
+    """Return the workers that train together; a process alone imports nothing for them."""
+    if "TF_CONFIG" not in os.environ:
+        return None
+    from mnistcli.training.distributed.cluster import read_cluster
+
+    return read_cluster(os.environ)
 
 
 def _print_config(arguments: TrainArguments, form: Form) -> None:

@@ -23,10 +23,9 @@ from mnistcli.datasets.base import Split
 from mnistcli.errors import DivergenceError
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
-from mnistcli.training.callbacks import BatchProgress, Callback, CallbackList
+from mnistcli.training.callbacks import BatchProgress, Callback, CallbackList, KerasCallbacks
 from mnistcli.training.compile_model import compile_network, initialize_network
 from mnistcli.training.distributed.strategies import SingleDeviceStrategy, Strategy, Validation
-from mnistcli.training.keras_callbacks import KerasCallbacks
 from mnistcli.training.network_state import (
     assign_weights,
     capture_state,

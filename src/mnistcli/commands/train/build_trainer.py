@@ -15,9 +15,9 @@ from mnistcli.commands.train.request import RunPlan
 from mnistcli.errors import CheckpointError, UsageError
 from mnistcli.models.memory import format_bytes, read_available_memory
 from mnistcli.tensorflow_import import load_backend
-from mnistcli.training.distributed.cluster import Cluster
 
 if TYPE_CHECKING:
+    from mnistcli.training.distributed.cluster import Cluster
     from mnistcli.training.distributed.strategies import Strategy
     from mnistcli.training.trainer import Trainer
 

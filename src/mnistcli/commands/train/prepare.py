@@ -52,7 +52,6 @@ from mnistcli.output.logs import note
 from mnistcli.output.results import ConfigResult
 from mnistcli.output.terminal import Progress
 from mnistcli.tensorflow_import import start_loading
-from mnistcli.training.distributed.cluster import VARIABLE
 from mnistcli.training.xla_cache import ProgramCache, use_program_cache
 from mnistcli.user_folders import find_cache
 
@@ -254,6 +253,8 @@ def with_initial_weights(plan: RunPlan, initial: Checkpoint) -> RunPlan:
 def require_single_worker(flag: str, arguments: TrainArguments) -> None:
     """Refuse what one process does alone; UsageError where several were started."""
     if arguments.cluster is not None:
+        from mnistcli.training.distributed.cluster import VARIABLE
+
         count = len(arguments.cluster.addresses)
         what = f"{VARIABLE} names {count} workers, and this takes one"
         raise UsageError(flag, what, f"start it once, without {VARIABLE}")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnistcli.atomic_files import check_directory, refuse_existing
 from mnistcli.checkpoints.lock import LockedError, RunLock
@@ -22,8 +23,10 @@ from mnistcli.errors import MnistcliError, UsageError
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.memory import MemoryEstimate, Placement
-from mnistcli.training.distributed.cluster import Cluster
 from mnistcli.training.xla_cache import ProgramCache
+
+if TYPE_CHECKING:
+    from mnistcli.training.distributed.cluster import Cluster
 
 SUFFIX = ".h5"
 _LOG = logging.getLogger(__name__)
