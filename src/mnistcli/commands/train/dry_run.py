@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.summary import summarize_plan
 from mnistcli.commands.train.build_trainer import load_strategy
-from mnistcli.commands.train.prepare import prepare_run, require_single_worker
+from mnistcli.commands.train.prepare import (
+    check_tensorboard,
+    prepare_run,
+    require_single_worker,
+)
 from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
 from mnistcli.models.memory import format_bytes, read_available_memory
 from mnistcli.output.results import DryRunResult, EstimatedSecondsResult, MemoryResult
@@ -66,6 +70,7 @@ def dry_run(arguments: TrainArguments, progress: Progress = "none") -> DryRun:
     Raises:
         MnistcliError: the run could not begin.
     """
+    check_tensorboard(arguments)
     require_single_worker("--dry-run", arguments)
     with RunLock() as lock:
         plan = prepare_run(arguments, lock, progress)

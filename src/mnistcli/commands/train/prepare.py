@@ -52,6 +52,7 @@ from mnistcli.output.logs import note
 from mnistcli.output.results import ConfigResult
 from mnistcli.output.terminal import Progress
 from mnistcli.tensorflow_import import start_loading
+from mnistcli.training.tensorboard_writer import check_tensorboard_directory
 from mnistcli.training.xla_cache import ProgramCache, use_program_cache
 from mnistcli.user_folders import find_cache
 
@@ -128,6 +129,12 @@ def explain_config(arguments: TrainArguments) -> tuple[LoadedConfig, ConfigResul
         for path in list_value_paths(loaded.config)
     }
     return loaded, ConfigResult(config=loaded.config, origins=origins)
+
+
+def check_tensorboard(arguments: TrainArguments) -> None:
+    """Check that event files can be written, where they are asked for; ResourceError."""
+    if arguments.tensorboard is not None:
+        check_tensorboard_directory(arguments.tensorboard)
 
 
 def prepare_run(arguments: TrainArguments, lock: RunLock, progress: Progress = "none") -> RunPlan:

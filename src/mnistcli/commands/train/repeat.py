@@ -10,7 +10,12 @@ from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.open_dataset import choose_splits
 from mnistcli.commands.train.build_trainer import clear_session
 from mnistcli.commands.train.dry_run import DryRun, estimate_run
-from mnistcli.commands.train.prepare import prepare_run, require_single_worker, resolve_config
+from mnistcli.commands.train.prepare import (
+    check_tensorboard,
+    prepare_run,
+    require_single_worker,
+    resolve_config,
+)
 from mnistcli.commands.train.request import (
     OutputFile,
     RunPlan,
@@ -20,7 +25,7 @@ from mnistcli.commands.train.request import (
     name_output,
     selects_best,
 )
-from mnistcli.commands.train.run import TrainingInterrupted, check_tensorboard, run_training
+from mnistcli.commands.train.run import TrainingInterrupted, run_training
 from mnistcli.config.schema import MAX_SEED, Config
 from mnistcli.errors import UsageError
 from mnistcli.metrics.significance import summarize_runs

@@ -13,7 +13,7 @@ from mnistcli.checkpoints.record import Record, TestSetScore, TrialMark, make_re
 from mnistcli.checkpoints.run_state import Progress, RunState, hash_weights
 from mnistcli.commands.signals import SignalReceived, StopRequest
 from mnistcli.commands.train.build_trainer import build_trainer
-from mnistcli.commands.train.prepare import prepare_run
+from mnistcli.commands.train.prepare import check_tensorboard, prepare_run
 from mnistcli.commands.train.request import RunPlan, TrainArguments
 from mnistcli.errors import DivergenceError, ResourceError
 from mnistcli.metrics.scores import LossSpec, Score, evaluate_logits
@@ -31,7 +31,7 @@ from mnistcli.output.tables import render_stopping
 from mnistcli.output.terminal import Progress as ProgressMode
 from mnistcli.tensorflow_import import load_backend
 from mnistcli.training.callbacks import BatchProgress, Callback
-from mnistcli.training.tensorboard_writer import TensorBoardCallback, check_tensorboard_directory
+from mnistcli.training.tensorboard_writer import TensorBoardCallback
 
 if TYPE_CHECKING:
     from mnistcli.training.trainer import Trainer
@@ -80,12 +80,6 @@ def prepare_and_train(
         plan = prepare_run(arguments, lock, progress)
         with _translate_worker_errors(plan):
             return run_training(plan, callbacks)
-
-
-def check_tensorboard(arguments: TrainArguments) -> None:
-    """Check that event files can be written, where they are asked for; ResourceError."""
-    if arguments.tensorboard is not None:
-        check_tensorboard_directory(arguments.tensorboard)
 
 
 def train_as_worker(arguments: TrainArguments) -> None:
