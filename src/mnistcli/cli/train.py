@@ -42,10 +42,9 @@ from mnistcli.cli.options import (
 
 if TYPE_CHECKING:
     from mnistcli.commands.train.request import TrainArguments
-    from mnistcli.commands.train.run import TrainingInterrupted
+    from mnistcli.commands.train.run import EpochResults, ProgressDisplay, TrainingInterrupted
     from mnistcli.output.results import TrainResult
     from mnistcli.output.terminal import Form, Progress
-    from mnistcli.training.callbacks import Callback
     from mnistcli.training.distributed.cluster import Cluster
 
 EXAMPLES = """
@@ -288,7 +287,9 @@ def _train(arguments: TrainArguments, repeat: int | None, form: Form, progress: 
         train_as_worker(arguments)
         return
     display = ProgressDisplay(progress)
-    callbacks = [display, *([EpochResults(print_json)] if form == "jsonl" else [])]
+    callbacks: list[ProgressDisplay | EpochResults] = [display]
+    if form == "jsonl":
+        callbacks.append(EpochResults(print_json))
     try:
         with contextlib.closing(display):
             if repeat is not None:
@@ -307,7 +308,7 @@ def _train(arguments: TrainArguments, repeat: int | None, form: Form, progress: 
 def _repeat(
     arguments: TrainArguments,
     count: int,
-    callbacks: list[Callback],
+    callbacks: list[ProgressDisplay | EpochResults],
     form: Form,
     progress: Progress,
 ) -> None:
