@@ -35,9 +35,9 @@ from mnistcli.checkpoints.untrusted.protocol import DURATIONS  # noqa: E402
 from mnistcli.datasets.synthetic import draw_digits  # noqa: E402
 from mnistcli.errors import CheckpointError  # noqa: E402
 
-# The command itself, but that it saves after every epoch, not every few seconds, and looks after
-# every step whether it shall stop, not every second: so that kills meet saving, and interrupts
-# the middle of epochs.
+# The command itself, but it saves after every epoch rather than every few seconds, and checks for
+# signals after every step rather than every second: so kills hit saving, and interrupts the
+# middle of epochs.
 PROGRAM = """
 import functools
 from mnistcli.cli import app
@@ -71,7 +71,7 @@ RUNS = {
 
 @dataclass
 class Report:
-    """What was counted."""
+    """What the loop counted."""
 
     kills: Counter[str] = field(default_factory=Counter)
     interrupts: int = 0
@@ -86,11 +86,11 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Nothing was lost."""
+        """Return whether nothing was lost."""
         return not (self.unreadable or self.different or self.failed or self.left_behind)
 
     def describe(self) -> Iterator[str]:
-        """What people want to know."""
+        """Yield the lines of the report."""
         moments = ", ".join(f"{count} {moment}" for moment, count in sorted(self.kills.items()))
         yield f"kills                   {self.kills.total()} ({moments})"
         yield f"killed before any file  {self.before_the_first_file}"
@@ -105,7 +105,7 @@ class Report:
 
 
 def write_digits(directory: Path) -> Path:
-    """Drawn digits in MNIST's layout, few enough for epochs of some milliseconds."""
+    """Write drawn digits in MNIST's layout, few enough for epochs of some milliseconds."""
     directory.mkdir(parents=True)
     arrays = {}
     for seed, (name, count) in enumerate((("train", 1050), ("test", 200))):
@@ -117,7 +117,7 @@ def write_digits(directory: Path) -> Path:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Everything in a checkpoint but how long it took."""
+    """Read everything in a checkpoint but durations."""
     facts: dict[str, Any] = {}
 
     def visit(name: str, item: object) -> None:
@@ -132,8 +132,8 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-class Life:
-    """One process of a run, from its start to its end or its violent death."""
+class TrainProcess:
+    """One process of a run, until it ends or is killed."""
 
     def __init__(self, directory: Path, data: Path, words: tuple[str, ...]) -> None:
         self.lines: list[str] = []
@@ -152,7 +152,7 @@ class Life:
         self._reader.start()
 
     def _find_file(self) -> int:
-        """Return a number that is another one after every save."""
+        """Return a number that differs after every save."""
         return self._path.stat().st_mtime_ns if self._path.exists() else 0
 
     def _read(self) -> None:
@@ -198,18 +198,18 @@ class KillLoop:
         self._wholes = {name: self._train_whole(name) for name in RUNS}
 
     def _train_whole(self, name: str) -> tuple[Path, int]:
-        """The run that nobody kills, and the number of its epochs."""
+        """Train a run without kills; return its folder and the number of its epochs."""
         directory = self._directory / f"{name}, whole"
         directory.mkdir()
-        life = Life(directory, self._data, (*RUNS[name], "-o", "m.h5"))
-        assert life.end(None) == 0, life.lines
+        run = TrainProcess(directory, self._data, (*RUNS[name], "-o", "m.h5"))
+        assert run.end(None) == 0, run.lines
         epoch = read_checkpoint(directory / "m.h5").progress.epoch
         if "stopped" in name:
             assert epoch < 300
         return directory, epoch
 
     def kill(self, count: int) -> Report:
-        """Kill so many times, and let the last run come to its end."""
+        """Kill this many times, and let the last run finish."""
         begin_s, number = time.monotonic(), 0
         while self.report.kills.total() < count:
             self._run_once(list(RUNS)[number % len(RUNS)], number, count)
@@ -218,15 +218,15 @@ class KillLoop:
         return self.report
 
     def _run_once(self, name: str, number: int, count: int) -> None:
-        """One run through all its deaths."""
+        """Train one run, killed and resumed until it ends."""
         directory = self._directory / f"{number}"
         directory.mkdir()
         path = directory / "m.h5"
         while True:
             words = ("--resume", "m.h5") if path.exists() else (*RUNS[name], "-o", "m.h5")
-            life = Life(directory, self._data, words)
+            run = TrainProcess(directory, self._data, words)
             moment = self._choose_moment() if self.report.kills.total() < count else "never"
-            code = self._live(life, moment, self._wholes[name][1])
+            code = self._run_until(run, moment, self._wholes[name][1])
             if code == 0:
                 break
             if code == -signal.SIGKILL:
@@ -234,40 +234,40 @@ class KillLoop:
             elif code == -signal.SIGTERM:
                 self.report.interrupts += 1
             else:
-                self.report.failed.append(f"{directory}: {code}: {life.lines[-1:]}")
+                self.report.failed.append(f"{directory}: {code}: {run.lines[-1:]}")
                 return
             self._check_files(directory)
         self._compare(name, directory)
 
     def _choose_moment(self) -> str:
-        """When the next life shall end."""
+        """Choose when the next process is killed."""
         moments = {"starting": 30, "compiling": 15, "training": 30, "ending": 20, "interrupted": 5}
         return self._random.choices(list(moments), list(moments.values()))[0]
 
-    def _live(self, life: Life, moment: str, epochs: int) -> int:
-        """Let a process live up to a moment; return how it ended."""
+    def _run_until(self, run: TrainProcess, moment: str, epochs: int) -> int:
+        """Let a process run until a moment, kill it, and return its exit code."""
         share = self._random.random()
         match moment:
             case "starting":  # imports, data, TensorFlow, building, the first save
-                life.sleep(4 * share)
+                run.sleep(4 * share)
             case "compiling":
-                life.wait_for_save()
-                life.sleep(1.0 * share)
+                run.wait_for_save()
+                run.sleep(1.0 * share)
             case "training" | "interrupted":  # steps, validation, saves, one after the other
-                life.wait_for_line("epoch ")
-                life.sleep(1.0 * share)
+                run.wait_for_line("epoch ")
+                run.sleep(1.0 * share)
             case "ending":  # the last save, the score, the save with the score
-                life.wait_for_line(f"epoch {epochs}/")
-                life.sleep(0.12 * share)
+                run.wait_for_line(f"epoch {epochs}/")
+                run.sleep(0.12 * share)
             case _:
-                return life.end(None)
-        if life.process.poll() is not None:
-            return life.end(None)
+                return run.end(None)
+        if run.process.poll() is not None:
+            return run.end(None)
         # Not SIGINT: where this program runs in the background, shells have it ignored.
-        return life.end(signal.SIGTERM if moment == "interrupted" else signal.SIGKILL)
+        return run.end(signal.SIGTERM if moment == "interrupted" else signal.SIGKILL)
 
     def _check_files(self, directory: Path) -> None:
-        """Every file under a checkpoint's name is whole."""
+        """Check that every checkpoint in a folder can be read."""
         if not (directory / "m.h5").exists():
             self.report.before_the_first_file += 1
         for path in directory.glob("*.h5"):
@@ -280,7 +280,7 @@ class KillLoop:
                 assert state is not None
 
     def _compare(self, name: str, directory: Path) -> None:
-        """A finished run has the files of the one that was never killed, bit for bit."""
+        """Check that a finished run's files are bit-identical to those of the run without kills."""
         self.report.finished += 1
         whole = self._wholes[name][0]
         expected = sorted(path.name for path in whole.iterdir())
@@ -298,7 +298,7 @@ class KillLoop:
 
 
 def main() -> None:
-    """Kill as often as the first argument says, seeded by the second."""
+    """Run the loop as the command line says, and print its report."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("count", type=int, nargs="?", default=200, help="kills (200)")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments (0)")
