@@ -79,7 +79,8 @@ def predict(
         choice_option(
             get_args(Prepare),
             "auto finds the digit and frames it as MNIST's are (CIFAR-10: the middle"
-            " square); resize scales the whole picture; none takes it as it is.",
+            " square, Fashion-MNIST: the whole picture); resize scales the whole picture; none"
+            " takes it as it is.",
             "Pictures",
         ),
     ] = AUTO.prepare,

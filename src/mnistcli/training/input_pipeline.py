@@ -45,7 +45,7 @@ class Rows(Protocol):
     """A training set that hands out its rows in the order of any epoch.
 
     Whoever implements it decides where the rows lie; their order, and so the bits of what is
-    learned from them, is `draw_order`'s.
+    learned from them, is `shuffle_indices`'s.
     """
 
     def __len__(self) -> int:
