@@ -1,4 +1,4 @@
-"""The trailing line: what it proves, and that nobody's HDF5 library minds it."""
+"""The checksum line: what it detects, and that HDF5 libraries ignore it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_seal_is_a_line_with_the_sha256_of_all_that_precedes_it(path: Path) -> None:
+def test_the_checksum_is_a_line_with_the_sha256_of_all_that_precedes_it(path: Path) -> None:
     data = path.read_bytes()
     body, line = data[:-82], data[-82:]
     assert line == b"\nmnistcli-sha256 " + hashlib.sha256(body).hexdigest().encode() + b"\n"
     assert split_checksum(memoryview(data)) == (body, "valid")
 
 
-def test_a_flipped_bit_anywhere_breaks_it() -> None:
+def test_a_flipped_bit_anywhere_is_a_mismatch() -> None:
     data = b"some data" + format_checksum_line(b"some data")
     for position in range(9):
         flipped = bytearray(data)
@@ -47,13 +47,13 @@ def test_without_the_whole_line_at_the_very_end_there_is_none(data: bytes) -> No
     assert split_checksum(memoryview(data)) == (data, "missing")
 
 
-def test_h5py_opens_a_sealed_file(path: Path) -> None:
+def test_h5py_opens_a_file_with_a_checksum(path: Path) -> None:
     with h5py.File(path) as file:
         assert file["model_weights/dense/sequential/dense/kernel"][0, 0] == 2.0
 
 
 @pytest.mark.parametrize("place", [0.0, 0.2, 0.5, 0.9999])
-def test_a_flipped_byte_under_the_seal_is_damage(path: Path, place: float) -> None:
+def test_a_flipped_byte_before_the_checksum_is_damage(path: Path, place: float) -> None:
     data = bytearray(path.read_bytes())
     data[int(place * (len(data) - 82))] ^= 0xFF
     path.write_bytes(data)
@@ -75,7 +75,7 @@ def test_a_file_that_was_opened_for_writing_is_treated_as_foreign(path: Path) ->
     np.testing.assert_array_equal(checkpoint.weights[1], np.full(10, 7.0, np.float32))
 
 
-def test_a_seal_on_somebody_elses_file_makes_it_no_run_of_ours(tmp_path: Path) -> None:
+def test_a_checksum_on_a_foreign_file_makes_it_no_run_of_ours(tmp_path: Path) -> None:
     path = write_dense(tmp_path / "foreign.h5")
     seal(path)
     checkpoint = read_checkpoint(path, "all")

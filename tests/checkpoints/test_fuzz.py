@@ -26,10 +26,10 @@ from mnistcli.checkpoints.untrusted.sandbox import ParserOutput
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.errors import CheckpointError
 
-# The parsing child's program again and again, each time in a fork of a process that has imported
-# h5py (and never TensorFlow): twenty times as fast, and just as mortal. Reads lines with the file
-# to parse and the file for its output; answers with how it ended.
-NURSERY = """
+# Runs the sandboxed reader again and again, each time in a fork of a process that has imported h5py
+# (and never TensorFlow): twenty times as fast, and as easily ended. Reads lines with the file to
+# parse and the file for its output; answers each with the exit code.
+FORK_SERVER = """
 import os, sys
 from mnistcli.checkpoints.untrusted import sandboxed_reader
 sandboxed_reader.CPU_BASE_S = 1
@@ -47,14 +47,14 @@ for line in sys.stdin:
 """
 
 
-class Nursery:
+class ForkServer:
     """Parses files in short-lived processes."""
 
     def __init__(self, directory: Path) -> None:
         self._output = directory / "output"
-        self.deaths: Counter[int] = Counter()
+        self.exits: Counter[int] = Counter()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", NURSERY],
+            [sys.executable, "-c", FORK_SERVER],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(SOURCE), "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -67,7 +67,7 @@ class Nursery:
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
         if code != 0:
-            self.deaths[code] += 1
+            self.exits[code] += 1
             return None
         line, _, arrays = self._output.read_bytes().partition(b"\n")
         parsed = ParserOutput(json.loads(line), memoryview(arrays), "all")
@@ -81,10 +81,10 @@ class Nursery:
 
 
 @pytest.fixture
-def nursery(tmp_path: Path) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path)
-    yield nursery
-    nursery.close()
+def server(tmp_path: Path) -> Iterator[ForkServer]:
+    server = ForkServer(tmp_path)
+    yield server
+    server.close()
 
 
 def make_originals(directory: Path) -> list[bytes]:
@@ -154,13 +154,13 @@ def check_outcome(read: Callable[[Path], Checkpoint | None], path: Path) -> str:
     return "refused"
 
 
-def try_damage(nursery: Nursery, directory: Path, count: int, duration_s: float) -> Counter[str]:
+def try_damage(server: ForkServer, directory: Path, count: int, duration_s: float) -> Counter[str]:
     """Damage files at random, and count what became of them."""
     originals, rng, outcomes = make_originals(directory), random.Random(0), Counter[str]()
     path, end_s = directory / "damaged.h5", time.monotonic() + duration_s
     while outcomes.total() < count and time.monotonic() < end_s:
         path.write_bytes(damage(rng.choice(originals), rng))
-        outcomes[check_outcome(nursery.read, path)] += 1
+        outcomes[check_outcome(server.read, path)] += 1
     return outcomes
 
 
@@ -169,19 +169,19 @@ DEATHS = {-signal.SIGXCPU, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -si
 
 
 def test_damage_is_refused_or_does_no_harm(
-    nursery: Nursery, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    server: ForkServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    outcomes = try_damage(nursery, tmp_path, 350, 20)
+    outcomes = try_damage(server, tmp_path, 350, 20)
     assert outcomes["refused"] > 25
     assert outcomes["read"] > 25
-    assert set(nursery.deaths) <= DEATHS
+    assert set(server.exits) <= DEATHS
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
-def test_thousands_of_damaged_files(nursery: Nursery, tmp_path: Path) -> None:
-    assert try_damage(nursery, tmp_path, 20_000, 3600).total() == 20_000
-    assert set(nursery.deaths) <= DEATHS
+def test_thousands_of_damaged_files(server: ForkServer, tmp_path: Path) -> None:
+    assert try_damage(server, tmp_path, 20_000, 3600).total() == 20_000
+    assert set(server.exits) <= DEATHS
 
 
 def test_damage_through_the_front_door(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

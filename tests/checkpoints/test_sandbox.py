@@ -1,4 +1,4 @@
-"""Many files in few children: what is told of each, and that a bad one costs only itself."""
+"""The metadata of many files: what is read of each, and that a bad file costs only itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_run(path: Path, epoch: int = 2) -> Path:
     return path
 
 
-def survey_files(paths: Sequence[Path]) -> list[CheckpointMetadata | CheckpointError]:
+def read_all_metadata(paths: Sequence[Path]) -> list[CheckpointMetadata | CheckpointError]:
     """What is known of each file, or its error."""
     return [
         interpret(path, answer)
@@ -70,7 +70,7 @@ def test_a_run_tells_its_record_and_its_metrics(tmp_path: Path) -> None:
     history = {"loss": (0.5, float("nan"), 0.25), "val_accuracy": (float("inf"),) * 3}
     progress = replace(state.progress, history=history, epoch_durations_s=(9.0, 1.0, 2.0))
     replace_checkpoint(tmp_path / "a.h5", replace(state, progress=progress), record)
-    [answer] = survey_files([tmp_path / "a.h5"])
+    [answer] = read_all_metadata([tmp_path / "a.h5"])
     file = expect_file(answer)
     assert (file.parameters, file.keras_version, file.is_changed) == (7850, "3.15.1", False)
     assert file.history == {
@@ -86,7 +86,7 @@ def test_files_of_keras_and_changed_ones_have_no_record(tmp_path: Path) -> None:
     foreign, changed = write_dense(tmp_path / "a.h5"), write_run(tmp_path / "b.h5")
     with h5py.File(changed, "r+") as file:
         file["model_weights/dense/sequential/dense/bias"][0] = 7
-    first, second = map(expect_file, survey_files([foreign, changed]))
+    first, second = map(expect_file, read_all_metadata([foreign, changed]))
     assert (first.record, first.is_changed, first.parameters) == (None, False, 15)
     assert (second.record, second.is_changed, second.history) == (None, True, {})
 
@@ -100,15 +100,15 @@ def test_a_flipped_byte_anywhere_is_found(tmp_path: Path) -> None:
         flipped[place] ^= 4
         paths.append(tmp_path / f"{number}.h5")
         paths[-1].write_bytes(flipped)
-    for place, answer in zip(places, survey_files(paths), strict=True):
+    for place, answer in zip(places, read_all_metadata(paths), strict=True):
         if place < len(data) - 82:
             assert expect_error(answer) == DAMAGED
-        else:  # the seal itself
+        else:  # the checksum line
             is_found = isinstance(answer, CheckpointError) or answer.is_changed
             assert is_found
 
 
-def test_the_seal_of_an_open_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+def test_the_checksum_of_an_open_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "x"
     for size in (0, 50, 82, 1 << 20, (1 << 20) + 7):
         path.write_bytes(os.urandom(size))
@@ -163,19 +163,19 @@ def test_bad_files_are_refused_with_the_reason_and_the_others_read(tmp_path: Pat
     bad |= {tmp_path / "folder.h5": "is a folder", tmp_path / "pipe.h5": "not a regular file"}
     good = [write_run(tmp_path / f"good{number}.h5", number) for number in range(1, 13)]
     mixed = [path for pair in zip(bad, good, strict=True) for path in pair]
-    answers = dict(zip(mixed, survey_files(mixed), strict=True))
+    answers = dict(zip(mixed, read_all_metadata(mixed), strict=True))
     assert {path: expect_error(answers[path]) for path in bad} == bad
     epochs = [expect_file(answers[path]).record.progress.epoch for path in good]  # type: ignore[union-attr]
     assert epochs == list(range(1, 13))
 
 
-# Takes the place of the child: does to itself what the name of a file's data set says.
-TRAITOR = """
+# Replaces the sandboxed program: a file's attribute says how it fails.
+FAULTY_PROGRAM = """
 import os, sys, time
 sys.path.append(sys.argv.pop(1))
 from mnistcli.checkpoints.untrusted import sandboxed_reader
 read = sandboxed_reader.read_metadata
-def betray(stream, mapped_bytes):
+def misbehave(stream, mapped_bytes):
     text = stream.read()
     stream.seek(0)
     if b"crash" in text:
@@ -189,13 +189,13 @@ def betray(stream, mapped_bytes):
     if b"flood" in text:
         os.write(0, b"x" * 5_000_000)
     return read(stream, mapped_bytes)
-sandboxed_reader.read_metadata = betray
+sandboxed_reader.read_metadata = misbehave
 sandboxed_reader.parse_files()
 """
 
 
 @pytest.mark.parametrize(
-    ("deed", "culprits", "reason"),
+    ("fault", "faulty", "reason"),
     [
         (
             "crash",
@@ -208,36 +208,36 @@ sandboxed_reader.parse_files()
         ("flood", (0, 2, 3), "damaged: reading it gave no result"),
     ],
 )
-def test_a_file_that_ends_its_child_costs_only_itself(
+def test_a_file_that_ends_its_process_costs_only_itself(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    deed: str,
-    culprits: tuple[int, ...],
+    fault: str,
+    faulty: tuple[int, ...],
     reason: str,
 ) -> None:
-    monkeypatch.setattr(sandbox, "_PROGRAM", TRAITOR)
-    if deed == "sleep":
+    monkeypatch.setattr(sandbox, "_PROGRAM", FAULTY_PROGRAM)
+    if fault == "sleep":
         monkeypatch.setattr(sandbox, "TIME_LIMIT_BASE_S", 5)
     monkeypatch.setattr(sandbox, "_MAX_LINE_BYTES", 1_000_000)
     monkeypatch.setattr(sandbox, "MAX_PROCESSES", 1)
     paths = [write_dense(tmp_path / f"{number}.h5") for number in range(6)]
-    for number in culprits:
+    for number in faulty:
         with h5py.File(paths[number], "r+") as file:
-            file.attrs["deed"] = deed
-    answers = survey_files(paths)
+            file.attrs["fault"] = fault
+    answers = read_all_metadata(paths)
     for number, answer in enumerate(answers):
-        if number in culprits:
+        if number in faulty:
             assert expect_error(answer) == reason
         else:
             assert expect_file(answer).parameters == 15
 
 
-def test_a_child_that_cannot_start_is_said_once_a_file(
+def test_a_process_that_cannot_start_is_reported_for_each_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox, "_PROGRAM", "import no_such_library")
     paths = [write_dense(tmp_path / f"{number}.h5") for number in range(3)]
-    assert [expect_error(answer) for answer in survey_files(paths)] == [
+    assert [expect_error(answer) for answer in read_all_metadata(paths)] == [
         "the process that reads it did not start"
     ] * 3
 
@@ -250,17 +250,17 @@ def test_a_file_that_would_fill_the_memory_is_refused_and_the_next_one_read(
         file.create_group("mnistcli/history").create_dataset(
             "loss", data=np.zeros(300_000_000, np.uint8), compression="gzip"
         )
-    first, second = survey_files([deep, sound])
+    first, second = read_all_metadata([deep, sound])
     assert "memory" in expect_error(first)
     assert expect_file(second).parameters == 7850
 
 
-def test_nothing_to_survey_starts_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_files_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_PROGRAM", "this is no program")
     assert MetadataReader([]).results() == []
 
 
-def test_the_parent_of_the_children_imports_nothing_heavy() -> None:
+def test_the_parent_process_imports_nothing_heavy() -> None:
     program = (
         "import sys; from mnistcli.checkpoints.untrusted.sandbox import MetadataReader;"
         "MetadataReader([]);"
