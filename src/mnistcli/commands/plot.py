@@ -12,11 +12,8 @@ from mnistcli.atomic_files import check_output, write_output
 from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.datasets.base import DatasetInfo, Split
 from mnistcli.errors import UsageError, make_printable
-from mnistcli.images.preparation import COLOUR_SHAPE, DIGIT_SHAPE
 from mnistcli.metrics.calibration import measure_calibration
 from mnistcli.metrics.scores import Score, find_misclassified
-from mnistcli.models.layers import Shape
-from mnistcli.models.numpy_inference import is_same_layout
 from mnistcli.output.plots import PLOT_KINDS
 from mnistcli.output.plots.figures import (
     ConfusionMatrix,
@@ -223,13 +220,12 @@ def _compose_curves(model: TrainedModel, split: str, first: int | None) -> Curve
 
 def _compose_weights(model: TrainedModel, split: str, first: int | None) -> Figure:
     del split
-    checkpoint, info = model.checkpoint, model.info
-    shape = info.image_shape if info is not None else _guess_shape(model)
+    checkpoint = model.checkpoint
     return compose_weights(
         f"{_name_model(model)}: weights of the first layer",
         checkpoint.architecture,
         checkpoint.weights,
-        shape if shape is not None and len(shape) > 1 else None,
+        model.image_shape,
         model.class_names,
         first or _DEFAULT_FILTERS,
     )
@@ -243,11 +239,6 @@ _COMPOSERS: dict[str, Callable[[TrainedModel, str, int | None], Figure]] = {
     "mistakes": _compose_misclassified,
     "calibration": _compose_calibration,
 }  # of the kinds in PLOT_KINDS
-
-
-def _guess_shape(model: TrainedModel) -> Shape | None:
-    taken = model.checkpoint.architecture.input_shape
-    return next((s for s in (DIGIT_SHAPE, COLOUR_SHAPE) if is_same_layout(s, taken)), None)
 
 
 def _name_model(model: TrainedModel) -> str:

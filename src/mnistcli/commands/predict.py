@@ -89,7 +89,7 @@ class PredictedClasses:
 
     def compose_picture(self) -> ImageGrid:
         """Compose the images as the network saw them, with their predicted classes."""
-        shape = find_image_shape(self.model)
+        shape = _get_image_shape(self.model)
         images = self.batch.pixels.astype(np.uint8, copy=False).reshape(-1, *shape)
         heading = Heading("what the network saw")
         return compose_seen(heading, self.model.to_uint8_range(images), self.describe().predictions)
@@ -191,28 +191,6 @@ def read_images(
     return _read_files(model, tuple(os.fspath(path) for path in paths), options)
 
 
-def find_image_shape(model: TrainedModel) -> tuple[int, ...]:
-    """Return the shape of the images that a network was made for.
-
-    Raises:
-        UsageError: it takes numbers that are no image.
-    """
-    if model.info is not None:
-        shape = model.info.image_shape
-        if len(shape) == 1:
-            what = f"{model.dataset_name} takes {shape[0]} numbers, not images"
-            raise UsageError("IMAGE", what, "use --input 0,1")
-        return shape
-    shape = tuple(n for n in model.checkpoint.architecture.input_shape if n != 1)
-    known = {784: (28, 28), 3072: (32, 32, 3)}
-    if len(shape) == 1 and shape[0] in known:
-        return known[shape[0]]
-    if shape in known.values():
-        return shape
-    where = str(model.checkpoint.path)
-    raise UsageError(where, f"its input {shape} is no image that is known here", "see --dataset")
-
-
 def _make_preparation_options(prepare: str, ink: str, skip: Sequence[str]) -> PreparationOptions:
     check_choice(prepare, get_args(Prepare), "--prepare")
     check_choice(ink, get_args(InkChoice), "--ink")
@@ -295,7 +273,7 @@ def _read_files(
 
 def _check_preparation_options(model: TrainedModel, options: PreparationOptions) -> tuple[int, ...]:
     """Refuse steps that look for ink where pictures are no digits; return the pictures' shape."""
-    shape, kind = find_image_shape(model), None if model.info is None else model.info.image_kind
+    shape, kind = _get_image_shape(model), None if model.info is None else model.info.image_kind
     if (len(shape) == 3 or kind == "custom") and (options.skipped or options.ink != AUTO.ink):
         is_custom = kind == "custom"
         takes = "pictures as their own data set has them" if is_custom else "pictures in colour"
@@ -305,6 +283,22 @@ def _check_preparation_options(model: TrainedModel, options: PreparationOptions)
         what = "it is for digits, this network takes pictures of other things"
         raise UsageError("--skip", what, "leave it out")
     return shape
+
+
+def _get_image_shape(model: TrainedModel) -> tuple[int, ...]:
+    """Return the shape of the images that a network was made for.
+
+    Raises:
+        UsageError: it takes numbers that are no image.
+    """
+    if model.image_shape is not None:
+        return model.image_shape
+    if model.info is not None:
+        what = f"{model.dataset_name} takes {model.info.image_shape[0]} numbers, not images"
+        raise UsageError("IMAGE", what, "use --input 0,1")
+    shape = tuple(n for n in model.checkpoint.architecture.input_shape if n != 1)
+    where = str(model.checkpoint.path)
+    raise UsageError(where, f"its input {shape} is no image that is known here", "see --dataset")
 
 
 def _check_pixels(

@@ -33,6 +33,7 @@ from mnistcli.config.schema import (
 from mnistcli.datasets.base import WHITE, Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.registry import get_info, get_recorded_info
 from mnistcli.errors import UsageError
+from mnistcli.images.options import COLOUR_SHAPE, DIGIT_SHAPE
 from mnistcli.metrics.scores import (
     LossSpec,
     Score,
@@ -41,7 +42,7 @@ from mnistcli.metrics.scores import (
     predict_classes,
 )
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
-from mnistcli.models.layers import BatchNormalization, Rescaling
+from mnistcli.models.layers import BatchNormalization, Rescaling, Shape
 from mnistcli.models.numpy_inference import (
     build_numpy_forward,
     compute_penalty,
@@ -170,6 +171,14 @@ class TrainedModel:
         if isinstance(self.dataset, FilesConfig):
             return get_recorded_info(self.dataset)
         return get_info(self.dataset) if self.dataset is not None else None
+
+    @property
+    def image_shape(self) -> Shape | None:
+        """The shape of its images, [height, width] or [height, width, 3]; None for other input."""
+        if self.info is not None:
+            return self.info.image_shape if len(self.info.image_shape) > 1 else None
+        taken = self.checkpoint.architecture.input_shape
+        return next((s for s in (DIGIT_SHAPE, COLOUR_SHAPE) if is_same_layout(s, taken)), None)
 
     @property
     def max_value(self) -> int:

@@ -18,6 +18,9 @@ Step = Literal["page", "ground", "lines", "specks", "crop", "centre"]
 InkSide = Literal["dark", "light"]
 InkChoice = Literal["auto", "dark", "light"]
 
+DIGIT_SHAPE = (28, 28)
+COLOUR_SHAPE = (32, 32, 3)
+
 
 @dataclass(frozen=True)
 class PreparationOptions:

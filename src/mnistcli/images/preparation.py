@@ -49,6 +49,7 @@ from mnistcli.images.ink import (
 )
 from mnistcli.images.options import (
     AUTO,
+    DIGIT_SHAPE,
     Background,
     Crop,
     ImageKind,
@@ -72,8 +73,6 @@ LEAST_FILL = 0.06  # of its box that a digit's ink covers
 SHARPNESS = (0.7, 2.0)  # density across a stroke's outline; shadows below, halos of lines above
 CLOSE_UP_SHARE = 0.6  # of the picture's height or width, where the digit fills it
 OTHER_SIDE: dict[InkSide, InkSide] = {"dark": "light", "light": "dark"}
-DIGIT_SHAPE = (28, 28)
-COLOUR_SHAPE = (32, 32, 3)
 LIGHT = 128  # of 255: a border that is lighter is paper
 GLOB = re.compile(r"[*?[]")
 
