@@ -53,6 +53,46 @@ from mnistcli.datasets.base import (
 )
 from mnistcli.datasets.download import RemoteFile
 
+INFO = DatasetInfo(
+    name="cifar10",
+    title="CIFAR-10",
+    image_shape=(32, 32, 3),
+    class_names=(
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    ),
+    train_count=50_000,
+    test_count=10_000,
+    image_kind="picture",
+)  # fmt: skip
+
+_BATCHES: dict[SplitName, tuple[str, ...]] = {
+    "train": ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"),
+    "test": ("test_batch",),
+}
+
+# As published with the data set. They identify contents; nothing is trusted because of them.
+_CANONICAL_MD5 = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+
+_FOLDER = "cifar-10-batches-py"
+_FOLDERS = (_FOLDER, f"{_FOLDER}-target/{_FOLDER}")  # as published, and where Keras 3 extracts it
+
+_ARCHIVE = "cifar-10-python.tar.gz"
+_ARCHIVES = (
+    _ARCHIVE,
+    f"{_FOLDER}.tar.gz",
+    f"{_FOLDER}-target_archive",
+)  # Keras 2's, Keras 3's name
+
+_MAX_BATCH_BYTES = 64 * 2**20
+_CHANNELS_FIRST = (3, 32, 32)
+
 # What the unpickler raises on bytes that are not a pickle, or a malicious one.
 _PICKLE_DAMAGE = (
     pickle.UnpicklingError, EOFError, AssertionError, AttributeError, IndexError, KeyError,
@@ -81,6 +121,15 @@ _MAX_AXES = 8
 
 _INTEGERS = re.compile(r"[<>|=][iu][1248]")
 
+_MAX_INFLATED_BYTES = 256 * 2**20
+_BUFFER_BYTES = 2**20
+
+# What tarfile, gzip and zlib raise on invalid bytes; RecursionError: nested headers.
+_TAR_DAMAGE = (
+    tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError, ValueError,
+    IndexError, OverflowError, RecursionError,
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class PickledBatch:
@@ -93,6 +142,51 @@ class PickledBatch:
 
     data: NDArray[Any]
     labels: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A decoded batch.
+
+    Attributes:
+        split: its images and labels.
+        is_canonical: whether its file is the published one.
+    """
+
+    split: Split
+    is_canonical: bool
+
+
+def find_files(directory: Path) -> Path | None:
+    """Return CIFAR-10's place in a directory: a folder with any of the batches, else an archive.
+
+    Raises:
+        DataError: the directory cannot be read.
+    """
+    for folder in (directory / name for name in _FOLDERS):
+        if any(is_file(folder / batch) for batch in _CANONICAL_MD5):
+            return folder
+    return next((directory / name for name in _ARCHIVES if is_file(directory / name)), None)
+
+
+def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
+    """Read splits of CIFAR-10; contents that are not the published ones give a warning.
+
+    Args:
+        path: from `find_files`: a folder of batches or an archive of it.
+        splits: the splits to read.
+
+    Returns:
+        uint8 images [count, 32, 32, 3], channel last, and uint8 labels [count], 0 to 9, in the
+        order of the batches.
+
+    Raises:
+        DataError: a batch is missing, damaged or of another layout.
+    """
+    batches = _read_batches(path, {name: split for split in splits for name in _BATCHES[split]})
+    read = {split: _join([batches[name].split for name in _BATCHES[split]]) for split in splits}
+    is_canonical = all(batch.is_canonical for batch in batches.values())
+    return make_dataset(INFO, read, hash_splits(read), str(path), is_canonical=is_canonical)
 
 
 def unpickle_batch(path: Path, contents: bytes) -> PickledBatch:
@@ -116,6 +210,94 @@ def unpickle_batch(path: Path, contents: bytes) -> PickledBatch:
     if not isinstance(batch, dict):
         raise damage_error(path, "is a pickle, but not of a batch")
     return PickledBatch(data=_take(path, batch, "data"), labels=_take(path, batch, "labels"))
+
+
+def read_members(
+    path: Path, folder: str, names: Collection[str], max_bytes: int
+) -> Generator[tuple[str, bytes]]:
+    """Yield name and contents of files in a .tar.gz, in the order of the archive.
+
+    After the last one the archive is read to its end, where gzip's checksum is, unless the caller
+    closes the generator before.
+
+    Args:
+        path: the archive.
+        folder: the folder within the archive.
+        names: of the files in it.
+        max_bytes: limit for each.
+
+    Raises:
+        DataError: a file is missing or too large; the archive is damaged, not a .tar.gz, or cannot
+            be read.
+    """
+    wanted = {(folder, name) for name in names}
+    check_file_size(path)
+    with (
+        translate_read_errors(path, *_TAR_DAMAGE),
+        _BoundedGzip(path) as inflated,
+        tarfile.open(fileobj=inflated, mode="r|", bufsize=_BUFFER_BYTES) as archive,
+    ):
+        for member in archive:
+            parts = PurePosixPath(member.name).parts
+            if parts not in wanted or not member.isreg():
+                continue
+            if member.size > max_bytes:
+                raise damage_error(
+                    path, f"{member.name} has {member.size} bytes, {max_bytes} allowed"
+                )
+            file = archive.extractfile(member)
+            if file is None:
+                continue
+            contents = file.read()
+            wanted.remove(parts)
+            yield parts[-1], contents
+    if wanted:
+        raise damage_error(path, f"holds no {'/'.join(min(wanted))}")
+
+
+def _read_batches(path: Path, wanted: dict[str, SplitName]) -> dict[str, _Batch]:
+    # a batch is decoded while the next is read
+    decoding: dict[str, Future[_Batch]] = {}
+    with ThreadPoolExecutor(max_workers=2) as pool, closing(_read_contents(path, wanted)) as files:
+        for name, contents in files:
+            decoding[name] = pool.submit(_decode, path / name, contents, wanted[name])
+            if len(decoding) == len(wanted) and all(
+                future.result().is_canonical for future in decoding.values()
+            ):
+                break  # their checksums are right: that of the archive is not needed
+    return {name: future.result() for name, future in decoding.items()}
+
+
+def _read_contents(path: Path, wanted: dict[str, SplitName]) -> Generator[tuple[str, bytes]]:
+    """Yield name and bytes of each batch in a folder or an archive."""
+    if is_folder(path):
+        for name in wanted:
+            if not is_file(path / name):
+                raise missing_file_error(path / name, INFO.title)
+            yield name, read_file(path / name, _MAX_BATCH_BYTES)
+    else:
+        yield from read_members(path, _FOLDER, wanted, _MAX_BATCH_BYTES)
+
+
+def _decode(path: Path, contents: bytes, split: SplitName) -> _Batch:
+    """Decode the bytes of a file, and put the channels last."""
+    md5 = hashlib.md5(contents, usedforsecurity=False).hexdigest()
+    batch = unpickle_batch(path, contents)
+    if batch.data.ndim != 2 or batch.data.shape[1] != 32 * 32 * 3:
+        raise damage_error(path, f"its data have shape {batch.data.shape}, not (count, 3072)")
+    channels_first = batch.data.reshape(-1, *_CHANNELS_FIRST)
+    images: NDArray[np.uint8] = np.ascontiguousarray(channels_first.transpose(0, 2, 3, 1))
+    return _Batch(
+        split=make_split(path, split, images, batch.labels, INFO),
+        is_canonical=md5 == _CANONICAL_MD5[path.name],
+    )
+
+
+def _join(splits: list[Split]) -> Split:
+    return Split(
+        images=np.concatenate([split.images for split in splits]),
+        labels=np.concatenate([split.labels for split in splits]),
+    )
 
 
 @dataclass
@@ -273,16 +455,6 @@ def _take(path: Path, batch: dict[Any, Any], key: str) -> NDArray[Any]:
     raise damage_error(path, f"its {key} are neither an array nor a list of integers")
 
 
-_MAX_INFLATED_BYTES = 256 * 2**20
-_BUFFER_BYTES = 2**20
-
-# What tarfile, gzip and zlib raise on invalid bytes; RecursionError: nested headers.
-_TAR_DAMAGE = (
-    tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError, ValueError,
-    IndexError, OverflowError, RecursionError,
-)  # fmt: skip
-
-
 class _BoundedGzip(gzip.GzipFile):
     """A gzip stream with a limit on decompressed bytes: tarfile reads headers of any length."""
 
@@ -295,180 +467,6 @@ class _BoundedGzip(gzip.GzipFile):
         if self._left < 0:
             raise tarfile.ReadError(f"it inflates to more than {_MAX_INFLATED_BYTES} bytes")
         return contents
-
-
-def read_members(
-    path: Path, folder: str, names: Collection[str], max_bytes: int
-) -> Generator[tuple[str, bytes]]:
-    """Yield name and contents of files in a .tar.gz, in the order of the archive.
-
-    After the last one the archive is read to its end, where gzip's checksum is, unless the caller
-    closes the generator before.
-
-    Args:
-        path: the archive.
-        folder: the folder within the archive.
-        names: of the files in it.
-        max_bytes: limit for each.
-
-    Raises:
-        DataError: a file is missing or too large; the archive is damaged, not a .tar.gz, or cannot
-            be read.
-    """
-    wanted = {(folder, name) for name in names}
-    check_file_size(path)
-    with (
-        translate_read_errors(path, *_TAR_DAMAGE),
-        _BoundedGzip(path) as inflated,
-        tarfile.open(fileobj=inflated, mode="r|", bufsize=_BUFFER_BYTES) as archive,
-    ):
-        for member in archive:
-            parts = PurePosixPath(member.name).parts
-            if parts not in wanted or not member.isreg():
-                continue
-            if member.size > max_bytes:
-                raise damage_error(
-                    path, f"{member.name} has {member.size} bytes, {max_bytes} allowed"
-                )
-            file = archive.extractfile(member)
-            if file is None:
-                continue
-            contents = file.read()
-            wanted.remove(parts)
-            yield parts[-1], contents
-    if wanted:
-        raise damage_error(path, f"holds no {'/'.join(min(wanted))}")
-
-
-INFO = DatasetInfo(
-    name="cifar10",
-    title="CIFAR-10",
-    image_shape=(32, 32, 3),
-    class_names=(
-        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-    ),
-    train_count=50_000,
-    test_count=10_000,
-    image_kind="picture",
-)  # fmt: skip
-
-_BATCHES: dict[SplitName, tuple[str, ...]] = {
-    "train": ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"),
-    "test": ("test_batch",),
-}
-
-# As published with the data set. They identify contents; nothing is trusted because of them.
-_CANONICAL_MD5 = {
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-}
-
-_FOLDER = "cifar-10-batches-py"
-_FOLDERS = (_FOLDER, f"{_FOLDER}-target/{_FOLDER}")  # as published, and where Keras 3 extracts it
-
-_ARCHIVE = "cifar-10-python.tar.gz"
-_ARCHIVES = (
-    _ARCHIVE,
-    f"{_FOLDER}.tar.gz",
-    f"{_FOLDER}-target_archive",
-)  # Keras 2's, Keras 3's name
-
-_MAX_BATCH_BYTES = 64 * 2**20
-_CHANNELS_FIRST = (3, 32, 32)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A decoded batch.
-
-    Attributes:
-        split: its images and labels.
-        is_canonical: whether its file is the published one.
-    """
-
-    split: Split
-    is_canonical: bool
-
-
-def find_files(directory: Path) -> Path | None:
-    """Return CIFAR-10's place in a directory: a folder with any of the batches, else an archive.
-
-    Raises:
-        DataError: the directory cannot be read.
-    """
-    for folder in (directory / name for name in _FOLDERS):
-        if any(is_file(folder / batch) for batch in _CANONICAL_MD5):
-            return folder
-    return next((directory / name for name in _ARCHIVES if is_file(directory / name)), None)
-
-
-def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
-    """Read splits of CIFAR-10; contents that are not the published ones give a warning.
-
-    Args:
-        path: from `find_files`: a folder of batches or an archive of it.
-        splits: the splits to read.
-
-    Returns:
-        uint8 images [count, 32, 32, 3], channel last, and uint8 labels [count], 0 to 9, in the
-        order of the batches.
-
-    Raises:
-        DataError: a batch is missing, damaged or of another layout.
-    """
-    batches = _read_batches(path, {name: split for split in splits for name in _BATCHES[split]})
-    read = {split: _join([batches[name].split for name in _BATCHES[split]]) for split in splits}
-    is_canonical = all(batch.is_canonical for batch in batches.values())
-    return make_dataset(INFO, read, hash_splits(read), str(path), is_canonical=is_canonical)
-
-
-def _read_batches(path: Path, wanted: dict[str, SplitName]) -> dict[str, _Batch]:
-    # a batch is decoded while the next is read
-    decoding: dict[str, Future[_Batch]] = {}
-    with ThreadPoolExecutor(max_workers=2) as pool, closing(_read_contents(path, wanted)) as files:
-        for name, contents in files:
-            decoding[name] = pool.submit(_decode, path / name, contents, wanted[name])
-            if len(decoding) == len(wanted) and all(
-                future.result().is_canonical for future in decoding.values()
-            ):
-                break  # their checksums are right: that of the archive is not needed
-    return {name: future.result() for name, future in decoding.items()}
-
-
-def _read_contents(path: Path, wanted: dict[str, SplitName]) -> Generator[tuple[str, bytes]]:
-    """Yield name and bytes of each batch in a folder or an archive."""
-    if is_folder(path):
-        for name in wanted:
-            if not is_file(path / name):
-                raise missing_file_error(path / name, INFO.title)
-            yield name, read_file(path / name, _MAX_BATCH_BYTES)
-    else:
-        yield from read_members(path, _FOLDER, wanted, _MAX_BATCH_BYTES)
-
-
-def _decode(path: Path, contents: bytes, split: SplitName) -> _Batch:
-    """Decode the bytes of a file, and put the channels last."""
-    md5 = hashlib.md5(contents, usedforsecurity=False).hexdigest()
-    batch = unpickle_batch(path, contents)
-    if batch.data.ndim != 2 or batch.data.shape[1] != 32 * 32 * 3:
-        raise damage_error(path, f"its data have shape {batch.data.shape}, not (count, 3072)")
-    channels_first = batch.data.reshape(-1, *_CHANNELS_FIRST)
-    images: NDArray[np.uint8] = np.ascontiguousarray(channels_first.transpose(0, 2, 3, 1))
-    return _Batch(
-        split=make_split(path, split, images, batch.labels, INFO),
-        is_canonical=md5 == _CANONICAL_MD5[path.name],
-    )
-
-
-def _join(splits: list[Split]) -> Split:
-    return Split(
-        images=np.concatenate([split.images for split in splits]),
-        labels=np.concatenate([split.labels for split in splits]),
-    )
 
 
 SPEC = FileDataset(

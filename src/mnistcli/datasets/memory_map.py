@@ -27,6 +27,47 @@ from mnistcli.errors import ResourceError
 from mnistcli.images.decoding import read_header
 
 CHUNK_BYTES = 1 << 24
+UNUSED_S = 30 * 86_400
+_LEFT_BEHIND_S = 86_400
+_HINT = "name a folder with room in XDG_CACHE_HOME"
+
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes made so far and in total."""
+
+
+@dataclass(frozen=True)
+class CachedRows:
+    """Images in a memory-mapped file.
+
+    Attributes:
+        images: uint8 [count, *image_shape].
+        sha256: of their bytes.
+        is_new: whether they were made just now.
+    """
+
+    images: NDArray[np.uint8]
+    sha256: str
+    is_new: bool = False
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """How images are made that are to be kept in the cache.
+
+    Attributes:
+        keys: cache keys, hexadecimal: files of any of them are used, a new one gets the last.
+        shape: of the array, [count, *image_shape].
+        make_chunks: yields the images in order, as uint8 arrays of any length.
+    """
+
+    keys: tuple[str, ...]
+    shape: tuple[int, ...]
+    make_chunks: Callable[[], Iterator[NDArray[np.uint8]]]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all images."""
+        return int(np.prod(self.shape))
 
 
 def map_rows(path: Path, offset_bytes: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -110,49 +151,6 @@ def select_rows(
         file.flush()
         contents = mmap.mmap(file.fileno(), os.fstat(file.fileno()).st_size, prot=mmap.PROT_READ)
     return np.frombuffer(contents, np.uint8).reshape(shape)
-
-
-UNUSED_S = 30 * 86_400
-_LEFT_BEHIND_S = 86_400
-_HINT = "name a folder with room in XDG_CACHE_HOME"
-
-OnProgress = Callable[[int, int], None]
-"""Called with the bytes made so far and in total."""
-
-
-@dataclass(frozen=True)
-class CachedRows:
-    """Images in a memory-mapped file.
-
-    Attributes:
-        images: uint8 [count, *image_shape].
-        sha256: of their bytes.
-        is_new: whether they were made just now.
-    """
-
-    images: NDArray[np.uint8]
-    sha256: str
-    is_new: bool = False
-
-
-@dataclass(frozen=True)
-class RowSource:
-    """How images are made that are to be kept in the cache.
-
-    Attributes:
-        keys: cache keys, hexadecimal: files of any of them are used, a new one gets the last.
-        shape: of the array, [count, *image_shape].
-        make_chunks: yields the images in order, as uint8 arrays of any length.
-    """
-
-    keys: tuple[str, ...]
-    shape: tuple[int, ...]
-    make_chunks: Callable[[], Iterator[NDArray[np.uint8]]]
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of all images."""
-        return int(np.prod(self.shape))
 
 
 def load_rows(source: RowSource, directory: Path, on_progress: OnProgress) -> CachedRows:

@@ -42,70 +42,16 @@ from mnistcli.errors import DataError, make_printable
 from mnistcli.images.decoding import Header, read_header
 
 # What zipfile and zlib raise on broken bytes; RuntimeError: encrypted members.
-ZIP_DAMAGE = (
+_ZIP_DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
     ValueError, IndexError, OverflowError,
 )  # fmt: skip
-
-
-def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Read some arrays of integers, all at the same time.
-
-    Args:
-        path: the archive.
-        names: of the arrays, `x_train` for example.
-
-    Returns:
-        The arrays by name, C-contiguous, perhaps read-only.
-
-    Raises:
-        DataError: an array is missing, too large or not of integers; the file is damaged, not a zip
-            archive, or cannot be read.
-    """
-    check_file_size(path)
-    with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
-        arrays = pool.map(lambda name: _read_array(path, name), names)
-        return dict(zip(names, arrays, strict=True))
-
-
-def _read_array(path: Path, name: str) -> NDArray[Any]:
-    # each thread opens the archive: an open file has one position
-    with translate_read_errors(path, *ZIP_DAMAGE), zipfile.ZipFile(path) as archive:
-        member = _find_member(path, archive, name)
-        with archive.open(member) as stream:
-            header = _read_header(path, name, stream)
-            declared = header.header_bytes + header.array_bytes
-            if declared > MAX_ARRAY_BYTES:
-                raise damage_error(path, f"{name} claims {declared} bytes, too many for a data set")
-            if declared != member.file_size:
-                raise damage_error(
-                    path, f"{name} claims {declared} bytes and has {member.file_size}"
-                )
-            contents = stream.read(header.array_bytes)
-            at_end = stream.read(1) == b""  # zipfile compares the CRC only when it sees the end
-        if not at_end or len(contents) != header.array_bytes:
-            raise damage_error(path, f"{name} has another length than the archive says")
-        return header.make_array(contents)
-
-
-def _find_member(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    try:
-        member = archive.getinfo(f"{name}.npy")
-    except KeyError:
-        raise damage_error(path, f"holds no array {name}") from None
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise damage_error(path, f"{name} is compressed in a way that NumPy does not write")
-    return member
-
-
-def _read_header(path: Path, name: str, stream: IO[bytes]) -> Header:
-    try:
-        return read_header(stream)
-    except ValueError as error:
-        raise damage_error(path, f"{name} {error}") from None
-
-
-ARRAYS_HINT = "write it with numpy.savez(file, x_train=…, y_train=…, x_test=…, y_test=…)"
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_IMAGES_HINT = (
+    "images are whole numbers from 0 to 255: save x.astype(numpy.uint8), times 255 before that"
+    " where they go from 0 to 1"
+)
+_ARRAYS_HINT = "write it with numpy.savez(file, x_train=…, y_train=…, x_test=…, y_test=…)"
 _LABELS_HINT = "labels are whole numbers from 0, one for each image"
 _SOUND_HINT = "replace it by a sound copy"
 
@@ -116,85 +62,6 @@ class ArrayMember:
 
     info: zipfile.ZipInfo
     header: Header
-
-
-def describe_member(path: Path, archive: zipfile.ZipFile, name: str, hint: str) -> ArrayMember:
-    """Read an array's header, and check it against the archive's.
-
-    Args:
-        path: of the archive, for messages.
-        archive: the open archive.
-        name: of the array, `x_train` for example.
-        hint: what to do where it is an array of another type.
-
-    Raises:
-        DataError: the array is missing, not of integers, or damaged.
-    """
-    try:
-        info = archive.getinfo(f"{name}.npy")
-    except KeyError:
-        raise DataError(str(path), f"holds no array {name}", ARRAYS_HINT) from None
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-        what = f"{name} is encrypted, or compressed in a way that NumPy does not write"
-        raise DataError(str(path), what, ARRAYS_HINT)
-    with archive.open(info) as stream:
-        try:
-            header = read_header(stream)
-        except ValueError as error:
-            raise DataError(str(path), make_printable(f"{name} {error}"), hint) from None
-    declared = header.header_bytes + header.array_bytes
-    if declared != info.file_size:
-        raise archive_error(path, f"{name} claims {declared} bytes and has {info.file_size}")
-    return ArrayMember(info, header)
-
-
-def read_labels(path: Path, archive: zipfile.ZipFile, split: str, count: int) -> NDArray[np.uint8]:
-    """Read labels of any integer dtype, one for each of `count` images: uint8 [count].
-
-    Raises:
-        DataError: they have another type, shape or range, or are damaged.
-    """
-    name = f"y_{split}"
-    member = describe_member(path, archive, name, _LABELS_HINT)
-    if member.header.shape not in ((count,), (count, 1)):
-        what = f"{name} has shape {member.header.shape}, x_{split} {count} images"
-        raise DataError(str(path), what, _LABELS_HINT)
-    with archive.open(member.info) as stream:
-        stream.read(member.header.header_bytes)
-        contents = stream.read(member.header.array_bytes)
-        if len(contents) != member.header.array_bytes or stream.read(1):
-            raise archive_error(path, f"{name} has another length than the archive says")
-    labels = member.header.make_array(contents).reshape(count)
-    if labels.min() < 0 or labels.max() >= MAX_LABELS:
-        wrong = labels[(labels < 0) | (labels >= MAX_LABELS)][0]
-        what = f"{name} holds the label {wrong}; classes are 0 to at most {MAX_LABELS - 1}"
-        raise DataError(str(path), what, _LABELS_HINT)
-    return labels.astype(np.uint8)
-
-
-def archive_error(path: Path, what: str) -> DataError:
-    """Return the error for a damaged archive of custom images, which is never deleted."""
-    return DataError(str(path), what, _SOUND_HINT)
-
-
-@contextmanager
-def translate_archive_errors(path: Path) -> Iterator[None]:
-    """Turn the exceptions of zipfile into DataErrors that name the file."""
-    try:
-        yield
-    except ZIP_DAMAGE as error:
-        reason = make_printable(str(error) or type(error).__name__)
-        raise archive_error(path, f"is damaged or no .npz file ({reason})") from error
-    except OSError as error:
-        what = f"cannot be read: {error.strerror or error}"
-        raise DataError(str(path), what, "check the path and its permissions") from error
-
-
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-_IMAGES_HINT = (
-    "images are whole numbers from 0 to 255: save x.astype(numpy.uint8), times 255 before that"
-    " where they go from 0 to 1"
-)
 
 
 @dataclass(frozen=True)
@@ -236,7 +103,7 @@ class ImageArchive:
         """
         member, name = self.images[split], f"x_{split}"
         shape = (self.count(split), *self.image_shape)
-        with translate_archive_errors(self.path):
+        with _translate_archive_errors(self.path):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 return self._map_member(member, name, shape)
         source = RowSource(
@@ -253,14 +120,14 @@ class ImageArchive:
             file.seek(start)
             header = file.read(member.header.header_bytes)
         if magic != b"PK\3\4":
-            raise archive_error(self.path, f"{name} is not where the archive says")
+            raise _archive_error(self.path, f"{name} is not where the archive says")
         rows = map_rows(self.path, start + len(header), shape)
         digest, crc = hashlib.sha256(), zlib.crc32(header)
         for chunk in iter_chunks(rows):
             digest.update(chunk.data)
             crc = zlib.crc32(chunk.data, crc)
         if crc != member.info.CRC:
-            raise archive_error(self.path, f"{name} is damaged: its check sum is another")
+            raise _archive_error(self.path, f"{name} is damaged: its check sum is another")
         return CachedRows(rows, digest.hexdigest())
 
     def _make_key(self, name: str, member: ArrayMember) -> str:
@@ -273,7 +140,7 @@ class ImageArchive:
         """Decompress an array in chunks of some megabytes; zipfile verifies the CRC-32."""
         left = member.header.array_bytes
         with (
-            translate_archive_errors(self.path),
+            _translate_archive_errors(self.path),
             zipfile.ZipFile(self.path) as archive,
             archive.open(member.info) as stream,
         ):
@@ -284,7 +151,27 @@ class ImageArchive:
                     break
                 yield np.frombuffer(chunk, np.uint8)
         if left != 0:
-            raise archive_error(self.path, f"{name} has another length than the archive says")
+            raise _archive_error(self.path, f"{name} has another length than the archive says")
+
+
+def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read some arrays of integers, all at the same time.
+
+    Args:
+        path: the archive.
+        names: of the arrays, `x_train` for example.
+
+    Returns:
+        The arrays by name, C-contiguous, perhaps read-only.
+
+    Raises:
+        DataError: an array is missing, too large or not of integers; the file is damaged, not a zip
+            archive, or cannot be read.
+    """
+    check_file_size(path)
+    with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
+        arrays = pool.map(lambda name: _read_array(path, name), names)
+        return dict(zip(names, arrays, strict=True))
 
 
 def open_archive(config: FilesConfig, path: Path) -> ImageArchive:
@@ -293,14 +180,14 @@ def open_archive(config: FilesConfig, path: Path) -> ImageArchive:
     Raises:
         DataError: it is damaged or not a zip archive; images or labels have a wrong type or shape.
     """
-    with translate_archive_errors(path), zipfile.ZipFile(path) as archive:
+    with _translate_archive_errors(path), zipfile.ZipFile(path) as archive:
         images: dict[SplitName, ArrayMember] = {
-            "train": describe_member(path, archive, "x_train", _IMAGES_HINT),
-            "test": describe_member(path, archive, "x_test", _IMAGES_HINT),
+            "train": _describe_member(path, archive, "x_train", _IMAGES_HINT),
+            "test": _describe_member(path, archive, "x_test", _IMAGES_HINT),
         }
         shapes = {f"x_{split}": _check_images(path, split, m) for split, m in images.items()}
         labels: dict[SplitName, NDArray[np.uint8]] = {
-            split: read_labels(path, archive, split, member.header.shape[0])
+            split: _read_labels(path, archive, split, member.header.shape[0])
             for split, member in images.items()
         }
     if shapes["x_train"] != shapes["x_test"]:
@@ -314,6 +201,115 @@ def open_archive(config: FilesConfig, path: Path) -> ImageArchive:
     untested = ", ".join(names[label] for label in sorted(absent)[:10])
     notes = (f"no test images of {untested}",) if absent else ()
     return ImageArchive(path, images, labels, names, shapes["x_train"], notes=notes)
+
+
+def _read_array(path: Path, name: str) -> NDArray[Any]:
+    # each thread opens the archive: an open file has one position
+    with translate_read_errors(path, *_ZIP_DAMAGE), zipfile.ZipFile(path) as archive:
+        member = _find_member(path, archive, name)
+        with archive.open(member) as stream:
+            header = _read_header(path, name, stream)
+            declared = header.header_bytes + header.array_bytes
+            if declared > MAX_ARRAY_BYTES:
+                raise damage_error(path, f"{name} claims {declared} bytes, too many for a data set")
+            if declared != member.file_size:
+                raise damage_error(
+                    path, f"{name} claims {declared} bytes and has {member.file_size}"
+                )
+            contents = stream.read(header.array_bytes)
+            at_end = stream.read(1) == b""  # zipfile compares the CRC only when it sees the end
+        if not at_end or len(contents) != header.array_bytes:
+            raise damage_error(path, f"{name} has another length than the archive says")
+        return header.make_array(contents)
+
+
+def _find_member(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    try:
+        member = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise damage_error(path, f"holds no array {name}") from None
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise damage_error(path, f"{name} is compressed in a way that NumPy does not write")
+    return member
+
+
+def _read_header(path: Path, name: str, stream: IO[bytes]) -> Header:
+    try:
+        return read_header(stream)
+    except ValueError as error:
+        raise damage_error(path, f"{name} {error}") from None
+
+
+def _describe_member(path: Path, archive: zipfile.ZipFile, name: str, hint: str) -> ArrayMember:
+    """Read an array's header, and check it against the archive's.
+
+    Args:
+        path: of the archive, for messages.
+        archive: the open archive.
+        name: of the array, `x_train` for example.
+        hint: what to do where it is an array of another type.
+
+    Raises:
+        DataError: the array is missing, not of integers, or damaged.
+    """
+    try:
+        info = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise DataError(str(path), f"holds no array {name}", _ARRAYS_HINT) from None
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
+        what = f"{name} is encrypted, or compressed in a way that NumPy does not write"
+        raise DataError(str(path), what, _ARRAYS_HINT)
+    with archive.open(info) as stream:
+        try:
+            header = read_header(stream)
+        except ValueError as error:
+            raise DataError(str(path), make_printable(f"{name} {error}"), hint) from None
+    declared = header.header_bytes + header.array_bytes
+    if declared != info.file_size:
+        raise _archive_error(path, f"{name} claims {declared} bytes and has {info.file_size}")
+    return ArrayMember(info, header)
+
+
+def _read_labels(path: Path, archive: zipfile.ZipFile, split: str, count: int) -> NDArray[np.uint8]:
+    """Read labels of any integer dtype, one for each of `count` images: uint8 [count].
+
+    Raises:
+        DataError: they have another type, shape or range, or are damaged.
+    """
+    name = f"y_{split}"
+    member = _describe_member(path, archive, name, _LABELS_HINT)
+    if member.header.shape not in ((count,), (count, 1)):
+        what = f"{name} has shape {member.header.shape}, x_{split} {count} images"
+        raise DataError(str(path), what, _LABELS_HINT)
+    with archive.open(member.info) as stream:
+        stream.read(member.header.header_bytes)
+        contents = stream.read(member.header.array_bytes)
+        if len(contents) != member.header.array_bytes or stream.read(1):
+            raise _archive_error(path, f"{name} has another length than the archive says")
+    labels = member.header.make_array(contents).reshape(count)
+    if labels.min() < 0 or labels.max() >= MAX_LABELS:
+        wrong = labels[(labels < 0) | (labels >= MAX_LABELS)][0]
+        what = f"{name} holds the label {wrong}; classes are 0 to at most {MAX_LABELS - 1}"
+        raise DataError(str(path), what, _LABELS_HINT)
+    return labels.astype(np.uint8)
+
+
+def _archive_error(path: Path, what: str) -> DataError:
+    """Return the error for a damaged archive of custom images, which is never deleted."""
+    return DataError(str(path), what, _SOUND_HINT)
+
+
+@contextmanager
+def _translate_archive_errors(path: Path) -> Iterator[None]:
+    """Turn the exceptions of zipfile into DataErrors that name the file."""
+    try:
+        yield
+    except _ZIP_DAMAGE as error:
+        reason = make_printable(str(error) or type(error).__name__)
+        raise _archive_error(path, f"is damaged or no .npz file ({reason})") from error
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or error}"
+        raise DataError(str(path), what, "check the path and its permissions") from error
 
 
 def _check_images(path: Path, split: str, member: ArrayMember) -> tuple[int, ...]:
