@@ -58,6 +58,16 @@ def wait_for_loading() -> None:
     wait(_loading)
 
 
+def clear_session() -> None:
+    """Reset Keras after a run, once nothing refers to that run any more.
+
+    Keras numbers names within a process (adam, adam_1) and keeps compiled functions. Without
+    them the next run is as in a process of its own.
+    """
+    load_backend()
+    sys.modules["keras"].utils.clear_session()
+
+
 _loading: list[Future[None]] = []
 
 

@@ -17,8 +17,8 @@ from helpers.json_schemas import check
 from helpers.sweeps import HEAD, LONG, RATE, count_reports, read_journal, start, wait_until
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.commands.sweep.supervisor import plan_sweep, run_sweep
-from mnistcli.commands.train.build_trainer import clear_session
 from mnistcli.output.results import TrialResult
+from mnistcli.tensorflow_import import clear_session
 
 
 def write(text: str) -> Path:

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from mnistcli.commands.train.run import EpochResults, ProgressDisplay, TrainingInterrupted
     from mnistcli.output.results import TrainResult
     from mnistcli.output.terminal import Form, Progress
-    from mnistcli.training.distributed.cluster import Cluster
 
 EXAMPLES = """
 mnistcli train
@@ -178,7 +177,7 @@ def train(
     """
     del debug  # acted on when it was parsed
     from mnistcli.commands.train.prepare import parse_overrides
-    from mnistcli.commands.train.request import TrainArguments
+    from mnistcli.commands.train.request import TrainArguments, find_cluster
     from mnistcli.output.terminal import choose_progress, ignore_broken_pipe
 
     flags = {
@@ -209,7 +208,7 @@ def train(
         stream=stream,
         tensorboard=tensorboard,
         devices=devices,
-        cluster=_find_cluster(),
+        cluster=find_cluster(os.environ),
     )
     form: Form = "jsonl" if jsonl else choose_form(json=json, quiet=quiet)
     if print_config:
@@ -226,15 +225,6 @@ def train(
         return
     with ignore_broken_pipe():
         _train(arguments, repeat, form, mode)
-
-
-def _find_cluster() -> Cluster | None:
-    """Return the workers that train together; a process alone imports nothing for them."""
-    if "TF_CONFIG" not in os.environ:
-        return None
-    from mnistcli.training.distributed.cluster import read_cluster
-
-    return read_cluster(os.environ)
 
 
 def _print_config(arguments: TrainArguments, form: Form) -> None:

@@ -15,7 +15,7 @@ from mnistcli.checkpoints.record import Record, describe_environment, list_diffe
 from mnistcli.checkpoints.run_state import RunState, compare_arrays, hash_weights, list_arrays
 from mnistcli.commands.open_dataset import open_dataset
 from mnistcli.commands.signals import StopRequest
-from mnistcli.commands.train.build_trainer import build_trainer, clear_session
+from mnistcli.commands.train.build_trainer import build_trainer
 from mnistcli.commands.train.prepare import prepare_run, with_initial_weights
 from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
 from mnistcli.commands.train.resume import check_same_data, load_recorded_data
@@ -38,6 +38,7 @@ from mnistcli.output.results import (
     TrainResult,
 )
 from mnistcli.output.terminal import PROGRAM, Progress
+from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
 
 _AGAIN = "then "

@@ -27,7 +27,7 @@ from mnistcli.checkpoints.run_state import Progress, RunState
 from mnistcli.commands.signals import StopRequest
 from mnistcli.commands.sweep.study import HEARTBEAT_S, check_data
 from mnistcli.commands.sweep.trial_queue import TrialLease, TrialQueue
-from mnistcli.commands.train.build_trainer import build_trainer, clear_session, resume_trainer
+from mnistcli.commands.train.build_trainer import build_trainer, resume_trainer
 from mnistcli.commands.train.prepare import Capacity, load_data, plan_capacity
 from mnistcli.commands.train.request import RunPlan, TrainArguments, choose_output
 from mnistcli.commands.train.run import CheckpointWriter, ProgressDisplay, StopOnSignal
@@ -42,6 +42,7 @@ from mnistcli.errors import (
 )
 from mnistcli.models.memory import read_available_memory
 from mnistcli.output.terminal import Progress as ProgressMode
+from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
 
 if TYPE_CHECKING:

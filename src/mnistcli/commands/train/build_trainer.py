@@ -91,17 +91,6 @@ def load_strategy(plan: RunPlan) -> Strategy:
     return make_strategy(plan.devices, plan.placement)
 
 
-def clear_session() -> None:
-    """Reset Keras after a run, once nothing refers to that run any more.
-
-    It numbers names within a process (adam, adam_1), and keeps compiled functions: the next run
-    is then that of a process of its own.
-    """
-    import keras
-
-    keras.utils.clear_session()
-
-
 def _connect_workers(plan: RunPlan, cluster: Cluster) -> Strategy:
     """Return the strategy of all workers together, once all are there and mean the same run."""
     from mnistcli.training.distributed.strategies import connect_workers, translate_worker_errors

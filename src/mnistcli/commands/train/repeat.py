@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.open_dataset import choose_splits
-from mnistcli.commands.train.build_trainer import clear_session
 from mnistcli.commands.train.dry_run import DryRun, estimate_run
 from mnistcli.commands.train.prepare import (
     check_tensorboard,
@@ -32,6 +31,7 @@ from mnistcli.metrics.significance import summarize_runs
 from mnistcli.output.logs import note, suppress_notes
 from mnistcli.output.results import RepeatResult, TestResult, TrainResult
 from mnistcli.output.terminal import Progress
+from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
 
 FLAG = "--repeat"

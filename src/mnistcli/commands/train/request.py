@@ -6,7 +6,7 @@ import itertools
 import logging
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -217,6 +217,19 @@ class OutputFile:
         begin_s = time.perf_counter()
         replace_checkpoint(self.best_path, state, record)
         _log_writing(self.best_path, state, begin_s)
+
+
+def find_cluster(environment: Mapping[str, str]) -> Cluster | None:
+    """Return the workers that train together; None where this process trains alone.
+
+    Raises:
+        UsageError: `TF_CONFIG` is malformed, or names a cluster that cannot train together.
+    """
+    if "TF_CONFIG" not in environment:  # nothing is imported then
+        return None
+    from mnistcli.training.distributed.cluster import read_cluster
+
+    return read_cluster(environment)
 
 
 def selects_best(config: Config) -> bool:
