@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,7 +33,7 @@ from mnistcli.config.allowed_values import (
 from mnistcli.config.schema import DatasetConfig
 from mnistcli.errors import UsageError
 from mnistcli.output.logs import note
-from mnistcli.output.terminal import Progress, emit, print_line
+from mnistcli.output.terminal import emit, print_line
 
 EXAMPLES = """
 mnistcli data mnist
@@ -119,14 +117,23 @@ def data(
     An image that --index names is drawn in the terminal unless -o names a file.
     """
     del debug
-    if fetch:
-        given = {
-            "--split": split, "--first": first, "--index": index, "--matrix": matrix,
-            "--normalization": normalization, "--output": output, "--show": show or None,
-        }  # fmt: skip
-        _fetch(name, own_data, size, data_dir, progress, given, json=json)
-        return
     form = choose_form(json=json)
+    if fetch:
+        reading = {
+            "--split": split, "--first": first, "--index": index, "--matrix": matrix,
+            "--normalization": normalization, "--output": output, "--show": show,
+        }  # fmt: skip
+        for flag, value in reading.items():
+            exclusive({"--fetch": fetch, flag: value})
+        from mnistcli.commands.data import fetch as fetch_files
+
+        found = fetch_files(name, data=own_data, size=size, data_dir=data_dir, progress=progress)
+        emit(found, form)
+        if found.location is None:
+            note(f"{name} is built in: there is nothing to download")
+        else:
+            note("downloaded" if found.downloaded else "it was there already")
+        return
     exclusive({"--first": first, "--index": index})
     shows = show or (index is not None and output is None and not json and not quiet)
     _check_drawing(first, index, draws=output is not None or show)
@@ -165,28 +172,3 @@ def _check_drawing(first: int | None, index: int | None, *, draws: bool) -> None
     if draws and first is None and index is None:
         hint = "give --first 36 or --index 0"
         raise UsageError("-o, --show", "nothing says what to draw", hint)
-
-
-def _fetch(
-    name: str,
-    own_data: Path | None,
-    size: str | None,
-    data_dir: Path | None,
-    progress: Progress,
-    given: Mapping[str, object],
-    *,
-    json: bool,
-) -> None:
-    """Carry out `--fetch`, which reads nothing, so that there is nothing to show."""
-    for flag, value in given.items():
-        exclusive({"--fetch": True, flag: value})
-    from mnistcli.commands.data import fetch
-
-    result = fetch(name, data=own_data, size=size, data_dir=data_dir, progress=progress)
-    if json:
-        emit(result, "json")
-    elif result.location is None:
-        note(f"{name} is built in: there is nothing to download")
-    else:
-        print_line(result.location)
-        note("downloaded" if result.downloaded else "it was there already")

@@ -7,7 +7,6 @@ from typing import Annotated, get_args
 
 import typer
 
-from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.cli.completion import complete_checkpoint, complete_image, offer
 from mnistcli.cli.options import (
     Csv,
@@ -136,6 +135,8 @@ def predict(
     if csv and top is not None:
         what = "CSV has a column for every class already"
         raise UsageError("--top and --csv", what, "give one of them")
+    from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
+
     child = ParserProcess(model, "weights")  # reads while the imports below run
     from mnistcli.commands.predict import predict as predict_images
 

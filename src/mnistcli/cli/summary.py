@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from mnistcli.checkpoints import has_checkpoint_name
-from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 from mnistcli.cli.completion import complete_source
 from mnistcli.cli.options import Debug, Json, choose_form
 from mnistcli.output.terminal import emit
@@ -39,7 +38,10 @@ def summary(
     """Show a network's layers and parameters, and the run that a checkpoint comes from."""
     del debug
     checkpoint = None
-    if has_checkpoint_name(source):  # its child reads while the imports below run
+    if has_checkpoint_name(source):
+        from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
+
+        # It reads while the imports below run.
         checkpoint = ParserProcess(Path(source), "weights" if weights else "none")
     from mnistcli.commands.summary import summarize
 
