@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,9 @@ from mnistcli.cli.options import (
     choose_form,
     count_option,
 )
+
+if TYPE_CHECKING:
+    from mnistcli.output.results import SweepResult
 
 EXAMPLES = """
 mnistcli sweep rates.yaml
@@ -96,7 +100,8 @@ def sweep(
     stopped or killed: no trial is lost, and none is run twice.
     """
     del debug  # acted on when it was parsed
-    from mnistcli.commands.sweep.supervisor import note_best, plan_sweep, run_sweep
+    from mnistcli.commands.sweep.supervisor import SweepInterrupted, plan_sweep, run_sweep
+    from mnistcli.output.logs import announce
     from mnistcli.output.results import TrialLine, TrialResult
     from mnistcli.output.terminal import choose_progress, emit, ignore_broken_pipe, print_json
 
@@ -109,15 +114,57 @@ def sweep(
         print_json(TrialLine(**trial.model_dump()))
 
     with ignore_broken_pipe():
-        result = run_sweep(
-            source,
-            output=output,
-            storage=storage,
-            study=study,
-            jobs=jobs or 1,
-            data_dir=data_dir,
-            progress=choose_progress(progress, silent=quiet or jsonl or json),
-            on_trial_end=print_trial if jsonl else None,
-        )
+        try:
+            result = run_sweep(
+                source,
+                output=output,
+                storage=storage,
+                study=study,
+                jobs=jobs or 1,
+                data_dir=data_dir,
+                progress=choose_progress(progress, silent=quiet or jsonl or json),
+                on_trial_end=print_trial if jsonl else None,
+            )
+        except SweepInterrupted as interrupted:
+            command = _format_resume_command(source, output, storage, study, jobs, data_dir)
+            announce(f"{interrupted}\nnext  {command}")
+            raise
         emit(result, form)
-        note_best(result, data_dir)
+        _note_best(result, data_dir)
+
+
+def _note_best(result: SweepResult, data_dir: Path | None) -> None:
+    """Show where the best trial's checkpoint is, and how to evaluate it."""
+    from mnistcli.output.logs import note
+    from mnistcli.output.terminal import format_command
+
+    best = result.best
+    if best is None:
+        return
+    where = f" on {best.host}" if best.host else ""
+    note(f"best  {best.checkpoint}{where}")
+    if best.host is None and best.checkpoint:
+        note(f"next  {format_command('evaluate', best.checkpoint, data_dir=data_dir)}")
+
+
+def _format_resume_command(
+    source: str,
+    output: Path | None,
+    storage: str | None,
+    study: str | None,
+    jobs: int | None,
+    data_dir: Path | None,
+) -> str:
+    """Return the command that resumes a sweep, without the database's password."""
+    from mnistcli.output.terminal import format_command
+
+    words = ["sweep", source]
+    words += [] if output is None else ["-o", str(output)]
+    words += [] if study is None else ["--study", study]
+    words += [] if jobs in (None, 1) else ["--jobs", str(jobs)]
+    if storage is not None:
+        from mnistcli.commands.sweep.study import format_url
+
+        words += ["--storage", format_url(storage)]
+    command = format_command(*words, data_dir=data_dir)
+    return command.replace(shlex.quote("***"), "***")

@@ -7,23 +7,22 @@ for `--dry-run`.
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnistcli.atomic_files import check_directory
 from mnistcli.checkpoints.record import count_processors
-from mnistcli.commands.signals import StopRequest
+from mnistcli.commands.signals import SignalReceived, StopRequest
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
 from mnistcli.commands.train.request import TrainArguments
 from mnistcli.errors import ConfigError, DivergenceError, UsageError
 from mnistcli.optional_imports import require
-from mnistcli.output.logs import announce, note
+from mnistcli.output.logs import note
 from mnistcli.output.progress import open_trial_display
 from mnistcli.output.results import DimensionResult, SweepPlanResult, SweepResult, TrialResult
-from mnistcli.output.terminal import Progress, format_command
+from mnistcli.output.terminal import Progress
 
 if TYPE_CHECKING:
     from mnistcli.commands.sweep.trial_queue import TrialQueue
@@ -31,6 +30,22 @@ if TYPE_CHECKING:
 
 
 _INSTALL_HINT = "install it: python -m pip install 'mnistcli[sweep]'"
+
+
+class SweepInterrupted(SignalReceived):
+    """A signal has stopped a sweep; its running trials have been saved.
+
+    Attributes:
+        ended: the number of trials that have ended.
+        trials: the total number.
+    """
+
+    def __init__(self, number: int, ended: int, trials: int) -> None:
+        super().__init__(number)
+        self.ended, self.trials = ended, trials
+
+    def __str__(self) -> str:
+        return f"interrupted after {self.ended} of {self.trials} trials; none of them is lost"
 
 
 def plan_sweep(source: str) -> SweepPlanResult:
@@ -101,7 +116,7 @@ def run_sweep(
         UsageError: the folder or the study is another sweep's.
         DataError, ResourceError: trials cannot be run.
         DivergenceError: all trials have failed.
-        SignalReceived: a signal has come; running trials have been saved.
+        SweepInterrupted: a signal has come; running trials have been saved.
     """
     sweep = load_sweep(source)
     require("optuna", extra="sweep", hint=_INSTALL_HINT)
@@ -132,24 +147,10 @@ def run_sweep(
             _run_workers(spec, jobs, queue, stop, monitor, progress)
             monitor.update()
         if stop.received is not None:
-            count = f"{monitor.count_ended()} of {sweep.trials} trials"
-            command = _write_resume_command(source, output, storage, study, jobs, data_dir)
-            announce(f"interrupted after {count}; none of them is lost\nnext  {command}")
-            stop.raise_if_received()
+            raise SweepInterrupted(stop.received, monitor.count_ended(), sweep.trials)
         result = summarize_sweep(queue)
     _check_result(result, source)
     return result
-
-
-def note_best(result: SweepResult, data_dir: Path | None) -> None:
-    """Show on stderr where the best trial's checkpoint is, and how to evaluate it."""
-    best = result.best
-    if best is None:
-        return
-    where = f" on {best.host}" if best.host else ""
-    note(f"best  {best.checkpoint}{where}")
-    if best.host is None and best.checkpoint:
-        note(f"next  {format_command('evaluate', best.checkpoint, data_dir=data_dir)}")
 
 
 def _make_directory(directory: Path) -> None:
@@ -200,27 +201,6 @@ def _check_result(result: SweepResult, source: str) -> None:
         what = f"all {result.failed} trials failed, the first at: {reason}"
         hint = "search other values, lower learning rates for example"
         raise DivergenceError(source, what, hint)
-
-
-def _write_resume_command(
-    source: str,
-    output: Path | None,
-    storage: str | None,
-    study: str | None,
-    jobs: int,
-    data_dir: Path | None,
-) -> str:
-    """Write the command that resumes a sweep, without the database's password."""
-    words = ["sweep", source]
-    words += [] if output is None else ["-o", str(output)]
-    words += [] if study is None else ["--study", study]
-    words += [] if jobs == 1 else ["--jobs", str(jobs)]
-    if storage is not None:
-        from mnistcli.commands.sweep.study import format_url
-
-        words += ["--storage", format_url(storage)]
-    command = format_command(*words, data_dir=data_dir)
-    return command.replace(shlex.quote("***"), "***")
 
 
 class _TrialMonitor:
