@@ -2,8 +2,8 @@
 
     MNISTCLI_DATA_DIR=… python benchmarks/recipe_figures.py [RECIPE …]
 
-Each recipe's story is run once a seed, as `mnistcli reproduce` runs it. What its author published
-stays as it is.
+Each recipe is run once a seed, as `mnistcli reproduce` runs it. What its author published stays as
+it is.
 """
 
 from __future__ import annotations
@@ -13,26 +13,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mnistcli.checkpoints.lock import RunLock
-from mnistcli.commands.reproduce import tell_story
-from mnistcli.commands.train.request import Request
-from mnistcli.commands.train.run import Interruption
+from mnistcli.commands.reproduce import run_recipe
+from mnistcli.commands.signals import SignalReceived
+from mnistcli.commands.train.request import TrainArguments
+from mnistcli.config.overrides import Override
 from mnistcli.config.recipes import Recipe, ReferenceResults, find_recipe, list_recipes
-from mnistcli.output.terminal import Output
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def measure(recipe: Recipe, seed: int) -> dict[str, float]:
-    """Run a recipe's story with a seed."""
-    request = Request(
-        source=recipe.name, flags={"--seed": ("training.seed", str(seed))}, quiet=True
-    )
+    """Run a recipe with a seed."""
+    overrides = (Override("training.seed", seed, "--seed"),)
+    arguments = TrainArguments(config=recipe.name, overrides=overrides)
     names = [row.name for row in recipe.read_reference_results().rows]
-    with TemporaryDirectory() as folder, RunLock() as lock:
-        told = tell_story(request, names, Path(folder), Output(quiet=True), lock)
-    if isinstance(told, Interruption):
-        sys.exit(128 + told.signal)
-    return told.figures
+    try:
+        with TemporaryDirectory() as folder, RunLock() as lock:
+            return run_recipe(arguments, names, Path(folder), lock).figures
+    except SignalReceived as received:
+        sys.exit(128 + received.number)
 
 
 def write_table(figures: ReferenceResults, runs: list[dict[str, float]]) -> list[str]:
