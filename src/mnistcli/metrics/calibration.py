@@ -1,4 +1,4 @@
-"""How far a network's probabilities can be taken at their word. NumPy only.
+"""Calibration: how a network's confidence agrees with its accuracy. NumPy only.
 
 Accuracy and mean confidence are compared among predictions of about the same confidence: Guo,
 Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", 2017,
@@ -25,8 +25,8 @@ class ConfidenceBin:
         low: lower edge, 0 to 1.
         high: upper edge, 0 to 1.
         count: number of predictions.
-        confidence: their mean confidence, 0 to 1; null where there are none.
-        accuracy: share of them that is right, 0 to 1; null where there are none.
+        confidence: mean confidence, 0 to 1; None without predictions.
+        accuracy: share of correct predictions, 0 to 1; None without predictions.
     """
 
     low: float
@@ -38,12 +38,12 @@ class ConfidenceBin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence against accuracy.
+    """Confidence and accuracy of predictions.
 
     Attributes:
         count: number of predictions.
-        accuracy: share of them that is right, 0 to 1.
-        bins: equally wide, in rising order.
+        accuracy: share of correct predictions, 0 to 1.
+        bins: of equal width, in ascending order.
         ece: expected calibration error, 0 to 1: the mean distance between a bin's confidence
             and its accuracy, weighted by the bin's count.
     """
@@ -57,14 +57,14 @@ class Calibration:
 def measure_calibration(
     confidences: NDArray[np.floating], is_right: NDArray[np.bool_]
 ) -> Calibration:
-    """Return how confidence and accuracy agree.
+    """Compute the calibration of predictions.
 
     Args:
         confidences: probability of the predicted class [n], 0 to 1.
-        is_right: whether the predicted class is the true one [n].
+        is_right: whether each predicted class is the true one [n].
 
     Raises:
-        DataError: there are no predictions, or a confidence is no probability.
+        DataError: there are no predictions, or a confidence is not a probability.
     """
     if len(confidences) == 0:
         raise DataError("labels", "there are no examples to evaluate", "choose a larger split")

@@ -28,12 +28,12 @@ CHUNK_VALUES = 1 << 20  # of the logits, summed up at a time: 8 MiB of float64
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss and how it was set.
+    """A loss and its settings.
 
     Attributes:
-        name: Keras' name of it.
-        from_logits: the network's output is to be taken as logits, whatever its activation.
-        label_smoothing: 0 to 1; cross-entropies of one-hot labels and binary ones know it.
+        name: name of the loss in Keras.
+        from_logits: the network's outputs are logits, whatever its activation.
+        label_smoothing: 0 to 1; used by categorical and binary cross-entropy.
     """
 
     name: Loss
@@ -126,7 +126,7 @@ def evaluate_logits(
     class_names: Sequence[str],
     penalty: float = 0.0,
 ) -> Score:
-    """Return the score of a network's logits.
+    """Evaluate a network's logits against the true classes.
 
     Args:
         logits: [n, units], what the output activation is applied to.
@@ -134,10 +134,10 @@ def evaluate_logits(
         head: the output activation.
         loss: what the network was trained with.
         class_names: one a class, in class order.
-        penalty: what regularization adds to the loss (`mnistcli.models.numpy_inference`).
+        penalty: regularization loss, added to the mean (`mnistcli.models.numpy_inference`).
 
     Raises:
-        DataError: there is nothing to evaluate, or the classes are not the network's.
+        DataError: there are no images, or their classes are not the network's.
     """
     _check_classes(logits.shape[1], labels, len(class_names))
     truth = labels.astype(np.int64)
@@ -175,7 +175,6 @@ def find_misclassified(
 
 
 def _check_classes(units: int, labels: NDArray[np.integer], class_count: int) -> None:
-    """Refuse what would become a wrong score or an index error."""
     if len(labels) == 0:
         raise DataError("labels", "there are no examples to evaluate", "choose a larger split")
     network_classes = 2 if units == 1 else units
@@ -198,7 +197,7 @@ def _check_classes(units: int, labels: NDArray[np.integer], class_count: int) ->
 def _sum_losses(
     logits: NDArray[np.floating], labels: NDArray[np.int64], head: Activation, loss: LossSpec
 ) -> float:
-    """Add up in float64, a piece at a time: targets and logarithms are as large as the logits."""
+    # In chunks: targets and logarithms in float64 are as large as the logits.
     rows, total = max(1, CHUNK_VALUES // logits.shape[1]), 0.0
     for start in range(0, len(logits), rows):
         piece = slice(start, start + rows)
@@ -304,7 +303,6 @@ _FORMULAS = {
 def _count_confusion(
     truth: NDArray[np.int64], predicted: NDArray[np.int64], class_count: int
 ) -> NDArray[np.int64]:
-    """Count pairs of truth (row) and prediction (column)."""
     counts = np.bincount(truth * class_count + predicted, minlength=class_count**2)
     return counts.reshape(class_count, class_count)
 
@@ -312,7 +310,6 @@ def _count_confusion(
 def _score_classes(
     confusion: NDArray[np.int64], class_names: Sequence[str]
 ) -> tuple[ClassScore, ...]:
-    """Read each class's ratios off the confusion matrix."""
     hits = confusion.diagonal().tolist()
     predicted, support = confusion.sum(axis=0).tolist(), confusion.sum(axis=1).tolist()
     return tuple(

@@ -1,7 +1,4 @@
-"""How far a difference between two networks could be chance: intervals, paired tests, spreads.
-
-Pure arithmetic on counts; exact where that is possible.
-"""
+"""Statistical significance: confidence intervals, paired tests, mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -23,11 +20,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Spread:
-    """What several runs have in common.
+    """Mean and deviation of several runs.
 
     Attributes:
-        mean: the arithmetic mean.
-        deviation: the sample standard deviation, divided by n - 1.
+        mean: arithmetic mean.
+        deviation: sample standard deviation, with n - 1 in the denominator.
     """
 
     mean: float
@@ -35,12 +32,12 @@ class Spread:
 
 
 def compute_wilson_interval(successes: int, count: int, confidence: float = CONFIDENCE) -> Interval:
-    """Return the score interval of a share (E. B. Wilson, JASA 22 (1927), 209-212).
+    """Compute the score interval of a share (E. B. Wilson, JASA 22 (1927), 209-212).
 
     Args:
         successes: 0 to `count`.
         count: at least 1.
-        confidence: how often such an interval holds the true share, between 0 and 1.
+        confidence: probability that such an interval contains the true share, 0 to 1.
     """
     z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
     share, weight = successes / count, z * z / count
@@ -51,16 +48,15 @@ def compute_wilson_interval(successes: int, count: int, confidence: float = CONF
 
 
 def compute_mcnemar_p(only_first: int, only_second: int) -> float:
-    """Return the two-sided p-value of McNemar's test in its mid-p form, 0 to 1.
+    """Compute the two-sided p-value of McNemar's test in its mid-p form, 0 to 1.
 
-    Only the examples tell that one network got right and the other did not: were both equally
-    good, each would be a fair coin. The mid-p form keeps its level as the exact test does without
-    being as timid, for few such examples and for many (M. W. Fagerland, S. Lydersen, P. Laake,
-    BMC Medical Research Methodology 13 (2013), 91), so that there is one rule. Exact integers.
+    The test uses the images that exactly one of two networks classifies correctly. The mid-p form
+    keeps the level as the exact test does and is less conservative, for few such images and for
+    many (M. W. Fagerland, S. Lydersen, P. Laake, BMC Medical Research Methodology 13 (2013), 91).
 
     Args:
-        only_first: examples that the first network alone got right.
-        only_second: examples that the second one alone got right.
+        only_first: images that only the first network classifies correctly.
+        only_second: images that only the second network classifies correctly.
     """
     count, fewer = only_first + only_second, min(only_first, only_second)
     if count == 0:
@@ -75,10 +71,10 @@ def compute_mcnemar_p(only_first: int, only_second: int) -> float:
 
 
 def adjust_p_values(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Return p-values that allow for how many there are (S. Holm, Scand. J. Stat. 6 (1979), 65).
+    """Adjust p-values for their number (S. Holm, Scand. J. Stat. 6 (1979), 65).
 
-    Of many pairs of equally good networks some look different by chance. Compared with a level,
-    the adjusted values are wrong anywhere among all pairs no more often than that.
+    Comparing the adjusted values with a level bounds the probability of any false rejection
+    among all of them by that level.
     """
     adjusted, largest, count = [0.0] * len(p_values), 0.0, len(p_values)
     for rank, place in enumerate(sorted(range(count), key=p_values.__getitem__)):
@@ -88,5 +84,5 @@ def adjust_p_values(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def summarize_runs(values: Sequence[float]) -> Spread:
-    """Return mean and sample standard deviation of at least two values."""
+    """Compute mean and sample standard deviation of at least two values."""
     return Spread(statistics.fmean(values), statistics.stdev(values))

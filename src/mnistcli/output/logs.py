@@ -135,27 +135,27 @@ class _Collector(logging.Handler):
 
 
 class _FileFormatter(logging.Formatter):
-    """Time with its zone, process, level, module, message, in one line; tracebacks have more."""
+    """One line: time with its zone, process, level, module, message; a traceback below it."""
 
     def __init__(self) -> None:
         line = "%(asctime)s.%(msecs)03d%(zone)s [%(process)d] %(levelname)s %(name)s: %(message)s"
         super().__init__(line, "%Y-%m-%dT%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record out."""
+        """Format a record."""
         record.zone = self.formatTime(record, "%z")
         return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Keep file names from breaking lines."""
+        """Format the message in one line, whatever a file is called."""
         return make_printable(super().formatMessage(record))
 
 
 class _FileHandler(logging.FileHandler):
-    """Appends to a file; a disk that fills up ends the log, not the run."""
+    """Appends to a file; a full disk ends the log, not the command."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Say once that the log has ended; any other failure is a mistake in a call of ours."""
+        """Warn once that the log has ended; any other error is a bug in a logging call."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)

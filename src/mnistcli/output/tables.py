@@ -1,4 +1,4 @@
-"""Results as text and tables for people, found by the type of the result."""
+"""Results as text and tables for people: a function for each type of result."""
 
 from __future__ import annotations
 
@@ -61,50 +61,115 @@ from mnistcli.output.results import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+_SEALS = {
+    "intact": "as mnistcli wrote it (its checksum holds)",
+    "gone": "changed since mnistcli wrote it (its checksum is gone)",
+    "none": "not a file of mnistcli's",
+}
+
 
 @singledispatch
 def render(result: Answer) -> Iterable[RenderableType]:
-    """Return what people read of a result: lines of text and tables, one below the other."""
+    """Return the lines of text and the tables that show a result, one below the other."""
     raise NotImplementedError(type(result))
 
 
-def _make_table(*columns: str, left: int = 1) -> Table:
-    """Return an empty table whose first `left` columns hold text and the others numbers."""
-    from rich.table import Table  # `ls` does without it
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
-    return table
+def format_train(result: TrainResult) -> str:
+    """Format the test score of a run in one line."""
+    return f"test accuracy {result.test.accuracy:.4f}, loss {result.test.loss:.4f}"
 
 
-def _make_facts() -> Table:
-    """Return an empty table for rows of a name and a value, without a frame or titles."""
-    from rich.table import Table
-
-    return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-
-
-def _format_ratio(value: float | None) -> str:
-    """Write a ratio with four digits; a dash where there is none."""
-    return "-" if value is None else f"{value:.4f}"
-
-
-def render_stopping(state: EarlyStoppingState, epochs: int) -> str:
-    """Say in one line what early stopping did to a run of so many epochs."""
+def describe_early_stopping(state: EarlyStoppingState, epochs: int) -> str:
+    """Describe in one line what early stopping did to a run of `epochs` epochs."""
     ended = f"ended the run after {epochs} epochs" if state.is_stopped else "had no reason to stop"
     kept = f"; the weights are those of epoch {state.best_epoch + 1}" if state.is_restored else ""
     return f"early stopping {ended}{kept}"
 
 
-def format_train(result: TrainResult) -> str:
-    """Write a run's result in one line."""
-    return f"test accuracy {result.test.accuracy:.4f}, loss {result.test.loss:.4f}"
+def describe_time(seconds: EstimatedSecondsResult) -> str:
+    """Describe in one phrase how long a run will take, and the measurement behind it."""
+    return (
+        f"about {format_duration(seconds.per_epoch)} an epoch,"
+        f" {format_duration(seconds.total)} in all"
+        f" (measured over {_count(seconds.measured_steps, 'step')})"
+    )
+
+
+def format_duration(duration_s: float) -> str:
+    """Format a duration with two digits or in full units: `0.31 s`, `42 s`, `3 h`."""
+    if duration_s < 9.95:
+        return f"{duration_s:.2g} s"
+    for unit, unit_s in (("s", 1), ("min", 60), ("h", 3600)):
+        if duration_s < 120 * unit_s:
+            return f"{duration_s / unit_s:.0f} {unit}"
+    return f"{duration_s / 86400:.1f} days"
+
+
+def make_trial_table(trials: Sequence[TrialResult], objective: str) -> Table:
+    """Return a table of trials, with a column for each searched key."""
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.parameters))
+    shorten = shorten_keys(keys)
+    searched = (shorten[key] for key in keys)
+    table = _make_table("trial", objective, "epochs", "state", *searched, left=0)
+    table.columns[3].justify = "left"
+    for trial in trials:
+        table.add_row(
+            str(trial.trial),
+            "-" if trial.value is None else f"{trial.value:.4f}",
+            str(trial.epochs),
+            trial.state,
+            *(_format_setting(trial.parameters[k]) if k in trial.parameters else "-" for k in keys),
+            style=None if trial.state == "complete" else "dim",
+        )
+    return table
+
+
+def describe_trial_end(trial: TrialResult, objective: str) -> str:
+    """Describe a trial that has ended: its value, or why it failed."""
+    if trial.state == "failed":
+        return f"failed: {make_printable(trial.reason or '')}"
+    value = "-" if trial.value is None else f"{trial.value:.4f}"
+    after = f"  pruned after epoch {trial.epochs}" if trial.state == "pruned" else ""
+    return f"{objective} {value}{after}"
+
+
+def describe_parameters(values: Mapping[str, JsonValue], names: Mapping[str, str]) -> str:
+    """Format the values of the searched keys in one line."""
+    return "  ".join(f"{names[key]} {_format_setting(value)}" for key, value in values.items())
+
+
+def shorten_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each dotted key, or the whole key where two would be alike."""
+    keys = list(dict.fromkeys(keys))
+    ends = [key.rpartition(".")[2] for key in keys]
+    pairs = zip(keys, ends, strict=True)
+    return {key: key if ends.count(end) > 1 or end.isdecimal() else end for key, end in pairs}
 
 
 @render.register(TrainResult)
 def _render_train(result: TrainResult) -> Iterable[RenderableType]:
     return [format_train(result)]
+
+
+@render.register(RepeatResult)
+def _render_repeat(answer: RepeatResult) -> Iterator[RenderableType]:
+    mean, deviation = answer.test, answer.deviation
+    yield (
+        f"test accuracy {mean.accuracy:.4f} ± {deviation.accuracy:.4f},"
+        f" loss {mean.loss:.4f} ± {deviation.loss:.4f}"
+        f" ({len(answer.seeds)} runs, seeds {answer.seeds[0]} to {answer.seeds[-1]})"
+    )
+
+
+@render.register(OverfitResult)
+def _render_overfit(result: OverfitResult) -> Iterator[RenderableType]:
+    yield (
+        f"{'learned' if result.learned else 'did not learn'} {_count(result.images, 'image')} by"
+        f" heart in {_count(result.steps, 'step')}:"
+        f" loss {result.loss.first:.4f} -> {result.loss.last:.4f},"
+        f" accuracy {result.accuracy.first:.4f} -> {result.accuracy.last:.4f}"
+        f" ({format_duration(result.seconds)})"
+    )
 
 
 @render.register(EvaluateResult)
@@ -115,7 +180,6 @@ def _render_evaluate(result: EvaluateResult) -> Iterable[RenderableType]:
 
 
 def _render_evaluation(result: EvaluationResult) -> Iterator[RenderableType]:
-    """Show one checkpoint's score, class by class, and what it took for what."""
     yield Text(
         f"{result.checkpoint} on {result.dataset} {result.split} ({result.count:,} images): "
         f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f}"
@@ -138,7 +202,6 @@ def _render_evaluation(result: EvaluationResult) -> Iterator[RenderableType]:
 
 
 def _render_evaluations(results: Iterable[EvaluationResult]) -> Table:
-    """Show several checkpoints, one row each."""
     table = _make_table("checkpoint", "data", "split", "images", "accuracy", "loss", left=3)
     for row in results:
         table.add_row(
@@ -152,15 +215,8 @@ def _render_evaluations(results: Iterable[EvaluationResult]) -> Table:
     return table
 
 
-def _name_source(prediction: Prediction) -> str:
-    """Name an image: a file, or its row in a data set."""
-    row = prediction.row
-    return prediction.source if row is None else f"{prediction.source}[{row}]"
-
-
 @render.register(PredictResult)
-def render_predictions(result: PredictResult) -> Iterator[RenderableType]:
-    """Show what each image was taken for; mistakes are marked where the truth is known."""
+def _render_predict(result: PredictResult) -> Iterator[RenderableType]:
     rows = result.predictions
     knows_truth = any(row.truth is not None for row in rows)
     columns = ["image", "class", "probability", *(["truth"] if knows_truth else [])]
@@ -181,14 +237,14 @@ def render_predictions(result: PredictResult) -> Iterator[RenderableType]:
         yield Text(f"{right} of {len(known)} right")
 
 
-def _format_shape(row: LayerResult) -> str:
-    """Write a shape as Keras' summary does, the batch axis first."""
-    return "(" + ", ".join("None" if n is None else str(n) for n in row.output_shape) + ")"
+def _name_source(prediction: Prediction) -> str:
+    row = prediction.row
+    return prediction.source if row is None else f"{prediction.source}[{row}]"
 
 
 @render.register(SummaryResult)
-def render_summary(result: SummaryResult) -> Iterator[RenderableType]:
-    """Show the layer table as Keras' summary does, and where a checkpoint comes from."""
+def _render_summary(result: SummaryResult) -> Iterator[RenderableType]:
+    # The layer table is that of Keras' summary.
     table = _make_table("Layer (type)", "Output Shape", "Param #", left=2)
     for row in result.layers:
         table.add_row(f"{row.name} ({row.type})", _format_shape(row), f"{row.parameters:,}")
@@ -199,13 +255,17 @@ def render_summary(result: SummaryResult) -> Iterator[RenderableType]:
         f"Non-trainable params: {result.total_parameters - result.trainable_parameters:,}"
     )
     if result.training is not None:
-        yield _render_facts(result.training)
+        yield _render_run(result.training)
     if isinstance(result, WeightsSummaryResult):
         yield from map(_render_weight, result.weights)
 
 
-def _render_facts(facts: TrainingFacts) -> Table:
-    """Show what a checkpoint knows of its run."""
+def _format_shape(row: LayerResult) -> str:
+    # As Keras' summary writes it, the batch axis first.
+    return "(" + ", ".join("None" if n is None else str(n) for n in row.output_shape) + ")"
+
+
+def _render_run(facts: TrainingFacts) -> Table:
     table = _make_facts()
     training = facts.config.training
     hash_note = f", sha256 {facts.dataset.sha256[:12]}…" if facts.dataset.sha256 else ""
@@ -236,7 +296,6 @@ def _render_facts(facts: TrainingFacts) -> Table:
 
 
 def _render_weight(array: WeightResult) -> RenderableType:
-    """Show an array as NumPy prints it, shortened in the middle where it is large."""
     import numpy as np
 
     values = np.array(array.values, np.float32).reshape(array.shape)
@@ -244,141 +303,15 @@ def _render_weight(array: WeightResult) -> RenderableType:
     return Text(f"\n{array.layer}/{array.name} {array.shape}\n{text}")
 
 
-@render.register(RecipesResult)
-def render_recipes(result: RecipesResult) -> Iterator[RenderableType]:
-    """Show the recipes, one row each."""
-    table = _make_table(
-        "recipe", "data", "model", "epochs", "s/epoch", "published", "measured", left=3
-    )
-    for row in result.recipes:
-        accuracies = [measured.test_accuracy for measured in row.measured]
-        table.add_row(
-            row.name,
-            row.dataset,
-            " ".join([row.model, *(["-".join(map(str, row.hidden))] if row.hidden else [])]),
-            f"{row.epochs}",
-            f"{row.seconds_per_epoch:.3f}",
-            _format_ratio(row.published_test_accuracy),
-            f"{min(accuracies):.4f}-{max(accuracies):.4f}",
-        )
-    yield table
+@render.register(ListResult)
+def _render_list(result: ListResult) -> Iterable[str]:
+    from mnistcli.output.run_list import render_list
 
-
-def _count(number: int, noun: str) -> str:
-    """Write a number of things."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-@render.register(ReproduceResult)
-def render_reproduction(result: ReproduceResult) -> Iterator[RenderableType]:
-    """Say whether the bits are the same, and which arrays have others."""
-    where = f"{result.checkpoint}, {_count(result.epochs, 'epoch')}"
-    if result.same:
-        yield Text(f"{where}: same bits in all {result.arrays} arrays")
-        return
-    yield Text(f"{where}: other bits in {len(result.differences)} of {result.arrays} arrays")
-    table = _make_table("array", "numbers", "differing", "largest difference")
-    for row in result.differences:
-        largest = row.max_abs_difference
-        shown = "-" if largest is None else f"{largest:.3g}"
-        table.add_row(row.name, f"{row.size:,}", f"{row.differing:,}", shown)
-    yield table
-
-
-@render.register(OverfitResult)
-def render_overfitting(result: OverfitResult) -> Iterator[RenderableType]:
-    """Write in one line whether a batch was memorised, with the metrics."""
-    yield (
-        f"{'learned' if result.learned else 'did not learn'} {_count(result.images, 'image')} by"
-        f" heart in {_count(result.steps, 'step')}:"
-        f" loss {result.loss.first:.4f} -> {result.loss.last:.4f},"
-        f" accuracy {result.accuracy.first:.4f} -> {result.accuracy.last:.4f}"
-        f" ({format_duration(result.seconds)})"
-    )
-
-
-def describe_time(seconds: EstimatedSecondsResult) -> str:
-    """Say in one phrase how long a run will take, and what that is based on."""
-    return (
-        f"about {format_duration(seconds.per_epoch)} an epoch,"
-        f" {format_duration(seconds.total)} in all"
-        f" (measured over {_count(seconds.measured_steps, 'step')})"
-    )
-
-
-def format_duration(duration_s: float) -> str:
-    """Write a duration for people, with two digits or in full units: `0.31 s`, `42 s`, `3 h`."""
-    if duration_s < 9.95:
-        return f"{duration_s:.2g} s"
-    for unit, unit_s in (("s", 1), ("min", 60), ("h", 3600)):
-        if duration_s < 120 * unit_s:
-            return f"{duration_s / unit_s:.0f} {unit}"
-    return f"{duration_s / 86400:.1f} days"
-
-
-@render.register(DoctorResult)
-def render_doctor(result: DoctorResult) -> Iterator[RenderableType]:
-    """Show what there is to work with, one thing a row."""
-    table = _make_facts()
-    for name, version in result.versions.items():
-        table.add_row(name, version or "not installed")
-    features = ", ".join(result.processor_features) or "features unknown"
-    table.add_row("processor", f"{result.processor} ({features})")
-    table.add_row("threads", f"{result.threads} of {result.processors} processors")
-    if result.available_memory is not None:
-        table.add_row("memory", f"{format_bytes(result.available_memory)} available")
-    for dataset in result.datasets:
-        table.add_row(dataset.name, _describe_dataset(dataset))
-    for directory in result.directories:
-        table.add_row(directory.purpose, _describe_directory(directory))
-    yield table
-    if result.checkpoint is not None:
-        yield from _describe_checkpoint(result.checkpoint)
-
-
-def _describe_dataset(dataset: LocatedDatasetResult) -> str:
-    """Say which data these are, and where."""
-    if dataset.location is None:
-        return dataset.note
-    identity = dataset.known_as or dataset.note
-    digest = f", sha256 {dataset.sha256[:12]}…" if dataset.sha256 else ""
-    return f"{identity}{digest}, {dataset.location}"
-
-
-def _describe_directory(directory: DirectoryResult) -> str:
-    """Say whether a folder takes files."""
-    made = "" if directory.exists else ", made when it is needed"
-    return f"{directory.path}, {'writable' if directory.writable else 'not writable'}{made}"
-
-
-_SEALS = {
-    "intact": "as mnistcli wrote it (its checksum holds)",
-    "gone": "changed since mnistcli wrote it (its checksum is gone)",
-    "none": "not a file of mnistcli's",
-}
-
-
-def _describe_checkpoint(checkpoint: CheckpointResult) -> Iterator[RenderableType]:
-    """Say what a file is, what network it holds, and what run it comes from."""
-    yield Text(f"\n{checkpoint.path}: {_SEALS[checkpoint.seal]}")
-    yield Text(
-        f"{_count(checkpoint.layers, 'layer')}, {checkpoint.parameters:,} parameters, all finite"
-    )
-    facts = checkpoint.training
-    if facts is not None:
-        part = f" and {facts.step} steps" if facts.step else ""
-        score = f", test accuracy {facts.test.accuracy:.4f}" if facts.test is not None else ""
-        yield Text(
-            f"{facts.known_as or facts.dataset.name}, {facts.epochs}{part} of"
-            f" {facts.planned_epochs} epochs, seed {facts.config.training.seed}{score}"
-        )
-    if checkpoint.differences:
-        yield Text(f"other bits than here are to be expected: {', '.join(checkpoint.differences)}")
+    return render_list(result)
 
 
 @render.register(CompareResult)
-def render_comparison(answer: CompareResult) -> Iterator[RenderableType]:
-    """Show each checkpoint, what differs in the configs, and each pair's verdict."""
+def _render_compare(answer: CompareResult) -> Iterator[RenderableType]:
     interval = f"{100 * answer.confidence:g} % interval"
     columns = ("", "checkpoint", "data", "epochs", "images", "accuracy", interval, "loss")
     has_baselines = any(row.kind == "baseline" for row in answer.results)
@@ -397,7 +330,6 @@ def render_comparison(answer: CompareResult) -> Iterator[RenderableType]:
 
 
 def _render_differences(answer: CompareResult) -> Iterator[RenderableType]:
-    """Show the keys that are not the same everywhere, and which files have none."""
     count, files = len(answer.results), [r for r in answer.results if r.kind == "checkpoint"]
     if answer.differences:
         letters = map(letter, range(count))
@@ -413,7 +345,7 @@ def _render_differences(answer: CompareResult) -> Iterator[RenderableType]:
 
 
 def _format_value(value: JsonValue) -> str:
-    """Write a config's value in a cell; hashes are long, and their beginning tells enough."""
+    # The beginning of a hash is enough to compare it.
     if value is None:
         return "-"
     if isinstance(value, str):
@@ -423,65 +355,19 @@ def _format_value(value: JsonValue) -> str:
     return json.dumps(value)
 
 
-@render.register(RepeatResult)
-def render_repetition(answer: RepeatResult) -> Iterator[RenderableType]:
-    """Write in one line the mean and deviation of runs that differ in their seeds."""
-    mean, deviation = answer.test, answer.deviation
-    yield (
-        f"test accuracy {mean.accuracy:.4f} ± {deviation.accuracy:.4f},"
-        f" loss {mean.loss:.4f} ± {deviation.loss:.4f}"
-        f" ({len(answer.seeds)} runs, seeds {answer.seeds[0]} to {answer.seeds[-1]})"
-    )
-
-
-@render.register(ReproduceRecipesResult)
-def render_figures(answer: ReproduceRecipesResult) -> Iterator[RenderableType]:
-    """Show each figure as it was published, as it was measured, and now."""
-    columns = ("recipe", "figure", "published", "measured before", "now", "verdict")
-    table = _make_table(*columns, left=2)
-    table.columns[-1].justify = "left"
-    for again in answer.recipes:
-        for number, row in enumerate(again.figures):
-            name = again.recipe if number == 0 else ""
-            style = "bold" if row.verdict == "differs" else None
-            table.add_row(name, *_list_figure_cells(row), style=style)
-    yield table
-    yield Text("\n".join(_explain_verdicts(answer.recipes)))
-
-
-def _list_figure_cells(row: FigureResult) -> tuple[str, ...]:
-    """Write a figure with as many digits as it was printed with."""
-    numbers = (min(row.measured), max(row.measured), row.now)
-    low, high, now = (f"{number:.{row.digits}f}" for number in numbers)
-    published = "-" if row.published is None else f"{row.published:.{row.digits}f}"
-    before = low if low == high else f"{low}-{high}"
-    return row.name, published, before, now, row.verdict
-
-
-def _explain_verdicts(recipes: tuple[RecipeReproduction, ...]) -> Iterator[str]:
-    """Count the verdicts, and say what they mean."""
-    verdicts = [row.verdict for again in recipes for row in again.figures]
-    counts = {name: verdicts.count(name) for name in dict.fromkeys(verdicts)}
-    yield f"{len(verdicts)} figures: {', '.join(f'{n} {name}' for name, n in counts.items())}"
-    seeds = recipes[0].seeds
-    yield (
-        f"measured before: the range over seeds {seeds[0]} to {seeds[-1]}; a figure holds within"
-        " that range widened by its width at both ends, and is as published where the published"
-        " one lies there too"
-    )
-    for again in recipes:
-        if again.measured_on is not None:
-            yield f"{again.recipe} was measured on {again.measured_on}"
+@render.register(CopiedRecipeResult)
+@render.register(PlotResult)
+@render.register(ReportResult)
+def _render_path(result: CopiedRecipeResult | PlotResult | ReportResult) -> Iterable[str]:
+    return [result.path]
 
 
 @render.register(DataResult)
-def render_data(result: DataResult) -> Iterable[RenderableType]:
-    """Show a data set, or the one image that was asked for."""
+def _render_data(result: DataResult) -> Iterable[RenderableType]:
     return _render_dataset(result) if result.example is None else _render_example(result.example)
 
 
 def _render_dataset(result: DataResult) -> Iterator[RenderableType]:
-    """Show a data set's identity, its arrays, and how many examples each class has."""
     facts = _make_facts()
     digest = f", sha256 {result.sha256[:12]}…" if result.sha256 else ""
     facts.add_row("data", f"{result.known_as or 'unknown contents'}{digest}")
@@ -498,7 +384,6 @@ def _render_dataset(result: DataResult) -> Iterator[RenderableType]:
 
 
 def _render_balance(result: DataResult) -> Table:
-    """Show each class's examples and their share of the split."""
     columns = [column for name in result.balance for column in (name, "share")]
     table = _make_table("class", "label", *columns, left=2)
     for index, label in enumerate(result.class_names):
@@ -511,7 +396,6 @@ def _render_balance(result: DataResult) -> Table:
 
 
 def _render_example(example: ExampleResult) -> Iterator[RenderableType]:
-    """Show an image's label, its one-hot vector and its numbers."""
     facts = _make_facts()
     facts.add_row("row", f"{example.row} of {example.split}")
     facts.add_row("class", f"{example.class_index}")
@@ -525,7 +409,7 @@ def _render_example(example: ExampleResult) -> Iterator[RenderableType]:
 
 
 def _render_matrix(values: np.ndarray) -> Iterator[Text]:
-    """Show the numbers row by row, one matrix a colour channel."""
+    # One matrix per colour channel.
     values = values[None] if values.ndim == 1 else values
     channels = {"": values} if values.ndim == 2 else dict(
         zip(("red", "green", "blue"), np.moveaxis(values, -1, 0), strict=True)
@@ -536,52 +420,138 @@ def _render_matrix(values: np.ndarray) -> Iterator[Text]:
         yield Text("\n".join(["", *([name] if name else []), *lines]))
 
 
-@render.register(CopiedRecipeResult)
-@render.register(PlotResult)
-@render.register(ReportResult)
-def _render_path(result: CopiedRecipeResult | PlotResult | ReportResult) -> Iterable[str]:
-    return [result.path]
-
-
 @render.register(FetchResult)
 def _render_location(result: FetchResult) -> Iterable[str]:
     return [] if result.location is None else [result.location]
 
 
+@render.register(ReproduceResult)
+def _render_reproduce(result: ReproduceResult) -> Iterator[RenderableType]:
+    where = f"{result.checkpoint}, {_count(result.epochs, 'epoch')}"
+    if result.same:
+        yield Text(f"{where}: same bits in all {result.arrays} arrays")
+        return
+    yield Text(f"{where}: other bits in {len(result.differences)} of {result.arrays} arrays")
+    table = _make_table("array", "numbers", "differing", "largest difference")
+    for row in result.differences:
+        largest = row.max_abs_difference
+        shown = "-" if largest is None else f"{largest:.3g}"
+        table.add_row(row.name, f"{row.size:,}", f"{row.differing:,}", shown)
+    yield table
+
+
+@render.register(ReproduceRecipesResult)
+def _render_reproduce_recipes(answer: ReproduceRecipesResult) -> Iterator[RenderableType]:
+    columns = ("recipe", "figure", "published", "measured before", "now", "verdict")
+    table = _make_table(*columns, left=2)
+    table.columns[-1].justify = "left"
+    for again in answer.recipes:
+        for number, row in enumerate(again.figures):
+            name = again.recipe if number == 0 else ""
+            style = "bold" if row.verdict == "differs" else None
+            table.add_row(name, *_list_figure_cells(row), style=style)
+    yield table
+    yield Text("\n".join(_explain_verdicts(answer.recipes)))
+
+
+def _list_figure_cells(row: FigureResult) -> tuple[str, ...]:
+    numbers = (min(row.measured), max(row.measured), row.now)
+    low, high, now = (f"{number:.{row.digits}f}" for number in numbers)
+    published = "-" if row.published is None else f"{row.published:.{row.digits}f}"
+    before = low if low == high else f"{low}-{high}"
+    return row.name, published, before, now, row.verdict
+
+
+def _explain_verdicts(recipes: tuple[RecipeReproduction, ...]) -> Iterator[str]:
+    verdicts = [row.verdict for again in recipes for row in again.figures]
+    counts = {name: verdicts.count(name) for name in dict.fromkeys(verdicts)}
+    yield f"{len(verdicts)} figures: {', '.join(f'{n} {name}' for name, n in counts.items())}"
+    seeds = recipes[0].seeds
+    yield (
+        f"measured before: the range over seeds {seeds[0]} to {seeds[-1]}; a figure holds within"
+        " that range widened by its width at both ends, and is as published where the published"
+        " one lies there too"
+    )
+    for again in recipes:
+        if again.measured_on is not None:
+            yield f"{again.recipe} was measured on {again.measured_on}"
+
+
+@render.register(DoctorResult)
+def _render_doctor(result: DoctorResult) -> Iterator[RenderableType]:
+    table = _make_facts()
+    for name, version in result.versions.items():
+        table.add_row(name, version or "not installed")
+    features = ", ".join(result.processor_features) or "features unknown"
+    table.add_row("processor", f"{result.processor} ({features})")
+    table.add_row("threads", f"{result.threads} of {result.processors} processors")
+    if result.available_memory is not None:
+        table.add_row("memory", f"{format_bytes(result.available_memory)} available")
+    for dataset in result.datasets:
+        table.add_row(dataset.name, _describe_dataset(dataset))
+    for directory in result.directories:
+        table.add_row(directory.purpose, _describe_directory(directory))
+    yield table
+    if result.checkpoint is not None:
+        yield from _describe_checkpoint(result.checkpoint)
+
+
+def _describe_dataset(dataset: LocatedDatasetResult) -> str:
+    if dataset.location is None:
+        return dataset.note
+    identity = dataset.known_as or dataset.note
+    digest = f", sha256 {dataset.sha256[:12]}…" if dataset.sha256 else ""
+    return f"{identity}{digest}, {dataset.location}"
+
+
+def _describe_directory(directory: DirectoryResult) -> str:
+    made = "" if directory.exists else ", made when it is needed"
+    return f"{directory.path}, {'writable' if directory.writable else 'not writable'}{made}"
+
+
+def _describe_checkpoint(checkpoint: CheckpointResult) -> Iterator[RenderableType]:
+    yield Text(f"\n{checkpoint.path}: {_SEALS[checkpoint.seal]}")
+    yield Text(
+        f"{_count(checkpoint.layers, 'layer')}, {checkpoint.parameters:,} parameters, all finite"
+    )
+    facts = checkpoint.training
+    if facts is not None:
+        part = f" and {facts.step} steps" if facts.step else ""
+        score = f", test accuracy {facts.test.accuracy:.4f}" if facts.test is not None else ""
+        yield Text(
+            f"{facts.known_as or facts.dataset.name}, {facts.epochs}{part} of"
+            f" {facts.planned_epochs} epochs, seed {facts.config.training.seed}{score}"
+        )
+    if checkpoint.differences:
+        yield Text(f"other bits than here are to be expected: {', '.join(checkpoint.differences)}")
+
+
+@render.register(RecipesResult)
+def _render_recipe_list(result: RecipesResult) -> Iterator[RenderableType]:
+    table = _make_table(
+        "recipe", "data", "model", "epochs", "s/epoch", "published", "measured", left=3
+    )
+    for row in result.recipes:
+        accuracies = [measured.test_accuracy for measured in row.measured]
+        table.add_row(
+            row.name,
+            row.dataset,
+            " ".join([row.model, *(["-".join(map(str, row.hidden))] if row.hidden else [])]),
+            f"{row.epochs}",
+            f"{row.seconds_per_epoch:.3f}",
+            _format_ratio(row.published_test_accuracy),
+            f"{min(accuracies):.4f}-{max(accuracies):.4f}",
+        )
+    yield table
+
+
 @render.register(ShownRecipeResult)
-def _render_recipe(result: ShownRecipeResult) -> Iterable[str]:
+def _render_yaml(result: ShownRecipeResult) -> Iterable[str]:
     return [result.yaml.removesuffix("\n")]
 
 
-@render.register(ListResult)
-def _render_list(result: ListResult) -> Iterable[str]:
-    from mnistcli.output.run_list import render_list
-
-    return render_list(result)
-
-
-def make_trial_table(trials: Sequence[TrialResult], objective: str) -> Table:
-    """Return trials as a table, a column for each searched key."""
-    keys = list(dict.fromkeys(key for trial in trials for key in trial.parameters))
-    shorten = shorten_keys(keys)
-    searched = (shorten[key] for key in keys)
-    table = _make_table("trial", objective, "epochs", "state", *searched, left=0)
-    table.columns[3].justify = "left"
-    for trial in trials:
-        table.add_row(
-            str(trial.trial),
-            "-" if trial.value is None else f"{trial.value:.4f}",
-            str(trial.epochs),
-            trial.state,
-            *(_format_setting(trial.parameters[k]) if k in trial.parameters else "-" for k in keys),
-            style=None if trial.state == "complete" else "dim",
-        )
-    return table
-
-
 @render.register(SweepResult)
-def render_sweep(answer: SweepResult) -> Iterator[RenderableType]:
-    """Show the ranking, why trials failed, and which keys made the difference."""
+def _render_sweep(answer: SweepResult) -> Iterator[RenderableType]:
     yield make_trial_table(answer.ranking, answer.objective)
     reasons = [trial for trial in answer.ranking if trial.reason]
     if reasons:
@@ -599,7 +569,6 @@ def render_sweep(answer: SweepResult) -> Iterator[RenderableType]:
 
 
 def _describe_best(answer: SweepResult) -> str:
-    """Say which trial is the best, and how good it is on data that chose nothing."""
     if answer.best is None or answer.best.value is None:
         return "no trial is complete"
     test = answer.test
@@ -609,8 +578,7 @@ def _describe_best(answer: SweepResult) -> str:
 
 
 @render.register(SweepPlanResult)
-def render_plan(answer: SweepPlanResult) -> Iterator[RenderableType]:
-    """Show what would be searched."""
+def _render_sweep_plan(answer: SweepPlanResult) -> Iterator[RenderableType]:
     table = _make_table("key", "values", "points", left=2)
     for row in answer.search:
         table.add_row(row.key, row.values, "-" if row.points is None else str(row.points))
@@ -624,30 +592,32 @@ def render_plan(answer: SweepPlanResult) -> Iterator[RenderableType]:
         yield Text(f"{answer.refused} of them are refused by the config's rules, and would fail")
 
 
-def describe_trial_end(trial: TrialResult, objective: str) -> str:
-    """Write what became of a trial that has ended: its value, or why it failed."""
-    if trial.state == "failed":
-        return f"failed: {make_printable(trial.reason or '')}"
-    value = "-" if trial.value is None else f"{trial.value:.4f}"
-    after = f"  pruned after epoch {trial.epochs}" if trial.state == "pruned" else ""
-    return f"{objective} {value}{after}"
-
-
-def describe_parameters(values: Mapping[str, JsonValue], names: Mapping[str, str]) -> str:
-    """Write the searched keys and their values in a row."""
-    return "  ".join(f"{names[key]} {_format_setting(value)}" for key, value in values.items())
-
-
 def _format_setting(value: JsonValue) -> str:
-    """Write a value as YAML has it, numbers as people compare them."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return make_printable(value) if isinstance(value, str) else json.dumps(value)
 
 
-def shorten_keys(keys: Iterable[str]) -> dict[str, str]:
-    """Return the last word of each key, or all of it where two would be the same."""
-    keys = list(dict.fromkeys(keys))
-    ends = [key.rpartition(".")[2] for key in keys]
-    pairs = zip(keys, ends, strict=True)
-    return {key: key if ends.count(end) > 1 or end.isdecimal() else end for key, end in pairs}
+def _make_table(*columns: str, left: int = 1) -> Table:
+    """Return an empty table whose first `left` columns hold text and the others numbers."""
+    from rich.table import Table  # `ls` does without it
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
+    return table
+
+
+def _make_facts() -> Table:
+    """Return an empty table for rows of a name and a value, without a frame or titles."""
+    from rich.table import Table
+
+    return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def _format_ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The two streams: results go to stdout, everything else to stderr."""
+"""Writes results to stdout, in the form that was asked for, and lines to stderr."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Tell whether bars and colours make sense on a stream."""
+    """Return whether a stream is a terminal that can show bars and colours."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -36,8 +36,8 @@ def choose_progress(asked: Progress, *, silent: bool) -> Progress:
     """Return how progress is shown on stderr.
 
     Args:
-        asked: by the user; `auto` is a bar on a terminal and lines off it.
-        silent: `auto` is nothing at all.
+        asked: value of `--progress`; `auto` is a bar on a terminal, otherwise lines.
+        silent: `auto` shows nothing.
     """
     if asked != "auto":
         return asked
@@ -49,12 +49,12 @@ def choose_progress(asked: Progress, *, silent: bool) -> Progress:
 def make_console(
     stream: TextIO, *, width: int | None = None, terminal: bool | None = None
 ) -> Console:
-    """Return a Rich console that styles on terminals only and takes text as it is.
+    """Return a Rich console that styles on terminals only and prints text unchanged.
 
     Args:
         stream: where it writes.
-        width: in columns; null for the terminal's.
-        terminal: whether the stream is taken for one; null: whether it is.
+        width: in columns; None: the terminal's.
+        terminal: whether the stream is treated as a terminal; None: whether it is one.
     """
     from rich.console import Console
 
@@ -82,7 +82,7 @@ def emit(result: Answer, form: Form = "text", error: MnistcliError | None = None
 
     Raises:
         MnistcliError: the error.
-        BrokenPipeError: nobody reads stdout any more.
+        BrokenPipeError: the reader of stdout has gone.
     """
     if form in ("json", "jsonl"):
         for part in result.list_parts() if form == "jsonl" else ():
@@ -140,7 +140,7 @@ def print_parts(*parts: RenderableType) -> None:
 
 
 def format_table(*renderables: RenderableType) -> str:
-    """Return what people read, one thing below the other, without spaces at the lines' ends."""
+    """Return the text of tables and lines, one below the other, without trailing spaces."""
     console = make_console(sys.stdout, width=NO_LIMIT)
     with console.capture() as captured:
         console.print(*renderables, sep="\n")
@@ -148,7 +148,7 @@ def format_table(*renderables: RenderableType) -> str:
 
 
 def print_line(line: str) -> None:
-    """Write one line on stdout; BrokenPipeError where nobody reads it any more."""
+    """Write one line on stdout; BrokenPipeError where its reader has gone."""
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -244,9 +244,9 @@ class Output:
 
 
 def open_missing_streams() -> None:
-    """Lead streams nowhere that the process was started without (`>&-`).
+    """Open the null device for streams that the process was started without (`>&-`).
 
-    Otherwise the next file that is opened takes their number, and is written into.
+    Otherwise the next file that is opened takes their descriptor, and is written into.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -273,12 +273,12 @@ def _name_program() -> str:
 
 
 def abandon_stdout() -> None:
-    """Let nothing try a stdout again that takes no more, Python's own last flush included."""
+    """Redirect stdout to the null device, so that Python's last flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_error_line(line: str) -> None:
-    """Write one line on stderr; where nobody listens there is nobody to tell."""
+    """Write one line on stderr; an error there is ignored, and so is what follows."""
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

@@ -27,7 +27,7 @@ from mnistcli.output.results import (
     TestResult,
     TrainResult,
 )
-from mnistcli.output.tables import render_stopping
+from mnistcli.output.tables import describe_early_stopping
 from mnistcli.output.terminal import Progress as ProgressMode
 from mnistcli.tensorflow_import import load_backend
 from mnistcli.training.callbacks import BatchProgress, Callback
@@ -137,7 +137,7 @@ def run_training(plan: RunPlan, callbacks: Sequence[Callback] = ()) -> TrainResu
     if (number := _gather_signal(trainer, stop)) is not None:
         raise TrainingInterrupted(number, plan, state.progress)
     if state.callbacks.early_stopping is not None:
-        note(render_stopping(state.callbacks.early_stopping, state.progress.epoch))
+        note(describe_early_stopping(state.callbacks.early_stopping, state.progress.epoch))
     try:
         result = writer.write_score(state)
     except SignalReceived as received:
