@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import shlex
 import shutil
@@ -23,8 +22,6 @@ PROGRAM = "mnistcli"
 Progress = Literal["auto", "bar", "lines", "none"]
 Form = Literal["text", "quiet", "json", "jsonl", "csv"]
 NO_LIMIT = 100_000  # columns: answers are never wrapped or cut, a terminal may wrap them itself
-
-_LOG = logging.getLogger(__name__)
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -183,64 +180,6 @@ def ignore_broken_pipe() -> Iterator[None]:
         _pipe.is_ignored = False
     if _pipe.is_broken:
         raise BrokenPipeError
-
-
-class Output:
-    """Where a command's words go.
-
-    Args:
-        quiet: drop notes; warnings, errors and answers stay.
-        outlives_reader: a reader that has gone away (`| head -1`) is remembered in `is_closed`,
-            not raised: a training run does not end because nobody reads its progress.
-        progress: how downloads are shown.
-    """
-
-    def __init__(
-        self,
-        *,
-        quiet: bool = False,
-        outlives_reader: bool = False,
-        progress: Progress = "auto",
-    ) -> None:
-        self.progress: Progress = choose_progress(progress, silent=False)
-        self._quiet = quiet
-        self._outlives_reader = outlives_reader
-        self.is_closed = False
-
-    def print_json(self, answer: AnswerPart) -> None:
-        """Write an answer as one line of JSON on stdout."""
-        self.print_line(format_json(answer))
-
-    def print_line(self, line: str) -> None:
-        """Write one line of the answer on stdout; BrokenPipeError where nobody reads it."""
-        if self.is_closed:
-            return
-        try:
-            print_line(line)
-        except BrokenPipeError:
-            if not self._outlives_reader:
-                raise
-            abandon_stdout()
-            self.is_closed = True
-
-    def print_table(self, *renderables: RenderableType) -> None:
-        """Write the answer for people on stdout, one thing below the other."""
-        self.print_line(format_table(*renderables))
-
-    def note(self, line: str) -> None:
-        """Tell something useful on stderr; silent under `-q`."""
-        from mnistcli.output.logs import announce
-
-        if self._quiet:
-            _LOG.info(line)
-        else:
-            announce(line)
-
-    def warn(self, line: str) -> None:
-        """Tell something on stderr that the user should not miss, once."""
-        from mnistcli.output.logs import warn
-
-        warn(line)
 
 
 def open_missing_streams() -> None:
