@@ -11,8 +11,13 @@ from mnistcli.datasets.base import Split
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.training.compile_model import compile_network, initialize_network
-from mnistcli.training.compiled_epoch import BatchMaker, TrainingEpoch, ValidationEpoch, make_epoch
-from mnistcli.training.input_pipeline import StreamedRows
+from mnistcli.training.compiled_epoch import (
+    BatchTransform,
+    TrainingEpoch,
+    ValidationEpoch,
+    make_epoch,
+)
+from mnistcli.training.input_pipeline import StreamingData
 
 UNIT = Preprocessing(0.0, 255.0)
 MODEL = MlpModel(type="mlp", hidden=[16], dropout=0.3)
@@ -29,8 +34,8 @@ def make_network() -> keras.Sequential:
 
 def make_streamed(network: keras.Sequential, digits: Split) -> TrainingEpoch:
     """Four windows of three batches of 100, the last of 150 rows and zeros."""
-    rows = StreamedRows(network, digits, TRAINING, window_bytes=310 * 785)
-    return TrainingEpoch(network, rows, BatchMaker(network, UNIT, TRAINING.loss), TRAINING)
+    rows = StreamingData(network, digits, TRAINING, window_bytes=310 * 785)
+    return TrainingEpoch(network, rows, BatchTransform(network, UNIT, TRAINING.loss), TRAINING)
 
 
 def is_same(first: keras.Sequential, second: keras.Sequential) -> bool:

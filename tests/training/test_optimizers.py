@@ -15,7 +15,7 @@ from mnistcli.datasets.base import Split, shuffle_indices
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.tensorflow_import import load_backend
-from mnistcli.training.compiled_epoch import weigh_classes
+from mnistcli.training.compiled_epoch import compute_class_weights
 
 load_backend()
 
@@ -197,7 +197,7 @@ def test_class_weights_are_those_of_model_fit(
 
 def test_balanced_weights_make_every_class_weigh_the_same() -> None:
     labels = np.array([0, 0, 0, 1], np.uint8)
-    weights = weigh_classes("balanced", Split(np.zeros((4, 2), np.uint8), labels), 1)
+    weights = compute_class_weights("balanced", Split(np.zeros((4, 2), np.uint8), labels), 1)
     assert weights is not None
     np.testing.assert_allclose(weights, [4 / 6, 4 / 2])
 

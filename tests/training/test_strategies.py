@@ -20,7 +20,7 @@ from mnistcli.checkpoints.run_state import RunState  # noqa: E402
 from mnistcli.models.memory import Placement  # noqa: E402
 from mnistcli.training.compile_model import Dropout  # noqa: E402
 from mnistcli.training.distributed.strategies import make_strategy  # noqa: E402
-from mnistcli.training.input_pipeline import StreamedRows  # noqa: E402
+from mnistcli.training.input_pipeline import StreamingData  # noqa: E402
 from mnistcli.training.trainer import Trainer  # noqa: E402
 
 REDUCTION = tf.distribute.ReductionToOneDevice()
@@ -130,7 +130,7 @@ def test_a_run_on_three_devices_stopped_and_resumed_ends_with_the_same_bits(
     stopped = make_run(digits, chunk_duration_s=0.0).fit([Diary(stop_after_chunks=steps)])
     assert stopped.progress.epoch * 11 + stopped.progress.step == steps
     windows_of_three_batches = (310 * 785,)
-    monkeypatch.setattr(StreamedRows.__init__, "__defaults__", windows_of_three_batches)
+    monkeypatch.setattr(StreamingData.__init__, "__defaults__", windows_of_three_batches)
     resumed = make_run(digits, "streamed")  # where rows lie makes no difference
     resumed.restore(stopped)
     assert_same_run(resumed.fit(), whole)

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Run
 from mnistcli.training import xla_cache
-from mnistcli.training.xla_cache import MAX_PROGRAMS, ProgramCache, use_program_cache
+from mnistcli.training.xla_cache import MAX_PROGRAMS, XlaCache, open_xla_cache
 
 TRAIN = ("train", "mnist-mlp", "--epochs", 1, "--dropout", 0.2, "--validation", 0.1, "-q", "-o")
 
@@ -55,24 +55,24 @@ def test_a_second_run_finds_what_the_first_compiled_and_a_damaged_program_is_com
 
 
 @pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ProgramCache:
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> XlaCache:
     """A cache as a process opens it that has not loaded TensorFlow."""
     monkeypatch.delenv("MNISTCLI_PROGRAM_CACHE", raising=False)
     monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
     monkeypatch.delitem(xla_cache.sys.modules, "tensorflow", raising=False)
-    opened = use_program_cache(tmp_path)
+    opened = open_xla_cache(tmp_path)
     assert opened is not None
     assert os.environ["TF_XLA_FLAGS"] == f"--tf_xla_persistent_cache_directory={opened.folder}"
     monkeypatch.delenv("TF_XLA_FLAGS")
     return opened
 
 
-def test_only_sealed_programs_stay_and_only_the_latest(cache: ProgramCache) -> None:
+def test_only_sealed_programs_stay_and_only_the_latest(cache: XlaCache) -> None:
     for number in range(MAX_PROGRAMS + 2):
         program = cache.folder / f"{number}.pb"
         program.write_bytes(b"code")
         os.utime(program, (time.time() + number, time.time() + number))
-    cache.seal()
+    cache.write_checksums()
     (cache.folder / "7.pb").write_bytes(b"cod3")
     unsealed, fresh = cache.folder / "killed.pb", cache.folder / "of_another_run.pb"
     for path in (unsealed, fresh):
@@ -85,24 +85,24 @@ def test_only_sealed_programs_stay_and_only_the_latest(cache: ProgramCache) -> N
     assert kept == {str(n) for n in range(1, MAX_PROGRAMS + 2)} - {"7"} | {"of_another_run"}
 
 
-def test_what_other_versions_left_is_forgotten_in_time(cache: ProgramCache) -> None:
+def test_what_other_versions_left_is_forgotten_in_time(cache: XlaCache) -> None:
     parent = cache.folder.parent
     for name, mtime in (("old", 0), ("recent", time.time() - 3600)):
         (parent / name).mkdir()
         os.utime(parent / name, (mtime, mtime))
-    assert use_program_cache(parent) is not None
+    assert open_xla_cache(parent) is not None
     assert {path.name for path in parent.iterdir()} == {"recent", cache.folder.name}
 
 
-def test_a_folder_that_others_may_write_to_is_not_used(cache: ProgramCache) -> None:
+def test_a_folder_that_others_may_write_to_is_not_used(cache: XlaCache) -> None:
     cache.folder.chmod(0o770)
-    assert use_program_cache(cache.folder.parent) is None
+    assert open_xla_cache(cache.folder.parent) is None
     assert "TF_XLA_FLAGS" not in os.environ
 
 
-def test_a_folder_that_cannot_be_made_is_not_used(cache: ProgramCache, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_not_used(cache: XlaCache, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert use_program_cache(tmp_path / "file" / "programs") is None
+    assert open_xla_cache(tmp_path / "file" / "programs") is None
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_a_folder_that_cannot_be_made_is_not_used(cache: ProgramCache, tmp_path:
     [("MNISTCLI_PROGRAM_CACHE", "0"), ("TF_XLA_FLAGS", "--tf_xla_cpu_global_jit")],
 )
 def test_a_user_has_the_last_word(
-    cache: ProgramCache, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    cache: XlaCache, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert use_program_cache(cache.folder.parent) is None
+    assert open_xla_cache(cache.folder.parent) is None
     assert os.environ.get("TF_XLA_FLAGS", value) == value

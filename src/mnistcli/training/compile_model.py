@@ -1,7 +1,7 @@
-"""A layer plan becomes a Keras Sequential, compiled for a config.
+"""Builds the Keras network of an architecture, and compiles it for a config.
 
-Keras' Dense and Dropout, computed in ways that XLA runs faster on a CPU. They mean what Keras'
-own mean and are stored as those: a checkpoint names neither of them.
+Its Dense and Dropout compute what Keras' do, in ways that XLA runs faster on a CPU. They are saved
+as Keras' own: a checkpoint names neither of them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MAX_NARROW_UNITS = 32
 
 
 class Dropout(keras.layers.Dropout):  # type: ignore[misc]
-    """Keras' Dropout with its generator named.
+    """Keras' Dropout with an explicit random generator.
 
-    Compiled by XLA for a CPU, Keras' own call draws from the same generator (Philox) by way of
-    a slow default; naming it gives the same bits about nine times faster.
+    Compiled by XLA for a CPU, Keras' own call reaches the same generator (Philox) through a slow
+    default; naming it is about nine times faster, with bit-identical results.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -45,11 +45,11 @@ class Dropout(keras.layers.Dropout):  # type: ignore[misc]
 
 
 class Dense(keras.layers.Dense):  # type: ignore[misc]
-    """Keras' Dense with the kernel's gradient multiplied the other way round, for a few units.
+    """Keras' Dense for few units, with the kernel's gradient multiplied the other way round.
 
     XLA on a CPU multiplies inputsᵀ · gradient about three times slower than gradientᵀ · inputs
     where the result is narrow; the barrier keeps it from turning the one back into the other.
-    The sums are the same but for their rounding.
+    Results are equal up to the rounding of sums.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -61,34 +61,80 @@ class Dense(keras.layers.Dense):  # type: ignore[misc]
         return outputs if self.activation is None else self.activation(outputs)
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
-def _multiply(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
-    """Return inputs [batch, n] · kernel [n, units], and how its gradient is computed."""
-
-    def differentiate(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        product = tf.matmul(upstream, inputs, transpose_a=True)
-        if not tf.distribute.has_strategy():  # under one there is no XLA, and no kernel for this
-            (product,) = xla.optimization_barrier(product)
-        return tf.matmul(upstream, kernel, transpose_b=True), tf.transpose(product)
-
-    return tf.matmul(inputs, kernel), differentiate
-
-
 @dataclass(frozen=True)
 class Initialization:
-    """How fresh weights are drawn; each layer draws from its own seed."""
+    """How initial weights are drawn; each layer has its own seed."""
 
     kernel: Initializer
     bias: Initializer
     seed: int
 
 
-def _make_initializer(config: Initializer, seed: int) -> keras.initializers.Initializer:
-    """Turn the config's initializer into Keras', seeded where it draws."""
-    arguments = config.model_dump(exclude={"name"})
-    if config.name not in ("zeros", "ones"):
-        arguments["seed"] = seed
-    return keras.initializers.deserialize({"class_name": config.name, "config": arguments})
+def initialize_network(
+    architecture: Architecture, model: Model, seed: int, precision: Precision = "float32"
+) -> keras.Sequential:
+    """Return the network of an architecture, with weights drawn as a config says."""
+    drawn = Initialization(model.kernel_initializer, model.bias_initializer, seed)
+    return build_network(architecture, drawn, precision)
+
+
+def build_network(
+    architecture: Architecture,
+    initialization: Initialization | None = None,
+    precision: Precision = "float32",
+) -> keras.Sequential:
+    """Return the network of an architecture, with initial weights.
+
+    Args:
+        architecture: the plan.
+        initialization: how weights are drawn and from which seed; without it they are Keras'
+            defaults, to be overwritten by a checkpoint's.
+        precision: the dtype policy of all layers but the last, whose logits are float32 as Keras'
+            guide to mixed precision advises: a loss of rounded ones is coarse.
+    """
+    seed = 0 if initialization is None else initialization.seed
+    children = np.random.SeedSequence(seed).spawn(len(architecture.layers))
+    network = keras.Sequential([keras.Input(architecture.input_shape)], name="sequential")
+    for layer, child in zip(architecture.layers, children, strict=True):
+        seeds = [int(number) & 0x7FFFFFFF for number in child.generate_state(2)]
+        dtype = "float32" if layer is architecture.layers[-1] else precision
+        network.add(_make_layer(layer, seeds, initialization, dtype))
+    return network
+
+
+def compile_network(
+    network: keras.Sequential, training: TrainingConfig, step_count: int = 1
+) -> None:
+    """Compile a network with optimizer, loss and metrics, and build all variables.
+
+    Args:
+        network: to be trained.
+        training: what it is trained with.
+        step_count: steps in an epoch, for schedules.
+    """
+    optimizer = make_optimizer(training, step_count)
+    network.compile(optimizer=optimizer, loss=make_loss(training), metrics=["accuracy"])
+    optimizer.build(network.trainable_variables)
+    inputs = tf.zeros((1, *network.input_shape[1:]))
+    labels = encode_labels(tf.zeros((1,), tf.int32), training.loss, network.output_shape[-1])
+    weights = [(variable, variable.value) for variable in network.variables]
+    with keras.StatelessScope(weights):  # in it variables are made, and not written
+        outputs = network(inputs)
+        network.compute_loss(inputs, labels, outputs)
+        network.compute_metrics(inputs, labels, outputs)
+
+
+def encode_labels(labels: tf.Tensor, loss: str, units: int) -> tf.Tensor:
+    """Return class indices [batch] in the form that a loss takes.
+
+    That is int32 [batch] for sparse cross-entropy, float32 [batch, 1] for a single unit, and
+    one-hot vectors, float32 [batch, units], for other losses.
+    """
+    if units == 1:
+        return tf.cast(labels, tf.float32)[:, tf.newaxis]
+    if loss == "sparse_categorical_crossentropy":
+        return tf.cast(labels, tf.int32)
+    return tf.one_hot(tf.cast(labels, tf.int32), units)
 
 
 def _make_layer(
@@ -97,7 +143,7 @@ def _make_layer(
     initialization: Initialization | None,
     precision: Precision,
 ) -> keras.layers.Layer:
-    """Build the Keras layer that a planned layer stands for."""
+    """Return the Keras layer of a planned layer."""
     match layer:
         case plan.Dense():
             drawn = {}
@@ -126,7 +172,7 @@ def _make_layer(
 
 
 def _make_image_layer(layer: plan.Layer) -> keras.layers.Layer:
-    """Build the layers that only other people's checkpoints have."""
+    """Return layers that only checkpoints of other programs have."""
     match layer:
         case plan.BatchNormalization():
             return keras.layers.BatchNormalization(
@@ -147,68 +193,22 @@ def _make_image_layer(layer: plan.Layer) -> keras.layers.Layer:
             raise AssertionError(layer)
 
 
-def build_network(
-    architecture: Architecture,
-    initialization: Initialization | None = None,
-    precision: Precision = "float32",
-) -> keras.Sequential:
-    """Return the planned network with fresh weights.
-
-    Args:
-        architecture: the plan.
-        initialization: how weights are drawn and from which seed; without it they are Keras'
-            defaults, to be overwritten by a checkpoint's.
-        precision: the dtype policy of all layers but the last, whose logits are float32 as Keras'
-            guide to mixed precision advises: a loss of rounded ones is coarse.
-    """
-    seed = 0 if initialization is None else initialization.seed
-    children = np.random.SeedSequence(seed).spawn(len(architecture.layers))
-    network = keras.Sequential([keras.Input(architecture.input_shape)], name="sequential")
-    for layer, child in zip(architecture.layers, children, strict=True):
-        seeds = [int(number) & 0x7FFFFFFF for number in child.generate_state(2)]
-        dtype = "float32" if layer is architecture.layers[-1] else precision
-        network.add(_make_layer(layer, seeds, initialization, dtype))
-    return network
+def _make_initializer(config: Initializer, seed: int) -> keras.initializers.Initializer:
+    """Return Keras' initializer, seeded where it draws."""
+    arguments = config.model_dump(exclude={"name"})
+    if config.name not in ("zeros", "ones"):
+        arguments["seed"] = seed
+    return keras.initializers.deserialize({"class_name": config.name, "config": arguments})
 
 
-def initialize_network(
-    architecture: Architecture, model: Model, seed: int, precision: Precision = "float32"
-) -> keras.Sequential:
-    """Return the planned network with weights drawn as a config's model block says."""
-    drawn = Initialization(model.kernel_initializer, model.bias_initializer, seed)
-    return build_network(architecture, drawn, precision)
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _multiply(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
+    """Return inputs [batch, n] · kernel [n, units], and how its gradient is computed."""
 
+    def differentiate(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        product = tf.matmul(upstream, inputs, transpose_a=True)
+        if not tf.distribute.has_strategy():  # under one there is no XLA, and no kernel for this
+            (product,) = xla.optimization_barrier(product)
+        return tf.matmul(upstream, kernel, transpose_b=True), tf.transpose(product)
 
-def compile_network(
-    network: keras.Sequential, training: TrainingConfig, step_count: int = 1
-) -> None:
-    """Give a network its optimizer, loss and metrics, all variables built.
-
-    Args:
-        network: to be trained.
-        training: what it is trained with.
-        step_count: steps in an epoch; only schedules ask for it.
-    """
-    optimizer = make_optimizer(training, step_count)
-    network.compile(optimizer=optimizer, loss=make_loss(training), metrics=["accuracy"])
-    optimizer.build(network.trainable_variables)
-    inputs = tf.zeros((1, *network.input_shape[1:]))
-    labels = encode_labels(tf.zeros((1,), tf.int32), training.loss, network.output_shape[-1])
-    weights = [(variable, variable.value) for variable in network.variables]
-    with keras.StatelessScope(weights):  # in it variables are made, and not written
-        outputs = network(inputs)
-        network.compute_loss(inputs, labels, outputs)
-        network.compute_metrics(inputs, labels, outputs)
-
-
-def encode_labels(labels: tf.Tensor, loss: str, units: int) -> tf.Tensor:
-    """Return class indices [batch] in the form that a loss wants.
-
-    Sparse cross-entropy takes them as they are; a single unit wants float32 [batch, 1]; the
-    other losses want one-hot vectors, float32 [batch, units].
-    """
-    if units == 1:
-        return tf.cast(labels, tf.float32)[:, tf.newaxis]
-    if loss == "sparse_categorical_crossentropy":
-        return tf.cast(labels, tf.int32)
-    return tf.one_hot(tf.cast(labels, tf.int32), units)
+    return tf.matmul(inputs, kernel), differentiate

@@ -1,6 +1,6 @@
-"""A training set that is larger than memory: window after window of an epoch, through tf.data.
+"""A training set's rows in the order of an epoch, as tensors from which programs take batches.
 
-The training set's rows in the order of an epoch, as tensors that programs take batches from.
+They are kept in the device's memory, or streamed in windows through tf.data where they do not fit.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from mnistcli.datasets.base import Split, shuffle_indices
 from mnistcli.datasets.memory_map import advise_random_access, release_pages
 from mnistcli.models.memory import WINDOW_BYTES, count_window_rows
 
+_PARALLEL = 2  # windows being gathered
+_READY = 1  # windows waiting
+_ROWS_AT_ONCE = 512  # the system maps up to megabytes of a file around each row that is read
+
 _Tensors = tuple[tf.Tensor, tf.Tensor]
 
 
@@ -29,7 +33,7 @@ class Window:
     """Rows in order, and the steps to run on them.
 
     Attributes:
-        images: uint8 [rows, *the network's input], of one static shape in the whole run.
+        images: uint8 [rows, *the network's input], of the same static shape in the whole run.
         labels: uint8 [rows].
         lo: first step, counted from the window's first row.
         hi: the step before which to stop, counted likewise.
@@ -41,61 +45,61 @@ class Window:
     hi: int
 
 
-class Rows(Protocol):
-    """A training set that hands out its rows in the order of any epoch.
+class EpochData(Protocol):
+    """A training set whose rows can be put in the order of any epoch.
 
-    Whoever implements it decides where the rows lie; their order, and so the bits of what is
-    learned from them, is `shuffle_indices`'s.
+    Implementations differ in where the rows are kept. The order is always that of `shuffle_indices`,
+    so that results are bit-identical.
     """
 
     def __len__(self) -> int:
         """Count the rows."""
 
     def set_epoch(self, number: int) -> None:
-        """Bring the rows into the order of the epoch `number`, from 0."""
+        """Put the rows in the order of the epoch `number`, from 0."""
 
     def prefetch_epoch(self, number: int) -> None:
         """Begin to do so for a later epoch, while this one is trained."""
 
-    def take(self, lo: int, hi: int) -> Iterator[Window]:
-        """Yield windows that hold the steps lo to hi of the epoch arranged last, in order.
+    def iter_windows(self, lo: int, hi: int) -> Iterator[Window]:
+        """Yield windows with the steps lo to hi (exclusive) of the epoch that was set last.
 
-        `take(0, 0)` gives one to trace programs on, of which no step is to be run.
+        `iter_windows(0, 0)` yields one to trace programs on, of which no step is to be run.
         """
 
 
-def count_steps(rows: Rows, batch_size: int) -> int:
+def count_steps(data: EpochData, batch_size: int) -> int:
     """Return the steps of an epoch, the one with the partial last batch included."""
-    return -(-len(rows) // batch_size)
+    return -(-len(data) // batch_size)
 
 
-def walk_steps(rows: Rows, batch_size: int, lo: int, hi: int) -> Iterator[tuple[int, Window]]:
+def iter_steps(data: EpochData, batch_size: int, lo: int, hi: int) -> Iterator[tuple[int, Window]]:
     """Yield windows with the steps lo to hi (exclusive), and the rows of each of their batches.
 
     Batches of one window are of one size: the smaller last one has a window of its own.
     """
-    full, rest = divmod(len(rows), batch_size)
+    full, rest = divmod(len(data), batch_size)
     if lo < min(hi, full):
-        for window in rows.take(lo, min(hi, full)):
+        for window in data.iter_windows(lo, min(hi, full)):
             yield batch_size, window
     if hi > full:
-        for window in rows.take(full, hi):
+        for window in data.iter_windows(full, hi):
             yield rest, window
 
 
-class ResidentRows:
-    """A training set on the device: one window, the whole epoch, put in order by one gather.
+class InMemoryData:
+    """A training set on the device: an epoch is one window, put in order by one gather.
 
     Args:
-        network: built; its inputs' shape counts.
+        network: built; the shape of its inputs is used.
         split: uint8 images.
         training: whether rows are shuffled, and the seed of the order.
     """
 
     def __init__(self, network: keras.Sequential, split: Split, training: TrainingConfig) -> None:
-        self._rows = place_rows(network, split)
+        self._rows = place_on_device(network, split)
         self._training = training
-        self._arranged = self._rows
+        self._ordered = self._rows
         self._background = ThreadPoolExecutor(1, "gather")
         self._next: tuple[int, Future[_Tensors]] | None = None
 
@@ -105,18 +109,18 @@ class ResidentRows:
     def set_epoch(self, number: int) -> None:
         """Put all rows in order, or wait until that is done."""
         if self._next is not None and self._next[0] == number:
-            self._arranged = self._next[1].result()
+            self._ordered = self._next[1].result()
         else:
-            self._arranged = self._gather(number)
+            self._ordered = self._gather(number)
         self._next = None
 
     def prefetch_epoch(self, number: int) -> None:
         """Begin in the background."""
         self._next = number, self._background.submit(self._gather, number)
 
-    def take(self, lo: int, hi: int) -> Iterator[Window]:
+    def iter_windows(self, lo: int, hi: int) -> Iterator[Window]:
         """Yield the one window that there is."""
-        yield Window(*self._arranged, lo, hi)
+        yield Window(*self._ordered, lo, hi)
 
     def _gather(self, number: int) -> _Tensors:
         """Copy the rows into an epoch's order; without shuffling that is the file's."""
@@ -127,7 +131,7 @@ class ResidentRows:
         return tf.gather(images, order), tf.gather(labels, order)
 
 
-def place_rows(network: keras.Sequential, split: Split) -> _Tensors:
+def place_on_device(network: keras.Sequential, split: Split) -> _Tensors:
     """Copy a split to the device: images uint8 [count, *the network's input], labels [count]."""
     images = split.images.reshape(len(split), *network.input_shape[1:])
     placed = tf.constant(images), tf.constant(split.labels)
@@ -135,23 +139,18 @@ def place_rows(network: keras.Sequential, split: Split) -> _Tensors:
     return placed
 
 
-_PARALLEL = 2  # windows being gathered
-_READY = 1  # windows waiting
-_ROWS_AT_ONCE = 512  # the system maps up to megabytes of a file around each row that is read
-
-
-class StreamedRows:
-    """A training set of which some windows are in memory, in the very order of `ResidentRows`.
+class StreamingData:
+    """A training set of which some windows are in memory, in the same order as `InMemoryData`.
 
     A window is whole batches, so that each batch is the same rows as if all were resident; all
     windows have one shape, the last is filled up with zeros that no step reads. While one is
     trained on, the next are gathered, those of the next epoch too.
 
     Args:
-        network: built; its inputs' shape counts.
+        network: built; the shape of its inputs is used.
         split: uint8 images, in memory or mapped from a file.
         training: the batch size; whether rows are shuffled, and the seed of the order; epochs.
-        window_bytes: about what a window has.
+        window_bytes: approximate size of a window.
     """
 
     def __init__(
@@ -182,9 +181,9 @@ class StreamedRows:
         self._number = number
 
     def prefetch_epoch(self, number: int) -> None:
-        """Leave it to the stream, which goes on into the next epoch."""
+        """Do nothing: the stream goes on into the next epoch."""
 
-    def take(self, lo: int, hi: int) -> Iterator[Window]:
+    def iter_windows(self, lo: int, hi: int) -> Iterator[Window]:
         """Yield one window after the other."""
         if hi == 0:
             yield Window(*self._make_blank(), 0, 0)
@@ -202,7 +201,7 @@ class StreamedRows:
         return tf.zeros(shape, tf.uint8), tf.zeros(self._rows, tf.uint8)
 
     def _fetch(self, position: int) -> _Tensors:
-        """Return a window, counted through all epochs; the stream begins anew where it jumps."""
+        """Return a window, counted through all epochs; a new stream begins where it jumps."""
         if self._held is None or self._held[0] != position:
             if position != self._following or position == self._end:
                 self._stream = self._open_stream(position)

@@ -1,4 +1,4 @@
-"""Everything that training changes in a network: out of it as arrays, and in again."""
+"""Captures everything that training changes in a network as arrays, and restores it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,63 @@ from mnistcli.models.numpy_inference import Forward
 from mnistcli.training.compile_model import build_network
 
 
+def capture_state(network: keras.Sequential) -> NetworkState:
+    """Copy weights, optimizer, generators and metric sums of a compiled network."""
+    return NetworkState(
+        layers=copy_layers(network),
+        optimizer=_name_arrays(network.optimizer.variables),
+        generators=_name_arrays(_list_generators(network)),
+        metrics=_name_arrays(network.metrics_variables),
+        model_config=_describe_network(network),
+        training_config=_describe_training(network),
+    )
+
+
+def restore_state(network: keras.Sequential, state: NetworkState) -> None:
+    """Restore a captured state into a compiled network; ValueError where shapes differ."""
+    assign_weights(network, state.weights)
+    _assign(network.optimizer.variables, [array.values for array in state.optimizer])
+    _assign(_list_generators(network), [array.values for array in state.generators])
+    _assign_sums(network, [array.values for array in state.metrics])
+
+
+def assign_weights(network: keras.Sequential, weights: Sequence[Array]) -> None:
+    """Assign weights in `Architecture.iter_layers` order; ValueError if shapes differ."""
+    _assign(network_weights(network), weights)
+
+
+def copy_layers(network: keras.Sequential) -> tuple[LayerState, ...]:
+    """Copy a network's weights off the device."""
+    return tuple(LayerState(la.name, _name_arrays(la.weights)) for la in network.layers)
+
+
+def network_weights(network: keras.Sequential) -> list[keras.Variable]:
+    """List a network's weights layer by layer, without the dropout generators' states."""
+    return [weight for layer in network.layers for weight in layer.weights]
+
+
+def build_keras_forward(architecture: Architecture, weights: Sequence[Floats]) -> Forward:
+    """Return the network as a function of one batch of inputs, computed by Keras.
+
+    Args:
+        architecture: the network, of any of the layers that checkpoints may have.
+        weights: its float32 arrays in `Architecture.iter_layers` order.
+
+    Raises:
+        ValueError: the weights are not the network's.
+    """
+    network = build_network(architecture)
+    assign_weights(network, weights)
+
+    def forward(x: Floats) -> Floats:
+        logits: Floats = keras.ops.convert_to_numpy(network(x, training=False))
+        return logits
+
+    return forward
+
+
 def _name_arrays(variables: Sequence[keras.Variable]) -> tuple[NamedArray, ...]:
-    """Copy variables out of the device under their Keras paths."""
+    """Copy variables off the device, named by their Keras paths."""
     return tuple(NamedArray(v.path, np.array(v.numpy())) for v in variables)
 
 
@@ -28,7 +83,6 @@ def _list_generators(network: keras.Sequential) -> list[keras.Variable]:
 
 
 def _draws(layer: keras.layers.Layer) -> bool:
-    """Tell whether a layer has a random generator of its own."""
     return isinstance(layer, keras.layers.Dropout) and layer.rate > 0
 
 
@@ -58,23 +112,6 @@ def _describe_training(network: keras.Sequential) -> str:
     )
 
 
-def capture_state(network: keras.Sequential) -> NetworkState:
-    """Copy everything that training changes out of a compiled network."""
-    return NetworkState(
-        layers=copy_layers(network),
-        optimizer=_name_arrays(network.optimizer.variables),
-        generators=_name_arrays(_list_generators(network)),
-        metrics=_name_arrays(network.metrics_variables),
-        model_config=_describe_network(network),
-        training_config=_describe_training(network),
-    )
-
-
-def copy_layers(network: keras.Sequential) -> tuple[LayerState, ...]:
-    """Copy a network's weights out of the device."""
-    return tuple(LayerState(la.name, _name_arrays(la.weights)) for la in network.layers)
-
-
 def _assign(variables: Sequence[keras.Variable], arrays: Sequence[Array]) -> None:
     """Write arrays into variables; ValueError where number or shapes differ."""
     for variable, array in zip(variables, arrays, strict=True):
@@ -84,48 +121,10 @@ def _assign(variables: Sequence[keras.Variable], arrays: Sequence[Array]) -> Non
 
 
 def _assign_sums(network: keras.Sequential, arrays: Sequence[Array]) -> None:
-    """Give metrics their sums: where replicas share them, all to the first, the rest nothing."""
+    """Assign metric sums: of several replicas the first gets all, the others zeros."""
 
     def assign() -> None:
         number = tf.distribute.get_replica_context().replica_id_in_sync_group
         _assign(network.metrics_variables, [np.where(number == 0, a, 0 * a) for a in arrays])
 
     network.distribute_strategy.run(assign)
-
-
-def assign_weights(network: keras.Sequential, weights: Sequence[Array]) -> None:
-    """Assign weights in `Architecture.iter_layers` order; ValueError if shapes differ."""
-    _assign(network_weights(network), weights)
-
-
-def build_keras_forward(architecture: Architecture, weights: Sequence[Floats]) -> Forward:
-    """Return the network as a function of one batch of inputs, computed by Keras.
-
-    Args:
-        architecture: the network, of any of the layers that checkpoints may have.
-        weights: its float32 arrays in `Architecture.iter_layers` order.
-
-    Raises:
-        ValueError: the weights are not the network's.
-    """
-    network = build_network(architecture)
-    assign_weights(network, weights)
-
-    def forward(x: Floats) -> Floats:
-        logits: Floats = keras.ops.convert_to_numpy(network(x, training=False))
-        return logits
-
-    return forward
-
-
-def network_weights(network: keras.Sequential) -> list[keras.Variable]:
-    """List a network's weights layer by layer, without the dropout generators' states."""
-    return [weight for layer in network.layers for weight in layer.weights]
-
-
-def restore_state(network: keras.Sequential, state: NetworkState) -> None:
-    """Write a captured state into a compiled network; ValueError where anything differs."""
-    assign_weights(network, state.weights)
-    _assign(network.optimizer.variables, [array.values for array in state.optimizer])
-    _assign(_list_generators(network), [array.values for array in state.generators])
-    _assign_sums(network, [array.values for array in state.metrics])

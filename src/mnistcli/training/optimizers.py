@@ -1,4 +1,4 @@
-"""What is made small, and how: loss, penalties, optimizer, schedule, as Keras' own objects."""
+"""Makes Keras' loss, regularizers, optimizer and learning rate schedule of a config."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make_loss(training: TrainingConfig) -> str | keras.losses.Loss:
 
 
 def make_regularizer(l1: float, l2: float) -> keras.regularizers.Regularizer | None:
-    """Return the penalty of a kernel, none where it would add nothing."""
+    """Return the regularizer of a kernel; None where it would add nothing."""
     return keras.regularizers.L1L2(l1=l1, l2=l2) if l1 or l2 else None
 
 
@@ -27,7 +27,7 @@ def make_optimizer(training: TrainingConfig, step_count: int) -> keras.optimizer
 
     Args:
         training: optimizer, schedule and clipping.
-        step_count: steps in an epoch; schedules count them.
+        step_count: steps in an epoch, which schedules count.
     """
     arguments = training.optimizer.model_dump()
     name = arguments.pop("name")
@@ -39,14 +39,13 @@ def make_optimizer(training: TrainingConfig, step_count: int) -> keras.optimizer
 
 
 def _list_bounds(clip: Clip) -> dict[str, float]:
-    """Name the bound as Keras does."""
     return {_CLIP_ARGUMENTS[k]: v for k, v in clip.model_dump(exclude_none=True).items()}
 
 
 def _make_schedule(
     training: TrainingConfig, step_count: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Turn lengths in epochs into steps; Keras counts them from 0."""
+    """Return a schedule, its lengths in steps, which Keras counts from 0."""
     rate = training.optimizer.learning_rate
     match training.schedule:
         case Cosine() as cosine:
@@ -72,7 +71,7 @@ def _make_schedule(
 def _make_cosine(
     cosine: Cosine, rate: float, length_epochs: float, step_count: int
 ) -> keras.optimizers.schedules.CosineDecay:
-    """Keras counts the decay from the end of the rise."""
+    # Keras counts the decay from the end of the warm-up.
     length = _count_steps(length_epochs, step_count)
     if cosine.warmup_epochs == 0:
         return keras.optimizers.schedules.CosineDecay(rate, length, cosine.alpha)
@@ -83,5 +82,4 @@ def _make_cosine(
 
 
 def _count_steps(epochs: float, step_count: int) -> int:
-    """Return how many steps so many epochs are; one at least."""
     return max(1, round(epochs * step_count))

@@ -1,10 +1,10 @@
-"""Compiled programs, kept from one run to the next.
+"""A cache of compiled XLA programs on disk, from one run to the next.
 
 XLA compiles a run's programs in one to three seconds; TensorFlow can keep them in a folder and
-find them again by what they compute. What it finds it executes, and where it cannot read or write
-the folder it fails. So the folder is used only where nobody else may write, each file is sealed
-with its sha256 and checked before TensorFlow sees it, and programs made by other versions or for
-another processor lie in other folders.
+find them again by what they compute. It executes what it finds, and fails where it cannot read or
+write the folder. So the folder is used only where no other user may write, each file gets a
+checksum that is verified before TensorFlow sees it, and each set of versions and processor has a
+folder of its own.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 SWITCH = "MNISTCLI_PROGRAM_CACHE"  # 0 turns the cache off
 MAX_PROGRAMS = 50
 MAX_AGE_S = 30 * 24 * 3600.0
-MAX_UNSEALED_S = 60.0
+MAX_UNVERIFIED_S = 60.0  # that a program without a checksum may be another run's
 
 _FLAGS = "TF_XLA_FLAGS"
 _PROBE_BYTES = 1 << 20
-_SEAL = ".sha256"
+_SUFFIX = ".sha256"
 
 
 @dataclass
-class ProgramCache(Callback):
-    """A folder in which TensorFlow keeps compiled programs; a callback that seals what it adds.
+class XlaCache(Callback):
+    """A folder of compiled programs; a callback that writes the checksums of a run's programs.
 
     Attributes:
         folder: of this processor and these versions.
@@ -52,56 +52,54 @@ class ProgramCache(Callback):
 
     folder: Path
     opened_at_s: float
-    _is_sealed: bool = field(default=False, init=False)
+    _is_written: bool = field(default=False, init=False)
 
     def on_train_begin(self, trainer: Trainer) -> None:  # noqa: ARG002
-        """Expect new programs."""
-        self._is_sealed = False
+        """Expect the programs of a new run."""
+        self._is_written = False
 
     def on_epoch_end(self, progress: Progress) -> None:  # noqa: ARG002
-        """Seal the programs after the run's first epoch: then all are compiled."""
-        if not self._is_sealed:
-            self.seal()
-        self._is_sealed = True
+        """Write the checksums after the run's first epoch: then all programs are compiled."""
+        if not self._is_written:
+            self.write_checksums()
+        self._is_written = True
 
-    def seal(self) -> None:
-        """Write down the sums of the programs added since; without one they are soon removed."""
+    def write_checksums(self) -> None:
+        """Write the checksums of the programs added since; without one they are soon removed."""
         for program in self._list_programs():
             try:
-                if program.stat().st_mtime >= self.opened_at_s and not _is_sound(program):
-                    replace_file(_name_seal(program), [_compute_sha256(program).encode()])
+                if program.stat().st_mtime >= self.opened_at_s and not _is_intact(program):
+                    replace_file(_checksum_path(program), [_compute_sha256(program).encode()])
             except OSError:
                 return
 
     def clean(self) -> None:
-        """Remove what is not what was written, and the oldest programs beyond the limit."""
-        sound = [program for program in self._list_programs() if _is_sound(program)]
+        """Remove programs that do not match their checksum, and the oldest beyond the limit."""
+        sound = [program for program in self._list_programs() if _is_intact(program)]
         sound.sort(key=lambda program: program.stat().st_mtime, reverse=True)
         kept = set(sound[:MAX_PROGRAMS])
-        kept |= {_name_seal(program) for program in kept}
+        kept |= {_checksum_path(program) for program in kept}
         for path in self.folder.iterdir():
-            if path not in kept and (_name_seal(path).exists() or not _is_recent(path)):
+            if path not in kept and (_checksum_path(path).exists() or not _is_recent(path)):
                 path.unlink(missing_ok=True)
 
     def _list_programs(self) -> list[Path]:
-        """TensorFlow names its files so."""
         return list(self.folder.glob("*.pb"))
 
 
-def use_program_cache(parent: Path) -> ProgramCache | None:
+def open_xla_cache(parent: Path) -> XlaCache | None:
     """Let TensorFlow, which must not have been imported yet, keep its programs under a folder.
 
     Args:
         parent: holds one folder per processor and set of versions; made where it is missing.
 
     Returns:
-        The cache, to be sealed after compilation; None where it cannot be used: switched off,
-        flags of the user's own, TensorFlow loaded already, or a folder that is not writable, full
-        or open to others.
+        The cache; None where it cannot be used: it is switched off, the user has set XLA flags,
+        TensorFlow is loaded already, or the folder is not writable, full or open to others.
     """
     if os.environ.get(SWITCH) == "0" or _FLAGS in os.environ or "tensorflow" in sys.modules:
         return None
-    cache = ProgramCache(parent / _describe_machine(), time.time())
+    cache = XlaCache(parent / _describe_machine(), time.time())
     try:
         cache.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(cache.folder):
@@ -109,7 +107,7 @@ def use_program_cache(parent: Path) -> ProgramCache | None:
         os.utime(cache.folder)
         _probe(cache.folder)
         cache.clean()
-        _forget(parent.iterdir(), time.time() - MAX_AGE_S)
+        _remove_unused(parent.iterdir(), time.time() - MAX_AGE_S)
     except OSError:
         return None
     os.environ[_FLAGS] = f"--tf_xla_persistent_cache_directory={cache.folder}"
@@ -117,7 +115,7 @@ def use_program_cache(parent: Path) -> ProgramCache | None:
 
 
 def _describe_machine() -> str:
-    """Name what compiled code depends on besides the program."""
+    """Return a hash of what compiled code depends on besides the program."""
     switches = [os.environ.get(name, "") for name in ("XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS")]
     parts = [version("tensorflow"), *switches, *_list_processor_facts()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -132,44 +130,41 @@ def _list_processor_facts() -> list[str]:
 
 
 def _is_private(folder: Path) -> bool:
-    """Tell whether nobody else may put code here."""
+    """Return whether no other user may put code here."""
     status = folder.stat()
     owned = not hasattr(os, "getuid") or status.st_uid == os.getuid()
     return owned and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _probe(folder: Path) -> None:
-    """Find out now, rather than in the middle of a compilation, that nothing can be written."""
+    """Fail now, rather than in the middle of a compilation, where nothing can be written."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(_PROBE_BYTES))
         file.flush()
 
 
-def _name_seal(program: Path) -> Path:
-    """Say where a program's sum is written down."""
-    return program.with_name(program.name + _SEAL)
+def _checksum_path(program: Path) -> Path:
+    return program.with_name(program.name + _SUFFIX)
 
 
-def _is_sound(program: Path) -> bool:
-    """Tell whether a program is what was written."""
+def _is_intact(program: Path) -> bool:
     try:
-        return _name_seal(program).read_text(encoding="ascii") == _compute_sha256(program)
+        return _checksum_path(program).read_text(encoding="ascii") == _compute_sha256(program)
     except (OSError, ValueError):
         return False
 
 
 def _compute_sha256(path: Path) -> str:
-    """Hash a file, which is small."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_recent(path: Path) -> bool:
-    """Tell whether another run may be at work on a file that has no sum yet."""
-    return time.time() - path.stat().st_mtime < MAX_UNSEALED_S
+    """Return whether a file without a checksum may be another run's, which still compiles."""
+    return time.time() - path.stat().st_mtime < MAX_UNVERIFIED_S
 
 
-def _forget(folders: Iterable[Path], before: float) -> None:
-    """Remove what other versions left behind and nobody has used since."""
+def _remove_unused(folders: Iterable[Path], before: float) -> None:
+    """Remove the folders of other versions that have not been used since."""
     for folder in folders:
         if folder.stat().st_mtime < before:
             shutil.rmtree(folder, ignore_errors=True)

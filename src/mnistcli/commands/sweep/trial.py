@@ -159,7 +159,7 @@ def _train_trial(plan: RunPlan, lease: TrialLease, context: WorkerContext) -> No
         pruning.report_resumed(plan.start.state.progress)
     callbacks = [
         ProgressDisplay("none"),
-        plan.programs or Callback(),
+        plan.xla_cache or Callback(),
         writer,
         pruning,
         _ChangeCallback(context.on_change),

@@ -93,7 +93,7 @@ def overfit_one_batch(
     note(f"learning {len(plan.train)} images by heart, in {MAX_STEPS:,} steps at most")
     check = OverfitCheck()
     with StopRequest() as stop:
-        callbacks = (plan.programs, check, StopOnSignal(stop))
+        callbacks = (plan.xla_cache, check, StopOnSignal(stop))
         try:
             trainer.fit([*filter(None, callbacks)])
         except DivergenceError as error:

@@ -53,7 +53,7 @@ from mnistcli.output.results import ConfigResult
 from mnistcli.output.terminal import Progress
 from mnistcli.tensorflow_import import start_loading
 from mnistcli.training.tensorboard_writer import check_tensorboard_directory
-from mnistcli.training.xla_cache import ProgramCache, use_program_cache
+from mnistcli.training.xla_cache import XlaCache, open_xla_cache
 from mnistcli.user_folders import find_cache
 
 _SET = "--set"
@@ -185,7 +185,7 @@ def load_data(
     needs = capacity or plan_capacity(config, arguments)
     if needs.placement == "streamed" and not arguments.stream:
         note("the training set does not fit into memory: it is streamed, to the same bits")
-    programs = None if arguments.dry_run else start_loading_tensorflow()
+    xla_cache = None if arguments.dry_run else start_loading_tensorflow()
     dataset = open_dataset(config.dataset, BOTH_SPLITS, arguments.data_dir, progress)
     resolved = resolve_dataset(config.dataset, dataset)
     config = config.model_copy(update={"dataset": resolved})
@@ -203,7 +203,7 @@ def load_data(
         threads=count_processors(),
         memory=needs.memory,
         placement=needs.placement,
-        programs=programs,
+        xla_cache=xla_cache,
         tensorboard=arguments.tensorboard,
         devices=arguments.devices or 1,
         cluster=arguments.cluster,
@@ -232,11 +232,11 @@ def plan_capacity(config: Config, arguments: TrainArguments) -> Capacity:
     return Capacity(network, streamed, "streamed")
 
 
-def start_loading_tensorflow() -> ProgramCache | None:
-    """Load TensorFlow in the background, and return where it keeps what it compiles."""
-    programs = use_program_cache(find_cache(os.environ) / "programs")
+def start_loading_tensorflow() -> XlaCache | None:
+    """Load TensorFlow in the background, and return the cache of its compiled programs."""
+    xla_cache = open_xla_cache(find_cache(os.environ) / "programs")
     start_loading()
-    return programs
+    return xla_cache
 
 
 def with_initial_weights(plan: RunPlan, initial: Checkpoint) -> RunPlan:

@@ -23,7 +23,7 @@ from mnistcli.errors import MnistcliError, UsageError
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.memory import MemoryEstimate, Placement
-from mnistcli.training.xla_cache import ProgramCache
+from mnistcli.training.xla_cache import XlaCache
 
 if TYPE_CHECKING:
     from mnistcli.training.distributed.cluster import Cluster
@@ -101,7 +101,7 @@ class RunPlan:
         initial_weights: with `--init-from`.
         init_from: the path that they came from.
         init_weights_sha256: tells whether they are the same another time.
-        programs: where TensorFlow keeps what it compiles.
+        xla_cache: where TensorFlow keeps compiled programs.
         tensorboard: directory of TensorBoard's event files.
     """
 
@@ -119,7 +119,7 @@ class RunPlan:
     initial_weights: tuple[Array, ...] | None = None
     init_from: str | None = None
     init_weights_sha256: str | None = None
-    programs: ProgramCache | None = None
+    xla_cache: XlaCache | None = None
     tensorboard: Path | None = None
     devices: int = 1
     cluster: Cluster | None = None

@@ -124,7 +124,7 @@ def run_training(plan: RunPlan, callbacks: Sequence[Callback] = ()) -> TrainResu
     trainer = build_trainer(plan)
     with StopRequest() as stop:
         # TensorBoard's files are named after the checkpoint, so they are written after it.
-        others = (plan.programs, writer, board, StopOnSignal(stop))
+        others = (plan.xla_cache, writer, board, StopOnSignal(stop))
         try:
             state = trainer.fit([*callbacks, *filter(None, others)])
         except DivergenceError as error:

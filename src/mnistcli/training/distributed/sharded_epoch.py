@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from mnistcli.training.compiled_epoch import BatchMaker
-from mnistcli.training.input_pipeline import Rows, Window, count_steps, walk_steps
+from mnistcli.training.compiled_epoch import BatchTransform
+from mnistcli.training.input_pipeline import EpochData, Window, count_steps, iter_steps
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ class ShardedStep:
 
     Args:
         network: compiled under the strategy.
-        batches: makes network input of raw rows.
+        transform: makes network input of raw rows.
     """
 
-    def __init__(self, network: keras.Sequential, batches: BatchMaker) -> None:
-        self._network, self._batches = network, batches
+    def __init__(self, network: keras.Sequential, transform: BatchTransform) -> None:
+        self._network, self._transform = network, transform
 
     def train(
         self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: tf.Tensor
@@ -74,7 +74,7 @@ class ShardedStep:
         with tf.device("CPU:0"):  # where the rows lie: of these only the shard is to travel
             rows = tf.slice(images, [start + lo, *rest], [hi - lo, *images.shape[1:]])
             classes = tf.slice(labels, [start + lo], [hi - lo])
-        inputs, encoded, *given = self._batches.cut(rows, classes, tf.constant(0), hi - lo)
+        inputs, encoded, *given = self._transform.make_batch(rows, classes, tf.constant(0), hi - lo)
         weight = tf.cast((hi - lo) * count, tf.float32) / tf.cast(size, tf.float32)
         return inputs, encoded, weight * (given[0] if given else tf.ones([hi - lo]))
 
@@ -154,8 +154,8 @@ class ShardedEpoch:
     Args:
         strategy: holds the network's copies.
         network: compiled under the strategy, its optimizer and metric variables built.
-        rows: the training set, in this machine's own memory.
-        batches: makes shards of its rows.
+        data: the training set, in this machine's own memory.
+        transform: makes shards of its rows.
         batch_size: rows of a step, over all devices.
     """
 
@@ -163,19 +163,19 @@ class ShardedEpoch:
         self,
         strategy: tf.distribute.Strategy,
         network: keras.Sequential,
-        rows: Rows,
-        batches: BatchMaker,
+        data: EpochData,
+        transform: BatchTransform,
         batch_size: int,
     ) -> None:
-        self._rows, self._batch_size = rows, batch_size
+        self._data, self._batch_size = data, batch_size
         sum_before_clipping(network.optimizer)
-        step = ShardedStep(network, batches)
+        step = ShardedStep(network, transform)
         self._program = make_loop(strategy, step.train, batch_size)
 
     @property
     def step_count(self) -> int:
         """Steps in an epoch, the partial last one included."""
-        return count_steps(self._rows, self._batch_size)
+        return count_steps(self._data, self._batch_size)
 
     def compile(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Trace the program, by a call that runs no step; always true.
@@ -185,22 +185,22 @@ class ShardedEpoch:
         """
         del should_stop
         begin_s = time.perf_counter()
-        (window,) = self._rows.take(0, 0)
+        (window,) = self._data.iter_windows(0, 0)
         self._call(self._batch_size, window)
         _LOG.info("traced the epoch in %.2f s", time.perf_counter() - begin_s)
         return True
 
     def set_epoch(self, number: int) -> None:
         """Put the rows in the order of the epoch `number`, from 0."""
-        self._rows.set_epoch(number)
+        self._data.set_epoch(number)
 
     def prefetch_epoch(self, number: int) -> None:
         """Begin to put the rows in the order of a later epoch, while this one is trained."""
-        self._rows.prefetch_epoch(number)
+        self._data.prefetch_epoch(number)
 
     def run(self, lo: int, hi: int) -> None:
-        """Train on the steps lo to hi (exclusive) of the order arranged last."""
-        for size, window in walk_steps(self._rows, self._batch_size, lo, hi):
+        """Train on the steps lo to hi (exclusive) of the epoch that was set last."""
+        for size, window in iter_steps(self._data, self._batch_size, lo, hi):
             self._call(size, window)
 
     def _call(self, size: int, window: Window) -> None:
@@ -214,8 +214,8 @@ class ShardedValidation:
     Args:
         strategy: holds the network's copies.
         network: as for `ShardedEpoch`.
-        rows: the split, in its own order.
-        batches: makes shards of them.
+        data: the split, in its own order.
+        transform: makes shards of them.
         batch_size: rows of a step, over all devices.
     """
 
@@ -223,20 +223,20 @@ class ShardedValidation:
         self,
         strategy: tf.distribute.Strategy,
         network: keras.Sequential,
-        rows: Rows,
-        batches: BatchMaker,
+        data: EpochData,
+        transform: BatchTransform,
         batch_size: int,
     ) -> None:
-        self._network, self._rows, self._batch_size = network, rows, batch_size
-        self._program = make_loop(strategy, ShardedStep(network, batches).test, batch_size)
+        self._network, self._data, self._batch_size = network, data, batch_size
+        self._program = make_loop(strategy, ShardedStep(network, transform).test, batch_size)
         self._number = 0
 
     def evaluate(self) -> dict[str, float]:
         """Return Keras' metrics over the whole split; the network's metric sums start at 0."""
         self._network.reset_metrics()
-        self._rows.set_epoch(self._number)
+        self._data.set_epoch(self._number)
         self._number += 1
-        step_count = count_steps(self._rows, self._batch_size)
-        for size, window in walk_steps(self._rows, self._batch_size, 0, step_count):
+        step_count = count_steps(self._data, self._batch_size)
+        for size, window in iter_steps(self._data, self._batch_size, 0, step_count):
             call_program(self._program, window, size)
         return {name: float(value) for name, value in self._network.get_metrics_result().items()}

@@ -24,16 +24,16 @@ from mnistcli.errors import ResourceError, UsageError
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.memory import Placement
 from mnistcli.training.compiled_epoch import (
-    BatchMaker,
+    BatchTransform,
     ValidationEpoch,
-    make_batches,
+    make_batch_transform,
     make_epoch,
-    make_rows,
-    read_in_order,
+    make_epoch_data,
+    make_evaluation_settings,
 )
 from mnistcli.training.distributed.cluster import Cluster
 from mnistcli.training.distributed.sharded_epoch import ShardedEpoch, ShardedValidation
-from mnistcli.training.input_pipeline import Rows
+from mnistcli.training.input_pipeline import EpochData
 
 CHECK_INTERVAL_S = 5.0
 _LOST = (
@@ -177,23 +177,25 @@ class MirroredStrategy(_OneProcess):
         training: TrainingConfig,
     ) -> Epoch:
         """Return the program that takes each batch in shards."""
-        batches = make_batches(network, split, preprocessing, training)
-        rows = self._make_rows(network, split, training)
-        return ShardedEpoch(self._strategy, network, rows, batches, training.batch_size)
+        transform = make_batch_transform(network, split, preprocessing, training)
+        data = self._make_data(network, split, training)
+        return ShardedEpoch(self._strategy, network, data, transform, training.batch_size)
 
     def make_validation(
         self, network: keras.Sequential, split: Split, preprocessing: Preprocessing, loss: str
     ) -> Validation:
         """Return the program that takes each batch in shards."""
-        batches = BatchMaker(network, preprocessing, loss)
-        in_order = read_in_order(split)
-        rows = self._make_rows(network, split, in_order)
-        return ShardedValidation(self._strategy, network, rows, batches, in_order.batch_size)
+        transform = BatchTransform(network, preprocessing, loss)
+        settings = make_evaluation_settings(split)
+        data = self._make_data(network, split, settings)
+        return ShardedValidation(self._strategy, network, data, transform, settings.batch_size)
 
-    def _make_rows(self, network: keras.Sequential, split: Split, training: TrainingConfig) -> Rows:
+    def _make_data(
+        self, network: keras.Sequential, split: Split, training: TrainingConfig
+    ) -> EpochData:
         """Keep rows in the machine's own memory, from which each device gets its shards."""
         with tf.device("CPU:0"):
-            return make_rows(network, split, training, self._placement)
+            return make_epoch_data(network, split, training, self._placement)
 
 
 class MultiWorkerStrategy(MirroredStrategy):
