@@ -48,8 +48,8 @@ class Window:
 class EpochData(Protocol):
     """A training set whose rows can be put in the order of any epoch.
 
-    Implementations differ in where the rows are kept. The order is always that of `shuffle_indices`,
-    so that results are bit-identical.
+    Implementations differ in where the rows are kept. The order is always that of
+    `shuffle_indices`, so that results are bit-identical.
     """
 
     def __len__(self) -> int:
@@ -169,7 +169,7 @@ class StreamingData:
         self._held: tuple[int, _Tensors] | None = None
         self._stream: Iterator[_Tensors] = iter(())
         self._following = self._end = -1
-        self._draw_order = lru_cache(2)(self._draw_order_anew)
+        self._order_of = lru_cache(2)(self._make_order)
         if training.shuffle:
             advise_random_access(split.images)
 
@@ -228,7 +228,7 @@ class StreamingData:
     def _gather(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Copy a window's rows together: read in the file's order, put into the epoch's."""
         number, index = divmod(int(position), self._window_count)
-        chosen = self._draw_order(number)[index * self._rows : (index + 1) * self._rows]
+        chosen = self._order_of(number)[index * self._rows : (index + 1) * self._rows]
         images = np.zeros((self._rows, *self._images.shape[1:]), np.uint8)
         labels = np.zeros(self._rows, np.uint8)
         labels[: len(chosen)] = self._labels[chosen]
@@ -239,7 +239,7 @@ class StreamingData:
             release_pages(self._images)
         return images, labels
 
-    def _draw_order_anew(self, number: int) -> NDArray[np.int32]:
+    def _make_order(self, number: int) -> NDArray[np.int32]:
         """Return an epoch's order of all rows; without shuffling that is the file's."""
         if not self._training.shuffle:
             return np.arange(len(self), dtype=np.int32)

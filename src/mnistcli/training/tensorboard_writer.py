@@ -46,16 +46,16 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Buckets:
-    """A histogram, in TensorBoard's terms.
+    """A histogram with the fields of TensorBoard's message.
 
     Attributes:
-        min: the least number.
-        max: the largest.
-        num: how many numbers there are.
-        sum: of the numbers.
+        min: the smallest value.
+        max: the largest value.
+        num: the number of values.
+        sum: of the values.
         sum_squares: of their squares.
-        bucket_limit: each bucket's right edge; the first begins at the least number.
-        bucket: how many numbers lie in each.
+        bucket_limit: right edge of each bucket; the first begins at `min`.
+        bucket: the number of values in each bucket.
     """
 
     min: float
@@ -215,14 +215,14 @@ class TensorBoardCallback(Callback):
 
 
 class EventFile:
-    """One more event file of a run in a directory; readers take all of them together.
+    """A new event file of a run in a directory, all of whose files are read together.
 
     Every method may raise OSError: the disk is full, or the directory is gone.
 
     Args:
         directory: made where it does not exist.
-        first_step: what earlier files hold from this step on is to be forgotten by readers: it
-            is of a run that was killed later than where this one goes on, or was overwritten.
+        first_step: readers drop what earlier files hold from this step on: it is of a run that
+            was killed after the step where this one resumes, or that was overwritten.
     """
 
     def __init__(self, directory: Path, first_step: int) -> None:
@@ -237,11 +237,11 @@ class EventFile:
         self._write(Event(step=first_step, session_log=start))
 
     def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write one number a tag."""
+        """Write one value per tag."""
         self._write_values(step, [{"tag": t, "simple_value": v} for t, v in values.items()])
 
     def write_histograms(self, step: int, arrays: Mapping[str, Array]) -> None:
-        """Write how the numbers of each array are distributed; only finite ones are counted."""
+        """Write a histogram of each array's finite values."""
         from tensorboard.compat.proto.summary_pb2 import HistogramProto
 
         counted = {tag: count_buckets(array) for tag, array in arrays.items()}
@@ -269,7 +269,7 @@ class EventFile:
         self._write(Event(step=step, summary=summary))
 
     def _write(self, event: Any) -> None:
-        """Append a record; the file is open no longer, so that nothing waits to be flushed."""
+        """Append a record, and close the file so that nothing remains in a buffer."""
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         event.wall_time = time.time()
@@ -278,7 +278,7 @@ class EventFile:
 
 
 def count_buckets(array: Array) -> Buckets:
-    """Return how the finite numbers of an array are distributed between the least and largest."""
+    """Return a histogram of an array's finite values, from the smallest to the largest."""
     values = np.asarray(array, np.float64).reshape(-1)
     values = values[np.isfinite(values)]
     if values.size == 0:

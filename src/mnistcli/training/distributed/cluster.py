@@ -23,7 +23,7 @@ class Cluster:
     """The workers of a run, of which this process is one.
 
     Attributes:
-        addresses: host:port of each worker, at least two; the first is the chief's, who alone
+        addresses: host:port of each worker, at least two; the first is the chief's, which alone
             writes and answers.
         number: of this worker, from 0.
     """
@@ -33,12 +33,12 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Tell whether this process writes and answers."""
+        """Whether this process writes and answers."""
         return self.number == 0
 
     @property
     def others(self) -> str:
-        """Name the other workers, for messages."""
+        """The addresses of the other workers, for messages."""
         found = [a for number, a in enumerate(self.addresses) if number != self.number]
         return ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
 
@@ -59,7 +59,7 @@ class _TFConfig(BaseModel):
 
 
 def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
-    """Return the cluster that a process belongs to; null where it trains alone.
+    """Return the cluster that a process belongs to; None where it trains alone.
 
     Args:
         environment: of the process. Without the variable, or where that names a single worker,
@@ -90,7 +90,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
 
 
 def _parse(text: str) -> _TFConfig:
-    """Read the variable; UsageError where it is no such JSON."""
+    """Parse the variable; UsageError where it is not such JSON."""
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):

@@ -39,8 +39,8 @@ class ShardedStep:
     def train(
         self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: tf.Tensor
     ) -> None:
-        """Learn from the batch of `size` rows that begins at row `start`."""
-        inputs, encoded, weights = self._cut(images, labels, start, size)
+        """Train on the batch of `size` rows that begins at row `start`."""
+        inputs, encoded, weights = self._make_shard(images, labels, start, size)
         variables = self._network.trainable_variables
         with tf.GradientTape() as tape:
             outputs = self._network(inputs, training=True)
@@ -48,17 +48,17 @@ class ShardedStep:
         gradients = tape.gradient(share, variables)
         *gradients, loss = _sum_over_replicas([*gradients, share])
         self._network.optimizer.apply(gradients, variables)
-        self._count(inputs, encoded, outputs, loss, size)
+        self._update_metrics(inputs, encoded, outputs, loss, size)
 
     def test(self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> None:
         """Add the batch of `size` rows that begins at row `start` to the metrics."""
-        inputs, encoded, weights = self._cut(images, labels, start, size)
+        inputs, encoded, weights = self._make_shard(images, labels, start, size)
         outputs = self._network(inputs, training=False)
         share = self._network.compute_loss(inputs, encoded, outputs, weights, training=False)
         (loss,) = _sum_over_replicas([share])
-        self._count(inputs, encoded, outputs, loss, size)
+        self._update_metrics(inputs, encoded, outputs, loss, size)
 
-    def _cut(
+    def _make_shard(
         self, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor, size: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return this replica's shard, which may be empty: inputs, labels, weights [rows].
@@ -71,14 +71,14 @@ class ShardedStep:
         number, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
         lo, hi = size * number // count, size * (number + 1) // count
         rest = [0] * (len(images.shape) - 1)
-        with tf.device("CPU:0"):  # where the rows lie: of these only the shard is to travel
+        with tf.device("CPU:0"):  # where the rows are: only the shard is copied
             rows = tf.slice(images, [start + lo, *rest], [hi - lo, *images.shape[1:]])
             classes = tf.slice(labels, [start + lo], [hi - lo])
         inputs, encoded, *given = self._transform.make_batch(rows, classes, tf.constant(0), hi - lo)
         weight = tf.cast((hi - lo) * count, tf.float32) / tf.cast(size, tf.float32)
         return inputs, encoded, weight * (given[0] if given else tf.ones([hi - lo]))
 
-    def _count(
+    def _update_metrics(
         self,
         inputs: tf.Tensor,
         encoded: tf.Tensor,
@@ -86,11 +86,10 @@ class ShardedStep:
         loss: tf.Tensor,
         size: tf.Tensor,
     ) -> None:
-        """Add a batch to the sums of which metrics are made.
+        """Add a batch to the metric sums.
 
-        The loss is the whole batch's: the first replica alone counts it, so that its sum is one
-        number, which a checkpoint keeps and gives back with all its bits. What the others count
-        are whole numbers.
+        Only the first replica counts the loss, which is the whole batch's: so its sum is one
+        number, which a checkpoint can restore bit for bit. The other sums are whole numbers.
         """
         number = tf.distribute.get_replica_context().replica_id_in_sync_group
         self._network.metrics[0].update_state(loss, tf.where(number == 0, size, 0))
