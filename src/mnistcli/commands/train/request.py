@@ -136,11 +136,11 @@ class RunPlan:
 
 
 class OutputFile:
-    """The file that a run writes again and again; the first time it may have to be new.
+    """The checkpoint that a run writes again and again; the first time it may have to be new.
 
     Args:
-        candidates: paths to try in turn, the first that does not exist wins.
-        may_replace: the first candidate is written even where it exists.
+        candidates: paths to try in turn; the first that does not exist is used.
+        may_replace: the first candidate is written even if it exists.
     """
 
     def __init__(self, candidates: Iterator[Path], *, may_replace: bool) -> None:
@@ -152,12 +152,12 @@ class OutputFile:
 
     @classmethod
     def nowhere(cls) -> OutputFile:
-        """Return what stands in a plan of which nothing is written."""
+        """Return the file of a plan that writes none."""
         return cls(iter([Path()]), may_replace=False)
 
     @property
     def best_path(self) -> Path:
-        """Where the best model goes, where a validation set chooses."""
+        """Path of the best model, where a validation set selects one."""
         return self.path.with_name(f"{self.path.stem}.best{SUFFIX}")
 
     def reserve(self, lock: RunLock, *, with_best: bool) -> None:
@@ -178,7 +178,7 @@ class OutputFile:
                 self._try_next(error)
 
     def _try_next(self, error: MnistcliError) -> None:
-        """Go on to the next candidate; without one that was the last word."""
+        """Use the next candidate; raise the error where there is none."""
         following = next(self._candidates, None)
         if following is None:
             raise error from None
@@ -189,14 +189,14 @@ class OutputFile:
 
         Raises:
             ResourceError: it could not be written.
-            UsageError: somebody else has made a file of that name since the run began.
+            UsageError: another program has made a file of that name since the run began.
         """
         begin_s = time.perf_counter()
         self._write(state, record)
         _log_writing(self.path, state, begin_s)
 
     def _write(self, state: RunState, record: Record) -> None:
-        """Create the file the first time, under the next name where one is taken."""
+        """Create the file the first time, under the next name if it exists."""
         from mnistcli.checkpoints.writer import create_checkpoint, replace_checkpoint
 
         while not self._is_ours:
@@ -279,7 +279,7 @@ def choose_output(
 
 
 def check_name(path: Path) -> None:
-    """Refuse what cannot name a checkpoint, or lies where none can be written.
+    """Refuse a path that cannot name a checkpoint, or whose folder is not writable.
 
     Raises:
         UsageError: the name does not end in .h5, or is a folder.
@@ -324,12 +324,10 @@ def _number_names(stem: str) -> Iterator[Path]:
 
 
 def _log_writing(path: Path, state: RunState, begin_s: float) -> None:
-    """Tell which state went where, and how long that took."""
     progress, duration_s = state.progress, time.perf_counter() - begin_s
     where = (path, progress.epoch, progress.step, duration_s)
     _LOG.info("wrote %s after epoch %d and %d steps, in %.3f s", *where)
 
 
 def _quote(path: Path) -> str:
-    """Write a path as a shell takes it."""
     return shlex.quote(str(path))

@@ -120,11 +120,11 @@ def run_training(plan: RunPlan, callbacks: Sequence[Callback] = ()) -> TrainResu
         TrainingInterrupted: a signal has stopped the run, which is saved.
         SignalReceived: a signal has come when the run diverged.
     """
-    writer, board = CheckpointWriter(plan), _make_board(plan)
+    writer, tensorboard = CheckpointWriter(plan), _make_tensorboard(plan)
     trainer = build_trainer(plan)
     with StopRequest() as stop:
         # TensorBoard's files are named after the checkpoint, so they are written after it.
-        others = (plan.xla_cache, writer, board, StopOnSignal(stop))
+        others = (plan.xla_cache, writer, tensorboard, StopOnSignal(stop))
         try:
             state = trainer.fit([*callbacks, *filter(None, others)])
         except DivergenceError as error:
@@ -143,8 +143,8 @@ def run_training(plan: RunPlan, callbacks: Sequence[Callback] = ()) -> TrainResu
     except SignalReceived as received:
         _wait_for_workers(trainer, plan, received.number)
         raise TrainingInterrupted(received.number, plan, state.progress) from None
-    if board is not None:
-        board.write_score(state, result.test.loss, result.test.accuracy)
+    if tensorboard is not None:
+        tensorboard.write_score(state, result.test.loss, result.test.accuracy)
     _wait_for_workers(trainer, plan)
     return result
 
@@ -215,7 +215,6 @@ class CheckpointWriter(Callback):
         return self._elapsed_before_s + time.monotonic() - self._begin_s
 
     def _record(self, state: RunState, test: TestSetScore | None = None) -> Record:
-        """Say what the run is, next to its arrays."""
         plan = self._plan
         return make_record(
             state,
@@ -286,7 +285,7 @@ class ProgressDisplay(Callback):
         self._display = open_epoch_display(epochs, completed, self._progress)
 
     def on_batch_end(self, progress: BatchProgress) -> None:
-        """Show how far the epoch has come."""
+        """Update the bar."""
         share = progress.step / progress.step_count
         self._display.show_batch(progress.epoch, share, progress.metrics)
 
@@ -317,7 +316,7 @@ class StopOnSignal(Callback):
         return self._stop.received is not None
 
 
-def _make_board(plan: RunPlan) -> TensorBoardCallback | None:
+def _make_tensorboard(plan: RunPlan) -> TensorBoardCallback | None:
     """Return what writes for TensorBoard, where that is asked for."""
     if plan.tensorboard is None:
         return None
