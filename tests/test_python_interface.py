@@ -14,7 +14,7 @@ from conftest import Run
 from helpers.commands import read_arrays
 from mnistcli.checkpoints.run_state import Progress
 from mnistcli.config.schema import Config
-from mnistcli.errors import ConfigError, UsageError
+from mnistcli.errors import ConfigError, ResourceError, UsageError
 
 SMALL = {"batch_size": 100, "epochs": 2}
 
@@ -95,6 +95,15 @@ def test_ctrl_c_saves_the_run_and_is_a_keyboard_interrupt(run: Run) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert mnistcli.load("m.h5").checkpoint.progress.epoch == 2
     assert mnistcli.train(resume="m.h5").epochs == 9
+
+
+def test_tensorflow_has_one_number_of_threads_in_a_process(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del run
+    monkeypatch.setattr("mnistcli.commands.train.prepare.count_processors", lambda: 17)
+    with pytest.raises(ResourceError, match="not with 17 threads"):
+        mnistcli.train("xor", epochs=1, output="m.h5")
 
 
 def test_errors_are_exceptions(run: Run) -> None:

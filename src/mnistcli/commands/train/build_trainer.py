@@ -12,7 +12,7 @@ from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.checkpoints.record import list_differences
 from mnistcli.checkpoints.run_state import hash_weights
 from mnistcli.commands.train.request import RunPlan
-from mnistcli.errors import CheckpointError, UsageError
+from mnistcli.errors import CheckpointError, ResourceError, UsageError
 from mnistcli.models.memory import format_bytes, read_available_memory
 from mnistcli.tensorflow_import import load_backend
 
@@ -78,14 +78,19 @@ def load_strategy(plan: RunPlan) -> Strategy:
     """Load TensorFlow, set its number of threads, and return where the run is trained.
 
     Raises:
-        ResourceError: there are fewer devices, or other workers did not come.
+        ResourceError: there are fewer devices, other workers did not come, or TensorFlow runs
+            with another number of threads in this process.
         UsageError: another worker was started with another run.
     """
     _log_plan(plan)
     load_backend()
     from mnistcli.training.distributed.strategies import make_strategy, set_thread_count
 
-    set_thread_count(plan.threads)
+    try:
+        set_thread_count(plan.threads)
+    except RuntimeError as error:
+        what = f"it runs in this process already, and not with {plan.threads} threads"
+        raise ResourceError("TensorFlow", what, "train in a new process") from error
     if plan.cluster is not None:
         return _connect_workers(plan, plan.cluster)
     return make_strategy(plan.devices, plan.placement)
