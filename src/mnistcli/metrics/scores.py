@@ -73,7 +73,7 @@ class Score(BaseModel):
         confusion: counts [true class][predicted class], both in class order.
     """
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null", defer_build=True)
 
     count: int
     loss: float

@@ -31,7 +31,8 @@ from mnistcli.metrics.significance import Interval
 class AnswerPart(BaseModel):
     """A frozen part of a command's answer."""
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+    # Validators are built when a type is first used: a command uses few of them.
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null", defer_build=True)
 
 
 class CsvRow(AnswerPart):
