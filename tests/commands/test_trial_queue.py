@@ -18,7 +18,6 @@ from optuna.trial import TrialState
 from conftest import SOURCE
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.sweep.definition import Sweep
-from mnistcli.commands.sweep.ranking import compute_importances, list_trials
 from mnistcli.commands.sweep.study import (
     JOURNAL,
     check_data,
@@ -27,7 +26,12 @@ from mnistcli.commands.sweep.study import (
     open_study,
 )
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
-from mnistcli.commands.sweep.trial_queue import TrialLease, TrialQueue
+from mnistcli.commands.sweep.trial_queue import (
+    TrialLease,
+    TrialQueue,
+    compute_importances,
+    list_trials,
+)
 from mnistcli.errors import DataError, ResourceError, UsageError
 
 pytest_plugins = ("helpers.postgresql",)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,24 +144,20 @@ SHELLS = {
 }
 
 
-def show_completion(name: str | None) -> None:
+def show_completion(name: str) -> None:
     """Print a shell's script; UsageError for a shell that is not supported."""
-    if name is None:
-        return
     check_choice(name, tuple(SHELLS), "--show-completion")
     print_line(SHELLS[name].script.removesuffix("\n"))
     raise typer.Exit
 
 
-def install_completion(name: str | None) -> None:
+def install_completion(name: str) -> None:
     """Write a shell's script, print its path and what the user has to do.
 
     Raises:
         UsageError: the shell is not supported.
         OSError: it cannot be written.
     """
-    if name is None:
-        return
     check_choice(name, tuple(SHELLS), "--install-completion")
     from mnistcli.atomic_files import replace_file
 
@@ -220,11 +216,6 @@ def split_line(line: str) -> list[str]:
     except ValueError:
         return [*words, lexer.token]
     return [*words, ""] if not words or line[-1].isspace() else words
-
-
-def offer(words: Sequence[str]) -> Callable[[], list[str]]:
-    """Return a completion that offers fixed words."""
-    return lambda: list(words)
 
 
 def complete_recipe() -> list[Completion]:

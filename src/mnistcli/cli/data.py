@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.completion import offer
 from mnistcli.cli.options import (
     DataDir,
     Debug,
@@ -22,11 +21,12 @@ from mnistcli.cli.options import (
     count_option,
     exclude_json,
     exclusive,
+    format_metavar,
+    offer,
 )
 from mnistcli.config.allowed_values import (
     DATASET_SPLITS,
     MATRICES,
-    format_metavar,
     get_choices,
     list_dataset_names,
 )
@@ -43,14 +43,17 @@ mnistcli data files --data flowers --size 64,64,3 --first 36 --show
 mnistcli data mnist --fetch
 """
 
+_NAMES = list_dataset_names()
+_NORMALIZATIONS = get_choices(DatasetConfig, "normalization")
+
 
 def data(
     name: Annotated[
         str,
         typer.Argument(
             metavar="NAME",
-            help=f"One of {', '.join(list_dataset_names())}.",
-            autocompletion=offer(list_dataset_names()),
+            help=f"One of {', '.join(_NAMES)}.",
+            autocompletion=offer(_NAMES),
         ),
     ],
     split: Annotated[
@@ -80,10 +83,10 @@ def data(
     normalization: Annotated[
         str | None,
         typer.Option(
-            metavar=format_metavar(get_choices(DatasetConfig, "normalization")),
+            metavar=format_metavar(_NORMALIZATIONS),
             help="With --matrix normalized: how; unit where none is given.",
             rich_help_panel="Data",
-            autocompletion=offer(get_choices(DatasetConfig, "normalization")),
+            autocompletion=offer(_NORMALIZATIONS),
         ),
     ] = None,
     fetch: Annotated[

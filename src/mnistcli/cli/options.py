@@ -22,13 +22,11 @@ from mnistcli.cli.completion import (
     complete_directory,
     complete_own_data,
     install_completion,
-    offer,
     show_completion,
 )
 from mnistcli.config.allowed_values import (
     SPLITS,
     check_choice,
-    format_metavar,
     get_choices,
     get_description,
     get_tags,
@@ -54,6 +52,26 @@ def _enable_debug(value: bool) -> None:
     """Set the environment variable that does the same as the flag."""
     if value:
         os.environ[DEBUG_VARIABLE] = "1"
+
+
+def _if_given(act: Callable[[str], None]) -> Callable[[str | None], None]:
+    """Return a callback that acts on a flag's value; Typer calls it without one too."""
+
+    def call(value: str | None) -> None:
+        if value is not None:
+            act(value)
+
+    return call
+
+
+def format_metavar(names: Sequence[str]) -> str:
+    """Format names as help texts show them: `[a|b|c]`."""
+    return f"[{'|'.join(names)}]"
+
+
+def offer(words: Sequence[str]) -> Callable[[], list[str]]:
+    """Return a completion that offers fixed words."""
+    return lambda: list(words)
 
 
 def count_from(lowest: int, flag: str) -> Callable[[str], int]:
@@ -238,7 +256,7 @@ ShowCompletion = Annotated[
     typer.Option(
         "--show-completion",
         metavar=format_metavar(tuple(SHELLS)),
-        callback=show_completion,
+        callback=_if_given(show_completion),
         is_eager=True,
         help="Print the script by which this shell completes mnistcli's command lines.",
         autocompletion=offer(tuple(SHELLS)),
@@ -249,7 +267,7 @@ InstallCompletion = Annotated[
     typer.Option(
         "--install-completion",
         metavar=format_metavar(tuple(SHELLS)),
-        callback=install_completion,
+        callback=_if_given(install_completion),
         is_eager=True,
         help="Write that script where this shell looks for it.",
         autocompletion=offer(tuple(SHELLS)),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.completion import complete_checkpoint, offer
+from mnistcli.cli.completion import complete_checkpoint
 from mnistcli.cli.options import (
     DataDir,
     Dataset,
@@ -24,6 +24,7 @@ from mnistcli.cli.options import (
     choose_form,
     count_option,
     exclude_json,
+    offer,
 )
 from mnistcli.config.allowed_values import SPLITS, check_choice
 from mnistcli.errors import UsageError

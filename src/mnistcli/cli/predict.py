@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from mnistcli.cli.completion import complete_checkpoint, complete_image, offer
+from mnistcli.cli.completion import complete_checkpoint, complete_image
 from mnistcli.cli.options import (
     Csv,
     DataDir,
@@ -22,6 +22,7 @@ from mnistcli.cli.options import (
     choose_form,
     count_option,
     exclusive,
+    offer,
 )
 from mnistcli.config.allowed_values import SPLITS
 from mnistcli.errors import UsageError

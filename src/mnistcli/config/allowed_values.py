@@ -43,11 +43,6 @@ def list_dataset_names() -> tuple[str, ...]:
     return tuple(name for name in get_args(AnyDatasetName) if name != AUTO)
 
 
-def format_metavar(names: Sequence[str]) -> str:
-    """Format names as help texts show them: `[a|b|c]`."""
-    return f"[{'|'.join(names)}]"
-
-
 def check_choice(value: str, choices: Sequence[str], flag: str) -> None:
     """Check that a flag's value is one of its choices.
 

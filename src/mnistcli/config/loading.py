@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -211,20 +211,23 @@ def read_source(name: str) -> ConfigSource:
     Raises:
         ConfigError: there is neither, or the file cannot be read.
     """
-    if name in list_recipe_names():
+    is_path = name.endswith((".yaml", ".yml"))  # no recipe is called so
+    if not is_path and name in list_recipe_names():
         return ConfigSource(name, f"recipe {name}", find_recipe(name).text.encode())
     if not name:
         _refuse("''", "an empty name", _suggest_source(name, list_recipe_names()))
-    return read_yaml_file(name, "no such file or recipe", list_recipe_names())
+    return read_yaml_file(name, "no such file or recipe", list_recipe_names)
 
 
-def read_yaml_file(name: str, missing: str, recipes: Sequence[str] = ()) -> ConfigSource:
+def read_yaml_file(
+    name: str, missing: str, list_names: Callable[[], Sequence[str]] = tuple
+) -> ConfigSource:
     """Read a YAML file.
 
     Args:
         name: its path.
         missing: what the error says if there is no such file.
-        recipes: names that could have been meant instead.
+        list_names: returns the names that could have been meant instead.
 
     Raises:
         ConfigError: it cannot be read.
@@ -235,7 +238,7 @@ def read_yaml_file(name: str, missing: str, recipes: Sequence[str] = ()) -> Conf
     except IsADirectoryError:
         _refuse(name, "is a folder", "give the path of a YAML file in it")
     except (FileNotFoundError, NotADirectoryError):
-        _refuse(name, missing, _suggest_source(name, recipes))
+        _refuse(name, missing, _suggest_source(name, list_names()))
     except OSError as error:
         _refuse(
             name,
@@ -243,7 +246,9 @@ def read_yaml_file(name: str, missing: str, recipes: Sequence[str] = ()) -> Conf
             "give the path of a YAML file that can be read",
         )
     except ValueError:
-        _refuse(format_value(name), "cannot be the name of a file", _suggest_source("", recipes))
+        _refuse(
+            format_value(name), "cannot be the name of a file", _suggest_source("", list_names())
+        )
     if data.startswith(_HDF5):
         hint = f"go on with it: mnistcli train --resume {shlex.quote(name)}"
         _refuse(name, "is a checkpoint, not a config", hint)

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.images.framing import Floats, average_down, interpolate
-from mnistcli.images.ink import Mask, find_components
+from mnistcli.images.ink import Floats, Mask, find_components
 from mnistcli.images.options import InkSide
 
 CLOSING_SIDE = 64  # pixels: light changes slowly, and averages have little noise
@@ -132,6 +131,32 @@ def find_page(picture: NDArray[np.uint8]) -> Page | None:
     colour = np.median(picture[inner], axis=0)
     cut = np.where(inner[..., np.newaxis], picture, np.rint(colour).astype(np.uint8))
     return Page(np.ascontiguousarray(cut[top:bottom, left:right]), top, left, is_certain)
+
+
+def average_down(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Shrink a picture by averaging, so that no side is longer than `side`.
+
+    Args:
+        picture: uint8 [height, width, channels], one channel or three.
+        side: in pixels; a smaller picture is returned as it is.
+    """
+    from PIL import Image
+
+    scale = side / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    height, width = (max(1, round(size * scale)) for size in picture.shape[:2])
+    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    small = np.asarray(image.resize((width, height), Image.Resampling.BOX))
+    return small.reshape(height, width, picture.shape[2])
+
+
+def interpolate(levels: Floats, shape: tuple[int, int]) -> Floats:
+    """Enlarge smooth levels [h, w] to a shape by bilinear interpolation: float32 [*shape]."""
+    from PIL import Image
+
+    stretched = Image.fromarray(levels).resize(shape[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(stretched)
 
 
 def _take_border(picture: NDArray[Any]) -> NDArray[Any]:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.images.framing import Floats
-
+Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 EDGE_WEIGHT = 0.05  # what touches the picture's edge is seldom the digit

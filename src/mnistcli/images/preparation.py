@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mnistcli.errors import DataError
 from mnistcli.images.background import (
     Page,
+    average_down,
     detect_close_up,
     detect_ink_side,
     estimate_background,
@@ -32,10 +33,10 @@ from mnistcli.images.decoding import (
     fit_image,
     to_mode,
 )
-from mnistcli.images.framing import DIGIT_SIZE, FRAME_SIZE, Floats, average_down, frame_digit
 from mnistcli.images.ink import (
     CUT_SHARE,
     Components,
+    Floats,
     Ink,
     Ints,
     Mask,
@@ -51,6 +52,7 @@ from mnistcli.images.options import (
     AUTO,
     DIGIT_SHAPE,
     Background,
+    Centre,
     Crop,
     ImageKind,
     InkSide,
@@ -62,6 +64,8 @@ from mnistcli.images.options import (
 )
 
 WORKING_SIDE = 640  # pixels of the longer side: enough for a digit of a twentieth of it
+FRAME_SIZE, DIGIT_SIZE = 28, 20  # pixels: the picture, and the digit's longer side
+MIDDLE = 14  # where MNIST's centres of mass lie on average, counting pixels from 0
 INK_LEVEL = 0.5  # of the ink's density: what is fainter is paper
 EDGE_LEVELS = (0.2, 0.8)  # densities that count as none and as full ink: MNIST was black and white
 WEAKEST_AFTER_LINES = 0.6  # a digit's density beside darker lines
@@ -117,7 +121,7 @@ def prepare_digit(
     is_whole = "crop" in skipped
     if is_whole:
         box = (0, 0, *kept.shape)
-    pixels, centre = frame_digit(
+    pixels, centre = _frame_digit(
         _cut_out(found, kept, box),
         FRAME_SIZE if is_whole else DIGIT_SIZE,
         is_centred="centre" not in skipped,
@@ -299,6 +303,47 @@ def _cut_out(finding: _Finding, kept: Mask, box: tuple[int, int, int, int]) -> F
     low, high = EDGE_LEVELS
     sharp = np.clip((finding.ink.density - low) / (high - low), 0, 1) * _grow(kept)
     return np.asarray(sharp[top:bottom, left:right], np.float32)
+
+
+def _frame_digit(
+    density: Floats, size: int, *, is_centred: bool
+) -> tuple[NDArray[np.uint8], Centre | None]:
+    """Scale a digit, and place it in a frame as MNIST does.
+
+    See Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits".
+
+    Args:
+        density: float32 [height, width], 0 for paper and 1 for ink, cropped to the digit.
+        size: of its longer side, at most 28 pixels.
+        is_centred: whether it is centred by mass, or else by its bounding box.
+
+    Returns:
+        uint8 [28, 28], light on black, its strongest ink 255; and the offset by centring.
+    """
+    scale = size / max(density.shape)
+    height, width = (max(1, round(side * scale)) for side in density.shape)
+    levels = np.clip(_shrink(density, (height, width)), 0, 1)
+    levels *= 255 / max(1 / 255, float(levels.max()))
+    row, column = middle = ((FRAME_SIZE - height) // 2, (FRAME_SIZE - width) // 2)
+    if is_centred:
+        row, column = (_place(levels.sum(axis=axis)) for axis in (1, 0))
+    frame = np.zeros((FRAME_SIZE, FRAME_SIZE), np.uint8)
+    frame[row : row + height, column : column + width] = np.rint(levels)
+    moved = Centre(right=column - middle[1], down=row - middle[0])
+    return frame, moved if is_centred else None
+
+
+def _shrink(levels: Floats, shape: tuple[int, int]) -> Floats:
+    """Scale levels [h, w] to a shape, anti-aliased: float32 [*shape]."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(levels).resize(shape[::-1], Image.Resampling.HAMMING))
+
+
+def _place(masses: Floats) -> int:
+    """Return where a profile begins if its mass is centred and nothing of it is cut off."""
+    centre = float(masses @ np.arange(len(masses)) / max(1.0, float(masses.sum())))
+    return min(max(0, round(MIDDLE - centre)), FRAME_SIZE - len(masses))
 
 
 def _grow(mask: Mask) -> Mask:

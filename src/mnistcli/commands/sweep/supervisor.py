@@ -120,8 +120,8 @@ def run_sweep(
     """
     sweep = load_sweep(source)
     require("optuna", extra="sweep", hint=_INSTALL_HINT)
-    from mnistcli.commands.sweep.ranking import summarize_sweep
     from mnistcli.commands.sweep.study import translate_storage_errors
+    from mnistcli.commands.sweep.trial_queue import summarize_sweep
     from mnistcli.commands.sweep.workers import WorkerSpec
 
     directory = output or Path(f"{Path(source).stem}-sweep")
@@ -246,7 +246,7 @@ class _TrialMonitor:
 
     def _list_trials(self) -> list[TrialResult]:
         """Return all trials, the ended ones first and from the best on."""
-        from mnistcli.commands.sweep.ranking import list_trials, rank_trials
+        from mnistcli.commands.sweep.trial_queue import list_trials, rank_trials
 
         trials = list_trials(self._queue)
         ranked = rank_trials(trials, self._queue.sweep)
