@@ -3,8 +3,7 @@
 Also the environment that a run's bits depend on, and the largest run whose file can be read back.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: pydantic would parse their text, which takes longer.
 import json
 import math
 import os

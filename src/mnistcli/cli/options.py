@@ -158,7 +158,8 @@ def exclude_json(*, show: bool, json: bool) -> None:
 
 
 def _parse_progress(text: str) -> Progress:
-    check_choice(text, get_args(Progress), "--progress")
+    if text not in get_args(Progress):  # Typer parses the default too
+        check_choice(text, get_args(Progress), "--progress")
     return cast("Progress", text)
 
 

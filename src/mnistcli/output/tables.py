@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import JsonValue
-from rich import box
-from rich.console import RenderableType
 from rich.text import Text
 
 from mnistcli.checkpoints.record import describe_devices
@@ -59,6 +57,7 @@ from mnistcli.output.results import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 _SEALS = {
@@ -600,7 +599,8 @@ def _format_setting(value: JsonValue) -> str:
 
 def _make_table(*columns: str, left: int = 1) -> Table:
     """Return an empty table whose first `left` columns hold text and the others numbers."""
-    from rich.table import Table  # `ls` does without it
+    from rich import box  # `ls` prints plain text, and does without them
+    from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
