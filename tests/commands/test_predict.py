@@ -230,7 +230,7 @@ def test_arrays_come_through_a_pipe_and_beside_pictures(
 
 
 def test_an_array_is_taken_as_it_is(run: Run, train_once: Train, test_split: Split) -> None:
-    """Dark ink on paper is not inverted: whoever sends numbers means those numbers."""
+    """Dark ink on paper is not inverted: arrays are used as they are."""
     model = train_once(*GOOD)
     paper = 255 - test_split.images[:1]
     ended = run("predict", model, save_array(paper), "--json")

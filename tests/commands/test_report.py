@@ -145,7 +145,7 @@ def test_a_file_that_was_changed_says_so_on_its_page(run: Run, train_once: Train
 
 
 def write_hostile(path: Path) -> Path:
-    """A sealed checkpoint whose every free text is an attack on whoever shows it."""
+    """A checkpoint with a valid checksum in which every free text is an attack."""
     state, record = make_run()
     environment = record.environment.model_copy(
         update={

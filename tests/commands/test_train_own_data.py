@@ -1,4 +1,4 @@
-"""Images of one's own, from the shell: trained on, moved, gone on with, streamed."""
+"""Custom images from the shell: training, a moved folder, resuming, streaming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers share a sweep's trials: none is lost, none is run twice, whoever dies."""
+"""Workers share the trials of a sweep: none is lost and none runs twice when a worker dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every mistake in a config file is one line: the place, the mistake, the way out."""
+"""Every mistake in a config file is one line: place, mistake and hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of one's own: what becomes a row, which data they are, and what is refused."""
+"""Custom images: the rows of a folder, its identity, and what is refused."""
 
 from __future__ import annotations
 

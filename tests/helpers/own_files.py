@@ -1,4 +1,4 @@
-"""Images of one's own, as people lay them out."""
+"""Custom images in the layouts that users have."""
 
 from __future__ import annotations
 

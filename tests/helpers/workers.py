@@ -74,7 +74,7 @@ Start = Callable[..., Pair]
 
 @pytest.fixture(name="start")
 def start_pair(environment: dict[str, str]) -> Iterator[Start]:
-    """Starts a pair; nobody is left behind."""
+    """Starts a pair of workers, and ends both after the test."""
     pairs: list[Pair] = []
 
     def begin(*words: object, others: object = None) -> Pair:
