@@ -169,9 +169,30 @@ def refuse_existing(path: Path) -> UsageError:
 
 
 @contextlib.contextmanager
+def hold_signals() -> Iterator[None]:
+    """Delay SIGINT and SIGTERM until the context ends.
+
+    They are received and raised again. Blocking them in this thread would not do: the system
+    would deliver them to TensorFlow's threads.
+    """
+    received: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # others are never interrupted
+        for number in _HELD_SIGNALS:
+            before[number] = signal.signal(number, lambda got, _: received.append(got))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in received:
+            signal.raise_signal(late)
+
+
+@contextlib.contextmanager
 def _write_temporary(target: Path, chunks: Sequence[bytes]) -> Iterator[Path]:
     """Write, sync and verify a temporary file beside the target; signals wait until the end."""
-    with _hold_signals():
+    with hold_signals():
         with open_temporary(target) as (stream, temporary):
             for chunk in chunks:
                 stream.write(chunk)
@@ -264,24 +285,3 @@ def _sync_directory(directory: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _hold_signals() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM until the file is renamed.
-
-    They are received and raised again. Blocking them in this thread would not do: the system
-    would deliver them to TensorFlow's threads.
-    """
-    received: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():  # others are never interrupted
-        for number in _HELD_SIGNALS:
-            before[number] = signal.signal(number, lambda got, _: received.append(got))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for late in received:
-            signal.raise_signal(late)

@@ -19,6 +19,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from mnistcli.atomic_files import hold_signals
 from mnistcli.errors import ResourceError
 
 _SUFFIX = ".mnistcli-lock"
@@ -69,8 +70,9 @@ class RunLock:
             return
         try:
             _remove_stale_locks(target.parent, lock_path)
-            self._held[lock_path] = _lock(lock_path, _TIMEOUT_S)
-            lock_path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
+            with hold_signals():  # a signal in between would leave the file behind
+                self._held[lock_path] = _lock(lock_path, _TIMEOUT_S)
+                lock_path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
         except Timeout:
             if (
                 not lock_path.exists()
