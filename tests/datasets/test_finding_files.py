@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnistcli.datasets import registry
-from mnistcli.datasets.base import Dataset, DatasetInfo, FileDataset, FileSource, SplitName
+from mnistcli.datasets.base import Dataset, DatasetInfo, FileDataset, FileLocator, SplitName
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.registry import (
     DataSearch,
@@ -41,7 +41,7 @@ def read_data(path: Path, splits: frozenset[SplitName]) -> Dataset:
 
 SPEC = FileDataset(
     info=DatasetInfo("data", "DATA", (28, 28), ("0", "1"), 2, 1, image_kind="picture"),
-    source=FileSource(
+    source=FileLocator(
         find=find_data,
         downloads=(RemoteFile("data", (), sha256="", max_bytes=0),),
         alternative="use --dataset other",
@@ -174,7 +174,7 @@ def test_a_download_of_several_files_goes_on_where_it_broke_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remotes = tuple(RemoteFile(name, (), sha256="", max_bytes=0) for name in ("a.gz", "b.gz", "c"))
-    spec = replace(SPEC, source=FileSource(find_parts, remotes, folder="parts"))
+    spec = replace(SPEC, source=FileLocator(find_parts, remotes, folder="parts"))
     fetched: list[Path] = []
     monkeypatch.setattr(
         registry, "download_file", lambda remote, folder, *_: fetched.append(folder / remote.name)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from conftest import Ended, Run, Train, make_digits
 from mnistcli.output.progress import DownloadDisplay
-from mnistcli.output.terminal import Progress, choose_progress
+from mnistcli.output.terminal import ProgressMode, choose_progress
 
 TRAINED = r"test accuracy \d\.\d{4}, loss \d+\.\d{4}\n"
 EPOCH_LINE = re.compile(r"^epoch \d+/2  loss ", re.MULTILINE)
@@ -179,7 +179,7 @@ def test_a_reproduction_keeps_its_progress_off_stdout(streams: Streams) -> None:
     ],
 )
 def test_what_was_asked_for_wins(
-    monkeypatch: pytest.MonkeyPatch, asked: Progress, silent: bool, dumb: str, shown: str
+    monkeypatch: pytest.MonkeyPatch, asked: ProgressMode, silent: bool, dumb: str, shown: str
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "dumb" if dumb == "1" else "xterm")

@@ -292,10 +292,10 @@ def check_run_size(architecture: Architecture, training: TrainingConfig) -> None
     if count > MAX_PARAMETERS:
         what = f"this network has {count:,} parameters, at most {MAX_PARAMETERS:,} are read back"
         raise ResourceError("checkpoint", what, "use a smaller network (--hidden)")
-    check_file_size(estimate_file_size(architecture, training), "checkpoint")
+    check_checkpoint_size(estimate_file_size(architecture, training), "checkpoint")
 
 
-def check_file_size(size_bytes: int, where: str) -> None:
+def check_checkpoint_size(size_bytes: int, where: str) -> None:
     """Refuse to write a file that is too large to be read back.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mnistcli.atomic_files import create_file, replace_file
 from mnistcli.checkpoints.checksum import format_checksum_line
-from mnistcli.checkpoints.record import Record, check_file_size
+from mnistcli.checkpoints.record import Record, check_checkpoint_size
 from mnistcli.checkpoints.run_state import NamedArray, RunState
 from mnistcli.checkpoints.untrusted.protocol import (
     CALLBACK_WEIGHTS_PATH,
@@ -36,7 +36,7 @@ def replace_checkpoint(path: Path, state: RunState, record: Record) -> None:
     target = Path(os.path.realpath(path))
     chunks = _compose_with_checksum(state, record)
     with _translate_os_errors(target):
-        check_file_size(sum(map(len, chunks)), str(target))
+        check_checkpoint_size(sum(map(len, chunks)), str(target))
         replace_file(target, chunks)
 
 
@@ -49,7 +49,7 @@ def create_checkpoint(path: Path, state: RunState, record: Record) -> None:
     """
     chunks = _compose_with_checksum(state, record)
     with _translate_os_errors(path):
-        check_file_size(sum(map(len, chunks)), str(path))
+        check_checkpoint_size(sum(map(len, chunks)), str(path))
         create_file(path, chunks)
 
 

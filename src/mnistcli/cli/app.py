@@ -38,11 +38,11 @@ from mnistcli.cli import (
 )
 from mnistcli.cli.completion import SHELL_VARIABLE, answer_shell
 from mnistcli.cli.options import (
-    InstallCompletion,
+    InstallCompletionOption,
     Invocation,
-    LogFile,
-    LogLevel,
-    ShowCompletion,
+    LogFileOption,
+    LogLevelOption,
+    ShowCompletionOption,
     drop_log_flags,
     with_log,
 )
@@ -247,10 +247,10 @@ def _start(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
-    show_completion: ShowCompletion = None,
-    install_completion: InstallCompletion = None,
-    log_level: LogLevel = None,
-    log_file: LogFile = None,
+    show_completion: ShowCompletionOption = None,
+    install_completion: InstallCompletionOption = None,
+    log_level: LogLevelOption = None,
+    log_file: LogFileOption = None,
 ) -> None:
     """Train, evaluate, use and inspect small Keras classifiers from the shell."""
     del version, show_completion, install_completion  # answered when it was parsed

@@ -9,14 +9,14 @@ import typer
 
 from mnistcli.cli.completion import complete_checkpoint
 from mnistcli.cli.options import (
-    Csv,
-    DataDir,
-    Dataset,
-    Debug,
-    Json,
+    CsvOption,
+    DataDirOption,
+    DataOption,
+    DatasetOption,
+    DebugOption,
+    JsonOption,
     NormalizationOption,
-    OwnData,
-    Quiet,
+    QuietOption,
     SplitOption,
     choice_option,
     choose_form,
@@ -53,14 +53,14 @@ def compare(
             "Data",
         ),
     ] = None,
-    dataset: Dataset = None,
+    dataset: DatasetOption = None,
     normalization: NormalizationOption = None,
-    own_data: OwnData = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-    csv: Csv = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    own_data: DataOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+    csv: CsvOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Compare checkpoints: configs, accuracies with their 95 % intervals, and what is chance.
 

@@ -265,7 +265,7 @@ def complete_directory(incomplete: str) -> list[Completion]:
     return _list_paths(incomplete, lambda _: False)
 
 
-def complete_own_data(incomplete: str) -> list[Completion]:
+def complete_data(incomplete: str) -> list[Completion]:
     """Offer folders and archives of arrays."""
     return _list_paths(incomplete, lambda name: name.lower().endswith(".npz"))
 
@@ -286,9 +286,9 @@ def complete_threshold() -> list[str]:
 
 def complete_assignment(incomplete: str) -> list[Completion]:
     """Offer a config's dotted keys, and after `=` the words that a key accepts."""
-    from mnistcli.config.field_info import complete_assignment
+    from mnistcli.config.field_info import iter_key_completions
 
-    return [(one.text, one.help) for one in complete_assignment(incomplete)]
+    return [(one.text, one.help) for one in iter_key_completions(incomplete)]
 
 
 def has_yaml_name(path: str) -> bool:

@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.options import (
-    DataDir,
-    Debug,
-    Json,
-    Overwrite,
-    OwnData,
-    PictureFile,
+    DataDirOption,
+    DataOption,
+    DebugOption,
+    JsonOption,
+    OverwriteOption,
+    PictureFileOption,
     ProgressOption,
-    Quiet,
-    Show,
+    QuietOption,
+    ShowOption,
     choice_option,
     choose_form,
     count_option,
@@ -97,7 +97,7 @@ def data(
             rich_help_panel="Data",
         ),
     ] = False,
-    own_data: OwnData = None,
+    own_data: DataOption = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -106,14 +106,14 @@ def data(
             rich_help_panel="Data",
         ),
     ] = None,
-    data_dir: DataDir = None,
-    output: PictureFile = None,
-    overwrite: Overwrite = False,
-    show: Show = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    data_dir: DataDirOption = None,
+    output: PictureFileOption = None,
+    overwrite: OverwriteOption = False,
+    show: ShowOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
     progress: ProgressOption = "auto",
-    debug: Debug = False,
+    debug: DebugOption = False,
 ) -> None:
     """Look at a data set: counts, shapes, classes, where it lies; its images; one image.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_checkpoint
-from mnistcli.cli.options import DataDir, Debug, Json, OwnData, choose_form
+from mnistcli.cli.options import DataDirOption, DataOption, DebugOption, JsonOption, choose_form
 
 EXAMPLES = """
 mnistcli doctor
@@ -26,10 +26,10 @@ def doctor(
             autocompletion=complete_checkpoint,
         ),
     ] = None,
-    own_data: OwnData = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-    debug: Debug = False,
+    own_data: DataOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Look at versions, processor, data and folders, and at a checkpoint.
 

@@ -9,15 +9,15 @@ import typer
 
 from mnistcli.cli.completion import complete_checkpoint, complete_threshold
 from mnistcli.cli.options import (
-    Csv,
-    DataDir,
-    Dataset,
-    Debug,
-    Json,
+    CsvOption,
+    DataDirOption,
+    DataOption,
+    DatasetOption,
+    DebugOption,
+    JsonOption,
     NormalizationOption,
-    OwnData,
     ProgressOption,
-    Quiet,
+    QuietOption,
     SplitOption,
     choose_form,
 )
@@ -41,10 +41,10 @@ def evaluate(
         ),
     ],
     split: SplitOption = "test",
-    dataset: Dataset = None,
+    dataset: DatasetOption = None,
     normalization: NormalizationOption = None,
-    own_data: OwnData = None,
-    data_dir: DataDir = None,
+    own_data: DataOption = None,
+    data_dir: DataDirOption = None,
     fail_under: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,11 +54,11 @@ def evaluate(
             autocompletion=complete_threshold,
         ),
     ] = None,
-    json: Json = False,
-    csv: Csv = False,
-    quiet: Quiet = False,
+    json: JsonOption = False,
+    csv: CsvOption = False,
+    quiet: QuietOption = False,
     progress: ProgressOption = "auto",
-    debug: Debug = False,
+    debug: DebugOption = False,
 ) -> None:
     """Evaluate checkpoints: loss, accuracy, each class, and what was taken for what.
 

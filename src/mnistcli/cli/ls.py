@@ -9,7 +9,7 @@ import typer
 
 from mnistcli.checkpoints import find_checkpoints
 from mnistcli.cli.completion import complete_checkpoint, complete_column
-from mnistcli.cli.options import Csv, Debug, Json, choose_form
+from mnistcli.cli.options import CsvOption, DebugOption, JsonOption, choose_form
 from mnistcli.errors import CheckpointError
 from mnistcli.output.logs import note, report_error
 from mnistcli.output.terminal import emit
@@ -46,9 +46,9 @@ def ls(
         bool,
         typer.Option("--reverse", "-r", help="The highest first.", rich_help_panel="Output"),
     ] = False,
-    json: Json = False,
-    csv: Csv = False,
-    debug: Debug = False,
+    json: JsonOption = False,
+    csv: CsvOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """List checkpoints: data, model, what differs in their configs, epochs, scores, time.
 

@@ -19,8 +19,8 @@ from mnistcli import __version__
 from mnistcli.cli.completion import (
     SHELLS,
     complete_assignment,
+    complete_data,
     complete_directory,
-    complete_own_data,
     install_completion,
     show_completion,
 )
@@ -42,7 +42,7 @@ from mnistcli.config.schema import (
 )
 from mnistcli.errors import UsageError
 from mnistcli.output.logs import DEFAULT_FILE_LEVEL, DEFAULT_LEVEL, LEVELS, open_log
-from mnistcli.output.terminal import PROGRAM, Form, Progress
+from mnistcli.output.terminal import PROGRAM, Form, ProgressMode
 from mnistcli.tensorflow_import import DEBUG_VARIABLE
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -157,14 +157,14 @@ def exclude_json(*, show: bool, json: bool) -> None:
         raise UsageError("--show and --json", "both want stdout", hint)
 
 
-def _parse_progress(text: str) -> Progress:
-    if text not in get_args(Progress):  # Typer parses the default too
-        check_choice(text, get_args(Progress), "--progress")
-    return cast("Progress", text)
+def _parse_progress(text: str) -> ProgressMode:
+    if text not in get_args(ProgressMode):  # Typer parses the default too
+        check_choice(text, get_args(ProgressMode), "--progress")
+    return cast("ProgressMode", text)
 
 
 SplitOption = Annotated[str, choice_option(SPLITS, "Which part of the data.", "Data")]
-DataDir = Annotated[
+DataDirOption = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
@@ -175,17 +175,17 @@ DataDir = Annotated[
         rich_help_panel="Data",
     ),
 ]
-OwnData = Annotated[
+DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
         metavar="PATH",
         help="Images of your own, a folder or an .npz file; where a checkpoint's lie now.",
-        autocompletion=complete_own_data,
+        autocompletion=complete_data,
         rich_help_panel="Data",
     ),
 ]
-Dataset = Annotated[
+DatasetOption = Annotated[
     str | None,
     typer.Option(
         "--dataset",
@@ -205,11 +205,11 @@ NormalizationOption = Annotated[
         rich_help_panel="Data",
     ),
 ]
-Json = Annotated[
+JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel="Output"),
 ]
-Jsonl = Annotated[
+JsonlOption = Annotated[
     bool,
     typer.Option(
         "--jsonl",
@@ -217,10 +217,10 @@ Jsonl = Annotated[
         rich_help_panel="Output",
     ),
 ]
-Csv = Annotated[
+CsvOption = Annotated[
     bool, typer.Option("--csv", help="Print CSV with a header line.", rich_help_panel="Output")
 ]
-Quiet = Annotated[
+QuietOption = Annotated[
     bool,
     typer.Option(
         "--quiet",
@@ -230,18 +230,18 @@ Quiet = Annotated[
     ),
 ]
 ProgressOption = Annotated[
-    Progress,
+    ProgressMode,
     typer.Option(
         "--progress",
-        metavar=format_metavar(get_args(Progress)),
+        metavar=format_metavar(get_args(ProgressMode)),
         parser=_parse_progress,
-        autocompletion=offer(get_args(Progress)),
+        autocompletion=offer(get_args(ProgressMode)),
         help="How progress is shown on stderr; auto: a bar on a terminal, lines off it, nothing"
         " under -q.",
         rich_help_panel="Output",
     ),
 ]
-Debug = Annotated[
+DebugOption = Annotated[
     bool,
     typer.Option(
         "--debug",
@@ -252,7 +252,7 @@ Debug = Annotated[
         rich_help_panel="Output",
     ),
 ]
-ShowCompletion = Annotated[
+ShowCompletionOption = Annotated[
     str | None,
     typer.Option(
         "--show-completion",
@@ -263,7 +263,7 @@ ShowCompletion = Annotated[
         autocompletion=offer(tuple(SHELLS)),
     ),
 ]
-InstallCompletion = Annotated[
+InstallCompletionOption = Annotated[
     str | None,
     typer.Option(
         "--install-completion",
@@ -274,7 +274,7 @@ InstallCompletion = Annotated[
         autocompletion=offer(tuple(SHELLS)),
     ),
 ]
-PictureFile = Annotated[
+PictureFileOption = Annotated[
     Path | None,
     typer.Option(
         "--output",
@@ -284,11 +284,11 @@ PictureFile = Annotated[
         rich_help_panel="Output",
     ),
 ]
-Overwrite = Annotated[
+OverwriteOption = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace the file if it exists.", rich_help_panel="Output"),
 ]
-Show = Annotated[
+ShowOption = Annotated[
     bool,
     typer.Option("--show", help="Draw in the terminal.", rich_help_panel="Output"),
 ]
@@ -298,7 +298,7 @@ _EXPERIMENT = "Experiment (each takes precedence over CONFIG)"
 _OPTIMIZERS = get_tags(Optimizer, "name")
 _MODELS = get_tags(Model, "type")
 
-Epochs = Annotated[
+EpochsOption = Annotated[
     str | None,
     typer.Option(
         "--epochs",
@@ -307,7 +307,7 @@ Epochs = Annotated[
         rich_help_panel=_EXPERIMENT,
     ),
 ]
-BatchSize = Annotated[
+BatchSizeOption = Annotated[
     str | None,
     typer.Option(
         "--batch-size",
@@ -316,7 +316,7 @@ BatchSize = Annotated[
         rich_help_panel=_EXPERIMENT,
     ),
 ]
-OptimizerName = Annotated[
+OptimizerOption = Annotated[
     str | None,
     typer.Option(
         "--optimizer",
@@ -326,7 +326,7 @@ OptimizerName = Annotated[
         autocompletion=offer(_OPTIMIZERS),
     ),
 ]
-LearningRate = Annotated[
+LearningRateOption = Annotated[
     str | None,
     typer.Option(
         "--learning-rate",
@@ -335,7 +335,7 @@ LearningRate = Annotated[
         rich_help_panel=_EXPERIMENT,
     ),
 ]
-DatasetName = Annotated[
+TrainDatasetOption = Annotated[
     str | None,
     typer.Option(
         "--dataset",
@@ -345,7 +345,7 @@ DatasetName = Annotated[
         autocompletion=offer(get_args(AnyDatasetName)),
     ),
 ]
-ModelType = Annotated[
+ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
@@ -355,7 +355,7 @@ ModelType = Annotated[
         autocompletion=offer(_MODELS),
     ),
 ]
-HiddenUnits = Annotated[
+HiddenOption = Annotated[
     str | None,
     typer.Option(
         "--hidden",
@@ -364,7 +364,7 @@ HiddenUnits = Annotated[
         rich_help_panel=_EXPERIMENT,
     ),
 ]
-ActivationName = Annotated[
+ActivationOption = Annotated[
     str | None,
     typer.Option(
         "--activation",
@@ -374,7 +374,7 @@ ActivationName = Annotated[
         autocompletion=offer(get_choices(MlpModel, "activation")),
     ),
 ]
-Dropout = Annotated[
+DropoutOption = Annotated[
     str | None,
     typer.Option(
         "--dropout",
@@ -383,7 +383,7 @@ Dropout = Annotated[
         rich_help_panel=_EXPERIMENT,
     ),
 ]
-Validation = Annotated[
+ValidationOption = Annotated[
     str | None,
     typer.Option(
         "--validation",
@@ -393,7 +393,7 @@ Validation = Annotated[
         autocompletion=offer(["test"]),
     ),
 ]
-Seed = Annotated[
+SeedOption = Annotated[
     str | None,
     typer.Option(
         "--seed",
@@ -402,7 +402,7 @@ Seed = Annotated[
         rich_help_panel=_EXPERIMENT,
     ),
 ]
-Assignments = Annotated[
+AssignmentsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
@@ -414,7 +414,7 @@ Assignments = Annotated[
 ]
 
 
-TensorBoardDirectory = Annotated[
+TensorBoardDirectoryOption = Annotated[
     Path | None,
     typer.Option(
         "--tensorboard",
@@ -425,7 +425,7 @@ TensorBoardDirectory = Annotated[
         rich_help_panel="Run",
     ),
 ]
-Devices = Annotated[
+DevicesOption = Annotated[
     int | None,
     typer.Option(
         "--devices",
@@ -439,7 +439,7 @@ Devices = Annotated[
         rich_help_panel="Run",
     ),
 ]
-OverfitOneBatch = Annotated[
+OverfitOneBatchOption = Annotated[
     bool,
     typer.Option(
         "--overfit-one-batch",
@@ -451,7 +451,7 @@ OverfitOneBatch = Annotated[
         rich_help_panel="Run",
     ),
 ]
-Stream = Annotated[
+StreamOption = Annotated[
     bool,
     typer.Option(
         "--stream",
@@ -468,7 +468,7 @@ _KIND = inspect.Parameter.KEYWORD_ONLY
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-LogLevel = Annotated[
+LogLevelOption = Annotated[
     str | None,
     typer.Option(
         _LEVEL,
@@ -479,7 +479,7 @@ LogLevel = Annotated[
         rich_help_panel="Output",
     ),
 ]
-LogFile = Annotated[
+LogFileOption = Annotated[
     Path | None,
     typer.Option(
         _FILE,
@@ -524,8 +524,8 @@ def with_log(command: Callable[..., None]) -> Callable[..., None]:
         command(**values)
 
     added = [
-        inspect.Parameter("log_level", _KIND, default=None, annotation=LogLevel),
-        inspect.Parameter("log_file", _KIND, default=None, annotation=LogFile),
+        inspect.Parameter("log_level", _KIND, default=None, annotation=LogLevelOption),
+        inspect.Parameter("log_file", _KIND, default=None, annotation=LogFileOption),
         inspect.Parameter("context", _KIND, annotation=typer.Context),
     ]
     own = inspect.signature(command, eval_str=True).parameters.values()

@@ -9,14 +9,14 @@ import typer
 
 from mnistcli.cli.completion import complete_checkpoint, complete_image
 from mnistcli.cli.options import (
-    Csv,
-    DataDir,
-    Dataset,
-    Debug,
-    Json,
-    Jsonl,
+    CsvOption,
+    DataDirOption,
+    DataOption,
+    DatasetOption,
+    DebugOption,
+    JsonlOption,
+    JsonOption,
     NormalizationOption,
-    OwnData,
     ProgressOption,
     choice_option,
     choose_form,
@@ -99,10 +99,10 @@ def predict(
             get_args(InkChoice), "Whether ink is darker or lighter than its ground.", "Pictures"
         ),
     ] = AUTO.ink,
-    dataset: Dataset = None,
+    dataset: DatasetOption = None,
     normalization: NormalizationOption = None,
-    own_data: OwnData = None,
-    data_dir: DataDir = None,
+    own_data: DataOption = None,
+    data_dir: DataDirOption = None,
     top: Annotated[
         int | None,
         count_option("--top", "K", 1, "Show the K likeliest classes.", "Output"),
@@ -111,11 +111,11 @@ def predict(
         bool,
         typer.Option("--show", help="Draw what the network saw.", rich_help_panel="Output"),
     ] = False,
-    json: Json = False,
-    jsonl: Jsonl = False,
-    csv: Csv = False,
+    json: JsonOption = False,
+    jsonl: JsonlOption = False,
+    csv: CsvOption = False,
     progress: ProgressOption = "auto",
-    debug: Debug = False,
+    debug: DebugOption = False,
 ) -> None:
     """Predict the class of image files, or of images of the data set.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.completion import complete_recipe, complete_yaml
-from mnistcli.cli.options import Debug, Json, Quiet, choose_form
+from mnistcli.cli.options import DebugOption, JsonOption, QuietOption, choose_form
 from mnistcli.output.logs import note
 from mnistcli.output.terminal import emit, print_line
 
@@ -40,7 +40,7 @@ RecipeName = Annotated[
 ]
 
 
-def list_recipes(json: Json = False, debug: Debug = False) -> None:
+def list_recipes(json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the recipes: what each trains, what its author got, and what it gives here."""
     del debug
     from mnistcli.commands.recipes import describe_recipes
@@ -48,7 +48,7 @@ def list_recipes(json: Json = False, debug: Debug = False) -> None:
     emit(describe_recipes(), choose_form(json=json))
 
 
-def show_recipe(name: RecipeName, json: Json = False, debug: Debug = False) -> None:
+def show_recipe(name: RecipeName, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Print a recipe's YAML file as it is."""
     del debug
     from mnistcli.commands import recipes
@@ -80,9 +80,9 @@ def copy_recipe(
             rich_help_panel="Output",
         ),
     ] = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Copy a recipe, as the beginning of a config of your own.
 
@@ -97,7 +97,7 @@ def copy_recipe(
     note(f"next  mnistcli train {quote(result.path)}")
 
 
-def print_schema(debug: Debug = False) -> None:
+def print_schema(debug: DebugOption = False) -> None:
     """Print the JSON Schema that every config's YAML keeps to."""
     del debug
     from mnistcli.config.field_info import write_json_schema

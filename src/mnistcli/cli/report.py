@@ -9,14 +9,14 @@ import typer
 
 from mnistcli.cli.completion import complete_checkpoint
 from mnistcli.cli.options import (
-    DataDir,
-    Dataset,
-    Debug,
-    Json,
+    DataDirOption,
+    DataOption,
+    DatasetOption,
+    DebugOption,
+    JsonOption,
     NormalizationOption,
-    Overwrite,
-    OwnData,
-    Quiet,
+    OverwriteOption,
+    QuietOption,
     choice_option,
     choose_form,
 )
@@ -43,10 +43,10 @@ def report(
         str | None,
         choice_option(SPLITS, "Which part of the data; test where none is given.", "Data"),
     ] = None,
-    dataset: Dataset = None,
+    dataset: DatasetOption = None,
     normalization: NormalizationOption = None,
-    own_data: OwnData = None,
-    data_dir: DataDir = None,
+    own_data: DataOption = None,
+    data_dir: DataDirOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -57,10 +57,10 @@ def report(
             rich_help_panel="Output",
         ),
     ] = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Write a page that shows what a checkpoint is and how good it is.
 

@@ -14,12 +14,12 @@ import typer
 from mnistcli.checkpoints import has_checkpoint_name
 from mnistcli.cli.completion import complete_reproducible, has_yaml_name
 from mnistcli.cli.options import (
-    DataDir,
-    Debug,
-    Json,
-    OwnData,
+    DataDirOption,
+    DataOption,
+    DebugOption,
+    JsonOption,
     ProgressOption,
-    Quiet,
+    QuietOption,
     choose_form,
 )
 from mnistcli.errors import UsageError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mnistcli.commands.trained_model import DataLocation
     from mnistcli.config.recipes import Recipe
     from mnistcli.output.results import RecipeReproduction
-    from mnistcli.output.terminal import Form, Progress
+    from mnistcli.output.terminal import Form, ProgressMode
 
 EXAMPLES = """
 mnistcli reproduce mlp.h5
@@ -58,12 +58,12 @@ def reproduce(
             rich_help_panel="Recipes",
         ),
     ] = False,
-    own_data: OwnData = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    own_data: DataOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
     progress: ProgressOption = "auto",
-    debug: Debug = False,
+    debug: DebugOption = False,
 ) -> None:
     """Train a checkpoint again and compare every bit, or run a recipe's published story again.
 
@@ -98,7 +98,7 @@ def reproduce(
     _reproduce_recipes(recipes, data_dir, form, mode)
 
 
-def _reproduce_run(path: Path, location: DataLocation, form: Form, progress: Progress) -> None:
+def _reproduce_run(path: Path, location: DataLocation, form: Form, progress: ProgressMode) -> None:
     from mnistcli.commands.reproduce import find_difference, reproduce_run
     from mnistcli.commands.train.run import ProgressDisplay
     from mnistcli.output.terminal import emit
@@ -109,7 +109,7 @@ def _reproduce_run(path: Path, location: DataLocation, form: Form, progress: Pro
 
 
 def _reproduce_recipes(
-    recipes: Sequence[Recipe], data_dir: Path | None, form: Form, progress: Progress
+    recipes: Sequence[Recipe], data_dir: Path | None, form: Form, progress: ProgressMode
 ) -> None:
     from mnistcli.commands.reproduce import find_deviations, reproduce_recipes
     from mnistcli.commands.train.run import ProgressDisplay

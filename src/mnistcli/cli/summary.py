@@ -9,7 +9,7 @@ import typer
 
 from mnistcli.checkpoints import has_checkpoint_name
 from mnistcli.cli.completion import complete_source
-from mnistcli.cli.options import Debug, Json, choose_form
+from mnistcli.cli.options import DebugOption, JsonOption, choose_form
 from mnistcli.output.terminal import emit
 
 EXAMPLES = """
@@ -32,8 +32,8 @@ def summary(
         bool,
         typer.Option("--weights", help="Print the arrays too.", rich_help_panel="Output"),
     ] = False,
-    json: Json = False,
-    debug: Debug = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Show a network's layers and parameters, and the run that a checkpoint comes from."""
     del debug

@@ -10,12 +10,12 @@ import typer
 
 from mnistcli.cli.completion import complete_directory, complete_yaml
 from mnistcli.cli.options import (
-    DataDir,
-    Debug,
-    Json,
-    Jsonl,
+    DataDirOption,
+    DebugOption,
+    JsonlOption,
+    JsonOption,
     ProgressOption,
-    Quiet,
+    QuietOption,
     choose_form,
     count_option,
 )
@@ -87,12 +87,12 @@ def sweep(
             rich_help_panel=_SWEEP,
         ),
     ] = False,
-    data_dir: DataDir = None,
-    json: Json = False,
-    jsonl: Jsonl = False,
-    quiet: Quiet = False,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+    jsonl: JsonlOption = False,
+    quiet: QuietOption = False,
     progress: ProgressOption = "auto",
-    debug: Debug = False,
+    debug: DebugOption = False,
 ) -> None:
     """Search the best values of config keys: a grid, at random, or by TPE, on Optuna.
 

@@ -12,29 +12,29 @@ import typer
 
 from mnistcli.cli.completion import complete_checkpoint, complete_config
 from mnistcli.cli.options import (
-    ActivationName,
-    Assignments,
-    BatchSize,
-    DataDir,
-    DatasetName,
-    Debug,
-    Devices,
-    Dropout,
-    Epochs,
-    HiddenUnits,
-    Json,
-    Jsonl,
-    LearningRate,
-    ModelType,
-    OptimizerName,
-    OverfitOneBatch,
-    OwnData,
+    ActivationOption,
+    AssignmentsOption,
+    BatchSizeOption,
+    DataDirOption,
+    DataOption,
+    DebugOption,
+    DevicesOption,
+    DropoutOption,
+    EpochsOption,
+    HiddenOption,
+    JsonlOption,
+    JsonOption,
+    LearningRateOption,
+    ModelOption,
+    OptimizerOption,
+    OverfitOneBatchOption,
     ProgressOption,
-    Quiet,
-    Seed,
-    Stream,
-    TensorBoardDirectory,
-    Validation,
+    QuietOption,
+    SeedOption,
+    StreamOption,
+    TensorBoardDirectoryOption,
+    TrainDatasetOption,
+    ValidationOption,
     choose_form,
     count_from,
     exclusive,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mnistcli.commands.train.request import TrainArguments
     from mnistcli.commands.train.run import EpochResults, ProgressDisplay, TrainingInterrupted
     from mnistcli.output.results import TrainResult
-    from mnistcli.output.terminal import Form, Progress
+    from mnistcli.output.terminal import Form, ProgressMode
 
 EXAMPLES = """
 mnistcli train
@@ -69,18 +69,18 @@ def train(
             autocompletion=complete_config,
         ),
     ] = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    optimizer: OptimizerName = None,
-    learning_rate: LearningRate = None,
-    dataset: DatasetName = None,
-    model: ModelType = None,
-    hidden: HiddenUnits = None,
-    activation: ActivationName = None,
-    dropout: Dropout = None,
-    validation: Validation = None,
-    seed: Seed = None,
-    assignments: Assignments = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    optimizer: OptimizerOption = None,
+    learning_rate: LearningRateOption = None,
+    dataset: TrainDatasetOption = None,
+    model: ModelOption = None,
+    hidden: HiddenOption = None,
+    activation: ActivationOption = None,
+    dropout: DropoutOption = None,
+    validation: ValidationOption = None,
+    seed: SeedOption = None,
+    assignments: AssignmentsOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -158,17 +158,17 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = False,
-    overfit_one_batch: OverfitOneBatch = False,
-    tensorboard: TensorBoardDirectory = None,
-    devices: Devices = None,
-    own_data: OwnData = None,
-    data_dir: DataDir = None,
-    stream: Stream = False,
-    json: Json = False,
-    jsonl: Jsonl = False,
-    quiet: Quiet = False,
+    overfit_one_batch: OverfitOneBatchOption = False,
+    tensorboard: TensorBoardDirectoryOption = None,
+    devices: DevicesOption = None,
+    own_data: DataOption = None,
+    data_dir: DataDirOption = None,
+    stream: StreamOption = False,
+    json: JsonOption = False,
+    jsonl: JsonlOption = False,
+    quiet: QuietOption = False,
     progress: ProgressOption = "auto",
-    debug: Debug = False,
+    debug: DebugOption = False,
 ) -> None:
     """Train a network and write its checkpoint.
 
@@ -247,7 +247,9 @@ def _overfit(arguments: TrainArguments, form: Form) -> None:
     emit(result, form, error)
 
 
-def _dry_run(arguments: TrainArguments, repeat: int | None, form: Form, progress: Progress) -> None:
+def _dry_run(
+    arguments: TrainArguments, repeat: int | None, form: Form, progress: ProgressMode
+) -> None:
     from mnistcli.commands.train.dry_run import dry_run
     from mnistcli.commands.train.repeat import dry_run_repeated
     from mnistcli.output.logs import note
@@ -262,7 +264,9 @@ def _dry_run(arguments: TrainArguments, repeat: int | None, form: Form, progress
         note(line)
 
 
-def _train(arguments: TrainArguments, repeat: int | None, form: Form, progress: Progress) -> None:
+def _train(
+    arguments: TrainArguments, repeat: int | None, form: Form, progress: ProgressMode
+) -> None:
     from mnistcli.commands.train.run import (
         EpochResults,
         ProgressDisplay,
@@ -300,7 +304,7 @@ def _repeat(
     count: int,
     callbacks: list[ProgressDisplay | EpochResults],
     form: Form,
-    progress: Progress,
+    progress: ProgressMode,
 ) -> None:
     from mnistcli.commands.train.repeat import repeat
     from mnistcli.output.logs import note

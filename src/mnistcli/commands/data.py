@@ -38,7 +38,7 @@ from mnistcli.output.results import (
     FetchResult,
     PictureResult,
 )
-from mnistcli.output.terminal import Progress
+from mnistcli.output.terminal import ProgressMode
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def view_dataset(
     data_dir: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    progress: Progress = "auto",
+    progress: ProgressMode = "auto",
 ) -> DatasetView:
     """Read a data set; return its facts and images.
 
@@ -144,7 +144,7 @@ def fetch(
     data: str | os.PathLike[str] | None = None,
     size: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
-    progress: Progress = "auto",
+    progress: ProgressMode = "auto",
 ) -> FetchResult:
     """Find a data set's files or download them, without reading them; see `view_dataset`.
 

@@ -15,7 +15,7 @@ from mnistcli.datasets.registry import load_dataset, locate_dataset, search_from
 from mnistcli.errors import DataError
 from mnistcli.output.logs import note, warn
 from mnistcli.output.progress import DownloadDisplay
-from mnistcli.output.terminal import Progress, choose_progress
+from mnistcli.output.terminal import ProgressMode, choose_progress
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def open_dataset(
     config: AnyDataset,
     splits: frozenset[SplitName],
     data_dir: Path | None = None,
-    progress: Progress = "auto",
+    progress: ProgressMode = "auto",
 ) -> Dataset:
     """Find or download a data set, read splits of it, and show its notes and warnings.
 
@@ -63,7 +63,7 @@ def open_dataset(
 
 
 def fetch_dataset(
-    config: AnyDataset, data_dir: Path | None = None, progress: Progress = "auto"
+    config: AnyDataset, data_dir: Path | None = None, progress: ProgressMode = "auto"
 ) -> tuple[Path | None, bool]:
     """Find a data set's files or download them, without reading them.
 
@@ -114,7 +114,7 @@ def _make_key(config: AnyDataset) -> tuple[object, ...]:
 
 
 def _read_dataset(
-    config: AnyDataset, splits: frozenset[SplitName], data_dir: Path | None, progress: Progress
+    config: AnyDataset, splits: frozenset[SplitName], data_dir: Path | None, progress: ProgressMode
 ) -> Dataset:
     downloads, preparations = DownloadDisplay(progress), DownloadDisplay(progress, "preparing")
     try:

@@ -37,7 +37,7 @@ from mnistcli.output.results import (
     SecondsResult,
     TrainResult,
 )
-from mnistcli.output.terminal import PROGRAM, Progress
+from mnistcli.output.terminal import PROGRAM, ProgressMode
 from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
 
@@ -58,7 +58,7 @@ def reproduce_run(
     path: Path,
     location: DataLocation,
     callbacks: Sequence[Callback] = (),
-    progress: Progress = "none",
+    progress: ProgressMode = "none",
 ) -> ReproduceResult:
     """Train a checkpoint again from its own record, and compare every bit.
 
@@ -111,7 +111,7 @@ def reproduce_recipes(
     recipes: Sequence[Recipe],
     data_dir: Path | None = None,
     callbacks: Sequence[Callback] = (),
-    progress: Progress = "none",
+    progress: ProgressMode = "none",
     on_recipe: Callable[[RecipeReproduction], None] | None = None,
 ) -> ReproduceRecipesResult:
     """Run recipes again, and compare their published figures.
@@ -159,7 +159,7 @@ def run_recipe(
     directory: Path,
     lock: RunLock,
     callbacks: Sequence[Callback] = (),
-    progress: Progress = "none",
+    progress: ProgressMode = "none",
 ) -> RecipeOutcome:
     """Run as much of a recipe as its figures need: train, load, evaluate, train further, predict.
 
@@ -221,7 +221,7 @@ def _check_environment(path: Path, record: Record) -> None:
 
 
 def _plan_again(
-    checkpoint: Checkpoint, record: Record, location: DataLocation, progress: Progress
+    checkpoint: Checkpoint, record: Record, location: DataLocation, progress: ProgressMode
 ) -> RunPlan:
     """Plan the run again as its record says, up to the epoch where the file stands."""
     training = record.config.training.model_copy(update={"epochs": record.progress.epoch})
@@ -248,7 +248,7 @@ def _begin_elsewhere(plan: RunPlan, record: Record, path: Path) -> RunPlan:
     return with_initial_weights(plan, initial)
 
 
-def _find_data(recipes: Sequence[Recipe], data_dir: Path | None, progress: Progress) -> None:
+def _find_data(recipes: Sequence[Recipe], data_dir: Path | None, progress: ProgressMode) -> None:
     """Open all data sets: what is missing is found at once, not after minutes; DataError."""
     configs = (load_config(recipe.name).config.dataset for recipe in recipes)
     for config in {config.name: config for config in configs}.values():
@@ -256,7 +256,7 @@ def _find_data(recipes: Sequence[Recipe], data_dir: Path | None, progress: Progr
 
 
 def _reproduce(
-    recipe: Recipe, data_dir: Path | None, callbacks: Sequence[Callback], progress: Progress
+    recipe: Recipe, data_dir: Path | None, callbacks: Sequence[Callback], progress: ProgressMode
 ) -> RecipeReproduction:
     """Run a recipe in a folder that is removed afterwards, and judge its figures."""
     arguments = TrainArguments(config=recipe.name, data_dir=data_dir)
@@ -293,7 +293,7 @@ def _judge(figures: ReferenceResults, outcome: RecipeOutcome) -> Iterator[Figure
 
 
 def _train(
-    arguments: TrainArguments, lock: RunLock, callbacks: Sequence[Callback], progress: Progress
+    arguments: TrainArguments, lock: RunLock, callbacks: Sequence[Callback], progress: ProgressMode
 ) -> TrainResult:
     """Train as `mnistcli train` does, as if in a process of its own."""
     result = run_training(prepare_run(arguments, lock, progress), callbacks)
@@ -301,7 +301,7 @@ def _train(
     return result
 
 
-def _load(path: Path, arguments: TrainArguments, progress: Progress) -> TrainedModel:
+def _load(path: Path, arguments: TrainArguments, progress: ProgressMode) -> TrainedModel:
     """Read what was saved, as any other command does."""
     return load_model(path, data_dir=arguments.data_dir, progress=progress)
 

@@ -54,7 +54,7 @@ from mnistcli.models.numpy_inference import (
 from mnistcli.output.logs import note, warn
 from mnistcli.output.plots.figures import Predictions
 from mnistcli.output.results import EvaluationResult, SummaryResult
-from mnistcli.output.terminal import Progress
+from mnistcli.output.terminal import ProgressMode
 from mnistcli.tensorflow_import import load_backend
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class LoadOptions(TypedDict, total=False):
     normalization: str | None
     data: str | os.PathLike[str] | None
     data_dir: str | os.PathLike[str] | None
-    progress: Progress
+    progress: ProgressMode
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class TrainedModel:
     dataset: AnyDataset | None
     normalization: Normalization | None = None
     location: DataLocation = DataLocation()
-    progress: Progress = "auto"
+    progress: ProgressMode = "auto"
 
     def predict(self, images: Images) -> PredictedClasses:
         """Predict the classes of images.
@@ -331,7 +331,7 @@ def load_model(
     normalization: str | None = None,
     data: str | os.PathLike[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
-    progress: Progress = "auto",
+    progress: ProgressMode = "auto",
 ) -> TrainedModel:
     """Load a checkpoint, without importing TensorFlow where NumPy can run its layers.
 

@@ -224,7 +224,7 @@ def locate_error(loc: Sequence[str | int], root: FieldInfo = ROOT) -> ErrorLocat
 
 
 @dataclass(frozen=True)
-class Completion:
+class KeyCompletion:
     """One completion of what was typed.
 
     Attributes:
@@ -236,7 +236,7 @@ class Completion:
     help: str = ""
 
 
-def complete_assignment(typed: str) -> Iterator[Completion]:
+def iter_key_completions(typed: str) -> Iterator[KeyCompletion]:
     """Yield the completions of an argument of `--set`: the keys of a block, or a key's values.
 
     Args:
@@ -244,7 +244,7 @@ def complete_assignment(typed: str) -> Iterator[Completion]:
     """
     key, equals, _ = typed.partition("=")
     if equals:
-        yield from (Completion(f"{key}={value}") for value in _list_values(key))
+        yield from (KeyCompletion(f"{key}={value}") for value in _list_values(key))
         return
     prefix, dot, _ = key.rpartition(".")
     block = find_field(split_key(prefix)) if dot else ROOT
@@ -305,17 +305,17 @@ def _list_words(annotation: Any) -> tuple[str, ...]:
     return tuple(word for member in get_args(annotation) for word in _list_words(member))
 
 
-def _complete_key(block: FieldInfo, prefix: str) -> Iterator[Completion]:
+def _complete_key(block: FieldInfo, prefix: str) -> Iterator[KeyCompletion]:
     """Yield the keys of a block: with a dot if keys follow, with `=` if a value may follow."""
     if block.item is not None:
-        yield Completion(f"{prefix}0.", "the first; they are counted from 0")
+        yield KeyCompletion(f"{prefix}0.", "the first; they are counted from 0")
     for key, child in block.list_fields().items():
         if child.models:
-            yield Completion(f"{prefix}{key}.", child.description)
+            yield KeyCompletion(f"{prefix}{key}.", child.description)
         if not child.models or child.shorthand_key or child.is_nullable:
-            yield Completion(f"{prefix}{key}=", child.description)
+            yield KeyCompletion(f"{prefix}{key}=", child.description)
         if child.item is not None and child.item.models:
-            yield Completion(f"{prefix}{key}.", child.description)
+            yield KeyCompletion(f"{prefix}{key}.", child.description)
 
 
 class _Generator(GenerateJsonSchema):

@@ -148,7 +148,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class FileSource:
+class FileLocator:
     """How the files of a data set are found and downloaded.
 
     Attributes:
@@ -179,7 +179,7 @@ class FileDataset:
     """
 
     info: DatasetInfo
-    source: FileSource
+    source: FileLocator
     read: Callable[[Path, frozenset[SplitName]], Dataset]
     array_sha256: Mapping[str, str] = field(default_factory=dict)
 

@@ -37,7 +37,7 @@ from mnistcli.datasets.base import (
     Dataset,
     DatasetInfo,
     FileDataset,
-    FileSource,
+    FileLocator,
     Split,
     SplitName,
     check_file_size,
@@ -471,7 +471,7 @@ class _BoundedGzip(gzip.GzipFile):
 
 SPEC = FileDataset(
     info=INFO,
-    source=FileSource(
+    source=FileLocator(
         find=find_files,
         downloads=(
             RemoteFile(

@@ -20,7 +20,7 @@ from mnistcli.datasets.base import (
     Dataset,
     DatasetInfo,
     FileDataset,
-    FileSource,
+    FileLocator,
     SplitName,
     hash_splits,
     make_dataset,
@@ -136,7 +136,7 @@ def _hash_idx(array: NDArray[np.uint8]) -> str:
 
 SPEC = FileDataset(
     info=INFO,
-    source=FileSource(
+    source=FileLocator(
         find=find_files,
         downloads=tuple(
             RemoteFile(name, tuple(f"{mirror}/{name}" for mirror in _MIRRORS), sha256, size)

@@ -258,7 +258,7 @@ def read_dataset(
     return Dataset(info, identity, read, notes=tuple(notes))
 
 
-def resolve_config(config: FilesConfig, dataset: Dataset) -> FilesConfig:
+def resolve_files_config(config: FilesConfig, dataset: Dataset) -> FilesConfig:
     """Return the config with absolute path, size and classes, so that they are found again."""
     found = {
         "path": dataset.identity.location,

@@ -28,7 +28,7 @@ from mnistcli.datasets.base import (
     Dataset,
     DatasetInfo,
     FileDataset,
-    FileSource,
+    FileLocator,
     SplitName,
     check_file_size,
     damage_error,
@@ -196,7 +196,7 @@ def _read_shape(path: Path, stream: IO[bytes], axes: int) -> tuple[int, ...]:
 
 SPEC = FileDataset(
     info=INFO,
-    source=FileSource(
+    source=FileLocator(
         find=find_files,
         downloads=(
             RemoteFile(

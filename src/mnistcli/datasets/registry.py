@@ -22,7 +22,7 @@ from mnistcli.datasets.base import (
     DatasetInfo,
     DatasetSpec,
     FileDataset,
-    FileSource,
+    FileLocator,
     OtherDatasetError,
     SplitName,
     is_file,
@@ -166,7 +166,7 @@ def resolve_dataset(config: AnyDataset, dataset: Dataset) -> AnyDataset:
     if isinstance(config, FilesConfig):
         from mnistcli.datasets import image_folder
 
-        return image_folder.resolve_config(config, dataset)
+        return image_folder.resolve_files_config(config, dataset)
     return config.model_copy(update={"name": dataset.info.name})
 
 
@@ -305,7 +305,7 @@ def _refuse_other_files(
             raise OtherDatasetError(str(path), what, hint)
 
 
-def _download_files(source: FileSource, search: DataSearch) -> Path:
+def _download_files(source: FileLocator, search: DataSearch) -> Path:
     """Download the files that are neither there nor unpacked."""
     folder = search.download_directory / source.folder
     for remote in source.downloads:

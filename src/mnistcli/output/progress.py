@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from mnistcli.errors import make_printable
-from mnistcli.output.terminal import Progress, make_console, write_error_line
+from mnistcli.output.terminal import ProgressMode, make_console, write_error_line
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -106,7 +106,7 @@ class EpochBar:
         self._bar.stop()
 
 
-def open_epoch_display(epochs: int, completed: int, progress: Progress) -> EpochDisplay:
+def open_epoch_display(epochs: int, completed: int, progress: ProgressMode) -> EpochDisplay:
     """Return the display of a run, in the chosen form."""
     if progress == "bar":
         return EpochBar(epochs, completed)
@@ -187,7 +187,7 @@ class TrialTable:
         self._live.stop()
 
 
-def open_trial_display(objective: str, progress: Progress) -> TrialDisplay:
+def open_trial_display(objective: str, progress: ProgressMode) -> TrialDisplay:
     """Return the display of a sweep, in the chosen form; `bar` is a live table."""
     if progress == "bar":
         return TrialTable(objective)
@@ -197,7 +197,7 @@ def open_trial_display(objective: str, progress: Progress) -> TrialDisplay:
 class DownloadDisplay:
     """A bar for bytes under way, of a file or a data set, one line at their start, or nothing."""
 
-    def __init__(self, progress: Progress, verb: str = "downloading") -> None:
+    def __init__(self, progress: ProgressMode, verb: str = "downloading") -> None:
         self._progress, self._verb = progress, verb
         self._bar: Bar | None = None
         self._tasks: dict[str, TaskID] = {}

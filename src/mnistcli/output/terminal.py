@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mnistcli.output.results import Answer, AnswerPart
 
 PROGRAM = "mnistcli"
-Progress = Literal["auto", "bar", "lines", "none"]
+ProgressMode = Literal["auto", "bar", "lines", "none"]
 Form = Literal["text", "quiet", "json", "jsonl", "csv"]
 NO_LIMIT = 100_000  # columns: answers are never wrapped or cut, a terminal may wrap them itself
 
@@ -29,7 +29,7 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def choose_progress(asked: Progress, *, silent: bool) -> Progress:
+def choose_progress(asked: ProgressMode, *, silent: bool) -> ProgressMode:
     """Return how progress is shown on stderr.
 
     Args:

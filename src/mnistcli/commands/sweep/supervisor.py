@@ -22,7 +22,7 @@ from mnistcli.optional_imports import require
 from mnistcli.output.logs import note
 from mnistcli.output.progress import open_trial_display
 from mnistcli.output.results import DimensionResult, SweepPlanResult, SweepResult, TrialResult
-from mnistcli.output.terminal import Progress
+from mnistcli.output.terminal import ProgressMode
 
 if TYPE_CHECKING:
     from mnistcli.commands.sweep.trial_queue import TrialQueue
@@ -96,7 +96,7 @@ def run_sweep(
     study: str | None = None,
     jobs: int = 1,
     data_dir: Path | None = None,
-    progress: Progress = "none",
+    progress: ProgressMode = "none",
     on_trial_end: Callable[[TrialResult], None] | None = None,
 ) -> SweepResult:
     """Run the trials of a sweep that have not ended yet, and rank all of them.
@@ -182,7 +182,7 @@ def _run_workers(
     queue: TrialQueue,
     stop: StopRequest,
     monitor: _TrialMonitor,
-    progress: Progress,
+    progress: ProgressMode,
 ) -> None:
     """Run one worker in this process, or several processes."""
     from mnistcli.commands.sweep.trial import WorkerContext
@@ -215,7 +215,7 @@ class _TrialMonitor:
     def __init__(
         self,
         queue: TrialQueue,
-        progress: Progress,
+        progress: ProgressMode,
         on_trial_end: Callable[[TrialResult], None] | None,
     ) -> None:
         self._queue, self._on_trial_end = queue, on_trial_end

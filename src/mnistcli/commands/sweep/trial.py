@@ -41,7 +41,7 @@ from mnistcli.errors import (
     UsageError,
 )
 from mnistcli.models.memory import read_available_memory
-from mnistcli.output.terminal import Progress as ProgressMode
+from mnistcli.output.terminal import ProgressMode
 from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mnistcli.config.overrides import Override
     from mnistcli.config.schema import Config
     from mnistcli.output.results import TrainResult
-    from mnistcli.output.terminal import Progress
+    from mnistcli.output.terminal import ProgressMode
     from mnistcli.training.callbacks import Callback
 
 StrPath = str | os.PathLike[str]
@@ -46,7 +46,7 @@ def train(
     tensorboard: StrPath | None = None,
     devices: int | None = None,
     callbacks: Sequence[Callback] = (),
-    progress: Progress = "none",
+    progress: ProgressMode = "none",
 ) -> TrainResult:
     """Train a network, write its checkpoint, and score it on the test set.
 

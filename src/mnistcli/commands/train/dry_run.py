@@ -19,7 +19,7 @@ from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
 from mnistcli.models.memory import format_bytes, read_available_memory
 from mnistcli.output.results import DryRunResult, EstimatedSecondsResult, MemoryResult
 from mnistcli.output.tables import describe_time
-from mnistcli.output.terminal import Progress
+from mnistcli.output.terminal import ProgressMode
 
 if TYPE_CHECKING:
     from mnistcli.training.distributed.strategies import Epoch
@@ -60,7 +60,7 @@ class DryRun:
             yield f"and so on to seed {training.seed + len(self.outputs)}: {files}"
 
 
-def dry_run(arguments: TrainArguments, progress: Progress = "none") -> DryRun:
+def dry_run(arguments: TrainArguments, progress: ProgressMode = "none") -> DryRun:
     """Check everything, and estimate what a run would take; nothing is written.
 
     Args:

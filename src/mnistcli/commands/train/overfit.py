@@ -32,7 +32,7 @@ from mnistcli.errors import CheckFailedError, DivergenceError, UsageError
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.output.logs import note
 from mnistcli.output.results import FirstAndLastResult, OverfitResult
-from mnistcli.output.terminal import Progress as ProgressMode
+from mnistcli.output.terminal import ProgressMode
 from mnistcli.training.callbacks import Callback
 
 FLAG = "--overfit-one-batch"

@@ -50,7 +50,7 @@ from mnistcli.models.memory import (
 )
 from mnistcli.output.logs import note
 from mnistcli.output.results import ConfigResult
-from mnistcli.output.terminal import Progress
+from mnistcli.output.terminal import ProgressMode
 from mnistcli.tensorflow_import import start_loading
 from mnistcli.training.tensorboard_writer import check_tensorboard_directory
 from mnistcli.training.xla_cache import XlaCache, open_xla_cache
@@ -137,7 +137,9 @@ def check_tensorboard(arguments: TrainArguments) -> None:
         check_tensorboard_directory(arguments.tensorboard)
 
 
-def prepare_run(arguments: TrainArguments, lock: RunLock, progress: Progress = "none") -> RunPlan:
+def prepare_run(
+    arguments: TrainArguments, lock: RunLock, progress: ProgressMode = "none"
+) -> RunPlan:
     """Return the plan of a new run or of one that is resumed.
 
     Args:
@@ -165,7 +167,7 @@ def load_data(
     config: Config,
     arguments: TrainArguments,
     output: OutputFile,
-    progress: Progress = "none",
+    progress: ProgressMode = "none",
     *,
     capacity: Capacity | None = None,
 ) -> RunPlan:
@@ -278,7 +280,9 @@ def _list_overrides(arguments: TrainArguments) -> Iterator[Override]:
     yield from (override for override in arguments.overrides if override.flag == _SET)
 
 
-def _plan_new_run(arguments: TrainArguments, lock: RunLock | None, progress: Progress) -> RunPlan:
+def _plan_new_run(
+    arguments: TrainArguments, lock: RunLock | None, progress: ProgressMode
+) -> RunPlan:
     config = resolve_config(arguments).config.with_lengths()
     output = OutputFile.nowhere()
     if arguments.output is not None and arguments.is_chief:

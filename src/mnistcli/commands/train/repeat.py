@@ -30,7 +30,7 @@ from mnistcli.errors import UsageError
 from mnistcli.metrics.significance import summarize_runs
 from mnistcli.output.logs import note, suppress_notes
 from mnistcli.output.results import RepeatResult, TestResult, TrainResult
-from mnistcli.output.terminal import Progress
+from mnistcli.output.terminal import ProgressMode
 from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
 
@@ -41,7 +41,7 @@ def repeat(
     arguments: TrainArguments,
     count: int,
     callbacks: Sequence[Callback] = (),
-    progress: Progress = "none",
+    progress: ProgressMode = "none",
     on_result: Callable[[TrainResult], None] | None = None,
 ) -> RepeatResult:
     """Train an experiment with several seeds, from the config's seed on.
@@ -88,7 +88,9 @@ def repeat(
     )
 
 
-def dry_run_repeated(arguments: TrainArguments, count: int, progress: Progress = "none") -> DryRun:
+def dry_run_repeated(
+    arguments: TrainArguments, count: int, progress: ProgressMode = "none"
+) -> DryRun:
     """Check all runs, and estimate what the first one would take; nothing is written.
 
     Args:
@@ -113,7 +115,7 @@ def _refuse_flags(arguments: TrainArguments) -> None:
 
 
 def _plan_runs(
-    arguments: TrainArguments, count: int, lock: RunLock, progress: Progress
+    arguments: TrainArguments, count: int, lock: RunLock, progress: ProgressMode
 ) -> tuple[RunPlan, list[OutputFile]]:
     """Plan the first run, and reserve the files of all of them."""
     check_tensorboard(arguments)

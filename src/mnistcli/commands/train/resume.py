@@ -22,11 +22,11 @@ from mnistcli.config.overrides import Override
 from mnistcli.config.schema import Config, Cosine, FilesConfig
 from mnistcli.errors import CheckpointError, DataError, UsageError
 from mnistcli.output.logs import warn
-from mnistcli.output.terminal import Progress
+from mnistcli.output.terminal import ProgressMode
 
 
 def plan_resumed_run(
-    arguments: TrainArguments, path: Path, lock: RunLock | None, progress: Progress
+    arguments: TrainArguments, path: Path, lock: RunLock | None, progress: ProgressMode
 ) -> RunPlan:
     """Plan to go on with the run in a checkpoint, in its own file and with its own config.
 
@@ -81,7 +81,7 @@ def plan_resumed_run(
 
 
 def load_recorded_data(
-    config: Config, arguments: TrainArguments, output: OutputFile, progress: Progress
+    config: Config, arguments: TrainArguments, output: OutputFile, progress: ProgressMode
 ) -> RunPlan:
     """Load the data that a run recorded; your own images from where they are now.
 

@@ -28,7 +28,7 @@ from mnistcli.output.results import (
     TrainResult,
 )
 from mnistcli.output.tables import describe_early_stopping
-from mnistcli.output.terminal import Progress as ProgressMode
+from mnistcli.output.terminal import ProgressMode
 from mnistcli.tensorflow_import import load_backend
 from mnistcli.training.callbacks import BatchProgress, Callback
 from mnistcli.training.tensorboard_writer import TensorBoardCallback
