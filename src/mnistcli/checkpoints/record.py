@@ -13,7 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    model_validator,
+)
 
 from mnistcli import __version__
 from mnistcli.checkpoints.checksum import RESTORE_HINT
@@ -45,6 +53,8 @@ def _check_printable(text: str) -> str:
 
 
 PrintableText = Annotated[str, Field(max_length=200), AfterValidator(_check_printable)]
+# JSON has null for what is not finite.
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 RecordedTrialState = Literal["running", "complete", "pruned", "failed"]
 
@@ -97,18 +107,25 @@ class RunningState(_RecordPart):
     metrics: dict[str, float]
 
 
-class TestSetScore(_RecordPart):
-    """The score on the test set, from the end of the run.
+class TestScore(_RecordPart):
+    """The score on the test set.
 
     Attributes:
-        count: images in the test set.
-        loss: mean loss; None where it is not finite.
+        loss: mean loss; NaN where JSON has null.
         accuracy: share of correct predictions, 0 to 1.
     """
 
-    count: int = Field(ge=0)
-    loss: float | None
+    loss: Number
     accuracy: float = Field(ge=0, le=1)
+
+
+class _ImageCount(_RecordPart):
+    count: int = Field(ge=0)
+
+
+# In a record `count` comes first: the fields of the last base do.
+class TestSetScore(TestScore, _ImageCount):
+    """The score on the test set from the end of the run, and its number of images, `count`."""
 
 
 class TrialMark(_RecordPart):

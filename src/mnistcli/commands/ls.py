@@ -17,7 +17,6 @@ from mnistcli.output.results import (
     ListedCheckpoint,
     ListResult,
     SecondsResult,
-    TestResult,
 )
 from mnistcli.output.run_list import make_run_list
 
@@ -92,7 +91,7 @@ def _describe_readable(path: Path, file: CheckpointMetadata) -> ListedCheckpoint
             best={},
             saved=saved,
         )
-    config, progress, test = record.config, record.progress, record.test
+    config, progress = record.config, record.progress
     return ListedCheckpoint(
         checkpoint=str(path),
         status="run",
@@ -104,7 +103,7 @@ def _describe_readable(path: Path, file: CheckpointMetadata) -> ListedCheckpoint
         planned_epochs=config.training.epochs,
         last={name: metric.last for name, metric in file.history.items()},
         best=dict(_find_best(file.history)),
-        test=test and TestResult(loss=test.loss, accuracy=test.accuracy),
+        test=record.test,
         seconds=SecondsResult(total=progress.elapsed_s, per_epoch=file.warm_epoch_s),
         saved=saved,
         config=config,

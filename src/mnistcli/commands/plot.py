@@ -253,7 +253,4 @@ def _describe_picture(
     facts = {"checkpoint": str(checkpoint), "kind": kind, "split": split, **dict(written)}
     if not isinstance(picture, ReliabilityDiagram):
         return PlotResult.model_validate(facts)
-    calibration = picture.calibration
-    return CalibrationPlotResult.model_validate(
-        {**facts, "ece": calibration.ece, "bins": calibration.bins}
-    )
+    return CalibrationPlotResult.model_validate({**facts, **dict(picture.calibration)})

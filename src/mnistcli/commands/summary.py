@@ -18,7 +18,6 @@ from mnistcli.output.results import (
     LayerResult,
     SecondsResult,
     SummaryResult,
-    TestResult,
     TrainingFacts,
     WeightResult,
     WeightsSummaryResult,
@@ -104,20 +103,13 @@ def describe_training(record: Record, checkpoint: Checkpoint) -> TrainingFacts:
         step=record.progress.step,
         planned_epochs=record.config.training.epochs,
         last={name: values[-1] for name, values in checkpoint.progress.history.items() if values},
-        test=describe_test(record),
+        test=record.test,
         seconds=SecondsResult(
             total=record.progress.elapsed_s, per_epoch=checkpoint.progress.warm_epoch_s
         ),
         environment=record.environment,
         class_names=record.class_names,
     )
-
-
-def describe_test(record: Record) -> TestResult | None:
-    """Return a run's score on the test set; None before the run has ended."""
-    if record.test is None:
-        return None
-    return TestResult(loss=record.test.loss, accuracy=record.test.accuracy)
 
 
 def _list_weights(checkpoint: Checkpoint) -> tuple[WeightResult, ...]:

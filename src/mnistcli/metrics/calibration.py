@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from mnistcli.errors import DataError
 
@@ -36,22 +37,24 @@ class ConfidenceBin:
     accuracy: float | None
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(BaseModel):
     """Confidence and accuracy of predictions.
 
     Attributes:
-        count: number of predictions.
-        accuracy: share of correct predictions, 0 to 1.
-        bins: of equal width, in ascending order.
         ece: expected calibration error, 0 to 1: the mean distance between a bin's confidence
             and its accuracy, weighted by the bin's count.
+        bins: of equal width, in ascending order.
     """
 
-    count: int
-    accuracy: float
-    bins: tuple[ConfidenceBin, ...]
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
     ece: float
+    bins: tuple[ConfidenceBin, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of predictions."""
+        return sum(row.count for row in self.bins)
 
 
 def measure_calibration(
@@ -77,8 +80,7 @@ def measure_calibration(
         np.bincount(places, weights, BIN_COUNT) for weights in (None, values, is_right)
     )
     return Calibration(
-        count=len(values),
-        accuracy=float(is_right.mean()),
+        ece=float(np.abs(sums - hits).sum() / len(values)),
         bins=tuple(
             ConfidenceBin(
                 low=k / BIN_COUNT,
@@ -89,5 +91,4 @@ def measure_calibration(
             )
             for k in range(BIN_COUNT)
         ),
-        ece=float(np.abs(sums - hits).sum() / len(values)),
     )

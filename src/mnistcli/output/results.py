@@ -7,22 +7,21 @@ finite become null; an empty cell of CSV stands for what is not known or does no
 # Without `from __future__ import annotations`: pydantic would parse their text, which takes longer.
 import csv
 import io
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import singledispatch
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
-from mnistcli.checkpoints.record import Environment, TrialMark
+from mnistcli.checkpoints.record import Environment, Number, TestScore, TrialMark
 from mnistcli.checkpoints.run_state import ArrayDifference
 from mnistcli.config.recipes import Tolerance, Verdict
 from mnistcli.config.schema import Config
 from mnistcli.errors import MnistcliError, escape_name
 from mnistcli.images.options import Preparation
-from mnistcli.metrics.calibration import ConfidenceBin
+from mnistcli.metrics.calibration import Calibration
 from mnistcli.metrics.scores import Score
 from mnistcli.metrics.significance import Interval
 
@@ -56,8 +55,6 @@ class Answer(AnswerPart):
 Name = Annotated[str, AfterValidator(escape_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Accuracy = Share
-# None, as records have it, is not a number here and null again in JSON.
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
 class DatasetResult(AnswerPart):
@@ -65,15 +62,6 @@ class DatasetResult(AnswerPart):
 
     name: str
     sha256: str | None
-
-
-class TestResult(AnswerPart):
-    """The score on the test set."""
-
-    __test__ = False
-
-    loss: Number
-    accuracy: Accuracy
 
 
 class SecondsResult(AnswerPart):
@@ -110,7 +98,7 @@ class TrainResult(Answer):
     dataset: DatasetResult
     epochs: int
     history: dict[str, tuple[float, ...]]
-    test: TestResult
+    test: TestScore
     seconds: SecondsResult
 
 
@@ -197,7 +185,7 @@ class TrainingFacts(AnswerPart):
     step: int
     planned_epochs: int
     last: dict[str, float]
-    test: TestResult | None
+    test: TestScore | None
     seconds: SecondsResult
     environment: Environment
     class_names: tuple[str, ...]
@@ -465,8 +453,8 @@ class RepeatResult(Answer):
     """
 
     seeds: tuple[int, ...]
-    test: TestResult
-    deviation: TestResult
+    test: TestScore
+    deviation: TestScore
     runs: tuple[TrainResult, ...]
 
 
@@ -583,7 +571,7 @@ class ListedCheckpoint(AnswerPart):
     planned_epochs: int | None = None
     last: dict[str, Number]
     best: dict[str, Number]
-    test: TestResult | None = None
+    test: TestScore | None = None
     seconds: SecondsResult | None = None
     saved: datetime | None = None
     config: Config | None = None
@@ -617,11 +605,8 @@ class PlotResult(Answer):
     split: str | None
 
 
-class CalibrationPlotResult(PlotResult):
+class CalibrationPlotResult(Calibration, PlotResult):
     """The answer of `plot calibration`: the expected calibration error too, and its bins."""
-
-    ece: float
-    bins: tuple[ConfidenceBin, ...]
 
 
 class ArrayResult(AnswerPart):
@@ -745,7 +730,7 @@ class SweepResult(Answer):
     pruned: int
     failed: int
     best: TrialResult | None
-    test: TestResult | None
+    test: TestScore | None
     importances: dict[str, float]
     ranking: tuple[TrialResult, ...]
 

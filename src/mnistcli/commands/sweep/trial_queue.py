@@ -29,6 +29,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mnistcli.checkpoints.lock import LockedError, RunLock, is_locked
+from mnistcli.checkpoints.record import TestScore
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.study import (
     TRIAL,
@@ -37,7 +38,7 @@ from mnistcli.commands.sweep.study import (
     suppress_optuna_warnings,
 )
 from mnistcli.errors import ResourceError
-from mnistcli.output.results import SweepResult, SweepTrialState, TestResult, TrialResult
+from mnistcli.output.results import SweepResult, SweepTrialState, TrialResult
 from mnistcli.tensorflow_import import hide_modules
 
 # User attributes of an attempt
@@ -390,10 +391,10 @@ def _describe_trial(number: int, attempts: Sequence[FrozenTrial], queue: TrialQu
     )
 
 
-def _find_test(number: int, study: Study) -> TestResult | None:
+def _find_test(number: int, study: Study) -> TestScore | None:
     """Return a trial's score on the test set."""
     for attempt in group_attempts(study).get(number, ()):
         if not needs_retry(attempt) and TEST in attempt.user_attrs:
             loss, accuracy = attempt.user_attrs[TEST]
-            return TestResult(loss=loss, accuracy=accuracy)
+            return TestScore(loss=loss, accuracy=accuracy)
     return None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mnistcli.checkpoints.lock import RunLock
+from mnistcli.checkpoints.record import TestScore
 from mnistcli.commands.open_dataset import choose_splits
 from mnistcli.commands.train.dry_run import DryRun, estimate_run
 from mnistcli.commands.train.prepare import (
@@ -29,7 +30,7 @@ from mnistcli.config.schema import MAX_SEED, Config
 from mnistcli.errors import UsageError
 from mnistcli.metrics.significance import summarize_runs
 from mnistcli.output.logs import note, suppress_notes
-from mnistcli.output.results import RepeatResult, TestResult, TrainResult
+from mnistcli.output.results import RepeatResult, TrainResult
 from mnistcli.output.terminal import ProgressMode
 from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
@@ -82,8 +83,8 @@ def repeat(
     loss = summarize_runs([result.test.loss for result in results])
     return RepeatResult(
         seeds=tuple(range(first_seed, first_seed + count)),
-        test=TestResult(loss=loss.mean, accuracy=accuracy.mean),
-        deviation=TestResult(loss=loss.deviation, accuracy=accuracy.deviation),
+        test=TestScore(loss=loss.mean, accuracy=accuracy.mean),
+        deviation=TestScore(loss=loss.deviation, accuracy=accuracy.deviation),
         runs=tuple(results),
     )
 

@@ -24,7 +24,6 @@ from mnistcli.output.results import (
     DatasetResult,
     EpochResult,
     SecondsResult,
-    TestResult,
     TrainResult,
 )
 from mnistcli.output.tables import describe_early_stopping
@@ -206,7 +205,7 @@ class CheckpointWriter(Callback):
             dataset=DatasetResult(name=identity.name, sha256=identity.sha256),
             epochs=progress.epoch,
             history=progress.history,
-            test=TestResult(loss=score.loss, accuracy=score.accuracy),
+            test=test,
             seconds=SecondsResult(total=self._elapsed_s(), per_epoch=progress.warm_epoch_s),
         )
 
