@@ -104,8 +104,16 @@ def test_windows_are_counted_where_rows_are_streamed() -> None:
     assert streamed.working == resident.working
 
 
+def test_the_total_is_the_sum_of_the_parts_on_several_devices_too() -> None:
+    config = Config.model_validate({"training": {"optimizer": "adam"}})
+    found = estimate_memory(*plan(config), devices=3)
+    parts = found.libraries + found.data + found.weights + found.optimizer + found.working
+    assert (found.weights, found.optimizer) == (3 * 31_400, 6 * 31_400)
+    assert found.total == parts
+
+
 def test_what_is_not_known_refuses_nothing() -> None:
-    found = MemoryEstimate(libraries=1, data=2, weights=3, optimizer=4, working=5)
+    found = MemoryEstimate(total=15, libraries=1, data=2, weights=3, optimizer=4, working=5)
     check_memory(found, None)
     check_memory(found, 15)
     with pytest.raises(ResourceError, match="needs about 0 MB of memory"):

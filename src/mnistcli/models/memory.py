@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from mnistcli.config.schema import Config, FilesConfig
 from mnistcli.datasets.base import DatasetInfo
@@ -34,11 +35,11 @@ Placement = Literal["resident", "streamed"]
 """Where a training set is kept: on the device as a whole, or in windows that are streamed."""
 
 
-@dataclass(frozen=True)
-class MemoryEstimate:
+class MemoryEstimate(BaseModel):
     """The memory that a run needs at its peak, in bytes.
 
     Attributes:
+        total: the sum of all parts.
         libraries: TensorFlow and its dependencies.
         data: the uint8 images and labels: as read, on the device, and in an epoch's order; or
             the windows that are in memory at a time.
@@ -48,20 +49,19 @@ class MemoryEstimate:
             made while saving a checkpoint; or the batches of an evaluation if they take more.
     """
 
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+    total: int
     libraries: int
     data: int
     weights: int
     optimizer: int
     working: int
 
-    @property
-    def total(self) -> int:
-        """The sum of all parts."""
-        return sum(asdict(self).values())
-
     def describe(self) -> str:
         """Return the sum and its parts as a text."""
-        parts = ", ".join(f"{name} {format_bytes(n)}" for name, n in asdict(self).items())
+        names = [name for name in MemoryEstimate.model_fields if name != "total"]
+        parts = ", ".join(f"{name} {format_bytes(getattr(self, name))}" for name in names)
         return f"about {format_bytes(self.total)} of memory ({parts})"
 
 
@@ -85,18 +85,21 @@ def estimate_memory(
     weights = architecture.parameter_count * FLOAT_BYTES
     slots = config.training.optimizer.slots
     state = weights * (1 + slots)
+    data = (_estimate_data if placement == "resident" else _estimate_windows)(config, info)
+    working = max(
+        _estimate_step(config.training.batch_size, architecture, info.train_count, slots)
+        + (devices - 1) * architecture.trainable_count * FLOAT_BYTES * (2 + slots)
+        + _estimate_saving(state)
+        + _estimate_kept(config, weights, state),
+        _estimate_evaluation(architecture),
+    )
     return MemoryEstimate(
+        total=LIBRARIES_BYTES + data + state * devices + working,
         libraries=LIBRARIES_BYTES,
-        data=(_estimate_data if placement == "resident" else _estimate_windows)(config, info),
+        data=data,
         weights=weights * devices,
         optimizer=weights * slots * devices,
-        working=max(
-            _estimate_step(config.training.batch_size, architecture, info.train_count, slots)
-            + (devices - 1) * architecture.trainable_count * FLOAT_BYTES * (2 + slots)
-            + _estimate_saving(state)
-            + _estimate_kept(config, weights, state),
-            _estimate_evaluation(architecture),
-        ),
+        working=working,
     )
 
 

@@ -24,6 +24,7 @@ from mnistcli.images.options import Preparation
 from mnistcli.metrics.calibration import Calibration
 from mnistcli.metrics.scores import Score
 from mnistcli.metrics.significance import Interval
+from mnistcli.models.memory import MemoryEstimate
 
 
 class AnswerPart(BaseModel):
@@ -263,15 +264,9 @@ def describe_error(error: MnistcliError) -> ErrorDetail:
     return ManyErrorsDetail.model_validate({**facts, "problems": problems})
 
 
-class MemoryResult(AnswerPart):
+class MemoryResult(MemoryEstimate):
     """Bytes that a run is estimated to need, their parts, and what is available (null: unknown)."""
 
-    total: int
-    libraries: int
-    data: int
-    weights: int
-    optimizer: int
-    working: int
     available: int | None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mnistcli.checkpoints.lock import RunLock
@@ -81,7 +81,7 @@ def estimate_run(plan: RunPlan) -> DryRunResult:
     """Return what a run would take; some of its steps are timed."""
     summary = summarize_plan(plan.architecture)
     available, seconds = read_available_memory(), _estimate_seconds(plan)
-    memory = MemoryResult(**asdict(plan.memory), total=plan.memory.total, available=available)
+    memory = MemoryResult(**dict(plan.memory), available=available)
     return DryRunResult(**dict(summary), memory=memory, seconds=seconds)
 
 
