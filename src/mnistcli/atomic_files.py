@@ -1,6 +1,6 @@
 """Writes files atomically: a path holds either its old or its complete new contents.
 
-The contents are written to a temporary file beside the target, synced, read back, compared, and
+The contents are written to a temporary file next to the target, synced, read back, compared, and
 then renamed. The temporary file is locked for as long as its process lives, which is how the next
 writer finds those that killed processes left behind. Process ids would not tell: they are used
 again, and differ between containers.
@@ -66,7 +66,7 @@ def create_file(path: Path, chunks: Sequence[bytes]) -> None:
 
 @contextlib.contextmanager
 def open_temporary(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open a temporary file beside a target; the caller syncs it and gives it its final name.
+    """Open a temporary file next to a target; the caller syncs it and gives it its final name.
 
     Args:
         target: names the file; its folder exists. Temporary files of the same target that killed
@@ -75,7 +75,7 @@ def open_temporary(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
     Yields:
         The file, opened for writing, and its path. It is removed at the end unless renamed.
     """
-    _remove_left_behind(target)
+    _remove_stale_files(target)
     descriptor, temporary = _open_temporary(target)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -104,7 +104,7 @@ def write_output(path: Path, content: bytes, title: str, *, overwrite: bool) -> 
         else:
             create_file(path, [content])
     except FileExistsError:
-        raise refuse_existing(path) from None
+        raise make_file_exists_error(path) from None
     except OSError as error:
         what = f"{title} could not be written: {error.strerror or error}"
         hint = "free some space, or choose another place with -o"
@@ -141,7 +141,7 @@ def check_output(
         raise UsageError("--output", f"{path} does not end in {' or '.join(suffixes)}", hint)
     check_directory(path.parent)
     if path.exists() and not overwrite:
-        raise refuse_existing(path)
+        raise make_file_exists_error(path)
 
 
 def check_directory(directory: Path) -> None:
@@ -163,7 +163,7 @@ def check_directory(directory: Path) -> None:
         raise ResourceError(where, "this folder is not writable", "choose another place with -o")
 
 
-def refuse_existing(path: Path) -> UsageError:
+def make_file_exists_error(path: Path) -> UsageError:
     """Return the error that protects a file that exists."""
     return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
 
@@ -191,7 +191,7 @@ def hold_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _write_temporary(target: Path, chunks: Sequence[bytes]) -> Iterator[Path]:
-    """Write, sync and verify a temporary file beside the target; signals wait until the end."""
+    """Write, sync and verify a temporary file next to the target; signals wait until the end."""
     with hold_signals():
         with open_temporary(target) as (stream, temporary):
             for chunk in chunks:
@@ -244,7 +244,7 @@ def _open_temporary(target: Path) -> tuple[int, Path]:
         os.close(descriptor)  # another writer removed it as left behind before it was locked
 
 
-def _remove_left_behind(target: Path) -> None:
+def _remove_stale_files(target: Path) -> None:
     """Remove the target's temporary files whose writers were killed."""
     pattern = re.compile(re.escape(_prefix(target)) + r"[a-z0-9_]{8}\.tmp")
     try:

@@ -23,7 +23,7 @@ from pathlib import Path
 from mnistcli.checkpoints.lock import RunLock
 
 with RunLock() as lock:
-    lock.take(Path(sys.argv[1]))
+    lock.acquire(Path(sys.argv[1]))
     print("taken", flush=True)
     sys.stdin.readline()
 """
@@ -56,7 +56,7 @@ def hold(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def take(path: Path) -> None:
     with RunLock() as lock:
-        lock.take(path)
+        lock.acquire(path)
 
 
 def list_names(directory: Path) -> list[str]:

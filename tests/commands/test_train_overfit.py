@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train
-from mnistcli.commands.train.overfit import plan_overfitting, suggest, take_batch
+from mnistcli.commands.train.overfit import get_first_batch, plan_overfitting, suggest_remedy
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Split
 
@@ -117,8 +117,8 @@ def test_numbers_that_are_not_finite_name_their_step(run: Run) -> None:
 def test_the_batch_is_the_first_of_the_runs_order() -> None:
     split = Split(np.arange(100, dtype=np.uint8)[:, None], np.arange(100, dtype=np.uint8))
     order = np.arange(100)[::-1]
-    assert take_batch(split, order, 3).labels.tolist() == [99, 98, 97]
-    assert len(take_batch(split, order, 1024)) == 32
+    assert get_first_batch(split, order, 3).labels.tolist() == [99, 98, 97]
+    assert len(get_first_batch(split, order, 1024)) == 32
 
 
 def test_what_decides_how_it_learns_stays() -> None:
@@ -150,4 +150,4 @@ def test_what_decides_how_it_learns_stays() -> None:
     ],
 )
 def test_the_course_of_the_loss_says_what_to_try(losses: tuple[float, ...], hint: str) -> None:
-    assert suggest(losses).startswith(hint)
+    assert suggest_remedy(losses).startswith(hint)

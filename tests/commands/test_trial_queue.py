@@ -195,7 +195,7 @@ def test_a_stopped_trial_is_taken_up_as_often_as_it_is_stopped() -> None:
 def test_a_checkpoint_that_a_run_goes_on_with_is_let_alone() -> None:
     queue = open_queue(load())
     with RunLock() as lock:
-        lock.take(Path("d/trial-0000.h5"))
+        lock.acquire(Path("d/trial-0000.h5"))
         assert take(queue).number == 1
     assert take(queue).number == 0
 

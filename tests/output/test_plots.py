@@ -49,10 +49,10 @@ PREDICTIONS = Predictions(
     rows=np.array([10, 11, 12, 13]),
     probabilities=np.array([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0, 0, 1], [0.4, 0.3, 0.3]]),
     classes=np.array([0, 1, 2, 0]),
-    truth=np.array([0, 2, 1, 0], np.uint8),
+    true_classes=np.array([0, 2, 1, 0], np.uint8),
     labels=("cat", "dog", "frog"),
 )
-CALIBRATION = measure_calibration(PREDICTIONS.confidences, PREDICTIONS.is_right)
+CALIBRATION = measure_calibration(PREDICTIONS.confidences, PREDICTIONS.is_correct)
 CONFUSION = np.array([[8, 2, 0], [0, 5, 5], [1, 0, 9]])
 CURVES = compose_curves(HEADING, HISTORY, "mean squared error", "validation")
 PICTURES: dict[str, tuple[Figure, list[str]]] = {

@@ -11,7 +11,7 @@ _SUFFIXES = (*_LISTED_SUFFIXES, ".keras")
 
 
 def has_checkpoint_name(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path ends like a checkpoint's, of mnistcli or of Keras."""
+    """Return whether a path ends like a checkpoint's, of mnistcli or of Keras."""
     return Path(path).suffix.lower() in _SUFFIXES
 
 

@@ -53,7 +53,7 @@ class RunLock:
             lock.release()
         self._held.clear()
 
-    def take(self, path: Path) -> None:
+    def acquire(self, path: Path) -> None:
         """Lock a checkpoint, unless this run holds the lock already.
 
         On a file system without locks it succeeds, and protects nothing.
@@ -87,12 +87,12 @@ class RunLock:
             raise ResourceError(str(path), what, "choose another place with -o") from error
 
     def holds(self, path: Path) -> bool:
-        """Tell whether this run has locked a checkpoint."""
+        """Return whether this run has locked a checkpoint."""
         return _find_lock(path)[1] in self._held
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether another process, or another `RunLock` of this process, locks a checkpoint.
+    """Return whether another process, or another `RunLock` of this process, locks a checkpoint.
 
     Args:
         path: of the checkpoint, which need not exist.

@@ -36,7 +36,7 @@ from mnistcli.cli import (
     sweep,
     train,
 )
-from mnistcli.cli.completion import SHELL_VARIABLE, answer_shell
+from mnistcli.cli.completion import SHELL_VARIABLE, complete_for_shell
 from mnistcli.cli.options import (
     InstallCompletionOption,
     Invocation,
@@ -88,7 +88,7 @@ class Command(TyperCommand):
         if not (asks_for_help or ctx.resilient_parsing):
             _refuse_second_values(parameters)
             _refuse_empty_values(parameters, values)
-            _refuse_left_over(left_over, ctx)
+            _refuse_extra_arguments(left_over, ctx)
         return super().parse_args(ctx, args)
 
 
@@ -164,7 +164,7 @@ def _refuse_empty_values(parameters: list[Any], values: Mapping[str, Any]) -> No
             raise UsageError(_name_parameter(parameter), "its value is empty", hint)
 
 
-def _refuse_left_over(words: list[str], ctx: Any) -> None:
+def _refuse_extra_arguments(words: list[str], ctx: Any) -> None:
     if words:
         hint = f"see {ctx.command_path} --help"
         raise UsageError(words[0], f"one argument more than {ctx.info_name} takes", hint)
@@ -262,7 +262,7 @@ def _run_command(words: Sequence[str]) -> int:
     open_log()
     try:
         if SHELL_VARIABLE in os.environ:
-            sys.stdout.writelines(f"{row}\n" for row in answer_shell(command))
+            sys.stdout.writelines(f"{row}\n" for row in complete_for_shell(command))
             return ExitCode.SUCCESS
         if not words:
             with contextlib.redirect_stdout(sys.stderr):  # help that was not asked for
@@ -271,12 +271,12 @@ def _run_command(words: Sequence[str]) -> int:
         code = command.main(list(words), PROGRAM, standalone_mode=False, obj=words)
         return code or ExitCode.SUCCESS
     except typer.TyperException as error:
-        return _fail(_explain_usage(error, drop_log_flags(words), command), words)
+        return _report_failure(_explain_usage(error, drop_log_flags(words), command), words)
     except MnistcliError as error:
-        return _fail(error, words)
+        return _report_failure(error, words)
     except MemoryError:
         hint = "use a smaller network, batch or data set"
-        return _fail(ResourceError("memory", "there is not enough of it", hint), words)
+        return _report_failure(ResourceError("memory", "there is not enough of it", hint), words)
     except SignalReceived as received:
         return _report_signal(received)
     except (KeyboardInterrupt, typer.Abort):
@@ -284,7 +284,7 @@ def _run_command(words: Sequence[str]) -> int:
     except (BrokenPipeError, SystemExit):  # Typer exits where the system reports a closed pipe
         return ExitCode.SIGPIPE
     except OSError as error:
-        return _fail(_explain_system_error(error), words)
+        return _report_failure(_explain_system_error(error), words)
 
 
 def _report_signal(received: SignalReceived) -> int:
@@ -294,7 +294,7 @@ def _report_signal(received: SignalReceived) -> int:
     return 128 + received.number
 
 
-def _fail(error: MnistcliError, words: Sequence[str]) -> int:
+def _report_failure(error: MnistcliError, words: Sequence[str]) -> int:
     """Report an error on stderr, and with --json on stdout; return its exit code."""
     if is_debugging():
         traceback.print_exception(error)

@@ -55,7 +55,7 @@ def compare(
     ] = None,
     dataset: DatasetOption = None,
     normalization: NormalizationOption = None,
-    own_data: DataOption = None,
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
     csv: CsvOption = False,
@@ -80,7 +80,7 @@ def compare(
         split=split,
         dataset=dataset,
         normalization=normalization,
-        data=own_data,
+        data=data,
         data_dir=data_dir,
     )
     emit(answer, form)

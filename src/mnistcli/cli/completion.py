@@ -171,7 +171,7 @@ def install_completion(name: str) -> None:
     raise typer.Exit
 
 
-def answer_shell(program: Any) -> Iterator[str]:
+def complete_for_shell(program: Any) -> Iterator[str]:
     """Yield the rows for the shell whose script has set the variables.
 
     Args:
@@ -199,7 +199,7 @@ def complete_line(program: Any, line: str) -> Iterator[Completion]:
     if typed.startswith("--") and "=" in typed:
         flag, _, typed = typed.partition("=")
         prefix = f"{flag}="
-    asked = _find_option(command, flag) or _choose_asked(command, context, words, typed)
+    asked = _find_option(command, flag) or _choose_parameter(command, context, words, typed)
     for item in asked.shell_complete(context, typed):
         yield prefix + item.value, " ".join((item.help or "").split()).partition(". ")[0]
 
@@ -292,7 +292,7 @@ def complete_assignment(incomplete: str) -> list[Completion]:
 
 
 def has_yaml_name(path: str) -> bool:
-    """Tell whether a path ends in .yaml or .yml; configs with other names are not offered."""
+    """Return whether a path ends in .yaml or .yml; configs with other names are not offered."""
     return Path(path).suffix.lower() in _YAML_SUFFIXES
 
 
@@ -330,7 +330,7 @@ def _find_option(command: Any, flag: str) -> Any:
     )
 
 
-def _choose_asked(command: Any, context: Any, words: list[str], typed: str) -> Any:
+def _choose_parameter(command: Any, context: Any, words: list[str], typed: str) -> Any:
     # A dash asks for flags; other words go to the first argument without a value.
     if typed.startswith("-") and "--" not in words:
         return command

@@ -18,11 +18,11 @@ from mnistcli.cli.options import (
     ShowOption,
     choice_option,
     choose_form,
+    complete_words,
     count_option,
     exclude_json,
-    exclusive,
     format_metavar,
-    offer,
+    refuse_combination,
 )
 from mnistcli.config.allowed_values import (
     DATASET_SPLITS,
@@ -53,7 +53,7 @@ def data(
         typer.Argument(
             metavar="NAME",
             help=f"One of {', '.join(_NAMES)}.",
-            autocompletion=offer(_NAMES),
+            autocompletion=complete_words(_NAMES),
         ),
     ],
     split: Annotated[
@@ -86,7 +86,7 @@ def data(
             metavar=format_metavar(_NORMALIZATIONS),
             help="With --matrix normalized: how; unit where none is given.",
             rich_help_panel="Data",
-            autocompletion=offer(_NORMALIZATIONS),
+            autocompletion=complete_words(_NORMALIZATIONS),
         ),
     ] = None,
     fetch: Annotated[
@@ -97,7 +97,7 @@ def data(
             rich_help_panel="Data",
         ),
     ] = False,
-    own_data: DataOption = None,
+    data: DataOption = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -127,17 +127,17 @@ def data(
             "--normalization": normalization, "--output": output, "--show": show,
         }  # fmt: skip
         for flag, value in reading.items():
-            exclusive({"--fetch": fetch, flag: value})
+            refuse_combination({"--fetch": fetch, flag: value})
         from mnistcli.commands.data import fetch as fetch_files
 
-        found = fetch_files(name, data=own_data, size=size, data_dir=data_dir, progress=progress)
+        found = fetch_files(name, data=data, size=size, data_dir=data_dir, progress=progress)
         emit(found, form)
         if found.location is None:
             note(f"{name} is built in: there is nothing to download")
         else:
             note("downloaded" if found.downloaded else "it was there already")
         return
-    exclusive({"--first": first, "--index": index})
+    refuse_combination({"--first": first, "--index": index})
     shows = show or (index is not None and output is None and not json and not quiet)
     _check_drawing(first, index, draws=output is not None or show)
     exclude_json(show=shows, json=json)
@@ -150,7 +150,7 @@ def data(
         index=index,
         matrix=matrix,
         normalization=normalization,
-        data=own_data,
+        data=data,
         size=size,
         data_dir=data_dir,
         output=output,

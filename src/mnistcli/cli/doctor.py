@@ -26,7 +26,7 @@ def doctor(
             autocompletion=complete_checkpoint,
         ),
     ] = None,
-    own_data: DataOption = None,
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -37,11 +37,11 @@ def doctor(
     the code that they would end with.
     """
     del debug
-    from mnistcli.commands.doctor import examine
+    from mnistcli.commands.doctor import diagnose
     from mnistcli.output.logs import report_problem
     from mnistcli.output.terminal import emit
 
-    diagnosis = examine(model, data=own_data, data_dir=data_dir)
+    diagnosis = diagnose(model, data=data, data_dir=data_dir)
     emit(diagnosis.result, choose_form(json=json))
     for error in diagnosis.errors:
         report_problem(error.problems[0])

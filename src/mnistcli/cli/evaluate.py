@@ -43,7 +43,7 @@ def evaluate(
     split: SplitOption = "test",
     dataset: DatasetOption = None,
     normalization: NormalizationOption = None,
-    own_data: DataOption = None,
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     fail_under: Annotated[
         list[str] | None,
@@ -78,7 +78,7 @@ def evaluate(
         split=split,
         dataset=dataset,
         normalization=normalization,
-        data=own_data,
+        data=data,
         data_dir=data_dir,
         progress=choose_progress(progress, silent=quiet),
     )

@@ -69,7 +69,7 @@ def format_metavar(names: Sequence[str]) -> str:
     return f"[{'|'.join(names)}]"
 
 
-def offer(words: Sequence[str]) -> Callable[[], list[str]]:
+def complete_words(words: Sequence[str]) -> Callable[[], list[str]]:
     """Return a completion that offers fixed words."""
     return lambda: list(words)
 
@@ -107,11 +107,11 @@ def choice_option(words: Sequence[str], meaning: str, panel: str) -> Any:
         metavar=format_metavar(words),
         help=meaning,
         rich_help_panel=panel,
-        autocompletion=offer(words),
+        autocompletion=complete_words(words),
     )
 
 
-def exclusive(values: Mapping[str, object], where: str = "") -> None:
+def refuse_combination(values: Mapping[str, object], where: str = "") -> None:
     """Refuse flags that exclude each other.
 
     Args:
@@ -144,7 +144,7 @@ def choose_form(
     """
     forms: dict[Form, bool | None] = {"json": json, "jsonl": jsonl, "csv": csv}
     flags = {f"--{form}": is_given for form, is_given in forms.items() if is_given is not None}
-    exclusive(flags, ", ".join(flags))
+    refuse_combination(flags, ", ".join(flags))
     return next(
         (form for form, is_given in forms.items() if is_given), "quiet" if quiet else "text"
     )
@@ -191,7 +191,7 @@ DatasetOption = Annotated[
         "--dataset",
         metavar=format_metavar(list_dataset_names()),
         help="The data set, where the file doesn't say or another one is meant.",
-        autocompletion=offer(list_dataset_names()),
+        autocompletion=complete_words(list_dataset_names()),
         rich_help_panel="Data",
     ),
 ]
@@ -201,7 +201,7 @@ NormalizationOption = Annotated[
         "--normalization",
         metavar=format_metavar(get_choices(DatasetConfig, "normalization")),
         help="How pixels become numbers, where the file doesn't say.",
-        autocompletion=offer(get_choices(DatasetConfig, "normalization")),
+        autocompletion=complete_words(get_choices(DatasetConfig, "normalization")),
         rich_help_panel="Data",
     ),
 ]
@@ -235,7 +235,7 @@ ProgressOption = Annotated[
         "--progress",
         metavar=format_metavar(get_args(ProgressMode)),
         parser=_parse_progress,
-        autocompletion=offer(get_args(ProgressMode)),
+        autocompletion=complete_words(get_args(ProgressMode)),
         help="How progress is shown on stderr; auto: a bar on a terminal, lines off it, nothing"
         " under -q.",
         rich_help_panel="Output",
@@ -260,7 +260,7 @@ ShowCompletionOption = Annotated[
         callback=_if_given(show_completion),
         is_eager=True,
         help="Print the script by which this shell completes mnistcli's command lines.",
-        autocompletion=offer(tuple(SHELLS)),
+        autocompletion=complete_words(tuple(SHELLS)),
     ),
 ]
 InstallCompletionOption = Annotated[
@@ -271,7 +271,7 @@ InstallCompletionOption = Annotated[
         callback=_if_given(install_completion),
         is_eager=True,
         help="Write that script where this shell looks for it.",
-        autocompletion=offer(tuple(SHELLS)),
+        autocompletion=complete_words(tuple(SHELLS)),
     ),
 ]
 PictureFileOption = Annotated[
@@ -323,7 +323,7 @@ OptimizerOption = Annotated[
         metavar="NAME",
         help=f"{', '.join(_OPTIMIZERS)}; a new one takes its own default learning rate.",
         rich_help_panel=_EXPERIMENT,
-        autocompletion=offer(_OPTIMIZERS),
+        autocompletion=complete_words(_OPTIMIZERS),
     ),
 ]
 LearningRateOption = Annotated[
@@ -342,7 +342,7 @@ TrainDatasetOption = Annotated[
         metavar=format_metavar(get_args(AnyDatasetName)),
         help=get_description(DatasetConfig, "name"),
         rich_help_panel=_EXPERIMENT,
-        autocompletion=offer(get_args(AnyDatasetName)),
+        autocompletion=complete_words(get_args(AnyDatasetName)),
     ),
 ]
 ModelOption = Annotated[
@@ -352,7 +352,7 @@ ModelOption = Annotated[
         metavar=format_metavar(_MODELS),
         help="The kind of network.",
         rich_help_panel=_EXPERIMENT,
-        autocompletion=offer(_MODELS),
+        autocompletion=complete_words(_MODELS),
     ),
 ]
 HiddenOption = Annotated[
@@ -371,7 +371,7 @@ ActivationOption = Annotated[
         metavar="NAME",
         help=get_description(MlpModel, "activation"),
         rich_help_panel=_EXPERIMENT,
-        autocompletion=offer(get_choices(MlpModel, "activation")),
+        autocompletion=complete_words(get_choices(MlpModel, "activation")),
     ),
 ]
 DropoutOption = Annotated[
@@ -390,7 +390,7 @@ ValidationOption = Annotated[
         metavar="FRACTION|test",
         help=get_description(DatasetConfig, "validation"),
         rich_help_panel=_EXPERIMENT,
-        autocompletion=offer(["test"]),
+        autocompletion=complete_words(["test"]),
     ),
 ]
 SeedOption = Annotated[
@@ -474,7 +474,7 @@ LogLevelOption = Annotated[
         _LEVEL,
         metavar=format_metavar(LEVELS),
         help="How much of what happens, and why, is logged on stderr.",
-        autocompletion=offer(LEVELS),
+        autocompletion=complete_words(LEVELS),
         show_default=f"{DEFAULT_LEVEL}; {DEFAULT_FILE_LEVEL} with {_FILE}",
         rich_help_panel="Output",
     ),

@@ -22,9 +22,9 @@ from mnistcli.cli.options import (
     ShowOption,
     choice_option,
     choose_form,
+    complete_words,
     count_option,
     exclude_json,
-    offer,
 )
 from mnistcli.config.allowed_values import SPLITS, check_choice
 from mnistcli.errors import UsageError
@@ -46,7 +46,7 @@ def plot(
         typer.Argument(
             metavar="KIND",
             help=f"One of {', '.join(PLOT_KINDS)}.",
-            autocompletion=offer(tuple(PLOT_KINDS)),
+            autocompletion=complete_words(tuple(PLOT_KINDS)),
         ),
     ],
     model: Annotated[
@@ -65,7 +65,7 @@ def plot(
     ] = None,
     dataset: DatasetOption = None,
     normalization: NormalizationOption = None,
-    own_data: DataOption = None,
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     output: PictureFileOption = None,
     overwrite: OverwriteOption = False,
@@ -88,7 +88,7 @@ def plot(
         "--first": first,
         "--dataset": dataset,
         "--normalization": normalization,
-        "--data": own_data,
+        "--data": data,
         "--data-dir": data_dir,
     }
     _check_flags(kind, [flag for flag, value in given.items() if value is not None])
@@ -107,7 +107,7 @@ def plot(
         first=first,
         dataset=dataset,
         normalization=normalization,
-        data=own_data,
+        data=data,
         data_dir=data_dir,
         progress=progress,
     )

@@ -20,9 +20,9 @@ from mnistcli.cli.options import (
     ProgressOption,
     choice_option,
     choose_form,
+    complete_words,
     count_option,
-    exclusive,
-    offer,
+    refuse_combination,
 )
 from mnistcli.config.allowed_values import SPLITS
 from mnistcli.errors import UsageError
@@ -90,7 +90,7 @@ def predict(
             metavar="STEP,…",
             help=f"Leave out steps of auto: {', '.join(get_args(Step))}.",
             rich_help_panel="Pictures",
-            autocompletion=offer(get_args(Step)),
+            autocompletion=complete_words(get_args(Step)),
         ),
     ] = None,
     ink: Annotated[
@@ -101,7 +101,7 @@ def predict(
     ] = AUTO.ink,
     dataset: DatasetOption = None,
     normalization: NormalizationOption = None,
-    own_data: DataOption = None,
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     top: Annotated[
         int | None,
@@ -127,8 +127,8 @@ def predict(
     """
     del debug
     chooses_split = split is not None or first is not None or index is not None
-    exclusive({"IMAGE": images or None, "--split": chooses_split or None, "--input": row})
-    exclusive({"--first": first, "--index": index})
+    refuse_combination({"IMAGE": images or None, "--split": chooses_split or None, "--input": row})
+    refuse_combination({"--first": first, "--index": index})
     form = choose_form(json=json, jsonl=jsonl, csv=csv)
     if show and form != "text":
         what = "drawings are for people, not for scripts"
@@ -153,7 +153,7 @@ def predict(
         skip=skip or (),
         dataset=dataset,
         normalization=normalization,
-        data=own_data,
+        data=data,
         data_dir=data_dir,
         progress=progress,
     )

@@ -45,7 +45,7 @@ def report(
     ] = None,
     dataset: DatasetOption = None,
     normalization: NormalizationOption = None,
-    own_data: DataOption = None,
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     output: Annotated[
         Path | None,
@@ -82,7 +82,7 @@ def report(
         split=split,
         dataset=dataset,
         normalization=normalization,
-        data=own_data,
+        data=data,
         data_dir=data_dir,
     )
     emit(result, choose_form(json=json, quiet=quiet))

@@ -1,4 +1,4 @@
-"""`mnistcli reproduce`: a checkpoint's bits, or a recipe's published story, once more."""
+"""`mnistcli reproduce`: train a checkpoint again and compare every bit, or re-run a recipe."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def reproduce(
             rich_help_panel="Recipes",
         ),
     ] = False,
-    own_data: DataOption = None,
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -89,9 +89,9 @@ def reproduce(
     mode = choose_progress(progress, silent=quiet or (json and not sys.stderr.isatty()))
     is_file = source is not None and (has_checkpoint_name(source) or Path(source).exists())
     if source is not None and is_file and source not in list_recipe_names():
-        _reproduce_run(Path(source), DataLocation(data_dir, own_data), form, mode)
+        _reproduce_run(Path(source), DataLocation(data_dir, data), form, mode)
         return
-    if own_data is not None:
+    if data is not None:
         what = "recipes are about published data sets"
         raise UsageError("--data", what, "name a folder of their files with --data-dir")
     recipes = list_recipes() if source is None else (find_recipe(source),)

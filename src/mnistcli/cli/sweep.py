@@ -1,4 +1,4 @@
-"""`mnistcli sweep`: many trials of one experiment, shared by workers, machines and days."""
+"""`mnistcli sweep`: search hyperparameters with Optuna."""
 
 from __future__ import annotations
 

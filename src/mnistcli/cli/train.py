@@ -1,4 +1,4 @@
-"""`mnistcli train`: a config becomes a trained checkpoint."""
+"""`mnistcli train`: train the network of a config and write its checkpoint."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mnistcli.cli.options import (
     ValidationOption,
     choose_form,
     count_from,
-    exclusive,
+    refuse_combination,
 )
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def train(
     overfit_one_batch: OverfitOneBatchOption = False,
     tensorboard: TensorBoardDirectoryOption = None,
     devices: DevicesOption = None,
-    own_data: DataOption = None,
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     stream: StreamOption = False,
     json: JsonOption = False,
@@ -204,7 +204,7 @@ def train(
         init_from=init_from,
         dry_run=dry_run,
         data_dir=data_dir,
-        data=own_data,
+        data=data,
         stream=stream,
         tensorboard=tensorboard,
         devices=devices,
@@ -214,7 +214,7 @@ def train(
     if print_config:
         _print_config(arguments, form)
         return
-    exclusive({"--repeat": repeat, "--overfit-one-batch": overfit_one_batch})
+    refuse_combination({"--repeat": repeat, "--overfit-one-batch": overfit_one_batch})
     if overfit_one_batch:
         _overfit(arguments, form)
         return
@@ -335,7 +335,7 @@ def _note_files(result: TrainResult) -> None:
 
 
 def _announce_interruption(interrupted: TrainingInterrupted, arguments: TrainArguments) -> None:
-    """Say how far an interrupted run has come, and how to go on with it."""
+    """Print how far an interrupted run has come, and the command that resumes it."""
     from mnistcli.output.logs import announce
     from mnistcli.output.terminal import format_command
 

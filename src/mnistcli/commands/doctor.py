@@ -55,7 +55,7 @@ class Diagnosis:
     errors: tuple[MnistcliError, ...]
 
 
-def examine(
+def diagnose(
     model: str | os.PathLike[str] | None = None,
     *,
     data: str | os.PathLike[str] | None = None,
@@ -85,7 +85,7 @@ def examine(
         needed = {checkpoint.record.dataset.name}
     datasets = (
         *_list_datasets(search, needed, problems),
-        *_list_own(_find_own(checkpoint, data), problems),
+        *_describe_custom_images(_find_custom_images(checkpoint, data), problems),
     )
     processors = os.cpu_count() or 1
     result = DoctorResult(
@@ -129,7 +129,7 @@ def _list_directories(search: DataSearch) -> Iterator[DirectoryResult]:
 
 
 def _is_writable(directory: Path) -> bool:
-    """Tell whether files can be made in a folder, or the folder itself where it does not exist."""
+    """Return whether files can be made in a folder, or the folder itself if it is missing."""
     existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
@@ -173,7 +173,7 @@ def _read_files(
     )
 
 
-def _find_own(
+def _find_custom_images(
     checkpoint: Checkpoint | None, data: str | os.PathLike[str] | None
 ) -> FilesConfig | None:
     """Return the config of your own images; None without any."""
@@ -185,7 +185,7 @@ def _find_own(
     return None if data is None else FilesConfig(name="files", path=os.fspath(data))
 
 
-def _list_own(
+def _describe_custom_images(
     config: FilesConfig | None, problems: list[MnistcliError]
 ) -> Iterator[LocatedDatasetResult]:
     """Describe your own images without decoding them, which would write to the cache."""

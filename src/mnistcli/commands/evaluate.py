@@ -25,7 +25,7 @@ class Threshold:
     value: float
 
     def is_met(self, result: EvaluationResult) -> bool:
-        """Tell whether a result is good enough; not-a-number never is."""
+        """Return whether a result is good enough; not-a-number never is."""
         if self.metric == "loss":
             return result.loss <= self.value
         return result.accuracy >= self.value

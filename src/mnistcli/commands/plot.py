@@ -1,4 +1,4 @@
-"""`plot`: learning curves, confusion matrix, weights, predictions, mistakes and calibration."""
+"""`plot`: curves, confusion matrix, weights, predictions, errors and calibration of a run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def plot(
         output: the file, .png or .svg; None writes none.
         overwrite: replace an existing file.
         split: `train`, `validation` or `test`, which is the default.
-        first: the number of images, mistakes or filters; None for the usual number.
+        first: the number of images or filters; None for the usual number.
         **options: as for `load_model`.
 
     Raises:
@@ -136,7 +136,7 @@ def compose_picture(model: TrainedModel, kind: str, split: str, first: int | Non
         model: with weights, except for curves.
         kind: curves, confusion, weights, predictions, mistakes or calibration.
         split: which part of the data, for those that read any.
-        first: how many images, mistakes or filters; None for the usual number.
+        first: how many images or filters; None for the usual number.
 
     Raises:
         UsageError: the file, or the data set, does not hold what the picture takes.
@@ -156,7 +156,7 @@ def _compose_confusion(model: TrainedModel, split: str, first: int | None) -> Co
 def _compose_calibration(model: TrainedModel, split: str, first: int | None) -> ReliabilityDiagram:
     del first
     shown, _, note = _predict(model, split)
-    calibration = measure_calibration(shown.confidences, shown.is_right)
+    calibration = measure_calibration(shown.confidences, shown.is_correct)
     heading = Heading(f"{_name_model(model)}: calibration", f"{note}, ECE {calibration.ece:.4f}")
     return ReliabilityDiagram(heading, calibration)
 
@@ -173,9 +173,9 @@ def _compose_misclassified(model: TrainedModel, split: str, first: int | None) -
     if model.info is not None:
         refuse_numbers(model.info, "mistakes")
     shown, _, note = _predict(model, split)
-    surest = find_misclassified(shown.probabilities, shown.truth, first or _DEFAULT_IMAGES)
+    surest = find_misclassified(shown.probabilities, shown.true_classes, first or _DEFAULT_IMAGES)
     worst = shown.take([one.row for one in surest])
-    note = f"{note}; {len(surest)} of {(~shown.is_right).sum():,} mistakes"
+    note = f"{note}; {len(surest)} of {(~shown.is_correct).sum():,} mistakes"
     heading = Heading(f"{_name_model(model)}: most confident mistakes", note)
     return compose_misclassified(heading, worst)
 

@@ -29,7 +29,7 @@ from mnistcli.images.preparation import expand_paths, read_image
 from mnistcli.metrics.scores import class_probabilities, predict_classes
 from mnistcli.models.numpy_inference import compute_probabilities, is_same_layout
 from mnistcli.output.logs import note, warn
-from mnistcli.output.plots.figures import Heading, ImageGrid, compose_seen
+from mnistcli.output.plots.figures import Heading, ImageGrid, compose_inputs
 from mnistcli.output.results import ClassProbability, Prediction, PredictResult, RankedPrediction
 
 STDIN = "-"
@@ -92,7 +92,9 @@ class PredictedClasses:
         shape = _get_image_shape(self.model)
         images = self.batch.pixels.astype(np.uint8, copy=False).reshape(-1, *shape)
         heading = Heading("what the network saw")
-        return compose_seen(heading, self.model.to_uint8_range(images), self.describe().predictions)
+        return compose_inputs(
+            heading, self.model.to_uint8_range(images), self.describe().predictions
+        )
 
     def _list_predictions(self, top: int | None) -> Iterator[Prediction]:
         batch, names = self.batch, self.model.class_names

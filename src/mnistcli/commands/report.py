@@ -1,4 +1,4 @@
-"""`report`: one HTML page with a checkpoint's curves, scores, mistakes, config and versions."""
+"""`report`: one HTML page with a checkpoint's curves, scores, errors, config and versions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mnistcli.output.plots.figures import Curves, Heading, compose_curves
 from mnistcli.output.results import DatasetResult, ReportResult
 from mnistcli.output.terminal import PROGRAM
 
-SHOWN_MISTAKES = 24
+SHOWN_ERRORS = 24
 SUFFIXES = (".html",)
 _DEFAULT_SPLIT = "test"
 
@@ -106,17 +106,17 @@ def _needs_data(model: TrainedModel, split: str | None) -> bool:
 def _evaluate(model: TrainedModel, split_name: str) -> Evaluation:
     split = model.read_split(split_name)
     predictions, score = model.predict_split(split)
-    surest = find_misclassified(predictions.probabilities, split.labels, SHOWN_MISTAKES)
+    surest = find_misclassified(predictions.probabilities, split.labels, SHOWN_ERRORS)
     confidences = predictions.confidences
     is_probable = bool(((confidences >= 0) & (confidences <= 1)).all())
     return Evaluation(
         data=f"{model.info.title if model.info is not None else ''} {split_name}".strip(),
         score=score,
         calibration=(
-            measure_calibration(confidences, predictions.is_right) if is_probable else None
+            measure_calibration(confidences, predictions.is_correct) if is_probable else None
         ),
         misclassified=predictions.take([one.row for one in surest]),
-        misclassified_count=int((~predictions.is_right).sum()),
+        misclassified_count=int((~predictions.is_correct).sum()),
     )
 
 

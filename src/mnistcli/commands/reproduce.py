@@ -41,14 +41,14 @@ from mnistcli.output.terminal import PROGRAM, ProgressMode
 from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
 
-_AGAIN = "then "
+_SECOND_TRAINING = "then "
 _FIRST_WRONG = re.compile(r"first (\d+) wrong")
 _IMAGE_AS = re.compile(r"image (\d+) as (\d+)")
 
 
 @dataclass(frozen=True)
 class RecipeOutcome:
-    """What a recipe came to: its data set, and each figure by its name."""
+    """The result of a recipe: its data set, and each figure by its name."""
 
     dataset: DatasetResult
     figures: dict[str, float]
@@ -74,7 +74,7 @@ def reproduce_run(
     """
     checkpoint, record, state = _read_run(path)
     _check_environment(path, record)
-    plan = _plan_again(checkpoint, record, location, progress)
+    plan = _plan_rerun(checkpoint, record, location, progress)
     begin_s = time.monotonic()
     trainer = build_trainer(plan)
     with StopRequest() as stop:
@@ -182,12 +182,14 @@ def run_recipe(
     figures |= _evaluate(model, "test")
     if any(name.startswith("train ") for name in names):
         figures |= _evaluate(model, "train")
-    if any(name.startswith(_AGAIN) for name in names):
+    if any(name.startswith(_SECOND_TRAINING) for name in names):
         again = directory / "again.h5"
         note(f"{arguments.config}: on from its weights, with a fresh optimizer")
         _train(replace(arguments, output=again, init_from=first), lock, callbacks, progress)
         model = _load(again, arguments, progress)
-        figures |= {f"{_AGAIN}{name}": value for name, value in _evaluate(model, "test").items()}
+        figures |= {
+            f"{_SECOND_TRAINING}{name}": value for name, value in _evaluate(model, "test").items()
+        }
     figures |= dict(_predict(model, names))
     return RecipeOutcome(trained.dataset, figures)
 
@@ -212,7 +214,7 @@ def _read_run(path: Path) -> tuple[Checkpoint, Record, RunState]:
 
 
 def _check_environment(path: Path, record: Record) -> None:
-    """Refuse to compare where other bits would prove nothing; ResourceError."""
+    """Refuse to compare where a bit-identical result is not to be expected; ResourceError."""
     present = describe_environment(record.environment.threads, record.environment.devices)
     if differences := list_differences(record.environment, present):
         what = f"its bits cannot be compared here: {', '.join(differences)}"
@@ -220,7 +222,7 @@ def _check_environment(path: Path, record: Record) -> None:
         raise ResourceError(str(path), what, hint)
 
 
-def _plan_again(
+def _plan_rerun(
     checkpoint: Checkpoint, record: Record, location: DataLocation, progress: ProgressMode
 ) -> RunPlan:
     """Plan the run again as its record says, up to the epoch where the file stands."""
@@ -228,14 +230,16 @@ def _plan_again(
     config = record.config.model_copy(update={"training": training})
     devices = record.environment.devices
     arguments = TrainArguments(data_dir=location.data_dir, data=location.data, devices=devices)
-    plan = load_recorded_data(config, arguments, OutputFile.nowhere(), progress)
+    plan = load_recorded_data(config, arguments, OutputFile.disabled(), progress)
     check_same_data(plan, record, checkpoint.path)
     plan = replace(plan, threads=record.environment.threads)
-    return plan if record.init_from is None else _begin_elsewhere(plan, record, checkpoint.path)
+    return (
+        plan if record.init_from is None else _load_initial_weights(plan, record, checkpoint.path)
+    )
 
 
-def _begin_elsewhere(plan: RunPlan, record: Record, path: Path) -> RunPlan:
-    """Start from the weights that the run started from; CheckpointError where they are gone."""
+def _load_initial_weights(plan: RunPlan, record: Record, path: Path) -> RunPlan:
+    """Load the weights that the run started from; CheckpointError where they are gone."""
     named = Path(str(record.init_from))
     source = next((p for p in (named, path.parent / named) if p.is_file()), None)
     if source is None:
@@ -265,7 +269,7 @@ def _reproduce(
     note(f"{recipe.name}: {recipe.about}")
     with TemporaryDirectory(prefix=f"{PROGRAM}-") as folder, RunLock() as lock:
         outcome = run_recipe(arguments, names, Path(folder), lock, callbacks, progress)
-    rows = tuple(_judge(figures, outcome))
+    rows = tuple(_compare_figures(figures, outcome))
     return RecipeReproduction(
         recipe=recipe.name,
         dataset=outcome.dataset,
@@ -277,7 +281,7 @@ def _reproduce(
     )
 
 
-def _judge(figures: ReferenceResults, outcome: RecipeOutcome) -> Iterator[FigureResult]:
+def _compare_figures(figures: ReferenceResults, outcome: RecipeOutcome) -> Iterator[FigureResult]:
     """Compare the new figures with the published and the measured ones."""
     for row in figures.rows:
         now = outcome.figures[row.name]
@@ -302,12 +306,12 @@ def _train(
 
 
 def _load(path: Path, arguments: TrainArguments, progress: ProgressMode) -> TrainedModel:
-    """Read what was saved, as any other command does."""
+    """Load the checkpoint that was written, as any other command does."""
     return load_model(path, data_dir=arguments.data_dir, progress=progress)
 
 
 def _read_history(result: TrainResult) -> Iterator[tuple[str, float]]:
-    """Name what the epochs' lines say."""
+    """Return the metrics of each epoch by the names of a recipe's figures."""
     for metric, values in result.history.items():
         for epoch, value in enumerate(values, 1):
             yield f"epoch {epoch} {metric}", value
@@ -321,7 +325,7 @@ def _evaluate(model: TrainedModel, name: SplitName) -> dict[str, float]:
 
 
 def _predict(model: TrainedModel, names: Collection[str]) -> Iterator[tuple[str, float]]:
-    """Look at those of the first test images that figures are about."""
+    """Predict the first test images, and return the figures about them."""
     asked = [name for name in names if _FIRST_WRONG.fullmatch(name) or _IMAGE_AS.fullmatch(name)]
     if not asked:
         return

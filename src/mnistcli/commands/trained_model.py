@@ -304,7 +304,7 @@ class TrainedModel:
             rows=np.arange(len(split)),
             probabilities=class_probabilities(outputs),
             classes=predict_classes(outputs),
-            truth=split.labels,
+            true_classes=split.labels,
             labels=self.class_names,
         )
         return predictions, self.score(split, logits)
@@ -392,7 +392,7 @@ def choose_dataset(
     if isinstance(recorded, FilesConfig) and name in (None, _FILES):
         return _complete_recorded_images(checkpoint, recorded, data)
     if data is not None:
-        return _fit_own_images(checkpoint, recorded, data)
+        return _resolve_custom_images(checkpoint, recorded, data)
     if name == _FILES:
         raise UsageError(_DATASET, "nothing says where your images are", f"give {_DATA} PATH")
     if name is not None:
@@ -423,7 +423,9 @@ def _complete_recorded_images(
     )
 
 
-def _fit_own_images(checkpoint: Checkpoint, recorded: AnyDataset | None, data: Path) -> FilesConfig:
+def _resolve_custom_images(
+    checkpoint: Checkpoint, recorded: AnyDataset | None, data: Path
+) -> FilesConfig:
     """Return the config of your own images for a network that was trained on others."""
     config = FilesConfig(name="files", path=str(data))
     if recorded is not None and checkpoint.record is not None:

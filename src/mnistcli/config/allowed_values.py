@@ -13,7 +13,7 @@ from mnistcli.errors import UsageError
 
 AUTO = "auto"
 SPLITS = ("train", "validation", "test")
-DATASET_SPLITS = ("train", "test")  # those that a data set itself has
+DATASET_SPLITS = ("train", "test")  # as data sets are published, without validation
 MATRICES = ("raw", "normalized")  # of the numbers of an image
 BaselineName = Literal["logistic-regression", "random-forest"]
 BASELINES: tuple[str, ...] = get_args(BaselineName)

@@ -53,7 +53,7 @@ def check_rules(config: Config) -> list[ConfigIssue]:
     return issues if count is None else [*issues, *check_class_count(config, count)]
 
 
-def list_idle_settings(config: Config) -> Iterator[str]:
+def list_unused_settings(config: Config) -> Iterator[str]:
     """Yield a line for each valid setting that has no effect with the others."""
     is_softmax = not isinstance(config.model, MlpModel)
     if config.training.precision != "float32" and is_softmax:

@@ -58,7 +58,7 @@ class FieldInfo:
 
     @property
     def is_nullable(self) -> bool:
-        """Whether null is a valid value."""
+        """Whether None is a valid value."""
         return is_union(self.annotation) and type(None) in get_args(self.annotation)
 
     @cached_property
@@ -229,7 +229,7 @@ class KeyCompletion:
 
     Attributes:
         text: the whole word after the completion.
-        help: shown beside it; may be empty.
+        help: shown next to it; may be empty.
     """
 
     text: str

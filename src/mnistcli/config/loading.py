@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from mnistcli.config.cross_field_rules import check_rules, list_idle_settings
+from mnistcli.config.cross_field_rules import check_rules, list_unused_settings
 from mnistcli.config.field_info import find_field
 from mnistcli.config.messages import explain_errors
 from mnistcli.config.overrides import ConfigTree, FileSource, Override, merge_overrides
@@ -142,7 +142,7 @@ def resolve_document(
     problems = [*(problem for _, problem in located), *merged.problems]
     if problems:
         raise ConfigError(problems)
-    notices = (*merged.notices, *list_idle_settings(final.config))
+    notices = (*merged.notices, *list_unused_settings(final.config))
     return LoadedConfig(final.config, notices, name, tree)
 
 

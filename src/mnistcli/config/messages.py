@@ -68,15 +68,15 @@ def _explain(details: ErrorDetails, root: FieldInfo) -> ConfigIssue:
     at = locate_error(details["loc"], root)
     kind = details["type"]
     if at.field is None:
-        return _unknown_key(at, root)
+        return _make_unknown_key_issue(at, root)
     if kind == "missing":
-        return _missing_key(at, at.field)
+        return _make_missing_key_issue(at, at.field)
     if kind.startswith("union_tag"):
-        return _wrong_tag(at.path, at.field, details["input"])
-    return _wrong_value(at.path, at.field, details["input"])
+        return _make_wrong_tag_issue(at.path, at.field, details["input"])
+    return _make_wrong_value_issue(at.path, at.field, details["input"])
 
 
-def _missing_key(at: ErrorLocation, field: FieldInfo) -> ConfigIssue:
+def _make_missing_key_issue(at: ErrorLocation, field: FieldInfo) -> ConfigIssue:
     tag_key = at.parent.tag_key
     depends_on = ((*at.path[:-1], tag_key),) if tag_key else ()
     if field.title == at.path[-1]:
@@ -86,12 +86,12 @@ def _missing_key(at: ErrorLocation, field: FieldInfo) -> ConfigIssue:
     return ConfigIssue(at.path, "missing", f"give the {field.title}", depends_on=depends_on)
 
 
-def _wrong_value(path: KeyPath, field: FieldInfo, value: object) -> ConfigIssue:
+def _make_wrong_value_issue(path: KeyPath, field: FieldInfo, value: object) -> ConfigIssue:
     what = f"expected {_describe_expected(field)}, received {format_value(value)}"
     return ConfigIssue(path, what, _suggest_value(field, value))
 
 
-def _wrong_tag(path: KeyPath, field: FieldInfo, value: Any) -> ConfigIssue:
+def _make_wrong_tag_issue(path: KeyPath, field: FieldInfo, value: Any) -> ConfigIssue:
     key = field.tag_key or ""
     if isinstance(value, dict) and key not in value:
         return ConfigIssue(
@@ -102,27 +102,27 @@ def _wrong_tag(path: KeyPath, field: FieldInfo, value: Any) -> ConfigIssue:
     return ConfigIssue((*path, key), what, _suggest_choice(tag, field.tags))
 
 
-def _unknown_key(at: ErrorLocation, root: FieldInfo) -> ConfigIssue:
+def _make_unknown_key_issue(at: ErrorLocation, root: FieldInfo) -> ConfigIssue:
     *block, last = at.path
     key = str(last)
     siblings = tuple(at.owner.model_fields) if at.owner else ()
     owners = [m for m in at.parent.models if key in m.model_fields]
     if owners and at.owner:
-        return _foreign_key(at, key, [t for m in owners for t in at.parent.list_tags(m)])
+        return _make_foreign_key_issue(at, key, [t for m in owners for t in at.parent.list_tags(m)])
     elsewhere = {path[-1]: format_path(path) for path in reversed(list(list_keys(root)))}
     if key not in elsewhere and (near := find_nearest(key, siblings)):
         dotted = format_path((*block, near))
-        return _misspelt_key(at.path, f"did you mean {near}?", f"did you mean {dotted}?")
+        return _make_misspelt_key_issue(at.path, f"did you mean {near}?", f"did you mean {dotted}?")
     if near := find_nearest(key, elsewhere):
-        return _misspelt_key(at.path, f"did you mean {elsewhere[near]}?")
-    return _misspelt_key(at.path, f"the keys here are {', '.join(siblings)}")
+        return _make_misspelt_key_issue(at.path, f"did you mean {elsewhere[near]}?")
+    return _make_misspelt_key_issue(at.path, f"the keys here are {', '.join(siblings)}")
 
 
-def _misspelt_key(path: KeyPath, hint: str, flag_hint: str | None = None) -> ConfigIssue:
+def _make_misspelt_key_issue(path: KeyPath, hint: str, flag_hint: str | None = None) -> ConfigIssue:
     return ConfigIssue(path, "unknown key", hint, flag_hint, is_key=True)
 
 
-def _foreign_key(at: ErrorLocation, key: str, tags: list[str]) -> ConfigIssue:
+def _make_foreign_key_issue(at: ErrorLocation, key: str, tags: list[str]) -> ConfigIssue:
     """Return the issue of a key that another model of the union has: adam has no momentum."""
     tag_path = (*at.path[:-1], at.parent.tag_key or "")
     field = find_field(at.path)

@@ -296,7 +296,7 @@ def _flatten(overrides: Sequence[Override], problems: list[Problem]) -> list[_As
         for leaf, value in _list_leaves(path, override.value, find_field(path)):
             rival = next((a for a in earlier if is_related(leaf, [a.path])), None)
             if rival:
-                issue = ConfigIssue(leaf, _describe_rival(leaf, flag, rival), "give it once")
+                issue = ConfigIssue(leaf, _describe_conflict(leaf, flag, rival), "give it once")
                 problems.append(issue.to_problem(flag))
             elif value == {}:
                 issue = ConfigIssue(leaf, "an empty mapping sets nothing", "give it a key")
@@ -307,7 +307,7 @@ def _flatten(overrides: Sequence[Override], problems: list[Problem]) -> list[_As
     return assignments
 
 
-def _describe_rival(path: KeyPath, flag: str, rival: _Assignment) -> str:
+def _describe_conflict(path: KeyPath, flag: str, rival: _Assignment) -> str:
     whose = "" if rival.path == path else f"{format_path(rival.path)} is "
     another = "another " if rival.source.flag == flag else ""
     return f"{whose}already given by {another}{rival.source.flag}"
@@ -336,7 +336,7 @@ def _change_kind(tree: ConfigTree, assignment: _Assignment, given: list[KeyPath]
     path, tag, tag_key = assignment.path[:-1], assignment.value, str(assignment.path[-1])
     parent = block = tree.root
     for depth in range(len(path)):
-        parent, block = block, _enter(block, path[: depth + 1])
+        parent, block = block, _enter_block(block, path[: depth + 1])
         parent.value[path[depth]] = block
     union = find_field(path)
     assert union is not None
@@ -383,7 +383,7 @@ def _assign(tree: ConfigTree, assignment: _Assignment) -> Problem | None:
         if node.find_child(part) is None if is_list else not isinstance(node.value, dict):
             return _describe_misplaced(node, assignment, depth)
         if depth < len(path) - 1:
-            child = _enter(node, path[: depth + 1])
+            child = _enter_block(node, path[: depth + 1])
             entered.append((node, part, child))
             node = child
     value = _build(assignment.value, find_field(path), path, _always(assignment.source))
@@ -392,7 +392,7 @@ def _assign(tree: ConfigTree, assignment: _Assignment) -> Problem | None:
     return None
 
 
-def _enter(node: Node, path: KeyPath) -> Node:
+def _enter_block(node: Node, path: KeyPath) -> Node:
     """Return the child of a block, made from its default if there is none yet."""
     child, field_info = node.find_child(path[-1]), find_field(path)
     if child is None:

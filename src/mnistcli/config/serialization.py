@@ -126,7 +126,7 @@ def diff_configs(configs: Sequence[Config]) -> tuple[ConfigDifference, ...]:
     """Return the keys in which configs differ, in the order of the schema's blocks.
 
     A key that only some configs have, as each optimizer has its own, counts if its value is not
-    the default. A block that may be null, a schedule for example, is one value.
+    the default. A block that may be None, a schedule for example, is one value.
     """
     found = [{key: (value, usual) for key, value, usual in _walk_leaves(c, "")} for c in configs]
     blocks = list(Config.model_fields)

@@ -123,7 +123,7 @@ def parse_yaml(data: bytes | str, where: str) -> YamlDocument:
     """Parse one YAML document.
 
     Args:
-        data: the text, or its bytes in UTF-8; an empty one means null.
+        data: the text, or its bytes in UTF-8; an empty one means None.
         where: its name in messages.
 
     Raises:
@@ -235,7 +235,7 @@ class _Builder:
         tag = getattr(event, "tag", None)
         if tag is not None:
             shown = tag.replace("tag:yaml.org,2002:", "!!")
-            self.add_fault(path, event, f"tag {shown} is not allowed", "remove it")
+            self.add_problem(path, event, f"tag {shown} is not allowed", "remove it")
         if isinstance(event, yaml.MappingStartEvent):
             return self.build_mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -245,7 +245,7 @@ class _Builder:
         try:
             return _Node(resolve_scalar(event.value) if is_plain else event.value)
         except ScalarError as error:
-            self.add_fault(path, event, *error.args)
+            self.add_problem(path, event, *error.args)
             return _Node(event.value)
 
     def build_mapping(self, path: KeyPath) -> _Node:
@@ -283,7 +283,7 @@ class _Builder:
         node = self.anchors.get(event.anchor or "")
         if node is None:
             what = f"alias *{event.anchor} has no finished anchor &{event.anchor} before it"
-            self.add_fault(path, event, what, "write the value itself")
+            self.add_problem(path, event, what, "write the value itself")
             return _Node(None)
         self.check_size(event, path, node)
         return node
@@ -297,7 +297,7 @@ class _Builder:
             what = f"nested more than {MAX_DEPTH} deep"
             self.stop(_mark(event), what, "a config is at most 5 deep")
 
-    def add_fault(self, path: KeyPath, event: yaml.Event, what: str, hint: str) -> None:
+    def add_problem(self, path: KeyPath, event: yaml.Event, what: str, hint: str) -> None:
         self.issues.append(ConfigIssue(path, what, hint, mark=_mark(event)))
 
 

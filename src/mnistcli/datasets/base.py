@@ -252,7 +252,7 @@ def make_split(
     _check_images(path, f"x_{name}", images, info)
     _check_labels(path, f"y_{name}", labels, info)
     if len(images) != len(labels):
-        raise damage_error(
+        raise make_damage_error(
             path, f"x_{name} has {len(images)} images, y_{name} {len(labels)} labels"
         )
     return Split(images=images, labels=labels.astype(np.uint8, copy=False))
@@ -313,7 +313,7 @@ def hash_array(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def damage_error(path: Path, what: str) -> DataError:
+def make_damage_error(path: Path, what: str) -> DataError:
     """Return the error for a file with invalid contents.
 
     Args:
@@ -324,7 +324,7 @@ def damage_error(path: Path, what: str) -> DataError:
     return DataError(str(path), what, hint)
 
 
-def missing_file_error(path: Path, title: str) -> DataError:
+def make_missing_file_error(path: Path, title: str) -> DataError:
     """Return the error for a file that is missing where others of its data set are.
 
     Args:
@@ -338,7 +338,7 @@ def missing_file_error(path: Path, title: str) -> DataError:
     )
 
 
-def read_error(path: Path, error: OSError) -> DataError:
+def make_read_error(path: Path, error: OSError) -> DataError:
     """Return the error for a file or folder that cannot be read."""
     reason = error.strerror or str(error)
     return DataError(
@@ -363,9 +363,9 @@ def translate_read_errors(path: Path, *damage: type[Exception]) -> Iterator[None
         yield
     except damage as error:
         reason = (str(error) or type(error).__name__)[:_MAX_REASON]
-        raise damage_error(path, f"is damaged or incomplete ({reason})") from error
+        raise make_damage_error(path, f"is damaged or incomplete ({reason})") from error
     except OSError as error:
-        raise read_error(path, error) from error
+        raise make_read_error(path, error) from error
 
 
 def check_file_size(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
@@ -377,11 +377,13 @@ def check_file_size(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise read_error(path, error) from error
+        raise make_read_error(path, error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise damage_error(path, "is not a regular file")
+        raise make_damage_error(path, "is not a regular file")
     if status.st_size > max_bytes:
-        raise damage_error(path, f"has {status.st_size} bytes, more than the {max_bytes} allowed")
+        raise make_damage_error(
+            path, f"has {status.st_size} bytes, more than the {max_bytes} allowed"
+        )
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:
@@ -394,7 +396,7 @@ def read_file(path: Path, max_bytes: int) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise read_error(path, error) from error
+        raise make_read_error(path, error) from error
 
 
 def is_file(path: Path) -> bool:
@@ -410,26 +412,26 @@ def is_folder(path: Path) -> bool:
 def _check_images(path: Path, name: str, images: NDArray[Any], info: DatasetInfo) -> None:
     # float images are refused: how they were scaled is not known
     if images.dtype != np.uint8:
-        raise damage_error(path, f"{name} has dtype {images.dtype}, not uint8")
+        raise make_damage_error(path, f"{name} has dtype {images.dtype}, not uint8")
     if images.shape[1:] != info.image_shape:
         expected = ", ".join(map(str, info.image_shape))
-        raise damage_error(path, f"{name} has shape {images.shape}, not (count, {expected})")
+        raise make_damage_error(path, f"{name} has shape {images.shape}, not (count, {expected})")
     if len(images) == 0:
-        raise damage_error(path, f"{name} is empty")
+        raise make_damage_error(path, f"{name} is empty")
 
 
 def _check_labels(path: Path, name: str, labels: NDArray[Any], info: DatasetInfo) -> None:
     # any integer dtype: writers differ
     if labels.dtype.kind not in "iu":
-        raise damage_error(path, f"{name} has dtype {labels.dtype}, not an integer one")
+        raise make_damage_error(path, f"{name} has dtype {labels.dtype}, not an integer one")
     if labels.ndim != 1:
-        raise damage_error(path, f"{name} has shape {labels.shape}, not (count,)")
+        raise make_damage_error(path, f"{name} has shape {labels.shape}, not (count,)")
     if len(labels) == 0:
-        raise damage_error(path, f"{name} is empty")
+        raise make_damage_error(path, f"{name} is empty")
     last = len(info.class_names) - 1
     if labels.min() < 0 or labels.max() > last:
         wrong = labels[(labels < 0) | (labels > last)][0]
-        raise damage_error(path, f"{name} holds the label {wrong}; classes are 0 to {last}")
+        raise make_damage_error(path, f"{name} holds the label {wrong}; classes are 0 to {last}")
 
 
 def _select(split: Split, chosen: NDArray[np.bool_]) -> Split:
@@ -450,5 +452,5 @@ def _exists(path: Path, test: Callable[[Path], bool]) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise read_error(path, error) from error
+        raise make_read_error(path, error) from error
     return test(path)

@@ -41,13 +41,13 @@ from mnistcli.datasets.base import (
     Split,
     SplitName,
     check_file_size,
-    damage_error,
     hash_splits,
     is_file,
     is_folder,
+    make_damage_error,
     make_dataset,
+    make_missing_file_error,
     make_split,
-    missing_file_error,
     read_file,
     translate_read_errors,
 )
@@ -206,10 +206,14 @@ def unpickle_batch(path: Path, contents: bytes) -> PickledBatch:
         batch = _BatchUnpickler(contents).load()
     except _PICKLE_DAMAGE as error:
         reason = f"{type(error).__name__}: {error}"[:200]
-        raise damage_error(path, f"is not a pickled batch, or is damaged ({reason})") from error
+        raise make_damage_error(
+            path, f"is not a pickled batch, or is damaged ({reason})"
+        ) from error
     if not isinstance(batch, dict):
-        raise damage_error(path, "is a pickle, but not of a batch")
-    return PickledBatch(data=_take(path, batch, "data"), labels=_take(path, batch, "labels"))
+        raise make_damage_error(path, "is a pickle, but not of a batch")
+    return PickledBatch(
+        data=_get_integers(path, batch, "data"), labels=_get_integers(path, batch, "labels")
+    )
 
 
 def read_members(
@@ -242,7 +246,7 @@ def read_members(
             if parts not in wanted or not member.isreg():
                 continue
             if member.size > max_bytes:
-                raise damage_error(
+                raise make_damage_error(
                     path, f"{member.name} has {member.size} bytes, {max_bytes} allowed"
                 )
             file = archive.extractfile(member)
@@ -252,7 +256,7 @@ def read_members(
             wanted.remove(parts)
             yield parts[-1], contents
     if wanted:
-        raise damage_error(path, f"holds no {'/'.join(min(wanted))}")
+        raise make_damage_error(path, f"holds no {'/'.join(min(wanted))}")
 
 
 def _read_batches(path: Path, wanted: dict[str, SplitName]) -> dict[str, _Batch]:
@@ -273,7 +277,7 @@ def _read_contents(path: Path, wanted: dict[str, SplitName]) -> Generator[tuple[
     if is_folder(path):
         for name in wanted:
             if not is_file(path / name):
-                raise missing_file_error(path / name, INFO.title)
+                raise make_missing_file_error(path / name, INFO.title)
             yield name, read_file(path / name, _MAX_BATCH_BYTES)
     else:
         yield from read_members(path, _FOLDER, wanted, _MAX_BATCH_BYTES)
@@ -284,7 +288,7 @@ def _decode(path: Path, contents: bytes, split: SplitName) -> _Batch:
     md5 = hashlib.md5(contents, usedforsecurity=False).hexdigest()
     batch = unpickle_batch(path, contents)
     if batch.data.ndim != 2 or batch.data.shape[1] != 32 * 32 * 3:
-        raise damage_error(path, f"its data have shape {batch.data.shape}, not (count, 3072)")
+        raise make_damage_error(path, f"its data have shape {batch.data.shape}, not (count, 3072)")
     channels_first = batch.data.reshape(-1, *_CHANNELS_FIRST)
     images: NDArray[np.uint8] = np.ascontiguousarray(channels_first.transpose(0, 2, 3, 1))
     return _Batch(
@@ -437,22 +441,24 @@ class _BatchUnpickler(pickle._Unpickler):
     }
 
 
-def _take(path: Path, batch: dict[Any, Any], key: str) -> NDArray[Any]:
+def _get_integers(path: Path, batch: dict[Any, Any], key: str) -> NDArray[Any]:
     """Return an array or list of integers as an array; its key may be bytes, as of Python 2."""
     value = batch.get(key.encode(), batch.get(key))
     if value is None:
-        raise damage_error(path, f"holds no {key}")
+        raise make_damage_error(path, f"holds no {key}")
     if isinstance(value, _Array):
         try:
             return value.to_numpy()
         except (ValueError, TypeError, OverflowError) as error:
-            raise damage_error(path, f"its {key} are no array of integers ({error})") from error
+            raise make_damage_error(
+                path, f"its {key} are no array of integers ({error})"
+            ) from error
     if isinstance(value, list) and set(map(type, value)) <= {int}:
         try:
             return np.array(value, dtype=np.int64)
         except OverflowError as error:
-            raise damage_error(path, f"its {key} hold impossible numbers") from error
-    raise damage_error(path, f"its {key} are neither an array nor a list of integers")
+            raise make_damage_error(path, f"its {key} hold impossible numbers") from error
+    raise make_damage_error(path, f"its {key} are neither an array nor a list of integers")
 
 
 class _BoundedGzip(gzip.GzipFile):

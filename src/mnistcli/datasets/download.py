@@ -1,6 +1,6 @@
 """Download a file: from mirrors in turn, resumed after a break, verified, renamed into place.
 
-The received part is `<name>.part` beside the target, locked by the process that downloads; another
+The received part is `<name>.part` next to the target, locked by the process that downloads; another
 process waits for it and then finds the file. Only contents with the expected sha256 get the
 target's name.
 """
@@ -329,7 +329,7 @@ def _try_lock(path: Path, file: FileIO) -> bool:
 
 
 def _is_at(path: Path, file: FileIO) -> bool:
-    """Tell whether an open file is the one at a path."""
+    """Return whether an open file is the one at a path."""
     try:
         status = path.stat()
     except FileNotFoundError:

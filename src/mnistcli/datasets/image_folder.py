@@ -161,7 +161,7 @@ class ImageFolder:
         def read(file: ImageFile) -> NDArray[np.uint8]:
             pixels = decode_image(file.path, str(file.path))
             if not self.is_given and pixels.shape != self.image_shape:
-                raise _other_size_error(file.path, pixels.shape, first, self.image_shape)
+                raise _make_size_error(file.path, pixels.shape, first, self.image_shape)
             return fit_image(pixels, self.image_shape)
 
         with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -327,7 +327,7 @@ def _make_info(source: ImageFolder | ImageArchive) -> DatasetInfo:
 
 
 def _choose_title(path: Path) -> str:
-    """Name custom images by their folder or file."""
+    """Return the title of custom images: the name of their folder or file."""
     return make_printable(path.stem if path.suffix == ".npz" else path.name) or str(path)
 
 
@@ -345,7 +345,7 @@ def _list_undivided(
     for folder in sorted(names):
         files, skipped = _scan_images(folders[folder], names.index(folder))
         if not files:
-            raise _no_images_error(folders[folder])
+            raise _make_no_images_error(folders[folder])
         chosen = _choose_test_files([file.path.name for file in files])
         found["train"] += [p for p in files if p.path.name not in chosen]
         found["test"] += [p for p in files if p.path.name in chosen]
@@ -381,14 +381,14 @@ def _list_divided(
         for name in sorted(folders[split][0]):
             files, skipped = _scan_images(folders[split][0][name], names.index(name))
             if not files and split == "train":
-                raise _no_images_error(folders[split][0][name])
+                raise _make_no_images_error(folders[split][0][name])
             found += files
             notes += skipped
             _check_count(parts[split], len(found))
         if split == "test":
             notes += _note_untested(names, found)
         if not found:
-            raise _no_images_error(parts[split])
+            raise _make_no_images_error(parts[split])
         pictures_of[split] = tuple(found)
     return FolderListing(names, pictures_of, 0.0, notes)
 
@@ -470,7 +470,7 @@ def _check_count(root: Path, count: int) -> None:
         raise DataError(str(root), what, "put them into an .npz file")
 
 
-def _no_images_error(folder: Path) -> DataError:
+def _make_no_images_error(folder: Path) -> DataError:
     return DataError(str(folder), "the folder holds no images", FORMATS_HINT)
 
 
@@ -490,7 +490,7 @@ def _note_untested(names: Sequence[str], files: Sequence[ImageFile]) -> tuple[st
     return (f"no test images of {', '.join(absent[:10])}",) if absent else ()
 
 
-def _other_size_error(
+def _make_size_error(
     path: Path, shape: tuple[int, ...], first: Path, wanted: tuple[int, ...]
 ) -> DataError:
     size = ", ".join(map(str, wanted))

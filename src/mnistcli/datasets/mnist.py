@@ -31,12 +31,12 @@ from mnistcli.datasets.base import (
     FileLocator,
     SplitName,
     check_file_size,
-    damage_error,
     hash_splits,
     is_file,
+    make_damage_error,
     make_dataset,
+    make_missing_file_error,
     make_split,
-    missing_file_error,
     translate_read_errors,
 )
 from mnistcli.datasets.download import RemoteFile
@@ -141,7 +141,7 @@ def read_idx_files(folder: Path, names: Sequence[str], title: str) -> dict[str, 
     paths = [_find_idx(folder, name) for name in names]
     for name, path in zip(names, paths, strict=True):
         if path is None:
-            raise missing_file_error(folder / _IDX_NAMES[name], title)
+            raise make_missing_file_error(folder / _IDX_NAMES[name], title)
     # inflating releases the interpreter lock
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
         axes = (3 if name[0] == "x" else 1 for name in names)
@@ -167,11 +167,11 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         shape = _read_shape(path, stream, axes)
         count = math.prod(shape)
         if count > MAX_ARRAY_BYTES:
-            raise damage_error(path, f"claims {count} bytes, too many for a data set")
+            raise make_damage_error(path, f"claims {count} bytes, too many for a data set")
         contents = stream.read(count + 1)  # one more, to detect trailing bytes
         if len(contents) != count:
             has = "more" if len(contents) > count else str(len(contents))
-            raise damage_error(path, f"claims {count} bytes of data and has {has}")
+            raise make_damage_error(path, f"claims {count} bytes of data and has {has}")
         return np.frombuffer(contents, dtype=np.uint8).reshape(shape)
 
 
@@ -190,7 +190,7 @@ def _open(path: Path) -> IO[bytes]:
 def _read_shape(path: Path, stream: IO[bytes], axes: int) -> tuple[int, ...]:
     header = stream.read(4 + 4 * axes)
     if len(header) < 4 + 4 * axes or header[:4] != bytes((0, 0, 8, axes)):
-        raise damage_error(path, f"does not begin as an IDX file of bytes with {axes} axes")
+        raise make_damage_error(path, f"does not begin as an IDX file of bytes with {axes} axes")
     return struct.unpack(f">{axes}I", header[4:])
 
 

@@ -26,7 +26,7 @@ from mnistcli.datasets.base import (
     MAX_ARRAY_BYTES,
     SplitName,
     check_file_size,
-    damage_error,
+    make_damage_error,
     translate_read_errors,
 )
 from mnistcli.datasets.memory_map import (
@@ -120,14 +120,14 @@ class ImageArchive:
             file.seek(start)
             header = file.read(member.header.header_bytes)
         if magic != b"PK\3\4":
-            raise _archive_error(self.path, f"{name} is not where the archive says")
+            raise _make_archive_error(self.path, f"{name} is not where the archive says")
         rows = map_rows(self.path, start + len(header), shape)
         digest, crc = hashlib.sha256(), zlib.crc32(header)
         for chunk in iter_chunks(rows):
             digest.update(chunk.data)
             crc = zlib.crc32(chunk.data, crc)
         if crc != member.info.CRC:
-            raise _archive_error(self.path, f"{name} is damaged: its check sum is another")
+            raise _make_archive_error(self.path, f"{name} is damaged: its check sum is another")
         return CachedRows(rows, digest.hexdigest())
 
     def _make_key(self, name: str, member: ArrayMember) -> str:
@@ -151,7 +151,7 @@ class ImageArchive:
                     break
                 yield np.frombuffer(chunk, np.uint8)
         if left != 0:
-            raise _archive_error(self.path, f"{name} has another length than the archive says")
+            raise _make_archive_error(self.path, f"{name} has another length than the archive says")
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -211,15 +211,17 @@ def _read_array(path: Path, name: str) -> NDArray[Any]:
             header = _read_header(path, name, stream)
             declared = header.header_bytes + header.array_bytes
             if declared > MAX_ARRAY_BYTES:
-                raise damage_error(path, f"{name} claims {declared} bytes, too many for a data set")
+                raise make_damage_error(
+                    path, f"{name} claims {declared} bytes, too many for a data set"
+                )
             if declared != member.file_size:
-                raise damage_error(
+                raise make_damage_error(
                     path, f"{name} claims {declared} bytes and has {member.file_size}"
                 )
             contents = stream.read(header.array_bytes)
             at_end = stream.read(1) == b""  # zipfile compares the CRC only when it sees the end
         if not at_end or len(contents) != header.array_bytes:
-            raise damage_error(path, f"{name} has another length than the archive says")
+            raise make_damage_error(path, f"{name} has another length than the archive says")
         return header.make_array(contents)
 
 
@@ -227,9 +229,9 @@ def _find_member(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.Zip
     try:
         member = archive.getinfo(f"{name}.npy")
     except KeyError:
-        raise damage_error(path, f"holds no array {name}") from None
+        raise make_damage_error(path, f"holds no array {name}") from None
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise damage_error(path, f"{name} is compressed in a way that NumPy does not write")
+        raise make_damage_error(path, f"{name} is compressed in a way that NumPy does not write")
     return member
 
 
@@ -237,7 +239,7 @@ def _read_header(path: Path, name: str, stream: IO[bytes]) -> Header:
     try:
         return read_header(stream)
     except ValueError as error:
-        raise damage_error(path, f"{name} {error}") from None
+        raise make_damage_error(path, f"{name} {error}") from None
 
 
 def _describe_member(path: Path, archive: zipfile.ZipFile, name: str, hint: str) -> ArrayMember:
@@ -266,7 +268,7 @@ def _describe_member(path: Path, archive: zipfile.ZipFile, name: str, hint: str)
             raise DataError(str(path), make_printable(f"{name} {error}"), hint) from None
     declared = header.header_bytes + header.array_bytes
     if declared != info.file_size:
-        raise _archive_error(path, f"{name} claims {declared} bytes and has {info.file_size}")
+        raise _make_archive_error(path, f"{name} claims {declared} bytes and has {info.file_size}")
     return ArrayMember(info, header)
 
 
@@ -285,7 +287,7 @@ def _read_labels(path: Path, archive: zipfile.ZipFile, split: str, count: int) -
         stream.read(member.header.header_bytes)
         contents = stream.read(member.header.array_bytes)
         if len(contents) != member.header.array_bytes or stream.read(1):
-            raise _archive_error(path, f"{name} has another length than the archive says")
+            raise _make_archive_error(path, f"{name} has another length than the archive says")
     labels = member.header.make_array(contents).reshape(count)
     if labels.min() < 0 or labels.max() >= MAX_LABELS:
         wrong = labels[(labels < 0) | (labels >= MAX_LABELS)][0]
@@ -294,7 +296,7 @@ def _read_labels(path: Path, archive: zipfile.ZipFile, split: str, count: int) -
     return labels.astype(np.uint8)
 
 
-def _archive_error(path: Path, what: str) -> DataError:
+def _make_archive_error(path: Path, what: str) -> DataError:
     """Return the error for a damaged archive of custom images, which is never deleted."""
     return DataError(str(path), what, _SOUND_HINT)
 
@@ -306,7 +308,7 @@ def _translate_archive_errors(path: Path) -> Iterator[None]:
         yield
     except _ZIP_DAMAGE as error:
         reason = make_printable(str(error) or type(error).__name__)
-        raise _archive_error(path, f"is damaged or no .npz file ({reason})") from error
+        raise _make_archive_error(path, f"is damaged or no .npz file ({reason})") from error
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
         raise DataError(str(path), what, "check the path and its permissions") from error

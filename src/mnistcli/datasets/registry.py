@@ -251,7 +251,7 @@ def locate_files(spec: FileDataset, search: DataSearch) -> Path:
         _LOG.debug("%s: not in %s", title, directory)
     else:
         if search.offline:
-            raise _not_found(spec, search)
+            raise _make_not_found_error(spec, search)
     return _download_files(source, search)
 
 
@@ -332,7 +332,7 @@ def _refuse_file(path: Path, where: str) -> None:
         raise DataError(where, f"{path} is a file", f"name the folder it is in, {path.parent}")
 
 
-def _not_found(spec: FileDataset, search: DataSearch) -> DataError:
+def _make_not_found_error(spec: FileDataset, search: DataSearch) -> DataError:
     places = [
         str(directory) if is_folder(directory) else f"{directory} (no such folder)"
         for directory in search.directories

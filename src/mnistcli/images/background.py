@@ -37,7 +37,7 @@ class Page:
     """A page that was cut out of a picture.
 
     Attributes:
-        picture: uint8 [height, width, channels]; pixels beside the page have its median colour.
+        picture: uint8 [height, width, channels]; pixels outside the page have its median colour.
         top, left: its position in the picture.
         is_certain: whether all its sides are inside the picture.
     """
@@ -84,14 +84,14 @@ def estimate_background(picture: NDArray[np.uint8]) -> Floats:
     return np.maximum(background, DARKEST)
 
 
-def take_border_level(picture: NDArray[np.uint8]) -> Floats:
+def make_flat_background(picture: NDArray[np.uint8]) -> Floats:
     """Return the border's median level, in the shape of `estimate_background`'s result."""
     return np.full(picture.shape, np.maximum(measure_border(picture), DARKEST), np.float32)
 
 
 def measure_border(picture: NDArray[np.uint8]) -> Floats:
     """Return the median level of a picture's outermost pixels: float32 [channels]."""
-    return np.asarray(np.median(_take_border(picture), axis=0), np.float32)
+    return np.asarray(np.median(_get_border(picture), axis=0), np.float32)
 
 
 def detect_close_up(picture: NDArray[np.uint8]) -> InkSide | None:
@@ -102,7 +102,7 @@ def detect_close_up(picture: NDArray[np.uint8]) -> InkSide | None:
     """
     coarse = average_down(picture, CLOSING_SIDE).mean(axis=2)
     is_light = coarse > _split_levels(coarse)
-    side: InkSide = "dark" if _take_border(is_light).mean() >= 0.5 else "light"
+    side: InkSide = "dark" if _get_border(is_light).mean() >= 0.5 else "light"
     ink_share = float((is_light if side == "light" else ~is_light).mean())
     return side if ink_share >= CLOSE_UP_INK else None
 
@@ -120,14 +120,14 @@ def find_page(picture: NDArray[np.uint8]) -> Page | None:
         return None
     bright = regions.labels == regions.areas.argmax() + 1
     mask = _fill_holes(bright)
-    around = _grow(mask, RING[1]) & ~_grow(mask, RING[0])
+    around = _dilate_mask(mask, RING[1]) & ~_dilate_mask(mask, RING[0])
     if not _is_page(mask, bright, coarse) or is_light[around].sum() > MOST_LIGHT * around.sum():
         return None
-    inner = interpolate((~_grow(~mask, MARGIN)).astype(np.float32), picture.shape[:2]) > 0.5
+    inner = interpolate((~_dilate_mask(~mask, MARGIN)).astype(np.float32), picture.shape[:2]) > 0.5
     if not inner.any():
         return None
     (top, bottom), (left, right) = (_find_extent(inner, axis) for axis in (1, 0))
-    is_certain = float(_take_border(mask).mean()) <= CERTAIN_BORDER
+    is_certain = float(_get_border(mask).mean()) <= CERTAIN_BORDER
     colour = np.median(picture[inner], axis=0)
     cut = np.where(inner[..., np.newaxis], picture, np.rint(colour).astype(np.uint8))
     return Page(np.ascontiguousarray(cut[top:bottom, left:right]), top, left, is_certain)
@@ -159,7 +159,7 @@ def interpolate(levels: Floats, shape: tuple[int, int]) -> Floats:
     return np.asarray(stretched)
 
 
-def _take_border(picture: NDArray[Any]) -> NDArray[Any]:
+def _get_border(picture: NDArray[Any]) -> NDArray[Any]:
     """Return a picture's outermost pixels in one axis: [n], or [n, channels]."""
     return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
 
@@ -209,8 +209,8 @@ def _fill_holes(mask: Mask) -> Mask:
 
 
 def _is_page(mask: Mask, bright: Mask, coarse: NDArray[np.floating]) -> bool:
-    """Tell whether a region is a page, not a chalk digit, a lit half, or paper all over."""
-    if mask.mean() < LEAST_SHARE or float(_take_border(mask).mean()) > MOST_BORDER or mask.all():
+    """Return whether a region is a page, not a chalk digit, a lit half, or paper all over."""
+    if mask.mean() < LEAST_SHARE or float(_get_border(mask).mean()) > MOST_BORDER or mask.all():
         return False
     if bright.sum() < LEAST_BLANK * mask.sum():
         return False
@@ -237,7 +237,7 @@ def _measure_squareness(mask: Mask) -> float:
     return float((mask & inside).sum() / (mask | inside).sum())
 
 
-def _grow(mask: Mask, count: int) -> Mask:
+def _dilate_mask(mask: Mask, count: int) -> Mask:
     """Dilate a mask by a number of pixels."""
     for _ in range(count):
         padded = np.pad(mask, 1, mode="edge")

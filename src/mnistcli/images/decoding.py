@@ -173,7 +173,7 @@ def fit_image(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.u
 
 
 def is_array(content: bytes) -> bool:
-    """Tell whether a file is a .npy file, by its first bytes."""
+    """Return whether a file is a .npy file, by its first bytes."""
     return content.startswith(MAGIC)
 
 

@@ -72,7 +72,7 @@ class Ink:
 
 @dataclass(frozen=True)
 class RuledLines:
-    """RuledLines that cross a picture from left to right: row = rows + slopes * (column - middle).
+    """Ruled lines that cross a picture from left to right: row = rows + slopes * (column - middle).
 
     Attributes:
         rows, slopes: of each line.
@@ -283,7 +283,7 @@ def _choose_lines(
     steepness = np.array([_find_middle(cover[:, row]) for row in rows], np.intp)
     reach = int(np.diff(groups, axis=1).max(initial=1)) // 2 + 2
     lines = RuledLines(rows.astype(np.float64), slopes[steepness], reach)
-    ends = _reach_ends(thin, lines)
+    ends = _are_at_edges(thin, lines)
     return RuledLines(lines.rows[ends], lines.slopes[ends], reach)
 
 
@@ -292,8 +292,8 @@ def _find_middle(cover: NDArray[np.float64]) -> int:
     return round(float(np.flatnonzero(cover >= 0.97 * cover.max()).mean()))
 
 
-def _reach_ends(thin: Mask, lines: RuledLines) -> Mask:
-    """Tell which lines are visible at both edges that they reach, as strokes seldom are."""
+def _are_at_edges(thin: Mask, lines: RuledLines) -> Mask:
+    """Return which lines are visible at both edges that they reach, as strokes seldom are."""
     rows, is_inside = _locate(lines, thin.shape)
     at_line: Mask = thin[rows, np.arange(thin.shape[1])] & is_inside
     seen: Mask = np.any(at_line, axis=1)

@@ -22,8 +22,8 @@ from mnistcli.images.background import (
     detect_ink_side,
     estimate_background,
     find_page,
+    make_flat_background,
     measure_border,
-    take_border_level,
 )
 from mnistcli.images.decoding import (
     CHECK_HINT,
@@ -68,7 +68,7 @@ FRAME_SIZE, DIGIT_SIZE = 28, 20  # pixels: the picture, and the digit's longer s
 MIDDLE = 14  # where MNIST's centres of mass lie on average, counting pixels from 0
 INK_LEVEL = 0.5  # of the ink's density: what is fainter is paper
 EDGE_LEVELS = (0.2, 0.8)  # densities that count as none and as full ink: MNIST was black and white
-WEAKEST_AFTER_LINES = 0.6  # a digit's density beside darker lines
+WEAKEST_AFTER_LINES = 0.6  # a digit's density next to darker lines
 # What is no digit: in shares of the background's light, deviations of noise, pixels, shares of all.
 LEAST_CONTRAST, LEAST_DEVIATIONS, MOST_NOISE = 0.15, 5.0, 0.15
 LEAST_SIDE, LEAST_SIDE_SHARE = 6, 0.02
@@ -122,7 +122,7 @@ def prepare_digit(
     if is_whole:
         box = (0, 0, *kept.shape)
     pixels, centre = _frame_digit(
-        _cut_out(found, kept, box),
+        _crop_ink(found, kept, box),
         FRAME_SIZE if is_whole else DIGIT_SIZE,
         is_centred="centre" not in skipped,
     )
@@ -190,7 +190,7 @@ def read_image(
 
 
 @dataclass(frozen=True)
-class _Finding:
+class _DigitCandidate:
     """A candidate for the digit, and the measurements that led to it."""
 
     side: InkSide
@@ -207,7 +207,7 @@ class _Finding:
         return np.asarray(is_kept[self.components.labels])
 
     def is_digit(self) -> bool:
-        """Tell whether it is a digit, not noise, shadows, lines or dust on an empty page."""
+        """Return whether it is a digit, not noise, shadows, lines or dust on an empty page."""
         ink, areas = self.ink, self.components.areas
         if not 0 < len(self.kept) <= len(areas) <= MOST_REGIONS:
             return False
@@ -224,7 +224,7 @@ class _Finding:
         return SHARPNESS[0] <= sharpness <= SHARPNESS[1]
 
     def fills_picture(self) -> bool:
-        """Tell whether the picture was cut to the digit's size, or a little more."""
+        """Return whether the picture was cut to the digit's size, or a little more."""
         top, left, bottom, right = join_boxes(self.components.boxes[self.kept])
         height, width = self.ink.density.shape
         sides = ((bottom - top) / height, (right - left) / width)
@@ -234,7 +234,7 @@ class _Finding:
 
 def _find_page_and_digit(
     picture: NDArray[np.uint8], options: PreparationOptions
-) -> tuple[Page | None, _Finding | None]:
+) -> tuple[Page | None, _DigitCandidate | None]:
     """Look for the digit on a page that is on something darker, or else on the whole picture.
 
     A part of the picture that is merely lit is told from a page by its fainter ink.
@@ -249,41 +249,47 @@ def _find_page_and_digit(
     return page, on_page
 
 
-def _find_digit(picture: NDArray[np.uint8], options: PreparationOptions) -> _Finding | None:
+def _find_digit(picture: NDArray[np.uint8], options: PreparationOptions) -> _DigitCandidate | None:
     """Look for a digit of the more probable ink side, then of the other one."""
     if options.ink != "auto":
-        finding = _look_for(picture, options.ink, options)
-        return finding if finding.is_digit() else None
-    close_up = _look_closely(picture, options)
+        candidate = _find_candidate(picture, options.ink, options)
+        return candidate if candidate.is_digit() else None
+    close_up = _find_close_up(picture, options)
     if close_up is not None:
         return close_up
     likely = detect_ink_side(picture)
     for side in (likely, OTHER_SIDE[likely]):
-        finding = _look_for(picture, side, options)
-        if finding.is_digit():
-            return finding
+        candidate = _find_candidate(picture, side, options)
+        if candidate.is_digit():
+            return candidate
     return None
 
 
-def _look_closely(picture: NDArray[np.uint8], options: PreparationOptions) -> _Finding | None:
+def _find_close_up(
+    picture: NDArray[np.uint8], options: PreparationOptions
+) -> _DigitCandidate | None:
     """Look for a digit that fills the picture, whose background is taken to have one level."""
     side = detect_close_up(picture)
     if side is None:
         return None
-    finding = _look_for(picture, side, replace(options, skipped=options.skipped | {"ground"}))
-    return finding if finding.is_digit() and finding.fills_picture() else None
+    candidate = _find_candidate(
+        picture, side, replace(options, skipped=options.skipped | {"ground"})
+    )
+    return candidate if candidate.is_digit() and candidate.fills_picture() else None
 
 
-def _look_for(picture: NDArray[np.uint8], side: InkSide, options: PreparationOptions) -> _Finding:
+def _find_candidate(
+    picture: NDArray[np.uint8], side: InkSide, options: PreparationOptions
+) -> _DigitCandidate:
     """Measure the ink, and choose the regions of it that may be a digit."""
     levels = picture if side == "dark" else 255 - picture
     is_flat = "ground" in options.skipped
-    background = take_border_level(levels) if is_flat else estimate_background(levels)
+    background = make_flat_background(levels) if is_flat else estimate_background(levels)
     ink, count = measure_ink(levels, background), 0
     if "lines" not in options.skipped:
         ink, count = _remove_lines(ink)
     components = find_components(ink.density > max(INK_LEVEL, LEAST_DEVIATIONS * ink.noise))
-    return _Finding(side, background, ink, count, components, choose_digit(components))
+    return _DigitCandidate(side, background, ink, count, components, choose_digit(components))
 
 
 def _remove_lines(ink: Ink) -> tuple[Ink, int]:
@@ -297,11 +303,11 @@ def _remove_lines(ink: Ink) -> tuple[Ink, int]:
     return Ink(rest, ink.contrast * strongest, ink.noise / strongest), count
 
 
-def _cut_out(finding: _Finding, kept: Mask, box: tuple[int, int, int, int]) -> Floats:
+def _crop_ink(candidate: _DigitCandidate, kept: Mask, box: tuple[int, int, int, int]) -> Floats:
     """Return the ink of the kept regions in a box, with the grey pixels around them."""
     top, left, bottom, right = box
     low, high = EDGE_LEVELS
-    sharp = np.clip((finding.ink.density - low) / (high - low), 0, 1) * _grow(kept)
+    sharp = np.clip((candidate.ink.density - low) / (high - low), 0, 1) * _dilate_mask(kept)
     return np.asarray(sharp[top:bottom, left:right], np.float32)
 
 
@@ -346,7 +352,7 @@ def _place(masses: Floats) -> int:
     return min(max(0, round(MIDDLE - centre)), FRAME_SIZE - len(masses))
 
 
-def _grow(mask: Mask) -> Mask:
+def _dilate_mask(mask: Mask) -> Mask:
     """Dilate a mask by one pixel."""
     padded = np.pad(mask, 1)
     rows = padded[:-2] | padded[1:-1] | padded[2:]

@@ -88,13 +88,13 @@ class Misclassified:
 
     Attributes:
         row: its index in the split.
-        truth: the true class.
+        true_class: its class.
         predicted: the predicted class.
         probability: that of the predicted class, 0 to 1.
     """
 
     row: int
-    truth: int
+    true_class: int
     predicted: int
     probability: float
 
@@ -140,11 +140,11 @@ def evaluate_logits(
         DataError: there are no images, or their classes are not the network's.
     """
     _check_classes(logits.shape[1], labels, len(class_names))
-    truth = labels.astype(np.int64)
+    true_classes = labels.astype(np.int64)
     with np.errstate(all="ignore"):  # a loss that is not a number says so itself
         predicted = predict_classes(apply_activation(head, logits))
-        mean_loss = _sum_losses(logits, truth, head, loss) / len(logits) + penalty
-    confusion = _count_confusion(truth, predicted, len(class_names))
+        mean_loss = _sum_losses(logits, true_classes, head, loss) / len(logits) + penalty
+    confusion = _count_confusion(true_classes, predicted, len(class_names))
     return Score(
         count=len(logits),
         loss=mean_loss,
@@ -301,9 +301,9 @@ _FORMULAS = {
 
 
 def _count_confusion(
-    truth: NDArray[np.int64], predicted: NDArray[np.int64], class_count: int
+    true_classes: NDArray[np.int64], predicted: NDArray[np.int64], class_count: int
 ) -> NDArray[np.int64]:
-    counts = np.bincount(truth * class_count + predicted, minlength=class_count**2)
+    counts = np.bincount(true_classes * class_count + predicted, minlength=class_count**2)
     return counts.reshape(class_count, class_count)
 
 

@@ -218,7 +218,7 @@ def _slide(
 
 
 def _count_windows(size: int, window: int, stride: int, padding: Padding) -> int:
-    """Say how often a window fits along one axis, as TensorFlow counts."""
+    """Return how often a window fits along one axis, as TensorFlow counts."""
     count = -(-size // stride) if padding == "same" else (size - window) // stride + 1
     if count < 1:
         raise ValueError(f"a window of {window} does not fit into {size}")

@@ -41,7 +41,7 @@ ForwardBuilder = Callable[[Architecture, Sequence[Floats]], Forward]
 
 
 def is_supported_by_numpy(architecture: Architecture) -> bool:
-    """Tell whether `build_numpy_forward` implements all layers of a network."""
+    """Return whether `build_numpy_forward` implements all layers of a network."""
     return not any(
         isinstance(layer, Conv2D | Pooling2D | GlobalPooling2D) for layer in architecture.layers
     )
@@ -113,7 +113,7 @@ def run_network(
 
 
 def is_same_layout(image_shape: Shape, input_shape: Shape) -> bool:
-    """Tell whether images of a shape fit a network's input shape.
+    """Return whether images of a shape fit a network's input shape.
 
     Flattening, unflattening and axes of 1 may differ. (3, 32, 32) does not fit (32, 32, 3):
     reshaping would mix pixels and channels.

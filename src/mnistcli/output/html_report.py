@@ -222,7 +222,7 @@ def make_config(config: Config) -> Markup:
             value = value[part]  # type: ignore[index]
         if value is not None:
             rows = blocks.setdefault(str(path[0]), [])
-            rows.append((_let_wrap(format_path(path[1:])), _let_wrap(_format_value(value))))
+            rows.append((_allow_breaks(format_path(path[1:])), _allow_breaks(_format_value(value))))
     tables = [
         tag("div", tag("h3", name), make_table(("key", "value"), rows, "config"))
         for name, rows in blocks.items()
@@ -293,7 +293,9 @@ def make_confusion(score: Score) -> Markup:
             "tr",
             tag("th", label, scope="row"),
             *(
-                _make_cell(score.confusion[i][j], share, 1.0 if i == j else worst, is_right=i == j)
+                _make_cell(
+                    score.confusion[i][j], share, 1.0 if i == j else worst, is_correct=i == j
+                )
                 for j, share in enumerate(shares[i])
             ),
         )
@@ -481,7 +483,7 @@ def _render_misclassified_image(shown: Predictions, place: int) -> Markup:
     # Inputs that are not images are shown as numbers.
     image, row = shown.images[place], int(shown.rows[place])
     said = shown.labels[int(shown.classes[place])]
-    truth = shown.labels[int(shown.truth[place])]
+    truth = shown.labels[int(shown.true_classes[place])]
     confidence = f"{float(shown.confidences[place]):.3f}"
     if image.ndim == 1:
         picture = tag("code", ", ".join(map(str, image.tolist())))
@@ -562,17 +564,17 @@ def _format_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _let_wrap(text: str) -> Markup:
+def _allow_breaks(text: str) -> Markup:
     # Long names may be broken between their words.
     pieces = re.split(r"(?<=[_.])(?=[a-z])", text)
     return join(*(part for piece in pieces for part in (tag("wbr"), piece)))
 
 
-def _make_cell(count: int, share: float, full: float, *, is_right: bool) -> Markup:
+def _make_cell(count: int, share: float, full: float, *, is_correct: bool) -> Markup:
     if count == 0:
         return tag("td", "·", class_="none")
     shade = max(1, round(share / full * _SHADES))
-    return tag("td", str(count), class_=f"{'right' if is_right else 'wrong'} h{shade}")
+    return tag("td", str(count), class_=f"{'right' if is_correct else 'wrong'} h{shade}")
 
 
 def _shorten(label: str) -> str:

@@ -87,7 +87,7 @@ class _WarnsOnce(logging.Filter):
         self._seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the record is handled."""
+        """Return whether the record is handled."""
         if getattr(record, "kind", None) != _WARNING:
             return True
         text = record.getMessage()

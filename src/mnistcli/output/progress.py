@@ -155,7 +155,7 @@ class TrialLines:
 
 
 class TrialTable:
-    """The best trials and those that run, on stderr, again and again in one place."""
+    """A live table on stderr of the best trials and of those that run."""
 
     def __init__(self, objective: str) -> None:
         from rich.live import Live

@@ -189,7 +189,7 @@ def _list_facts(file: ListedCheckpoint) -> dict[str, Cell]:
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Cell]]:
-    """Name the values within values by dotted keys; what is no finite number is null."""
+    """Flatten nested values to dotted keys; numbers that are not finite become None."""
     for key, item in value.items():
         if isinstance(item, dict):
             yield from _flatten(item, f"{prefix}{key}.")

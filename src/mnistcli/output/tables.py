@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-_SEALS = {
+_CHECKSUM_STATES = {
     "intact": "as mnistcli wrote it (its checksum holds)",
     "gone": "changed since mnistcli wrote it (its checksum is gone)",
     "none": "not a file of mnistcli's",
@@ -86,7 +86,7 @@ def describe_early_stopping(state: EarlyStoppingState, epochs: int) -> str:
 
 
 def describe_time(seconds: EstimatedSecondsResult) -> str:
-    """Describe in one phrase how long a run will take, and the measurement behind it."""
+    """Describe in one phrase how long a run will take, and from how many steps that is known."""
     return (
         f"about {format_duration(seconds.per_epoch)} an epoch,"
         f" {format_duration(seconds.total)} in all"
@@ -217,14 +217,14 @@ def _render_evaluations(results: Iterable[EvaluationResult]) -> Table:
 @render.register(PredictResult)
 def _render_predict(result: PredictResult) -> Iterator[RenderableType]:
     rows = result.predictions
-    knows_truth = any(row.truth is not None for row in rows)
-    columns = ["image", "class", "probability", *(["truth"] if knows_truth else [])]
+    has_true_classes = any(row.truth is not None for row in rows)
+    columns = ["image", "class", "probability", *(["truth"] if has_true_classes else [])]
     has_top = any(isinstance(row, RankedPrediction) for row in rows)
     table = _make_table(*columns, *(["next"] if has_top else []), left=2)
     for row in rows:
         wrong = row.truth is not None and row.truth != row.class_index
         cells = [_name_source(row), row.label, f"{row.probability:.4f}"]
-        if knows_truth:
+        if has_true_classes:
             cells.append(f"{row.truth}{' wrong' if wrong else ''}")
         if isinstance(row, RankedPrediction):
             cells.append("  ".join(f"{o.label} {o.probability:.4f}" for o in row.top[1:]))
@@ -509,7 +509,7 @@ def _describe_directory(directory: DirectoryResult) -> str:
 
 
 def _describe_checkpoint(checkpoint: CheckpointResult) -> Iterator[RenderableType]:
-    yield Text(f"\n{checkpoint.path}: {_SEALS[checkpoint.seal]}")
+    yield Text(f"\n{checkpoint.path}: {_CHECKSUM_STATES[checkpoint.seal]}")
     yield Text(
         f"{_count(checkpoint.layers, 'layer')}, {checkpoint.parameters:,} parameters, all finite"
     )

@@ -168,7 +168,7 @@ _pipe = _Pipe()
 
 @contextlib.contextmanager
 def ignore_broken_pipe() -> Iterator[None]:
-    """Let a long command finish where the reader of stdout has gone (`| head -1`).
+    """Finish a long command although the reader of stdout has gone (`| head -1`).
 
     Raises:
         BrokenPipeError: at the end, if that was so.

@@ -73,7 +73,7 @@ class Callback:
         """Called with the last state, also where the run was stopped; not after an error."""
 
     def should_stop(self) -> bool:
-        """Return whether the run shall stop where it is; asked at least after each chunk."""
+        """Return whether the run should stop where it is; called at least after each chunk."""
         return False
 
 
@@ -84,32 +84,32 @@ class CallbackList(Callback):
         self._callbacks = tuple(callbacks)
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Call each."""
+        """Call the method of each callback."""
         for callback in self._callbacks:
             callback.on_train_begin(trainer)
 
     def on_batch_end(self, progress: BatchProgress) -> None:
-        """Call each."""
+        """Call the method of each callback."""
         for callback in self._callbacks:
             callback.on_batch_end(progress)
 
     def on_epoch_end(self, progress: Progress) -> None:
-        """Call each."""
+        """Call the method of each callback."""
         for callback in self._callbacks:
             callback.on_epoch_end(progress)
 
     def on_checkpoint(self, state: RunState, best: RunState | None) -> None:
-        """Call each."""
+        """Call the method of each callback."""
         for callback in self._callbacks:
             callback.on_checkpoint(state, best)
 
     def on_train_end(self, state: RunState) -> None:
-        """Call each."""
+        """Call the method of each callback."""
         for callback in self._callbacks:
             callback.on_train_end(state)
 
     def should_stop(self) -> bool:
-        """Return whether any of them wants to stop."""
+        """Return whether any callback asks for a stop."""
         return any(callback.should_stop() for callback in self._callbacks)
 
 
@@ -137,7 +137,7 @@ class KerasCallbacks:
         return bool(self._network.stop_training)
 
     def end_epoch(self, number: int, metrics: dict[str, float]) -> None:
-        """Call them with the metrics of the epoch `number`, from 0."""
+        """Call both with the metrics of the epoch `number`, from 0."""
         if self._plateau is not None:
             with warnings.catch_warnings():  # of how Keras reads a variable, from NumPy 2 on
                 warnings.simplefilter("ignore", DeprecationWarning)

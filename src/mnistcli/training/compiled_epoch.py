@@ -33,7 +33,7 @@ from mnistcli.training.input_pipeline import (
 )
 
 EVALUATION_BATCH_SIZE = 1000
-_POLL_S = 0.05  # between looks whether a stop has been asked for
+_POLL_S = 0.05  # between checks whether a stop has been requested
 _LOG = logging.getLogger(__name__)
 
 _Step = Callable[[tuple[tf.Tensor, ...]], object]
@@ -146,11 +146,11 @@ class TrainingEpoch:
         return True
 
     def set_epoch(self, number: int) -> None:
-        """Put the rows in the order of the epoch `number`, from 0."""
+        """Order the rows for the epoch `number`, from 0."""
         self._data.set_epoch(number)
 
     def prefetch_epoch(self, number: int) -> None:
-        """Begin to put the rows in the order of a later epoch, while this one is trained."""
+        """Start to order the rows for a later epoch, while this one is trained."""
         self._data.prefetch_epoch(number)
 
     def run(self, lo: int, hi: int) -> None:
@@ -252,7 +252,7 @@ def compute_class_weights(
 def make_epoch_data(
     network: keras.Sequential, split: Split, training: TrainingConfig, placement: Placement
 ) -> EpochData:
-    """Put a training set where its rows are kept."""
+    """Return a training set in the memory that its rows are kept in."""
     kind = InMemoryData if placement == "resident" else StreamingData
     return kind(network, split, training)
 

@@ -56,10 +56,10 @@ class EpochData(Protocol):
         """Count the rows."""
 
     def set_epoch(self, number: int) -> None:
-        """Put the rows in the order of the epoch `number`, from 0."""
+        """Order the rows for the epoch `number`, from 0."""
 
     def prefetch_epoch(self, number: int) -> None:
-        """Begin to do so for a later epoch, while this one is trained."""
+        """Start to order the rows for a later epoch, while this one is trained."""
 
     def iter_windows(self, lo: int, hi: int) -> Iterator[Window]:
         """Yield windows with the steps lo to hi (exclusive) of the epoch that was set last.
@@ -107,7 +107,7 @@ class InMemoryData:
         return len(self._rows[1])
 
     def set_epoch(self, number: int) -> None:
-        """Put all rows in order, or wait until that is done."""
+        """Order all rows, or wait until that is done."""
         if self._next is not None and self._next[0] == number:
             self._ordered = self._next[1].result()
         else:
@@ -115,7 +115,7 @@ class InMemoryData:
         self._next = None
 
     def prefetch_epoch(self, number: int) -> None:
-        """Begin in the background."""
+        """Start to order the rows in the background."""
         self._next = number, self._background.submit(self._gather, number)
 
     def iter_windows(self, lo: int, hi: int) -> Iterator[Window]:
@@ -177,7 +177,7 @@ class StreamingData:
         return len(self._labels)
 
     def set_epoch(self, number: int) -> None:
-        """Take the epoch's windows from now on."""
+        """Select the epoch whose windows are read."""
         self._number = number
 
     def prefetch_epoch(self, number: int) -> None:
@@ -196,7 +196,7 @@ class StreamingData:
             lo = end
 
     def _make_blank(self) -> _Tensors:
-        """Make a window to trace on: nothing has to be read for that."""
+        """Return an empty window, on which a program is traced without reading data."""
         shape = (self._rows, *self._images.shape[1:])
         return tf.zeros(shape, tf.uint8), tf.zeros(self._rows, tf.uint8)
 

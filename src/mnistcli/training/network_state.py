@@ -79,10 +79,10 @@ def _name_arrays(variables: Sequence[keras.Variable]) -> tuple[NamedArray, ...]:
 
 def _list_generators(network: keras.Sequential) -> list[keras.Variable]:
     """List the dropout generators' states, which no Keras format keeps."""
-    return [layer.seed_generator.state for layer in network.layers if _draws(layer)]
+    return [layer.seed_generator.state for layer in network.layers if _has_generator(layer)]
 
 
-def _draws(layer: keras.layers.Layer) -> bool:
+def _has_generator(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.Dropout) and layer.rate > 0
 
 

@@ -130,7 +130,7 @@ class TensorBoardCallback(Callback):
         self._trainer = trainer
 
     def on_checkpoint(self, state: RunState, best: RunState | None) -> None:  # noqa: ARG002
-        """Begin with the first checkpoint, once the run's file has its name."""
+        """Open the event files at the first checkpoint, when the run's file has its name."""
         if self._has_begun:
             return
         self._has_begun = True
@@ -162,7 +162,7 @@ class TensorBoardCallback(Callback):
             warn(f"{where}: {error.strerror}: no more is written for TensorBoard")
 
     def _begin(self, state: RunState) -> None:
-        """Begin a run's files; where it overwrites another, also those that it may not need."""
+        """Open the run's event files, and those of parts that only the overwritten run had."""
         if self._first_step > 0:
             self._open_file("train", self._first_step)
             return
@@ -321,7 +321,7 @@ def draw_misclassified(
         y = place // SHEET_COLUMNS * cell_height + _MARGIN
         image = Image.fromarray(split.images[one.row])
         sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), (x, y))
-        pen.text((x, y + side + 2), f"is {class_names[one.truth]}", "black")
+        pen.text((x, y + side + 2), f"is {class_names[one.true_class]}", "black")
         guess = f"not {class_names[one.predicted]} ({one.probability:.2f})"
         pen.text((x, y + side + 2 + _LINE_HEIGHT), guess, "darkred")
     buffer = io.BytesIO()

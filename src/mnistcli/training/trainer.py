@@ -1,6 +1,6 @@
 """The training loop: epochs of compiled steps, validation, history, early stopping, divergence.
 
-It knows neither files nor screens nor other workers: callbacks save and show, a strategy runs it.
+It writes no files and no output: callbacks do. A strategy runs the steps.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Trainer:
         assign_weights(self._network, weights)
 
     def restore(self, state: RunState, best: RunState | None = None) -> None:
-        """Go on from a state; ValueError where it is another network's."""
+        """Restore a state to train on from; ValueError where it is another network's."""
         restore_state(self._network, state.network)
         self._keras_callbacks.restore(state.callbacks)
         self._progress, self._best, self._start = state.progress, best, state
@@ -132,7 +132,7 @@ class Trainer:
         other._config = config
         other._keras_callbacks = KerasCallbacks(self._network, config.training)
         other.restore(first)
-        other._start = None  # what Keras says of its optimizer is that of the run before
+        other._start = None  # Keras' description of the optimizer is that of the run before
         return other
 
     def capture(self) -> RunState:

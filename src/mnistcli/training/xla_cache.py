@@ -88,7 +88,7 @@ class XlaCache(Callback):
 
 
 def open_xla_cache(parent: Path) -> XlaCache | None:
-    """Let TensorFlow, which must not have been imported yet, keep its programs under a folder.
+    """Make TensorFlow, which must not have been imported yet, cache its programs in a folder.
 
     Args:
         parent: holds one folder per processor and set of versions; made where it is missing.

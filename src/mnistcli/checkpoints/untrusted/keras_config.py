@@ -2,7 +2,7 @@
 
 Nothing is executed and Keras is not imported. The formats of Keras 2 and 3 are read alike:
 `batch_input_shape` or `batch_shape`, in an InputLayer or in the first layer, or `build_input_shape`
-beside the layers, which early Keras 2 stores as a bare list. Settings that only matter in training
+next to the layers, which early Keras 2 stores as a bare list. Settings that only matter in training
 (initializers, regularizers, constraints) are ignored. Every other unknown setting is refused, since
 it may change what the network computes.
 """

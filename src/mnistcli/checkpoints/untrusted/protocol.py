@@ -192,7 +192,7 @@ class Settings:
         raise CheckpointError(self._where, f"{self._owner}: {why}", self._hint)
 
     def take(self, key: str, default: Any = None) -> Any:
-        """Return a setting of any type; the default if it is missing or null."""
+        """Return a setting of any type; the default if it is missing or None."""
         value = self._values.pop(key, None)
         return default if value is None else value
 
@@ -249,7 +249,7 @@ class Settings:
             self._values.pop(key, None)
 
     def finish(self) -> None:
-        """Refuse settings that were not taken, unless they are null or false."""
+        """Refuse settings that were not taken, unless they are None or False."""
         for key, value in self._values.items():
             if value is not None and value is not False:
                 self.refuse(f"the setting {quote(key)} is not supported")
@@ -261,7 +261,7 @@ class Settings:
 
 
 def is_from_keras(entry: dict[str, Any]) -> bool:
-    """Tell whether a serialised object is of a class of Keras' own, not of a registered one."""
+    """Return whether a serialised object is of a class of Keras' own, not of a registered one."""
     module, registered_name = entry.get("module"), entry.get("registered_name")
     is_builtin = module is None or (
         isinstance(module, str)

@@ -87,7 +87,7 @@ class ParserProcess:
             os.close(descriptor)
 
     def __del__(self) -> None:
-        """End a child whose result was not asked for, after a mistake in another flag."""
+        """End a process whose result was not asked for, since the command failed before."""
         process = getattr(self, "_process", None)
         if process is not None and process.returncode is None:
             process.kill()

@@ -67,7 +67,7 @@ CPU_BASE_S = 5
 CPU_BYTES_PER_S = 20 << 20  # hashing, copying and inflating together are several times faster
 ALLOWED_FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-STRANGE_HINT = "Keras saves no such file: get another from whoever made it"
+UNKNOWN_FILE_HINT = "Keras saves no such file: get another from whoever made it"
 
 # What HDF5 and h5py raise for invalid bytes.
 PARSER_ERRORS = (
@@ -79,7 +79,7 @@ PARSER_ERRORS = (
 class UnsafeFileError(Exception):
     """The file is not one that Keras or mnistcli writes, or is too large."""
 
-    def __init__(self, what: str, hint: str = STRANGE_HINT) -> None:
+    def __init__(self, what: str, hint: str = UNKNOWN_FILE_HINT) -> None:
         super().__init__(what)
         self.what, self.hint = what, hint
 
@@ -442,7 +442,7 @@ def _encode_refusal(error: Exception) -> bytes:
     if isinstance(error, UnsafeFileError):
         what, hint = error.what, error.hint
     elif isinstance(error, MemoryError | RecursionError):
-        what, hint = "reading it takes more memory than its size allows for", STRANGE_HINT
+        what, hint = "reading it takes more memory than its size allows for", UNKNOWN_FILE_HINT
     else:
         what, hint = _describe_error(error), RESTORE_HINT
     return json.dumps({"refused": what, "hint": hint}).encode()

@@ -331,7 +331,7 @@ class _JournalLock:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock inside a `with` block."""
+        """Hold the lock during a `with` block."""
         self.acquire()
         try:
             yield

@@ -215,10 +215,10 @@ def _find_start(plan: RunPlan, lease: TrialLease, study: str) -> Checkpoint | No
     try:
         checkpoint = read_checkpoint(lease.path, "all")
     except CheckpointError as error:
-        raise _refuse_file(lease, error.what) from error
+        raise _make_foreign_file_error(lease, error.what) from error
     record = checkpoint.record
     if record is None or record.trial is None or record.trial.study != study:
-        raise _refuse_file(lease, "no trial of this sweep")
+        raise _make_foreign_file_error(lease, "no trial of this sweep")
     present = describe_environment(plan.threads)
     is_same = (
         record.config == plan.config
@@ -229,7 +229,7 @@ def _find_start(plan: RunPlan, lease: TrialLease, study: str) -> Checkpoint | No
     return checkpoint if is_same else None
 
 
-def _refuse_file(lease: TrialLease, what: str) -> UsageError:
+def _make_foreign_file_error(lease: TrialLease, what: str) -> UsageError:
     """Return the error that protects a file which may still be wanted."""
     hint = "move it away, and give the same command again"
     return UsageError(str(lease.path), f"{what}, and a trial would be written here", hint)

@@ -247,7 +247,7 @@ class TrialQueue:
         )
         with contextlib.suppress(LockedError):
             if is_ours:
-                lock.take(path)
+                lock.acquire(path)
         if not lock.holds(path):
             trial.set_user_attr(STOPPED, True)
             self._tell(trial.number, TrialState.FAIL)

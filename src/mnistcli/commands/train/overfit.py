@@ -1,8 +1,8 @@
-"""`train --overfit-one-batch`: whether a network can learn one small batch by heart.
+"""`train --overfit-one-batch`: whether a network can memorise one small batch.
 
 It is the first thing to try on a network that does not learn (A. Karpathy, "A Recipe for Training
 Neural Networks", 2019): with every regularization off, a network whose data, loss, gradients and
-learning rate are in order gets a single small batch right.
+learning rate are in order classifies a single small batch correctly.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LOSS_SHARE = 0.1  # of the first loss: a batch with a smaller one is learned
 
 
 class OverfitCheck(Callback):
-    """Stops a run once its batch is learned by heart.
+    """Stops a run once its batch is memorised.
 
     Attributes:
         progress: of the run, whose epochs are steps; metrics are those before each step.
@@ -72,7 +72,7 @@ class OverfitCheck(Callback):
 def overfit_one_batch(
     arguments: TrainArguments, progress: ProgressMode = "none"
 ) -> tuple[OverfitResult, CheckFailedError | None]:
-    """Train on one batch until it is learned by heart; nothing is written.
+    """Train on one batch until it is memorised; nothing is written.
 
     Args:
         arguments: of the run.
@@ -112,10 +112,10 @@ def overfit_one_batch(
     if result.learned:
         return result, None
     what = f"{result.images} images are not known by heart after {result.steps} steps"
-    return result, CheckFailedError(FLAG, what, suggest(loss))
+    return result, CheckFailedError(FLAG, what, suggest_remedy(loss))
 
 
-def suggest(losses: Sequence[float]) -> str:
+def suggest_remedy(losses: Sequence[float]) -> str:
     """Suggest what to try on a batch that is not learned, by its loss before each step."""
     first, middle, last = losses[0], losses[len(losses) // 2], losses[-1]
     if last > first:
@@ -130,7 +130,7 @@ def suggest(losses: Sequence[float]) -> str:
     return "the loss falls no more: try a larger network, another optimizer or learning rate"
 
 
-def take_batch(split: Split, order: NDArray[np.integer], batch_size: int) -> Split:
+def get_first_batch(split: Split, order: NDArray[np.integer], batch_size: int) -> Split:
     """Return the first images of a run's first batch, no more than MAX_IMAGES.
 
     Args:
@@ -198,11 +198,11 @@ def _plan_batch(arguments: TrainArguments, progress: ProgressMode) -> RunPlan:
     """Plan the run that was asked for, then put one batch in the place of its training set."""
     config = resolve_config(arguments).config
     initial = None if arguments.init_from is None else read_checkpoint(arguments.init_from)
-    plan = load_data(config, arguments, OutputFile.nowhere(), progress)
+    plan = load_data(config, arguments, OutputFile.disabled(), progress)
     training, info = plan.config.training, plan.dataset.info
     count = len(plan.train)
     order = shuffle_indices(training.seed, 0, count) if training.shuffle else np.arange(count)
-    batch = take_batch(plan.train, order, training.batch_size)
+    batch = get_first_batch(plan.train, order, training.batch_size)
     config = plan_overfitting(plan.config, len(batch))
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))
     plan = replace(plan, config=config, architecture=network, train=batch, validation=None)

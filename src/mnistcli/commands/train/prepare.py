@@ -284,7 +284,7 @@ def _plan_new_run(
     arguments: TrainArguments, lock: RunLock | None, progress: ProgressMode
 ) -> RunPlan:
     config = resolve_config(arguments).config.with_lengths()
-    output = OutputFile.nowhere()
+    output = OutputFile.disabled()
     if arguments.output is not None and arguments.is_chief:
         output = choose_output(
             arguments.output,

@@ -159,7 +159,7 @@ def _name_outputs(base: RunPlan, count: int, lock: RunLock | None) -> list[Outpu
 
 
 def _number(path: Path, seed: int) -> Path:
-    """Put the seed into a file's name: mlp.h5 becomes mlp-s0.h5."""
+    """Add the seed to a file's name: mlp.h5 becomes mlp-s0.h5."""
     return path.with_name(f"{path.stem}-s{seed}{path.suffix}")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistcli.atomic_files import check_directory, refuse_existing
+from mnistcli.atomic_files import check_directory, make_file_exists_error
 from mnistcli.checkpoints.lock import LockedError, RunLock
 from mnistcli.checkpoints.reader import Checkpoint
 from mnistcli.checkpoints.record import Environment, Record, describe_environment
@@ -136,7 +136,7 @@ class RunPlan:
 
 
 class OutputFile:
-    """The checkpoint that a run writes again and again; the first time it may have to be new.
+    """The checkpoint that a run overwrites at each save; the first time it may have to be new.
 
     Args:
         candidates: paths to try in turn; the first that does not exist is used.
@@ -151,7 +151,7 @@ class OutputFile:
         self.path = next(candidates)
 
     @classmethod
-    def nowhere(cls) -> OutputFile:
+    def disabled(cls) -> OutputFile:
         """Return the file of a plan that writes none."""
         return cls(iter([Path()]), may_replace=False)
 
@@ -170,9 +170,9 @@ class OutputFile:
         self._lock, self._with_best = lock, with_best
         while True:
             try:
-                lock.take(self.path)
+                lock.acquire(self.path)
                 if with_best:
-                    lock.take(self.best_path)
+                    lock.acquire(self.best_path)
                 return
             except LockedError as error:
                 self._try_next(error)
@@ -205,13 +205,13 @@ class OutputFile:
                 self._is_ours = True
                 return
             except FileExistsError:
-                self._try_next(refuse_existing(self.path))
+                self._try_next(make_file_exists_error(self.path))
                 if self._lock is not None:
                     self.reserve(self._lock, with_best=self._with_best)
         replace_checkpoint(self.path, state, record)
 
     def write_best(self, state: RunState, record: Record) -> None:
-        """Write the best model beside it; ResourceError where that fails."""
+        """Write the best model next to it; ResourceError where that fails."""
         from mnistcli.checkpoints.writer import replace_checkpoint
 
         begin_s = time.perf_counter()
@@ -262,7 +262,7 @@ def choose_output(
         path: as given.
         lock: keeps other runs off it; None where nothing will be written.
         overwrite: whether existing files may be replaced.
-        writes_best: whether the best model will be written beside it.
+        writes_best: whether the best model will be written next to it.
 
     Raises:
         UsageError: the name does not end in .h5, is a folder, or exists.
@@ -274,7 +274,7 @@ def choose_output(
         file.reserve(lock, with_best=writes_best)
     for taken in (path, *([file.best_path] if writes_best else [])):
         if not overwrite and taken.exists():
-            raise refuse_existing(taken)
+            raise make_file_exists_error(taken)
     return file
 
 

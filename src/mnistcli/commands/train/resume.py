@@ -43,17 +43,17 @@ def plan_resumed_run(
         ResourceError: another run writes the file, or it is not writable.
     """
     _refuse_other_flags(arguments)
-    output = OutputFile.nowhere()
+    output = OutputFile.disabled()
     if arguments.is_chief:  # first: another run may be about to replace the file
         output = continue_output(path, lock)
     checkpoint = read_checkpoint(path, "all", "ours" if arguments.force else "foreign")
     record, state = checkpoint.record, checkpoint.state
     if record is None or state is None:
-        raise _refuse_resuming(checkpoint)
+        raise _make_not_resumable_error(checkpoint)
     for warning in checkpoint.warnings:
         warn(warning)
     config = _extend(record.config, arguments, record.progress.epoch)
-    if rest := _describe_rest(config, record.config):
+    if rest := _describe_schedule_end(config, record.config):
         warn(f"{path}: {rest}")
     if lock is not None and selects_best(config):
         output.reserve(lock, with_best=True)
@@ -130,7 +130,7 @@ def _check_epochs(total: Override) -> int:
     return load_config(None, [total]).config.training.epochs
 
 
-def _describe_rest(config: Config, before: Config) -> str:
+def _describe_schedule_end(config: Config, before: Config) -> str:
     """Return a warning where a run goes on beyond its schedule; otherwise nothing."""
     schedule, epochs = config.training.schedule, config.training.epochs
     if not isinstance(schedule, Cosine) or schedule.epochs is None:
@@ -159,7 +159,7 @@ def _refuse_other_flags(arguments: TrainArguments) -> None:
         )
 
 
-def _refuse_resuming(checkpoint: Checkpoint) -> CheckpointError:
+def _make_not_resumable_error(checkpoint: Checkpoint) -> CheckpointError:
     """Return the error that says why there is no run to resume, and what can be done instead."""
     path = str(checkpoint.path)
     weights = f"from its weights: mnistcli train CONFIG --init-from {quote(path)}"

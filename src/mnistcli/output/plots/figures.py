@@ -149,7 +149,7 @@ class Predictions:
         rows: index of each image in its split, [n].
         probabilities: [n, classes].
         classes: predicted classes, [n].
-        truth: true classes, [n].
+        true_classes: [n].
         labels: class names.
     """
 
@@ -157,7 +157,7 @@ class Predictions:
     rows: NDArray[np.int64]
     probabilities: NDArray[np.floating]
     classes: NDArray[np.int64]
-    truth: NDArray[np.integer]
+    true_classes: NDArray[np.integer]
     labels: tuple[str, ...]
 
     @property
@@ -166,9 +166,9 @@ class Predictions:
         return self.probabilities[np.arange(len(self.classes)), self.classes]
 
     @property
-    def is_right(self) -> NDArray[np.bool_]:
+    def is_correct(self) -> NDArray[np.bool_]:
         """Whether each predicted class is the true one, [n]."""
-        return np.asarray(self.classes == self.truth)
+        return np.asarray(self.classes == self.true_classes)
 
     def take(self, places: Sequence[int]) -> Predictions:
         """Return the images at these places, in this order."""
@@ -178,24 +178,24 @@ class Predictions:
             self.rows[chosen],
             self.probabilities[chosen],
             self.classes[chosen],
-            self.truth[chosen],
+            self.true_classes[chosen],
             self.labels,
         )
 
 
-def compose_curves(heading: Heading, history: History, cost: str, validation: str) -> Curves:
+def compose_curves(heading: Heading, history: History, loss: str, validation: str) -> Curves:
     """Compose loss and accuracy over the epochs, of training and of validation if there is one.
 
     Args:
         heading: of the figure.
         history: one value per epoch for each metric.
-        cost: name of the loss.
+        loss: its name.
         validation: label of the validation set.
     """
     labels = {"": "training", "val_": validation}
     panels = tuple(
         Panel(
-            f"{title} ({cost})" if name == "loss" else title,
+            f"{title} ({loss})" if name == "loss" else title,
             tuple(
                 Line(label, history[prefix + name])
                 for prefix, label in labels.items()
@@ -219,7 +219,9 @@ def compose_images(heading: Heading, images: Pixels, captions: Sequence[str]) ->
     return ImageGrid(heading, make_rgb(images), tuple(Caption((text,)) for text in captions))
 
 
-def compose_seen(heading: Heading, images: Pixels, predictions: Sequence[Prediction]) -> ImageGrid:
+def compose_inputs(
+    heading: Heading, images: Pixels, predictions: Sequence[Prediction]
+) -> ImageGrid:
     """Compose the network's inputs, with their sources and predictions."""
     captions = tuple(
         Caption(
@@ -237,7 +239,10 @@ def compose_predictions(heading: Heading, shown: Predictions) -> ImageGrid:
     captions = tuple(
         Caption((f"{labels[guess]} {confidence:.2f}", f"is {labels[true]}"), guess != true)
         for guess, true, confidence in zip(
-            shown.classes.tolist(), shown.truth.tolist(), shown.confidences.tolist(), strict=True
+            shown.classes.tolist(),
+            shown.true_classes.tolist(),
+            shown.confidences.tolist(),
+            strict=True,
         )
     )
     return ImageGrid(heading, make_rgb(shown.images), captions)

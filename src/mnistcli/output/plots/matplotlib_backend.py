@@ -237,10 +237,10 @@ def color_confusion(counts: NDArray[np.int64]) -> Pixels:
         uint8 [classes, classes, 3].
     """
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    is_right = np.eye(len(counts), dtype=bool)
-    worst = float(np.where(is_right, 0, shares).max()) or 1.0
+    is_correct = np.eye(len(counts), dtype=bool)
+    worst = float(np.where(is_correct, 0, shares).max()) or 1.0
     right, wrong = color_shares(shares, BLUE), color_shares(shares / worst, VERMILLION)
-    return np.where(is_right[..., None], right, wrong)
+    return np.where(is_correct[..., None], right, wrong)
 
 
 def open_figure(heading: Heading, width_in: float, height_in: float) -> MplFigure:

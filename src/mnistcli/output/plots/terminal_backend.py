@@ -47,12 +47,12 @@ from mnistcli.output.terminal import is_terminal, print_line
 Depth = Literal["truecolor", "256", "none"]
 _UPPER_HALF = "▀"
 _RESET = "\x1b[0m"
-_CHARACTERS = " .:-=+*#%@"  # from black to white, on the dark ground that pictures of ink have
+_CHARACTERS = " .:-=+*#%@"  # from black to white, on the dark background that pictures of ink have
 _CUBE_LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of xterm's 6 x 6 x 6 cube, from 16 on
 _GREY_LEVELS = np.arange(8, 239, 10)  # of its 24 greys, from 232 on
 _HEIGHT = 12  # lines of text
 _MAX_WIDTH = 72
-_MARGIN = 10  # columns for the numbers beside the axis
+_MARGIN = 10  # columns for the numbers at the axis
 _MARKS = "*o"  # of the first and the second line, where there is no colour
 Raster = NDArray[np.int8]  # number of the line that passes, -1 where none does
 _GAP = 2
@@ -80,12 +80,12 @@ class Canvas:
         """Whether colours, and characters beyond ASCII, may be used."""
         return self.depth != "none"
 
-    def paint(self, text: str, color: Rgb | None = None, ground: Rgb | None = None) -> str:
+    def paint(self, text: str, color: Rgb | None = None, background: Rgb | None = None) -> str:
         """Give a text its colours, where there are any."""
-        if not self.has_color or (color is None and ground is None):
+        if not self.has_color or (color is None and background is None):
             return text
         codes = [self._code(38, color)] if color is not None else []
-        codes += [self._code(48, ground)] if ground is not None else []
+        codes += [self._code(48, background)] if background is not None else []
         return f"\x1b[{';'.join(codes)}m{text}{_RESET}"
 
     def draw_pixels(self, pixels: Pixels, *, negative: bool = False) -> list[str]:
@@ -111,11 +111,11 @@ class Canvas:
             for (above, below), length in runs
         )
 
-    def _code(self, ground: int, color: Rgb) -> str:
+    def _code(self, layer: int, color: Rgb) -> str:
         """Write a colour for the terminal: 38 sets the foreground, 48 the background."""
         if self.depth == "256":
-            return f"{ground};5;{_find_in_palette(color)}"
-        return f"{ground};2;{';'.join(map(str, color))}"
+            return f"{layer};5;{_find_in_palette(color)}"
+        return f"{layer};2;{';'.join(map(str, color))}"
 
 
 def print_picture(picture: Figure) -> None:
@@ -135,8 +135,8 @@ def render_lines(picture: Figure, canvas: Canvas) -> list[str]:
 def inspect_terminal() -> tuple[Canvas, str]:
     """Return what stdout can show, and why it has no colours; empty where it has."""
     columns = shutil.get_terminal_size().columns
-    reason = _find_hindrance()
-    return Canvas(columns, "none" if reason else _find_depth()), reason
+    reason = _explain_missing_color()
+    return Canvas(columns, "none" if reason else _find_color_depth()), reason
 
 
 def draw_panel(panel: Panel, colors: Sequence[Rgb], canvas: Canvas) -> Iterator[str]:
@@ -392,7 +392,7 @@ def _find_in_palette(color: Rgb) -> int:
     return int(16 + cube @ (36, 6, 1))
 
 
-def _find_hindrance() -> str:
+def _explain_missing_color() -> str:
     if os.environ.get("NO_COLOR"):
         return "NO_COLOR is set"
     if not sys.stdout.isatty():
@@ -406,7 +406,7 @@ def _find_hindrance() -> str:
     return ""
 
 
-def _find_depth() -> Depth:
+def _find_color_depth() -> Depth:
     # Terminals with more than 256 colours say so in COLORTERM, or at the end of TERM.
     told = os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit")
     return "truecolor" if told or os.environ.get("TERM", "").endswith("-direct") else "256"

@@ -4,7 +4,7 @@ Keras' own `train_step` takes the mean of each shard and then of those means, cl
 gradient before the sum, and counts penalties and metrics accordingly, which is correct only where
 all shards have the same size. So the step is written out here, with Keras' forward pass, loss,
 metrics and optimizer: the update is the one of a single device, up to the rounding of sums.
-`strategy.run` works inside an AutoGraph loop over the steps, and nowhere inside a `tf.while_loop`
+`strategy.run` works inside an AutoGraph loop over the steps, but not inside a `tf.while_loop`
 or XLA; so the program is not that of `compiled_epoch`, and its results are not bit-identical.
 """
 
@@ -131,7 +131,7 @@ def call_program(
 
 
 def sum_before_clipping(optimizer: keras.optimizers.Optimizer) -> None:
-    """Let an optimizer take gradients that are summed already.
+    """Make an optimizer accept gradients that are already summed.
 
     Keras' own would sum them over the replicas, after it has clipped those of each replica: to
     clip a batch's gradient it has to be whole.
@@ -140,7 +140,7 @@ def sum_before_clipping(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def _sum_over_replicas(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Sum tensors over the replicas, all in one go."""
+    """Sum tensors over the replicas, in one all-reduce."""
     context = tf.distribute.get_replica_context()
     return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors)))
 
@@ -190,11 +190,11 @@ class ShardedEpoch:
         return True
 
     def set_epoch(self, number: int) -> None:
-        """Put the rows in the order of the epoch `number`, from 0."""
+        """Order the rows for the epoch `number`, from 0."""
         self._data.set_epoch(number)
 
     def prefetch_epoch(self, number: int) -> None:
-        """Begin to put the rows in the order of a later epoch, while this one is trained."""
+        """Start to order the rows for a later epoch, while this one is trained."""
         self._data.prefetch_epoch(number)
 
     def run(self, lo: int, hi: int) -> None:

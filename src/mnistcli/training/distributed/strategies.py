@@ -58,10 +58,10 @@ class Epoch(Protocol):
         """Compile the steps; return False where a stop was asked for meanwhile."""
 
     def set_epoch(self, number: int) -> None:
-        """Put the rows in the order of the epoch `number`, from 0."""
+        """Order the rows for the epoch `number`, from 0."""
 
     def prefetch_epoch(self, number: int) -> None:
-        """Begin to do so for a later epoch, while this one is trained."""
+        """Start to order the rows for a later epoch, while this one is trained."""
 
     def run(self, lo: int, hi: int) -> None:
         """Train on the steps lo to hi (exclusive) of the epoch that was set last."""
@@ -193,7 +193,7 @@ class MirroredStrategy(_OneProcess):
     def _make_data(
         self, network: keras.Sequential, split: Split, training: TrainingConfig
     ) -> EpochData:
-        """Keep rows in the machine's own memory, from which each device gets its shards."""
+        """Keep the rows in main memory, from which each device gets its shards."""
         with tf.device("CPU:0"):
             return make_epoch_data(network, split, training, self._placement)
 
@@ -228,7 +228,7 @@ class MultiWorkerStrategy(MirroredStrategy):
         return self._thread.submit(self._all_gather, number).result()
 
     def _all_gather(self, number: int) -> tuple[int, ...]:
-        """Sum vectors in which each worker fills its own place."""
+        """Sum vectors in which each worker fills one element."""
         own = [0] * len(self._cluster.addresses)
         own[self._cluster.number] = number
         total = self._strategy.reduce(
@@ -238,7 +238,7 @@ class MultiWorkerStrategy(MirroredStrategy):
 
 
 def set_thread_count(count: int) -> None:
-    """Let TensorFlow use `count` threads; their number changes the last bits of results.
+    """Set the number of TensorFlow's threads; it affects the rounding of results.
 
     Raises:
         RuntimeError: TensorFlow has started with another number.
@@ -324,13 +324,13 @@ def translate_worker_errors(cluster: Cluster | None) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if cluster is None or not _is_worker_loss(error):
+        if cluster is None or not _is_lost_worker(error):
             raise
         what = f"one of {cluster.others} is gone, or out of reach"
         raise ResourceError("workers", what, _LOST_HINT) from error
 
 
-def _is_worker_loss(error: tf.errors.OpError) -> bool:
+def _is_lost_worker(error: tf.errors.OpError) -> bool:
     return isinstance(error, _LOST) or "Collective ops is aborted" in error.message
 
 
@@ -342,7 +342,7 @@ def _check_gpu_count(asked: int, present: int) -> None:
 
 
 def _divide_processor(count: int) -> None:
-    """Make at least so many devices of the processor; RuntimeError once TensorFlow has started."""
+    """Split the processor into `count` devices or more; RuntimeError once TensorFlow runs."""
     (processor,) = tf.config.list_physical_devices("CPU")
     existing = tf.config.get_logical_device_configuration(processor) or [None]
     if len(existing) < count:
@@ -351,7 +351,7 @@ def _divide_processor(count: int) -> None:
 
 
 def _configure_health_checks(timeout_s: float) -> None:
-    """Let TensorFlow watch over workers by its own checks of their health.
+    """Configure TensorFlow's health checks of the workers.
 
     By default a service of its coordinator does: that waits for the others for ever, holding
     Python's lock, and takes SIGTERM for itself. These have no public settings.
