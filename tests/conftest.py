@@ -1,4 +1,4 @@
-"""What several test files share: small real data, a command runner, real networks."""
+"""Fixtures of several test files: small data sets, a command runner, trained networks."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _start_tensorflow() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _heed_interrupts() -> None:
-    """Let processes of the tests hear SIGINT though these run in the background of a script."""
+def _restore_sigint() -> None:
+    """Make test processes receive SIGINT although they run in the background of a script."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

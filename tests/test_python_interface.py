@@ -1,4 +1,4 @@
-"""`mnistcli.train` from Python: results, errors, Ctrl-C, threads, and what it leaves alone."""
+"""`mnistcli.train` from Python: results, errors, Ctrl-C, threads and side effects."""
 
 from __future__ import annotations
 

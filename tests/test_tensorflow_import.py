@@ -1,4 +1,4 @@
-"""How Keras and TensorFlow are loaded: quietly, and without what they drag in needlessly."""
+"""Importing Keras and TensorFlow: quietly, and without packages they do not need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files with random damage are refused or read, and nothing else ever happens."""
+"""Files with random damage are either refused or read; nothing crashes or hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files made to do harm: each is refused with its reason, and nothing in it is ever run.
+"""Malicious files: each is refused with its reason, and no code in it is ever run.
 
 They are opened where neither Keras nor h5py can be imported: only the child may touch them.
 """

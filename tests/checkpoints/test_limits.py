@@ -1,4 +1,4 @@
-"""What would not be read again is neither trained nor written."""
+"""Networks and files beyond the size limits are refused before they are trained or written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs never write the same file; a lock ends with its process, however that ends."""
+"""Locks: two runs never write the same file, and a lock ends with its process."""
 
 from __future__ import annotations
 

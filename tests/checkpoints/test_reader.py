@@ -1,4 +1,4 @@
-"""Whole-model .h5 files of any Keras are read as Keras reads them; ours with the run they are."""
+"""Reading whole-model .h5 files of Keras 2 and 3, and checkpoints with their runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What bits depend on besides config, data and seed."""
+"""The recorded environment: what results depend on besides config, data and seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs side by side: every bit counts, and distances are told."""
+"""Comparing two run states bit by bit, with the distances of arrays that differ."""
 
 from __future__ import annotations
 

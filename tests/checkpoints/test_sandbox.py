@@ -1,4 +1,4 @@
-"""The metadata of many files: what is read of each, and that a bad file costs only itself."""
+"""Reading the metadata of many files: results per file, and files that fail alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, and hold everything a run is."""
+"""Writing checkpoints: atomically, completely, and with the whole state of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command line can be wrong, and what the user and the script behind it then see."""
+"""Wrong command lines: error messages, exit codes and JSON errors."""
 
 from __future__ import annotations
 

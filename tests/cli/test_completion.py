@@ -1,4 +1,4 @@
-"""What TAB offers: asked as the shells' scripts ask, and in the shells themselves."""
+"""Shell completion: candidates for a command line, and completion in real shells."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def shell_environment(environment: dict[str, str], folder: Path, tmp_path: Path)
     return {**environment, **home, "PATH": path}
 
 
-def need(shell: str) -> str:
+def require_shell(shell: str) -> str:
     found = shutil.which(shell)
     if found is None:
         pytest.skip(f"{shell} is not installed")
@@ -201,7 +201,7 @@ complete -p mnistcli
 )
 def test_bash_completes(shell_environment: dict[str, str], line: str, expected: list[str]) -> None:
     ended = subprocess.run(
-        [need("bash"), "--norc", "-c", BASH, "bash", line],
+        [require_shell("bash"), "--norc", "-c", BASH, "bash", line],
         env=shell_environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.stderr == ""
@@ -221,7 +221,7 @@ def test_bash_completes(shell_environment: dict[str, str], line: str, expected: 
 def test_fish_completes(shell_environment: dict[str, str], line: str, expected: list[str]) -> None:
     script = f"mnistcli --show-completion fish | source; complete -C '{line}'"
     ended = subprocess.run(
-        [need("fish"), "--no-config", "-c", script],
+        [require_shell("fish"), "--no-config", "-c", script],
         env=shell_environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ended.stdout.splitlines(), ended.stderr) == (expected, "")
@@ -263,7 +263,7 @@ def test_zsh_completes(shell_environment: dict[str, str]) -> None:
         ("\x15mnistcli train --optimizer=nad\t", "--optimizer=nadam "),
         ("\x15mnistcli evaluate runs/\t", "runs/a\\ b.h5 "),
     ]
-    type_in([need("zsh"), "-f", "-i"], shell_environment, steps)
+    type_in([require_shell("zsh"), "-f", "-i"], shell_environment, steps)
 
 
 PLACES = {

@@ -1,4 +1,4 @@
-"""What commands import at their start: most of their time."""
+"""What commands import when they start, which is most of their time."""
 
 from __future__ import annotations
 

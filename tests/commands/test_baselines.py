@@ -1,4 +1,4 @@
-"""scikit-learn's classifiers beside our networks: `compare --baseline`."""
+"""`compare --baseline`: scikit-learn's classifiers next to networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli compare`: what differs, how sure each accuracy is, and which differences are real."""
+"""`mnistcli compare`: config differences, confidence intervals and significance tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli data`: counts, one image's numbers, pictures, and where the files lie."""
+"""`mnistcli data`: counts, one image's numbers, pictures and the location of the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli doctor`: what there is, what is missing, what mends it; without TensorFlow."""
+"""`mnistcli doctor`: what is installed, what is missing and how to fix it, without TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli evaluate`: the score, the report per class, the confusion matrix, the gate."""
+"""`mnistcli evaluate`: score, metrics per class, confusion matrix and `--fail-under`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli ls`: the table, what differs, its order, and files that are no runs."""
+"""`mnistcli ls`: the table, differing config keys, sorting, and files that are not runs."""
 
 from __future__ import annotations
 

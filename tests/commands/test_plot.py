@@ -1,4 +1,4 @@
-"""`mnistcli plot`: which files it writes, what it says, what it refuses."""
+"""`mnistcli plot`: the files that it writes, its messages and its errors."""
 
 from __future__ import annotations
 

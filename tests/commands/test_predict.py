@@ -1,4 +1,4 @@
-"""`mnistcli predict`: images from files, pipes and data sets; answers for people and scripts."""
+"""`mnistcli predict`: images from files, pipes and data sets; results as text, JSON and CSV."""
 
 from __future__ import annotations
 

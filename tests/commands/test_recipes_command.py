@@ -1,4 +1,4 @@
-"""`mnistcli recipes`: listed, shown, copied, and the schema that configs are checked by."""
+"""`mnistcli recipes`: list, show, copy, and the JSON Schema of configs."""
 
 from __future__ import annotations
 

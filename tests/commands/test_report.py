@@ -1,4 +1,4 @@
-"""`mnistcli report`: what stands on the page, what it never lets in, and how it looks."""
+"""`mnistcli report`: the contents of the page, escaping, and its layout in a browser."""
 
 from __future__ import annotations
 

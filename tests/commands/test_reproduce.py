@@ -1,4 +1,4 @@
-"""`mnistcli reproduce`: the same bits again, which are others, or why that cannot be told."""
+"""`mnistcli reproduce`: bit-identical results, results that differ, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli reproduce RECIPE`: a published story again, figure by figure."""
+"""`mnistcli reproduce RECIPE`: the published figures of a recipe, one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run soon, by the signal, at every stage of it; nothing is lost."""
+"""SIGINT and SIGTERM end a run soon, by the signal, at every stage; no result is lost."""
 
 from __future__ import annotations
 

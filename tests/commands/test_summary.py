@@ -1,4 +1,4 @@
-"""`mnistcli summary`: the layer table as the recipes' authors printed it, and the run behind it."""
+"""`mnistcli summary`: the layer table as the recipes' authors printed it, and training facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mnistcli sweep`: trials are checkpoints, and what was killed goes on."""
+"""`mnistcli sweep`: trials are checkpoints, and killed sweeps resume."""
 
 from __future__ import annotations
 

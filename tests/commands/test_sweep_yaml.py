@@ -1,4 +1,4 @@
-"""A sweep's file: everything that is wrong with it, at once, before anything runs."""
+"""Sweep files: all errors are reported at once, before any trial runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load(text: str) -> Sweep:
     return load_sweep("s.yaml")
 
 
-def fail(text: str) -> list[str]:
+def load_errors(text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(text)
     return [str(problem) for problem in caught.value.problems]
@@ -95,7 +95,7 @@ def test_what_is_set_keeps_its_value_where_the_search_changes_the_optimizer() ->
 
 
 def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_the_file() -> None:
-    assert fail("""
+    assert load_errors("""
 config: mnist-mlp
 set: {dataset.validaton: 0.1}
 search:
@@ -182,7 +182,7 @@ BATCHES = "search: {training.batch_size: [32, 64]}\n"
     ],
 )  # fmt: skip
 def test_one_mistake_is_one_line(text: str, message: str) -> None:
-    assert fail(text) == [message]
+    assert load_errors(text) == [message]
 
 
 def test_the_file_in_the_docs_is_one_and_shows_every_key() -> None:

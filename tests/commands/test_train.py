@@ -1,4 +1,4 @@
-"""`mnistcli train`: the answer, the checkpoint, going on with a run, and every way to end one."""
+"""`mnistcli train`: the result, the checkpoint, resuming, and every way in which a run ends."""
 
 from __future__ import annotations
 

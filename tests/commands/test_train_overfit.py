@@ -1,4 +1,4 @@
-"""`train --overfit-one-batch`: whether a network can learn at all."""
+"""`train --overfit-one-batch`: whether a network can memorise one batch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mnistcli.commands.train.overfit import get_first_batch, plan_overfitting, s
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Split
 
-TRY = ("train", "--overfit-one-batch")
-SHY = ("--learning-rate", 1e-6, "--batch-size", 4)  # whose steps lead nowhere
+OVERFIT = ("train", "--overfit-one-batch")
+SMALL_STEPS = ("--learning-rate", 1e-6, "--batch-size", 4)  # too small to learn
 
 
 def test_a_network_that_can_learn_gets_every_image_right(run: Run) -> None:
-    ended = run(*TRY, "mnist-mlp")
+    ended = run(*OVERFIT, "mnist-mlp")
     assert ended.code == 0
     assert re.fullmatch(
         r"learned 32 images by heart in \d+ steps: loss \d\.\d{4} -> 0\.\d{4},"
@@ -30,7 +30,7 @@ def test_a_network_that_can_learn_gets_every_image_right(run: Run) -> None:
 
 
 def test_its_json(run: Run) -> None:
-    answer = run(*TRY, "mnist-mlp", "--batch-size", 8, "--json").json
+    answer = run(*OVERFIT, "mnist-mlp", "--batch-size", 8, "--json").json
     assert set(answer) == {
         "version", "learned", "images", "steps", "loss", "accuracy", "seconds",
     }  # fmt: skip
@@ -45,7 +45,7 @@ def test_one_that_does_not_is_exit_3_with_the_figures_and_what_to_try(
     run: Run, form: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mnistcli.commands.train.overfit.MAX_STEPS", 20)
-    ended = run(*TRY, *SHY, *([form] if form else []))
+    ended = run(*OVERFIT, *SMALL_STEPS, *([form] if form else []))
     assert ended.code == 3
     what = "4 images are not known by heart after 20 steps"
     hint = (
@@ -74,9 +74,9 @@ def test_everything_that_holds_training_back_is_off(run: Run) -> None:
         "training.optimizer.weight_decay": 1, "training.early_stopping": "{patience: 0}",
     }  # fmt: skip
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    held_back = run(*TRY, "mnist-mlp", *words, "--json").json
+    held_back = run(*OVERFIT, "mnist-mlp", *words, "--json").json
     free = run(
-        *TRY, "mnist-mlp", "--validation", 0.2, "--optimizer", "adam", "--json",
+        *OVERFIT, "mnist-mlp", "--validation", 0.2, "--optimizer", "adam", "--json",
         "--set", "training.loss=categorical_crossentropy",
     ).json  # fmt: skip
     assert held_back["loss"] == pytest.approx(free["loss"], rel=1e-3)
@@ -85,7 +85,7 @@ def test_everything_that_holds_training_back_is_off(run: Run) -> None:
 
 def test_other_first_weights_are_tried_too(run: Run, train_once: Train) -> None:
     model = train_once("--model", "mlp", "--hidden", 16, "--epochs", 30, "--batch-size", 20)
-    words = (*TRY, "--model", "mlp", "--hidden", 16, "--json")
+    words = (*OVERFIT, "--model", "mlp", "--hidden", 16, "--json")
     cold, warm = run(*words).json, run(*words, "--init-from", model).json
     assert warm["loss"]["first"] < cold["loss"]["first"]
 
@@ -96,7 +96,7 @@ def test_other_first_weights_are_tried_too(run: Run, train_once: Train) -> None:
      ("--force",), ("--tensorboard", "logs")],
 )  # fmt: skip
 def test_what_means_a_run_that_is_kept_is_refused(run: Run, words: tuple[object, ...]) -> None:
-    ended = run(*TRY, *words)
+    ended = run(*OVERFIT, *words)
     flag = {"-o": "--output"}.get(str(words[0]), str(words[0]))
     assert (ended.code, ended.out, ended.err) == (
         2,
@@ -109,7 +109,7 @@ def test_what_means_a_run_that_is_kept_is_refused(run: Run, words: tuple[object,
 def test_numbers_that_are_not_finite_name_their_step(run: Run) -> None:
     words = ("--model", "mlp", "--activation", "exponential", "--learning-rate", "1e6",
              "--set", "training.loss=mean_squared_error")  # fmt: skip
-    ended = run(*TRY, *words)
+    ended = run(*OVERFIT, *words)
     assert ended.code == 6
     assert re.search(r"mnistcli: error: step \d+: .* no longer finite", ended.err)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, make_digits
-from helpers.own_files import make_square, write_digits, write_picture, write_squares
+from helpers.custom_images import make_square, write_digits, write_picture, write_squares
 
 MLP = ("--model", "mlp", "--hidden", "16", "--dropout", "0.2", "--optimizer", "adam")
 FLAGS = (*MLP, "--batch-size", 32, "--epochs", 2, "--validation", "0.2")

@@ -1,4 +1,4 @@
-"""`train --repeat`: the same bits as single runs, all or none of them, and how far they spread."""
+"""`train --repeat`: runs bit-identical to single ones, all or none of them, and their spread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that were killed at the worst moments, and what going on with them says and keeps."""
+"""Resuming runs that were killed at the worst moments: results and messages."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 BOARD = ("--tensorboard", "logs")
 
 
-class Read:
+class EventFiles:
     """What TensorBoard makes of a directory."""
 
     def __init__(self, directory: str) -> None:
@@ -64,7 +64,9 @@ def watched(run: Run) -> dict[str, Any]:
 
 
 def test_every_metric_of_every_epoch_is_there(watched: dict[str, Any]) -> None:
-    train, validation, test = (Read(f"logs/m/{name}") for name in ("train", "validation", "test"))
+    train, validation, test = (
+        EventFiles(f"logs/m/{name}") for name in ("train", "validation", "test")
+    )
     history = watched["history"]
     for events, prefix in ((train, ""), (validation, "val_")):
         for metric in ("loss", "accuracy"):
@@ -78,7 +80,7 @@ def test_every_metric_of_every_epoch_is_there(watched: dict[str, Any]) -> None:
 def test_histograms_tell_where_the_weights_are_from_the_first_draw_on(
     watched: dict[str, Any],
 ) -> None:
-    train, checkpoint = Read("logs/m/train"), read_checkpoint(Path("m.h5"))
+    train, checkpoint = EventFiles("logs/m/train"), read_checkpoint(Path("m.h5"))
     tags = [f"{name}/histogram" for name in (
         "sequential/dense/kernel", "sequential/dense/bias",
         "sequential/dense_1/kernel", "sequential/dense_1/bias",
@@ -94,7 +96,7 @@ def test_histograms_tell_where_the_weights_are_from_the_first_draw_on(
 
 def test_misclassified_images_are_shown(watched: dict[str, Any]) -> None:
     for name, steps in (("validation", [1, 2, 3]), ("test", [3])):
-        pictures = Read(f"logs/m/{name}").events.Images("misclassified")
+        pictures = EventFiles(f"logs/m/{name}").events.Images("misclassified")
         assert [picture.step for picture in pictures] == steps
         with Image.open(io.BytesIO(pictures[-1].encoded_image_string)) as image:
             assert image.size == (pictures[-1].width, pictures[-1].height)
@@ -114,29 +116,29 @@ def test_a_resumed_run_goes_on_without_gaps_and_duplicates(run: Run) -> None:
     assert run(*words, *BOARD).code == 0
     shutil.copy("m.h5", "kept.h5")
     assert run("train", "--resume", "m.h5", "--more", 3, "-q", *BOARD).code == 0
-    assert list(Read("logs/m/train").scalars("epoch_loss")) == [1, 2, 3, 4, 5]
+    assert list(EventFiles("logs/m/train").scalars("epoch_loss")) == [1, 2, 3, 4, 5]
 
     shutil.copy("kept.h5", "m.h5")  # as if that part had been killed before it was saved
     answer = run("train", "--resume", "m.h5", "--more", 2, "--json", *BOARD).json
-    train, validation = Read("logs/m/train"), Read("logs/m/validation")
+    train, validation = EventFiles("logs/m/train"), EventFiles("logs/m/validation")
     assert list(validation.scalars("epoch_loss")) == [1, 2, 3, 4]
     assert train.histogram_steps("sequential/dense/kernel/histogram") == [0, 1, 2, 3, 4]
     losses = np.float32(answer["history"]["loss"])
     assert train.scalars("epoch_loss") == dict(zip((1, 2, 3, 4), losses, strict=True))
     assert run("train", "--resume", "m.h5", "-q", *BOARD).code == 0  # which has nothing to do
-    assert list(Read("logs/m/train").scalars("epoch_loss")) == [1, 2, 3, 4]
-    assert list(Read("logs/m/test").scalars("epoch_loss")) == [2, 4]
+    assert list(EventFiles("logs/m/train").scalars("epoch_loss")) == [1, 2, 3, 4]
+    assert list(EventFiles("logs/m/test").scalars("epoch_loss")) == [2, 4]
 
 
 def test_an_overwritten_run_leaves_nothing_of_itself_to_see(run: Run) -> None:
     words = ("train", *MLP, "-q", "-o", "m.h5", "--overwrite", *BOARD)
     assert run(*words, "--validation", 0.2, "--epochs", 3).code == 0
     assert run(*words, "--epochs", 1).code == 0
-    train = Read("logs/m/train")
+    train = EventFiles("logs/m/train")
     assert list(train.scalars("epoch_loss")) == [1]
     assert train.histogram_steps("sequential/dense/kernel/histogram") == [0, 1]
-    assert Read("logs/m/validation").scalars("epoch_loss") == {}
-    assert list(Read("logs/m/test").scalars("epoch_loss")) == [1]
+    assert EventFiles("logs/m/validation").scalars("epoch_loss") == {}
+    assert list(EventFiles("logs/m/test").scalars("epoch_loss")) == [1]
 
 
 def test_runs_share_a_directory_under_their_checkpoints_names(run: Run) -> None:
@@ -148,7 +150,7 @@ def test_runs_share_a_directory_under_their_checkpoints_names(run: Run) -> None:
 
 def test_rows_of_numbers_have_no_pictures(run: Run) -> None:
     assert run("train", "xor", "--epochs", 2, "-q", "-o", "m.h5", *BOARD).code == 0
-    test = Read("logs/m/test")
+    test = EventFiles("logs/m/test")
     assert (test.tags("scalars"), test.tags("images")) == ({"epoch_loss", "epoch_accuracy"}, set())
 
 
@@ -161,7 +163,7 @@ def test_an_interrupted_run_has_written_every_epoch(environment: dict[str, str])
     assert process.returncode == -signal.SIGINT
     completed = read_checkpoint(Path("m.h5")).progress.epoch
     assert completed > 0
-    steps = list(Read("logs/m/train").scalars("epoch_loss"))
+    steps = list(EventFiles("logs/m/train").scalars("epoch_loss"))
     assert steps == list(range(1, completed + 1))
 
 

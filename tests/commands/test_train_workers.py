@@ -1,4 +1,4 @@
-"""Two processes on loopback train one run: equal weights, and one of them answers."""
+"""Two processes on loopback train one run: equal weights, and only the chief prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mnistcli.load, evaluate, predict and summarize: the commands' answers, as Python values."""
+"""The Python interface of load, evaluate, predict and summarize: the commands' results."""
 
 from __future__ import annotations
 

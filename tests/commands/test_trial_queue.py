@@ -164,7 +164,7 @@ def test_what_a_killed_worker_had_is_taken_up_at_once() -> None:
     assert list_states(queue) == ["complete", "complete", "waiting", "waiting"]
 
 
-def die(queue: TrialQueue, *reports: float) -> int:
+def lose_trial(queue: TrialQueue, *reports: float) -> int:
     """Lose a trial as a dead process does: its lock is gone, nothing is told."""
     lease = take(queue)
     with lease.lock:
@@ -175,8 +175,12 @@ def die(queue: TrialQueue, *reports: float) -> int:
 
 def test_a_trial_that_its_workers_die_of_fails_in_the_end() -> None:
     queue = open_queue(load())
-    assert [die(queue, 0.1), die(queue, 0.1), die(queue, 0.1, 0.2)] == [0, 0, 0]  # it gets further
-    assert [die(queue, 0.1, 0.2), die(queue, 0.1, 0.2)] == [0, 0]
+    assert [lose_trial(queue, 0.1), lose_trial(queue, 0.1), lose_trial(queue, 0.1, 0.2)] == [
+        0,
+        0,
+        0,
+    ]  # it gets further
+    assert [lose_trial(queue, 0.1, 0.2), lose_trial(queue, 0.1, 0.2)] == [0, 0]
     assert take(queue).number == 1
     failed, *_ = list_trials(queue)
     assert (failed.state, failed.reason) == ("failed", "its worker died 3 times after epoch 2")
@@ -200,7 +204,7 @@ def test_a_checkpoint_that_a_run_goes_on_with_is_let_alone() -> None:
     assert take(queue).number == 0
 
 
-def play(queue: TrialQueue, dies_at: int | None = None) -> list[dict[str, Any]]:
+def finish_sweep(queue: TrialQueue, dies_at: int | None = None) -> list[dict[str, Any]]:
     """Finish a sweep whose objective is made up, and return what was tried."""
     tried = []
     while (lease := queue.acquire()) is not None:
@@ -217,14 +221,14 @@ def play(queue: TrialQueue, dies_at: int | None = None) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_sweep_that_was_killed_tries_what_it_would_have_tried(sampler: str) -> None:
     text = SEARCH.replace("trials: 4", f"trials: 16\nsampler: {sampler}")
-    whole = play(open_queue(load(text)))
+    whole = finish_sweep(open_queue(load(text)))
     for name in ("e", "f"):
         Path(name).mkdir()
     begun = open_queue(load(text), "e")
     first = take(begun)
     finish(begun, first, -abs(first.trial.params["training.optimizer.learning_rate"] - 0.01))
-    assert [first.trial.params, *play(open_queue(load(text), "e"), dies_at=13)] == whole
-    other_seed = play(open_queue(load(f"{text}seed: 1\n"), "f"))
+    assert [first.trial.params, *finish_sweep(open_queue(load(text), "e"), dies_at=13)] == whole
+    other_seed = finish_sweep(open_queue(load(f"{text}seed: 1\n"), "f"))
     assert other_seed != whole
     assert len({params["training.optimizer.learning_rate"] for params in whole}) == 16
 
@@ -240,7 +244,7 @@ def test_a_grid_is_tried_once_by_any_number_of_workers() -> None:
 
 
 def test_another_sweep_is_refused_and_more_trials_are_not() -> None:
-    play(open_queue(load()))
+    finish_sweep(open_queue(load()))
     assert list_states(open_queue(load(SEARCH.replace("trials: 4", "trials: 5")))) == [
         *["complete"] * 4, "waiting",
     ]  # fmt: skip
@@ -281,7 +285,7 @@ def test_what_is_no_journal_is_not_written_into() -> None:
 def test_importances_name_the_key_that_decides() -> None:
     queue = open_queue(load(SEARCH.replace("trials: 4", "trials: 40")))
     assert compute_importances(queue.study) == {}
-    play(queue)
+    finish_sweep(queue)
     shares = compute_importances(queue.study)
     assert list(shares) == ["training.optimizer.learning_rate", "training.batch_size"]
     assert sum(shares.values()) == pytest.approx(1)

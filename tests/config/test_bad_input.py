@@ -1,4 +1,4 @@
-"""Bad input everywhere, one table: what was typed, its exit code, and the one line that it gets.
+"""Bad input of every kind, in one table: the command, its exit code and its one error line.
 
 Every line names the place, the mistake and the way out; a script gets the same as one object; and
 nothing is written, changed or lost.

@@ -1,4 +1,4 @@
-"""Whatever is written, a config either loads or is a ConfigError; and it survives a round trip."""
+"""Property tests: any text loads or is a ConfigError, and configs survive a round trip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells two configs apart: the keys that a person would name."""
+"""The config keys in which two configs differ."""
 
 from __future__ import annotations
 

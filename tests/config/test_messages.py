@@ -1,4 +1,4 @@
-"""Every mistake in a config file is one line: place, mistake and hint."""
+"""Error messages of config files: one line each with place, error and hint."""
 
 from __future__ import annotations
 

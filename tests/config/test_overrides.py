@@ -1,4 +1,4 @@
-"""Flags and `--set` take precedence over the file, and say what else they change."""
+"""Flags and `--set` take precedence over the file, and notes name what else they change."""
 
 from __future__ import annotations
 

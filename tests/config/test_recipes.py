@@ -1,4 +1,4 @@
-"""The recipes are the published experiments, and each says how to run it."""
+"""Recipes: they are the published experiments, and their headers say how to run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe's figures: read off its header, and compared with new ones."""
+"""Reference results of recipes: parsing their headers and comparing new figures."""
 
 from __future__ import annotations
 

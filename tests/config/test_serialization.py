@@ -1,4 +1,4 @@
-"""A config goes to YAML and JSON and comes back the same; forged records are refused."""
+"""Configs to YAML and JSON and back; forged records are refused."""
 
 from __future__ import annotations
 

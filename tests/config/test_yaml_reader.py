@@ -1,4 +1,4 @@
-"""YAML is read by the 1.2 core schema, with a place for every key and value."""
+"""Reading YAML by the 1.2 core schema, with the position of every key and value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 from folders and archives; pickles that are damaged or mean harm."""
+"""CIFAR-10 from folders and archives; damaged and malicious pickles."""
 
 from __future__ import annotations
 

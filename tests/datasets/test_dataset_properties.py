@@ -1,4 +1,4 @@
-"""Whatever became of a data file, it is read as a data set or refused in one line, and kept."""
+"""Property tests: a damaged data file is read as a data set or refused in one line."""
 
 from __future__ import annotations
 

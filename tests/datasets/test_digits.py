@@ -1,4 +1,4 @@
-"""scikit-learn's digits: what is held out, what pixels mean, and every command on them."""
+"""scikit-learn's digits: the test set, the range of pixels, and every command on them."""
 
 from __future__ import annotations
 

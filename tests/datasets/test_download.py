@@ -1,4 +1,4 @@
-"""Downloads from a real server on this machine that behaves well, badly, or not at all."""
+"""Downloads from a local server that works well, badly or not at all."""
 
 from __future__ import annotations
 

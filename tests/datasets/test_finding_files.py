@@ -1,4 +1,4 @@
-"""Where data are looked for."""
+"""The folders in which data sets are searched, and their order."""
 
 from __future__ import annotations
 

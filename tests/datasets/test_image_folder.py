@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.custom_images import make_square, write_picture, write_squares
 from helpers.dataset_files import npy, write_members
-from helpers.own_files import make_square, write_picture, write_squares
 from mnistcli.config.schema import FilesConfig
 from mnistcli.datasets import image_folder
 from mnistcli.datasets.base import Dataset, SplitName, split_validation

@@ -1,4 +1,4 @@
-"""From a data set's name to the data; which swaps there are, and which there are not."""
+"""From a data set's name to its data; when another data set replaces it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded digits: what they promise, what they are worth, and a cache that never matters."""
+"""The synthetic digits: their statistics, a classifier trained on them, and their cache."""
 
 from __future__ import annotations
 

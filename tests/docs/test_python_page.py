@@ -1,4 +1,4 @@
-"""docs/python.md: its examples run from top to bottom, and mypy knows the types."""
+"""docs/python.md: its examples run in order, and mypy knows the types."""
 
 from __future__ import annotations
 

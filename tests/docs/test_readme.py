@@ -1,4 +1,4 @@
-"""The README: its commands, its exit codes, its config and its recipes are the real ones."""
+"""The README: its commands, exit codes, config and recipes are correct."""
 
 from __future__ import annotations
 

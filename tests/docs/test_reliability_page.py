@@ -1,4 +1,4 @@
-"""docs/reliability.md: every promise is held by tests that exist."""
+"""docs/reliability.md: every promise names tests that exist."""
 
 from __future__ import annotations
 

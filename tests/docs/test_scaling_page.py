@@ -1,4 +1,4 @@
-"""docs/scaling.md: its scripts set what the tool reads, and its figures on paper are computed."""
+"""docs/scaling.md: its scripts set the variables that are read, and its figures are computed."""
 
 from __future__ import annotations
 

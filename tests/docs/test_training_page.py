@@ -1,4 +1,4 @@
-"""docs/training.md: every setting of training is there, and every key there exists."""
+"""docs/training.md: it has every training setting, and every key in it exists."""
 
 from __future__ import annotations
 

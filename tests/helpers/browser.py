@@ -1,4 +1,4 @@
-"""A real browser for tests: Chromium without a window, spoken to through a pair of pipes."""
+"""A headless Chromium for tests, controlled through a pair of pipes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while (answer := self._receive()).get("id") != self._number:
-            self._hear(answer)
+            self._handle_event(answer)
         assert "error" not in answer, answer
         return answer["result"]
 
@@ -62,7 +62,7 @@ class Browser:
         message, self._buffer = self._buffer.split(b"\0", 1)
         return json.loads(message)
 
-    def _hear(self, event: Any) -> str:
+    def _handle_event(self, event: Any) -> str:
         method, parameters = str(event.get("method")), event.get("params", {})
         if method == "Network.requestWillBeSent":
             address = parameters["request"]["url"]
@@ -81,7 +81,7 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._send("Emulation.setEmulatedMedia", features=features)
         self._send("Page.navigate", url=path.absolute().as_uri())
-        while self._hear(self._receive()) != "Page.loadEventFired":
+        while self._handle_event(self._receive()) != "Page.loadEventFired":
             pass
 
     def evaluate(self, expression: str) -> Any:

@@ -1,4 +1,4 @@
-"""Checkpoints for tests, made without Keras: small runs of ours, and its .h5 layout by hand."""
+"""Checkpoints for tests, made without Keras: small runs, and Keras' .h5 layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of `mnistcli train`, processes of its own, and what they leave on the disk."""
+"""Arguments of `mnistcli train`, processes that run it, and the files that they leave."""
 
 from __future__ import annotations
 

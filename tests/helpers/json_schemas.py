@@ -1,4 +1,4 @@
-"""The JSON Schemas that ship, and answers that are held against them."""
+"""The JSON Schemas of the package, and checks of results against them."""
 
 from __future__ import annotations
 

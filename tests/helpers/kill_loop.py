@@ -1,4 +1,4 @@
-"""Kills real trainings at random moments, resumes them, and compares what they end with.
+"""Kills trainings at random moments, resumes them, and compares their results.
 
 `python tests/helpers/kill_loop.py 200` kills 200 times and prints what it counted; a slow test
 does the same. A run is trained once from end to end; then again, killed by SIGKILL while it

@@ -1,4 +1,4 @@
-"""Reads reports as a program does: elements, text, attributes."""
+"""Parses reports: elements, text and attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests; a test file takes it by `pytest_plugins`."""
+"""A PostgreSQL server for tests; test files name it in `pytest_plugins`."""
 
 from __future__ import annotations
 

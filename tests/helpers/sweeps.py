@@ -1,4 +1,4 @@
-"""Sweeps as processes of their own, and what their journals say."""
+"""Processes of `mnistcli sweep`, and the contents of their journals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Misclassified images: which ones are shown, and how."""
+"""Misclassified images: which ones are found, and how they are drawn."""
 
 from __future__ import annotations
 

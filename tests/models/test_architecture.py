@@ -1,4 +1,4 @@
-"""From a model block to layers, shapes and parameters: the arithmetic of Keras' summary."""
+"""Planning networks: layers, shapes and parameter counts as in Keras' summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel says of memory, from files as it writes them."""
+"""Reading the available memory from the kernel's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one pair of numbers between pixels and network input."""
+"""Input scaling: the offset and scale between pixels and network input."""
 
 from __future__ import annotations
 

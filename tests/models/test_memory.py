@@ -1,4 +1,4 @@
-"""What a run will need: literal sums."""
+"""The memory estimate of a run, against literal sums."""
 
 from __future__ import annotations
 

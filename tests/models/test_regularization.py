@@ -1,4 +1,4 @@
-"""The penalty of the weights, as Keras counts it."""
+"""The regularization loss of the weights, as Keras computes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schemas that ship with the package: those of the types, and true of what is printed."""
+"""The JSON Schemas of the package match the result types and the commands' output."""
 
 from __future__ import annotations
 

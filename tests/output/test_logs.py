@@ -1,4 +1,4 @@
-"""The log: what it tells at which level, where it goes, and that it never ends a run."""
+"""The log: its levels, its destinations, and that it never ends a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures, read back: from PNG and SVG files, and from the lines that a terminal gets."""
+"""Plots, read back from PNG and SVG files and from lines of a terminal."""
 
 from __future__ import annotations
 

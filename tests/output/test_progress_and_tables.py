@@ -1,4 +1,4 @@
-"""Two streams: answers on stdout, the rest on stderr; terminals get bars, pipes plain lines."""
+"""Results on stdout and progress on stderr: bars on terminals, plain lines on pipes."""
 
 from __future__ import annotations
 

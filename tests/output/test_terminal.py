@@ -1,4 +1,4 @@
-"""Every command on terminals and on pipes: not a byte on stdout that is not the answer."""
+"""Every command on terminals and pipes: stdout holds the result and nothing else."""
 
 from __future__ import annotations
 

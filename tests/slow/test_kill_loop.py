@@ -1,4 +1,4 @@
-"""Two hundred kills of real trainings, each resumed: nothing is lost, and no bit is another."""
+"""Two hundred kills of trainings, each resumed, with bit-identical results."""
 
 from __future__ import annotations
 

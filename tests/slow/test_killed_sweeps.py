@@ -1,4 +1,4 @@
-"""Sweeps whose workers, command or machine is killed end as others do."""
+"""Killed sweeps: after workers, command or machine die, results are those of other sweeps."""
 
 from __future__ import annotations
 

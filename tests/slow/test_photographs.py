@@ -1,4 +1,4 @@
-"""Real digits on paper are recognised nearly as well as the originals."""
+"""Digits on photographed paper are recognised nearly as well as the originals."""
 
 from __future__ import annotations
 

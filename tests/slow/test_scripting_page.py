@@ -1,4 +1,4 @@
-"""docs/scripting.md: every snippet does in a real shell what the page says."""
+"""docs/scripting.md: every snippet does what the page says in a shell."""
 
 from __future__ import annotations
 

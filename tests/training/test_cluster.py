@@ -1,4 +1,4 @@
-"""What TF_CONFIG says, and what it must not say."""
+"""Parsing TF_CONFIG, and refusing invalid values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An epoch of ours and one of `model.fit`, fed the same batches in the same order."""
+"""Compiled epochs against `model.fit` with the same batches in the same order."""
 
 from __future__ import annotations
 

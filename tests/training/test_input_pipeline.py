@@ -1,4 +1,4 @@
-"""Streamed training is resident training: the same bits, from windows of the data."""
+"""Streamed training is bit-identical to training in memory."""
 
 from __future__ import annotations
 

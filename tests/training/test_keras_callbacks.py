@@ -1,4 +1,4 @@
-"""Early stopping and plateaus act as Keras' callbacks do in `model.fit`."""
+"""Early stopping and ReduceLROnPlateau act as Keras' callbacks do in `model.fit`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules, clipping, smoothing, class weights and penalties mean what they mean in Keras."""
+"""Schedules, clipping, smoothing, class weights and penalties against `model.fit`."""
 
 from __future__ import annotations
 

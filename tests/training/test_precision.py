@@ -1,4 +1,4 @@
-"""`training.precision: mixed_bfloat16`: Keras' own policy, in training and in the file."""
+"""`training.precision: mixed_bfloat16`: Keras' policy, in training and in checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several devices learn from each batch what one device learns from it."""
+"""Training on several devices gives the results of one device up to rounding."""
 
 from __future__ import annotations
 

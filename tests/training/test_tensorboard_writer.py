@@ -1,4 +1,4 @@
-"""Histograms as TensorBoard wants them."""
+"""Histograms in TensorBoard's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop over epochs: what it hands out, how it stops, and that it can go on."""
+"""The training loop: callbacks, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def make_training(
 
 
 @dataclass
-class Diary(Callback):
-    """Writes down what it hears, and stops the run after a number of chunks."""
+class RecordingCallback(Callback):
+    """Records its calls, and stops the run after a number of chunks."""
 
     stop_after_chunks: int | None = None
     chunks: list[BatchProgress] = field(default_factory=list)
@@ -85,13 +85,13 @@ def assert_same_run(first: RunState, second: RunState) -> None:
 
 
 def test_hands_out_a_state_before_the_first_epoch_and_after_the_last(digits: Split) -> None:
-    diary = Diary()
-    final = make_training(make_config(), digits).fit([diary])
-    assert diary.states[0].progress == Progress()
-    assert diary.states[-1] is final
+    recorder = RecordingCallback()
+    final = make_training(make_config(), digits).fit([recorder])
+    assert recorder.states[0].progress == Progress()
+    assert recorder.states[-1] is final
     assert final.progress.epoch == 3
-    assert [chunk.step_count for chunk in diary.chunks] == [11] * len(diary.chunks)
-    assert [progress.epoch for progress in diary.epochs] == [1, 2, 3]
+    assert [chunk.step_count for chunk in recorder.chunks] == [11] * len(recorder.chunks)
+    assert [progress.epoch for progress in recorder.epochs] == [1, 2, 3]
     assert set(final.progress.history) == {"loss", "accuracy"}
     assert len(final.progress.history["loss"]) == len(final.progress.epoch_durations_s) == 3
 
@@ -107,7 +107,7 @@ def test_a_run_stopped_anywhere_and_resumed_ends_with_the_bits_of_one_that_was_n
     whole = make_training(config, digits).fit()
 
     one_step_at_a_time = make_training(config, digits, chunk_duration_s=0.0)
-    stopped = one_step_at_a_time.fit([Diary(stop_after_chunks=steps)])
+    stopped = one_step_at_a_time.fit([RecordingCallback(stop_after_chunks=steps)])
     # An epoch whose last step was the last before the stop is completed by whoever resumes it.
     assert stopped.progress.epoch * 11 + stopped.progress.step == steps
     resumed = make_training(config, digits)
@@ -128,11 +128,11 @@ def test_python_runs_a_step_once_for_each_program_and_never_again(
     monkeypatch.setattr(
         training._epoch, "run", lambda lo, hi: pieces.append((lo, hi)) or run(lo, hi)
     )
-    diary = Diary()
-    training.fit([diary])
+    recorder = RecordingCallback()
+    training.fit([recorder])
     # Tracing calls it: for whole batches and for the smaller last one. 44 steps call nothing.
     assert len(calls) == count_traces(training._epoch) == 2
-    assert len(pieces) == len(diary.chunks)
+    assert len(pieces) == len(recorder.chunks)
     assert pieces[-1] == (0, 11)
 
 
@@ -158,10 +158,10 @@ def test_no_piece_takes_much_longer_than_a_second_however_slow_a_step_is(
 def test_a_run_that_goes_on_hands_out_first_what_it_was_given(digits: Split) -> None:
     settings = RICH_RUNS["adam, stopped early"]
     ended = make_rich(digits, **settings).fit()
-    diary, again = Diary(), make_rich(digits, **settings)
+    recorder, again = RecordingCallback(), make_rich(digits, **settings)
     again.restore(ended)
-    again.fit([diary])
-    assert diary.states[0] is ended  # with its best weights, not with its last
+    again.fit([recorder])
+    assert recorder.states[0] is ended  # with its best weights, not with its last
     assert count_traces(again._epoch) == 0  # nothing is compiled for a run that has ended
 
 
@@ -241,7 +241,7 @@ def test_a_run_with_callbacks_stopped_again_and_again_ends_with_the_same_bits(
         if state is not None:
             run = make_rich(digits, **RICH_RUNS[name], **one_step)
             run.restore(through_a_file(tmp_path / "run.h5", state, RICH_RUNS[name]))
-        state = run.fit([Diary(stop_after_chunks=pieces)])
+        state = run.fit([RecordingCallback(stop_after_chunks=pieces)])
 
     assert_same_run(state, whole)
 
@@ -300,22 +300,22 @@ def test_a_validation_set_is_monitored_and_chooses_the_best_epoch(digits: Split)
         {**make_config(epochs=4).model_dump(mode="json"), "dataset": {"validation": 0.2}}
     )
     train, validation = split_validation(digits, 0.2, seed=0)
-    diary = Diary()
-    final = make_training(config, train, validation).fit([diary])
+    recorder = RecordingCallback()
+    final = make_training(config, train, validation).fit([recorder])
     losses = final.progress.history["val_loss"]
     assert len(losses) == len(final.progress.history["val_accuracy"]) == 4
-    assert diary.best is not None
-    assert diary.best.progress.best_epoch == final.progress.best_epoch == np.argmin(losses) + 1
+    assert recorder.best is not None
+    assert recorder.best.progress.best_epoch == final.progress.best_epoch == np.argmin(losses) + 1
 
 
 def test_the_test_set_is_monitored_and_never_chooses(digits: Split) -> None:
     config = Config.model_validate(
         {**make_config(epochs=2).model_dump(mode="json"), "dataset": {"validation": "test"}}
     )
-    diary = Diary()
-    final = make_training(config, digits, digits).fit([diary])
+    recorder = RecordingCallback()
+    final = make_training(config, digits, digits).fit([recorder])
     assert len(final.progress.history["val_loss"]) == 2
-    assert diary.best is None
+    assert recorder.best is None
     assert final.progress.best_epoch == 0
 
 
@@ -324,10 +324,10 @@ def test_a_run_that_diverges_stops_and_leaves_a_finite_state(digits: Split) -> N
     config = config.model_copy(
         update={"model": config.model.model_copy(update={"activation": "exponential"})}
     )
-    diary = Diary()
+    recorder = RecordingCallback()
     with pytest.raises(DivergenceError, match=r"^epoch 1: .* no longer finite"):
-        make_training(config, digits).fit([diary])
-    weights = [values for state in diary.states for values in state.network.weights]
+        make_training(config, digits).fit([recorder])
+    weights = [values for state in recorder.states for values in state.network.weights]
     assert all(np.isfinite(values).all() for values in weights)
 
 

@@ -1,4 +1,4 @@
-"""Compiled programs are found again by the next run, and nothing but them."""
+"""The XLA cache: the next run finds the compiled programs, and only those."""
 
 from __future__ import annotations
 
