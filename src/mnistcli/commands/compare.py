@@ -106,7 +106,7 @@ def compare(
     names = check_baselines(baselines, split)
     loaded = [
         load_model(source, **options) for source in models
-    ]  # all of them first: a name that is wrong is said before anything is computed
+    ]  # all of them first: a wrong name is reported before anything is computed
     candidates = [_evaluate_checkpoint(model, split) for model in loaded]
     candidates += [_evaluate_baseline(name, loaded[0], split) for name in names]
     pairs = list(combinations(range(len(candidates)), 2))

@@ -250,7 +250,7 @@ def _read_files(
     sources: list[str] = []
     rows: list[int | None] = []
     preparations: list[Preparation | None] = []
-    for source, data in list(_list_sources(names)):  # one that is missing is said first
+    for source, data in list(_list_sources(names)):  # a missing file is reported first
         content = read_content(data, source)
         if is_array(content):
             array = read_array(content, source)

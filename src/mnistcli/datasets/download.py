@@ -196,7 +196,7 @@ def _fetch(
 
 
 def _describe_failures(failures: list[tuple[str, str]]) -> str:
-    # without a network all mirrors fail alike, which is said once
+    # without a network all mirrors fail alike, which is reported once
     reasons = {reason for _, reason in failures}
     if len(reasons) == 1:
         hosts = dict.fromkeys(host for host, _ in failures)

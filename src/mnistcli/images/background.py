@@ -17,19 +17,19 @@ from mnistcli.images.ink import Floats, Mask, find_components
 from mnistcli.images.options import InkSide
 
 CLOSING_SIDE = 64  # pixels: light changes slowly, and averages have little noise
-STROKE_SHARE = 0.3  # of the picture's longer side: no stroke is wider
-CLOSE_UP_INK = 0.1  # of the picture: the digit fills it
-DARKEST = 8  # of 255: a ratio to a darker background means nothing
+STROKE_SHARE = 0.3  # the widest stroke, as a share of the longer side
+CLOSE_UP_INK = 0.1  # share of ink from which on a digit fills the picture
+MIN_BACKGROUND = 8  # of 255: darker levels are raised to it, since ink is a ratio to them
 MEDIAN_SIDE, MEDIAN_STEP = 48, 4  # pixels of a coarse picture, and between its windows
-MEDIAN_SHARE = 0.35  # of the longer side: a window's
+MEDIAN_SHARE = 0.35  # size of a window, as a share of the longer side
 COARSE_SIDE = 128  # pixels
-LEAST_SHARE, MOST_BORDER = 0.25, 0.6  # of the picture that a page is; of its border
-CERTAIN_BORDER = 0.1  # that it may touch: what touches more may be a lit part of a page
-LEAST_BLANK = 0.6  # of a page that bears no ink
-LEAST_CONTRAST = 0.2  # of the page's level, to what it lies on
-LEAST_SQUARENESS = 0.85  # its overlap with the quadrilateral of its corners
-RING, MOST_LIGHT = (2, 6), 0.1  # coarse pixels around a page, and what share may be light
-MARGIN = 2  # coarse pixels inside its edge that are left out
+MIN_SHARE, MAX_BORDER = 0.25, 0.6  # shares of the picture, and of its border, that a page takes
+CERTAIN_BORDER = 0.1  # a region that takes more of the border may be a lit part of a page
+MIN_BLANK = 0.6  # share of a page that has no ink
+MIN_CONTRAST = 0.2  # of the page to its surroundings, as a share of its level
+MIN_SQUARENESS = 0.85  # overlap of a page with the quadrilateral of its corners
+RING, MAX_LIGHT = (2, 6), 0.1  # coarse pixels around a page, and what share may be light
+MARGIN = 2  # coarse pixels inside a page's edge that are left out
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,19 @@ def estimate_background(picture: NDArray[np.uint8]) -> Floats:
         picture: uint8 [height, width, channels], ink darker than the background.
 
     Returns:
-        float32 [height, width, channels], in levels of 255, at least `DARKEST`.
+        float32 [height, width, channels], in levels of 255, at least `MIN_BACKGROUND`.
     """
     coarse = average_down(picture, CLOSING_SIDE).astype(np.float32)
     size = max(3, round(max(coarse.shape[:2]) * STROKE_SHARE)) | 1
     height, width, channels = picture.shape
     closed = [_close(coarse[..., channel], size) for channel in range(channels)]
     background = np.stack([interpolate(levels, (height, width)) for levels in closed], axis=2)
-    return np.maximum(background, DARKEST)
+    return np.maximum(background, MIN_BACKGROUND)
 
 
 def make_flat_background(picture: NDArray[np.uint8]) -> Floats:
     """Return the border's median level, in the shape of `estimate_background`'s result."""
-    return np.full(picture.shape, np.maximum(measure_border(picture), DARKEST), np.float32)
+    return np.full(picture.shape, np.maximum(measure_border(picture), MIN_BACKGROUND), np.float32)
 
 
 def measure_border(picture: NDArray[np.uint8]) -> Floats:
@@ -121,7 +121,7 @@ def find_page(picture: NDArray[np.uint8]) -> Page | None:
     bright = regions.labels == regions.areas.argmax() + 1
     mask = _fill_holes(bright)
     around = _dilate_mask(mask, RING[1]) & ~_dilate_mask(mask, RING[0])
-    if not _is_page(mask, bright, coarse) or is_light[around].sum() > MOST_LIGHT * around.sum():
+    if not _is_page(mask, bright, coarse) or is_light[around].sum() > MAX_LIGHT * around.sum():
         return None
     inner = interpolate((~_dilate_mask(~mask, MARGIN)).astype(np.float32), picture.shape[:2]) > 0.5
     if not inner.any():
@@ -210,14 +210,14 @@ def _fill_holes(mask: Mask) -> Mask:
 
 def _is_page(mask: Mask, bright: Mask, coarse: NDArray[np.floating]) -> bool:
     """Return whether a region is a page, not a chalk digit, a lit half, or paper all over."""
-    if mask.mean() < LEAST_SHARE or float(_get_border(mask).mean()) > MOST_BORDER or mask.all():
+    if mask.mean() < MIN_SHARE or float(_get_border(mask).mean()) > MAX_BORDER or mask.all():
         return False
-    if bright.sum() < LEAST_BLANK * mask.sum():
+    if bright.sum() < MIN_BLANK * mask.sum():
         return False
     level = float(np.median(coarse[bright]))
-    if level - float(np.median(coarse[~mask])) < LEAST_CONTRAST * level:
+    if level - float(np.median(coarse[~mask])) < MIN_CONTRAST * level:
         return False
-    return _measure_squareness(mask) >= LEAST_SQUARENESS
+    return _measure_squareness(mask) >= MIN_SQUARENESS
 
 
 def _measure_squareness(mask: Mask) -> float:

@@ -17,27 +17,30 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
-EDGE_WEIGHT = 0.05  # what touches the picture's edge is seldom the digit
-SLIVER_SHARE = 0.12  # of its longer side: what is narrower, at an edge, is a line
-CUT_SHARE = 0.8  # of both sides that a digit takes of a picture which was cut to its size
-NEAR_SHARE = 0.4  # of the digit's longer side: no part of it is farther from the others
-PART_SHARE = 0.03  # of the digit's area: smaller parts are specks
-LEAST_PIXELS = 30  # that a digit has, of a picture of working size: fewer do not set its ink
-STRONG = 0.6  # of the strongest: pixels that show the ink's colour
-REACH = 3  # pixels from an outline within which a stroke's edge has risen
+EDGE_WEIGHT = 0.05  # weight of regions at the picture's edge, which are seldom the digit
+SLIVER_SHARE = 0.12  # a region at an edge that is narrower, relative to its length, is a line
+CUT_SHARE = 0.8  # share of both sides that a digit fills in a picture cut to its size
+NEAR_SHARE = 0.4  # largest gap between a digit's parts, by its longer side
+PART_SHARE = 0.03  # regions that are smaller, relative to the digit's area, are specks
+MIN_PIXELS = 30  # pixels of the smallest digit at working size
+STRONG_SHARE = 0.6  # of the strongest ink: pixels from there on show its colour
+EDGE_REACH = 3  # pixels from an outline within which a stroke's edge has risen
 OUTLINE_SAMPLE = 400  # pixels of an outline that are looked at, at most
 SAMPLE_STEP = 3  # pixels between those that noise is measured at
-FAINTEST = 0.2  # of the ink: a fainter line is no trouble
-THICKEST_SHARE, THICKEST_LEAST = 0.03, 3  # of the longer side; pixels
-STEEPEST = 0.14  # rows a column: 8 degrees
+MIN_LINE_DENSITY = 0.2  # of the ink: fainter lines are left in place
+MAX_LINE_SHARE, MIN_LINE_LIMIT = (
+    0.03,
+    3,
+)  # of a line's thickness: a share of the longer side, and pixels
+MAX_SLOPE = 0.14  # rows a column: 8 degrees
 SLOPE_SPREAD = 0.03  # around the page's slope: perspective
-LEAST_COVER = 0.45  # of its way that a line has to be seen on; strokes hide the rest
-LEAST_WAY = 0.12  # of the picture's width that it has to go, before it leaves at another side
-COLUMN_STEP = 3  # columns between those that are looked at
-END_SHARE = 1 / 40  # of the picture's width: a line is seen so close to both edges
-STRIPS = 12  # pieces of a line whose levels are found on their own
-DARKER, DARKER_LEAST = 1.25, 0.05  # how much darker a line may be here than it is elsewhere
-HIDING = 0.6  # of the ink: below a darker line, strokes are guessed from both its sides
+MIN_COVER = 0.45  # share of its length on which a line is visible; strokes hide the rest
+MIN_WAY = 0.12  # shortest line inside the picture, as a share of the width
+COLUMN_STEP = 3  # columns from one that is searched for lines to the next
+END_SHARE = 1 / 40  # share of the width at both edges in which a line is visible
+STRIPS = 12  # pieces of a line, each with a level of its own
+DARKER, DARKER_MIN = 1.25, 0.05  # how much darker a line may be here than it is elsewhere
+HIDING_DENSITY = 0.6  # of the ink: strokes below darker lines are interpolated
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def measure_ink(picture: NDArray[np.uint8], background: Floats) -> Ink:
     missing = 1 - picture / background
     most = missing.max(axis=2)
     strongest = find_strongest(most)
-    strong = missing[most >= STRONG * strongest] if strongest > 0 else missing[:1, :1]
+    strong = missing[most >= STRONG_SHARE * strongest] if strongest > 0 else missing[:1, :1]
     colour = strong.reshape(-1, missing.shape[2]).mean(axis=0)
     density = missing @ (colour / max(float(colour @ colour), 1e-9))
     sample = density[::SAMPLE_STEP, ::SAMPLE_STEP]
@@ -174,7 +177,7 @@ def measure_ink(picture: NDArray[np.uint8], background: Floats) -> Ink:
 
 def find_strongest(density: Floats) -> float:
     """Return the level that as many pixels reach as the smallest digit has."""
-    count = min(density.size, LEAST_PIXELS)
+    count = min(density.size, MIN_PIXELS)
     return float(np.partition(density.ravel(), -count)[-count])
 
 
@@ -187,8 +190,10 @@ def measure_sharpness(density: Floats, mask: NDArray[np.bool_]) -> float:
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     rows, columns = np.nonzero(mask & ~inner)
     step = max(1, len(rows) // OUTLINE_SAMPLE)
-    wide = np.pad(density, REACH, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(wide, (2 * REACH + 1, 2 * REACH + 1))
+    wide = np.pad(density, EDGE_REACH, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(
+        wide, (2 * EDGE_REACH + 1, 2 * EDGE_REACH + 1)
+    )
     around = windows[rows[::step], columns[::step]]
     return float(np.median(np.ptp(around, axis=(1, 2))))
 
@@ -215,19 +220,19 @@ def remove_lines(ink: Floats) -> tuple[Floats, int]:
 def _find_lines(ink: Floats) -> RuledLines:
     """Return the thin lines that go from the left edge to the right one."""
     height, width = ink.shape
-    thin = _keep_thin(ink > FAINTEST, _thickest(ink.shape) + 1)
+    thin = _keep_thin(ink > MIN_LINE_DENSITY, _limit_thickness(ink.shape) + 1)
     columns = np.arange(0, width, COLUMN_STEP)
     rows, places = np.nonzero(thin[:, columns])
     away = columns - (width - 1) / 2
     step = 1 / max(1.0, width / 2)  # half a picture away, slopes are a pixel apart
-    limit = int(STEEPEST / step)
+    limit = int(MAX_SLOPE / step)
     slopes = np.arange(-limit, limit + 1) * step
     shifted = np.rint(rows - slopes[:, None] * away[places]).astype(np.intp)
     inside = (shifted >= 0) & (shifted < height)
     cells = (np.arange(len(slopes))[:, None] * height + shifted)[inside]
     votes = np.bincount(cells, minlength=len(slopes) * height).reshape(len(slopes), height)
     way = _measure_way(slopes, (height, width))
-    cover = np.where(way >= LEAST_WAY, votes / len(columns) / np.maximum(way, LEAST_WAY), 0)
+    cover = np.where(way >= MIN_WAY, votes / len(columns) / np.maximum(way, MIN_WAY), 0)
     return _choose_lines(cover, slopes, thin)
 
 
@@ -273,11 +278,11 @@ def _choose_lines(
     cover: NDArray[np.float64], slopes: NDArray[np.float64], thin: Mask
 ) -> RuledLines:
     """Choose the page's slope, each row's best slope near it, and of adjacent rows the middle."""
-    strong = np.where(cover >= LEAST_COVER, cover**2, 0)
+    strong = np.where(cover >= MIN_COVER, cover**2, 0)
     page = slopes[strong.sum(axis=1).argmax()]
     cover = np.where(np.abs(slopes - page)[:, None] <= SLOPE_SPREAD, cover, 0)
     best = cover.max(axis=0)
-    edges = np.diff(best >= LEAST_COVER, prepend=False, append=False)
+    edges = np.diff(best >= MIN_COVER, prepend=False, append=False)
     groups = np.flatnonzero(edges).reshape(-1, 2)
     rows = np.array([first + _find_middle(best[first:end]) for first, end in groups], np.intp)
     steepness = np.array([_find_middle(cover[:, row]) for row in rows], np.intp)
@@ -320,9 +325,9 @@ def _erase(ink: Floats, lines: RuledLines) -> Floats:
     columns = np.broadcast_to(np.arange(ink.shape[1]), rows.shape)
     band = ink[rows, columns]
     level = _measure_level(band)
-    left = np.maximum(band - level, 0) / np.maximum(1 - level, 1 - HIDING)
+    left = np.maximum(band - level, 0) / np.maximum(1 - level, 1 - HIDING_DENSITY)
     beside = (left[:, :1] + left[:, -1:]) / 2
-    left = np.where(level > HIDING, np.maximum(left, beside), left)
+    left = np.where(level > HIDING_DENSITY, np.maximum(left, beside), left)
     cleaned = ink.copy()
     cleaned[rows[is_inside], columns[is_inside]] = np.minimum(left, band)[is_inside]
     return cleaned
@@ -337,7 +342,7 @@ def _measure_level(band: Floats) -> Floats:
     padded = np.pad(medians, ((0, 0), (0, 0), (2, 2)), mode="edge")
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5, axis=2), axis=3)
     usual = np.median(medians, axis=2, keepdims=True)
-    level = np.minimum(_widen(smooth), _widen(usual) * DARKER + DARKER_LEAST)
+    level = np.minimum(_widen(smooth), _widen(usual) * DARKER + DARKER_MIN)
     widths = [piece.shape[2] for piece in pieces]
     return np.asarray(np.maximum(np.repeat(level, widths, axis=2), 0), np.float32)
 
@@ -348,8 +353,8 @@ def _widen(levels: Floats) -> Floats:
     return np.asarray(np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:]))
 
 
-def _thickest(shape: tuple[int, ...]) -> int:
-    return max(THICKEST_LEAST, round(max(shape) * THICKEST_SHARE))
+def _limit_thickness(shape: tuple[int, ...]) -> int:
+    return max(MIN_LINE_LIMIT, round(max(shape) * MAX_LINE_SHARE))
 
 
 def _keep_thin(mask: Mask, thickness: int) -> Mask:

@@ -66,14 +66,14 @@ from mnistcli.images.options import (
 WORKING_SIDE = 640  # pixels of the longer side: enough for a digit of a twentieth of it
 FRAME_SIZE, DIGIT_SIZE = 28, 20  # pixels: the picture, and the digit's longer side
 MIDDLE = 14  # where MNIST's centres of mass lie on average, counting pixels from 0
-INK_LEVEL = 0.5  # of the ink's density: what is fainter is paper
+INK_LEVEL = 0.5  # density from which on a pixel is ink
 EDGE_LEVELS = (0.2, 0.8)  # densities that count as none and as full ink: MNIST was black and white
 WEAKEST_AFTER_LINES = 0.6  # a digit's density next to darker lines
-# What is no digit: in shares of the background's light, deviations of noise, pixels, shares of all.
-LEAST_CONTRAST, LEAST_DEVIATIONS, MOST_NOISE = 0.15, 5.0, 0.15
-LEAST_SIDE, LEAST_SIDE_SHARE = 6, 0.02
-LEAST_INK_SHARE, MOST_REGIONS = 0.3, 100
-LEAST_FILL = 0.06  # of its box that a digit's ink covers
+# Limits of a digit: shares of the background's light, deviations of noise, pixels, shares.
+MIN_CONTRAST, MIN_DEVIATIONS, MAX_NOISE = 0.15, 5.0, 0.15
+MIN_SIDE, MIN_SIDE_SHARE = 6, 0.02
+MIN_INK_SHARE, MAX_REGIONS = 0.3, 100
+MIN_FILL = 0.06  # share of its box that a digit's ink covers
 SHARPNESS = (0.7, 2.0)  # density across a stroke's outline; shadows below, halos of lines above
 CLOSE_UP_SHARE = 0.6  # of the picture's height or width, where the digit fills it
 OTHER_SIDE: dict[InkSide, InkSide] = {"dark": "light", "light": "dark"}
@@ -209,16 +209,16 @@ class _DigitCandidate:
     def is_digit(self) -> bool:
         """Return whether it is a digit, not noise, shadows, lines or dust on an empty page."""
         ink, areas = self.ink, self.components.areas
-        if not 0 < len(self.kept) <= len(areas) <= MOST_REGIONS:
+        if not 0 < len(self.kept) <= len(areas) <= MAX_REGIONS:
             return False
-        if ink.contrast < LEAST_CONTRAST or ink.noise > MOST_NOISE:
+        if ink.contrast < MIN_CONTRAST or ink.noise > MAX_NOISE:
             return False
         area = int(areas[self.kept].sum())
         top, left, bottom, right = join_boxes(self.components.boxes[self.kept])
         height, width = bottom - top, right - left
-        if max(height, width) < max(LEAST_SIDE, LEAST_SIDE_SHARE * max(ink.density.shape)):
+        if max(height, width) < max(MIN_SIDE, MIN_SIDE_SHARE * max(ink.density.shape)):
             return False
-        if area < max(LEAST_INK_SHARE * int(areas.sum()), LEAST_FILL * height * width):
+        if area < max(MIN_INK_SHARE * int(areas.sum()), MIN_FILL * height * width):
             return False
         sharpness = measure_sharpness(ink.density, self.make_mask())
         return SHARPNESS[0] <= sharpness <= SHARPNESS[1]
@@ -288,7 +288,7 @@ def _find_candidate(
     ink, count = measure_ink(levels, background), 0
     if "lines" not in options.skipped:
         ink, count = _remove_lines(ink)
-    components = find_components(ink.density > max(INK_LEVEL, LEAST_DEVIATIONS * ink.noise))
+    components = find_components(ink.density > max(INK_LEVEL, MIN_DEVIATIONS * ink.noise))
     return _DigitCandidate(side, background, ink, count, components, choose_digit(components))
 
 

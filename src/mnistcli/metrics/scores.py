@@ -141,7 +141,7 @@ def evaluate_logits(
     """
     _check_classes(logits.shape[1], labels, len(class_names))
     true_classes = labels.astype(np.int64)
-    with np.errstate(all="ignore"):  # a loss that is not a number says so itself
+    with np.errstate(all="ignore"):  # the caller sees a loss that is not finite
         predicted = predict_classes(apply_activation(head, logits))
         mean_loss = _sum_losses(logits, true_classes, head, loss) / len(logits) + penalty
     confusion = _count_confusion(true_classes, predicted, len(class_names))

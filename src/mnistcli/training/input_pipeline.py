@@ -21,8 +21,8 @@ from mnistcli.datasets.base import Split, shuffle_indices
 from mnistcli.datasets.memory_map import advise_random_access, release_pages
 from mnistcli.models.memory import WINDOW_BYTES, count_window_rows
 
-_PARALLEL = 2  # windows being gathered
-_READY = 1  # windows waiting
+_PARALLEL = 2  # windows gathered at the same time
+_READY = 1  # windows prefetched
 _ROWS_AT_ONCE = 512  # the system maps up to megabytes of a file around each row that is read
 
 _Tensors = tuple[tf.Tensor, tf.Tensor]

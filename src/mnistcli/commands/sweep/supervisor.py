@@ -155,7 +155,7 @@ def run_sweep(
 
 def _make_directory(directory: Path) -> None:
     check_directory(directory.parent)
-    with contextlib.suppress(FileExistsError):  # if it is a file, the next line says so
+    with contextlib.suppress(FileExistsError):  # if it is a file, the next line raises
         directory.mkdir(exist_ok=True)
     check_directory(directory)
 
