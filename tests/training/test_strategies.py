@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_trainer import Diary, assert_same_run
+from test_trainer import RecordingCallback, assert_same_run
 
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Split
@@ -127,7 +127,9 @@ def test_a_run_on_three_devices_stopped_and_resumed_ends_with_the_same_bits(
 ) -> None:
     whole = make_run(digits).fit()
     assert whole.progress.history["loss"][1] < whole.progress.history["loss"][0]
-    stopped = make_run(digits, chunk_duration_s=0.0).fit([Diary(stop_after_chunks=steps)])
+    stopped = make_run(digits, chunk_duration_s=0.0).fit(
+        [RecordingCallback(stop_after_chunks=steps)]
+    )
     assert stopped.progress.epoch * 11 + stopped.progress.step == steps
     windows_of_three_batches = (310 * 785,)
     monkeypatch.setattr(StreamingData.__init__, "__defaults__", windows_of_three_batches)
