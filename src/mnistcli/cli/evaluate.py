@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,9 +22,6 @@ from mnistcli.cli.options import (
     choose_form,
 )
 from mnistcli.output.terminal import choose_progress, emit
-
-if TYPE_CHECKING:
-    from mnistcli.commands.evaluate import Threshold
 
 EXAMPLES = """
 mnistcli evaluate mlp.h5
@@ -69,12 +66,12 @@ def evaluate(
     """
     del debug
     form = choose_form(json=json, csv=csv, quiet=quiet)
-    thresholds = _parse_thresholds(fail_under) if fail_under else ()
     from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
-
-    first = ParserProcess(models[0], "weights")  # reads while the imports below run
-    from mnistcli.commands.evaluate import check_thresholds
+    from mnistcli.commands.evaluate import check_thresholds, parse_thresholds
     from mnistcli.commands.evaluate import evaluate as evaluate_checkpoints
+
+    thresholds = parse_thresholds(fail_under or ())  # wrong ones are reported before wrong files
+    first = ParserProcess(models[0], "weights")  # reads while `evaluate` imports the rest
 
     result = evaluate_checkpoints(
         [first, *models[1:]],
@@ -86,10 +83,3 @@ def evaluate(
         progress=choose_progress(progress, silent=quiet),
     )
     emit(result, form, check_thresholds(result, thresholds))
-
-
-def _parse_thresholds(texts: list[str]) -> tuple[Threshold, ...]:
-    # Before a checkpoint is opened: a wrong threshold is reported before a wrong file.
-    from mnistcli.commands.evaluate import parse_thresholds
-
-    return parse_thresholds(texts)

@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
-from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, load_model
 from mnistcli.errors import CheckFailedError, Problem, UsageError
-from mnistcli.output.results import EvaluateResult, EvaluationResult
+
+if TYPE_CHECKING:
+    from mnistcli.commands.trained_model import CheckpointSource, LoadOptions
+    from mnistcli.output.results import EvaluateResult, EvaluationResult
 
 _FLAG = "--fail-under"
 HIGHEST_THRESHOLDS = {"accuracy": 1.0, "loss": sys.float_info.max}
@@ -49,6 +51,10 @@ def evaluate(
         UsageError: there is no such split, or nothing says which data set it is.
         DataError: the data are missing, unreachable or invalid.
     """
+    # Thresholds are parsed without waiting for these.
+    from mnistcli.commands.trained_model import load_model
+    from mnistcli.output.results import EvaluateResult
+
     if isinstance(models, str | os.PathLike | ParserProcess):
         models = (models,)
     results = []
