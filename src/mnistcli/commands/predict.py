@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.config.allowed_values import check_choice
 from mnistcli.errors import DataError, UsageError
-from mnistcli.images.decoding import is_array, make_shape_error, read_array, read_content
+from mnistcli.images.arrays import is_array, make_shape_error, read_array
+from mnistcli.images.decoding import read_content
 from mnistcli.images.options import (
     AUTO,
     InkChoice,

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mnistcli.atomic_files import open_temporary
 from mnistcli.errors import ResourceError
-from mnistcli.images.decoding import read_header
+from mnistcli.images.arrays import read_header
 
 CHUNK_BYTES = 1 << 24
 UNUSED_S = 30 * 86_400

@@ -39,7 +39,7 @@ from mnistcli.datasets.memory_map import (
     map_rows,
 )
 from mnistcli.errors import DataError, make_printable
-from mnistcli.images.decoding import Header, read_header
+from mnistcli.images.arrays import Header, read_header
 
 # What zipfile and zlib raise on broken bytes; RuntimeError: encrypted members.
 _ZIP_DAMAGE = (
