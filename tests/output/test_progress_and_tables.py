@@ -8,9 +8,12 @@ import json
 import os
 import pty
 import re
+import resource
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +212,61 @@ def test_a_full_disk_behind_stdout_is_the_environments_fault(
         7,
         "mnistcli: error: output: no space left on device. --debug shows where\n",
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("--help", 7),
+        ("evaluate missing.h5 --json", 5),
+        ("train --no-such-flag --json", 2),
+    ],
+)
+def test_what_failed_first_decides_where_stdout_takes_nothing(
+    environment: dict[str, str], words: str, code: int
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "mnistcli", *words.split()],
+            env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("mnistcli: error: output: no space left on dev")
+
+
+def test_an_answer_is_written_whole_or_the_command_fails(
+    environment: dict[str, str], train_once: Train, tmp_path: Path
+) -> None:
+    """Python's own unbuffered streams drop what the system does not take at once."""
+    predict = [sys.executable, "-m", "mnistcli", "predict", str(train_once("--epochs", 1)),
+               "--split", "train", "--csv"]  # fmt: skip
+    whole = subprocess.run(predict, env=environment, capture_output=True, check=True).stdout
+    assert len(whole) > 150_000
+
+    limit, unbuffered = 100_000, {**environment, "PYTHONUNBUFFERED": "1"}
+    with (tmp_path / "cut.csv").open("wb") as file:
+        ended = subprocess.run(
+            predict, env=unbuffered, stdout=file, stderr=subprocess.PIPE, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )  # fmt: skip
+    assert (ended.returncode, b"output: file too large" in ended.stderr) == (7, True)
+
+    command = [predict[0], "-u", *predict[1:]]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(20) == whole[:20]
+        process.stdout.close()
+    assert process.returncode == -signal.SIGPIPE
+
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)  # as programs that read it with an event loop leave it
+    with os.fdopen(ours, "rb") as pipe:
+        process = subprocess.Popen(predict, env=environment, stdout=theirs)
+        os.close(theirs)
+        time.sleep(0.2)
+        assert (pipe.read(), process.wait()) == (whole, 0)
 
 
 @pytest.mark.parametrize("buffering", ["", "1"])

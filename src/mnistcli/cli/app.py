@@ -13,7 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.main
@@ -49,8 +49,16 @@ from mnistcli.cli.options import (
 from mnistcli.commands.signals import SignalReceived, end_by_signal, install_handlers
 from mnistcli.errors import CheckFailedError, ExitCode, MnistcliError, ResourceError, UsageError
 from mnistcli.output.logs import SHOWN, close_log, open_log, report_error
-from mnistcli.output.terminal import PROGRAM, abandon_stdout, open_missing_streams, write_error_line
+from mnistcli.output.terminal import (
+    PROGRAM,
+    abandon_stdout,
+    open_standard_streams,
+    write_error_line,
+)
 from mnistcli.tensorflow_import import is_debugging
+
+if TYPE_CHECKING:
+    from mnistcli.output.results import ErrorDetail
 
 _LOG = logging.getLogger(__name__)
 _EXAMPLES = """
@@ -207,10 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and end the process with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     install_handlers()
-    open_missing_streams()
+    open_standard_streams()
     sys.excepthook = functools.partial(_report_bug, words)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code = run(words)
     with contextlib.suppress(BrokenPipeError):
         sys.stderr.flush()
@@ -220,12 +226,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str]) -> int:
     """Run a command line, report its error, if any, and return the exit code."""
     code = _run_command(words)
-    close_log()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         abandon_stdout()
         code = code or ExitCode.SIGPIPE
+    except OSError as error:
+        code = code or _report_failure(_explain_system_error(error), ())
+    close_log()
     if code > 128:
         end_by_signal(code - 128)
     return int(code)
@@ -301,12 +309,23 @@ def _report_failure(error: MnistcliError, words: Sequence[str]) -> int:
     report_error(error)
     _LOG.debug("where it failed", exc_info=error)
     if _wants_json(words) and not isinstance(error, CheckFailedError):  # its results came with it
-        from mnistcli.output.results import ErrorResult, describe_error
-        from mnistcli.output.terminal import print_json
+        from mnistcli.output.results import describe_error
 
-        with contextlib.suppress(BrokenPipeError):  # the failure's own code tells more
-            print_json(ErrorResult(error=describe_error(error)))
+        _print_error(describe_error(error))
     return int(error.code)
+
+
+def _print_error(detail: ErrorDetail) -> None:
+    """Print an error under --json; that stdout takes nothing is said, and changes no exit code."""
+    from mnistcli.output.results import ErrorResult
+    from mnistcli.output.terminal import print_json
+
+    try:
+        print_json(ErrorResult(error=detail))
+    except BrokenPipeError:
+        abandon_stdout()
+    except OSError as error:
+        report_error(_explain_system_error(error))
 
 
 def _wants_json(words: Sequence[str]) -> bool:
@@ -336,13 +355,12 @@ def _report_bug(
     hint = f"this is a bug in {PROGRAM}: --debug shows where"
     write_error_line(f"{PROGRAM}: error: internal: {what}. {hint[0].upper()}{hint[1:]}")
     if _wants_json(words):
-        from mnistcli.output.results import ErrorDetail, ErrorResult
-        from mnistcli.output.terminal import print_json
+        from mnistcli.output.results import ErrorDetail
 
         detail = ErrorDetail(
             code=ExitCode.INTERNAL_ERROR, kind="internal", where="internal", message=what, hint=hint
         )
-        print_json(ErrorResult(error=detail))
+        _print_error(detail)
 
 
 def _explain_usage(error: typer.TyperException, words: Sequence[str], program: Any) -> UsageError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
+import select
 import shlex
 import shutil
 import sys
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from typing_extensions import Buffer
 
     from mnistcli.errors import MnistcliError
     from mnistcli.output.results import Answer, AnswerPart
@@ -182,18 +185,36 @@ def ignore_broken_pipe() -> Iterator[None]:
         raise BrokenPipeError
 
 
-def open_missing_streams() -> None:
-    """Open the null device for streams that the process was started without (`>&-`).
+def open_standard_streams() -> None:
+    """Open stdout and stderr so that text is written whole or not without an error.
 
-    Otherwise the next file that is opened takes their descriptor, and is written into.
+    Python's own are unbuffered under `python -u` and PYTHONUNBUFFERED, and then lose what the
+    system did not take at once. Streams that the process was started without (`>&-`) become the
+    null device: otherwise the next file that is opened takes their descriptor.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    # They live as long as the process does.
-    sys.stdin = sys.stdin or os.fdopen(0, "r")
-    sys.stdout = sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(2, "w")
+    sys.stdin = sys.stdin or os.fdopen(0, "r")  # it lives as long as the process does
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.BufferedWriter(_BlockingWriter(number, "wb", closefd=False)),
+            encoding=None if stream is None else stream.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+        for number, stream in ((1, sys.stdout), (2, sys.stderr))
+    )
+
+
+class _BlockingWriter(io.FileIO):
+    """Waits for a reader that is slow, where the process got a pipe that does not block."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Write what the system takes, at least a byte; return how many it were."""
+        while (count := super().write(data)) is None:
+            select.select([], [self], [])
+        return count
 
 
 def format_command(*words: str, data_dir: Path | None = None) -> str:

@@ -92,11 +92,10 @@ def parse_one_file() -> None:
         line = _encode_line(asdict(contents))
     except (UnsafeFileError, *PARSER_ERRORS) as error:
         arrays, line = [], _encode_refusal(error)
-    output = sys.stdout.buffer
-    output.write(line + b"\n")
-    for values in arrays:
-        output.write(values.data)
-    output.flush()
+    with open(1, "wb", closefd=False) as output:
+        output.write(line + b"\n")
+        for values in arrays:
+            output.write(values.data)
 
 
 def parse_files() -> None:
