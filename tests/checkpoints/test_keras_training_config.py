@@ -11,7 +11,7 @@ import pytest
 
 from mnistcli.checkpoints.untrusted.keras_config import parse_training_config
 from mnistcli.errors import CheckpointError
-from mnistcli.metrics.scores import LossSpec
+from mnistcli.metrics.losses import LossSpec
 
 CROSSENTROPY = LossSpec("categorical_crossentropy")
 

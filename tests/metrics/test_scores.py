@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mnistcli.config.schema import Activation, Loss
 from mnistcli.errors import DataError
+from mnistcli.metrics.losses import LossSpec
 from mnistcli.metrics.scores import (
     ClassScore,
-    LossSpec,
     class_probabilities,
     evaluate_logits,
     predict_classes,
@@ -208,7 +208,7 @@ def test_pieces_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = draw_logits(5, 1.0)
     arguments = (logits, labels, "softmax", LossSpec("categorical_crossentropy"), name_classes(5))
     whole = evaluate_logits(*arguments)
-    monkeypatch.setattr("mnistcli.metrics.scores.CHUNK_VALUES", 35)
+    monkeypatch.setattr("mnistcli.metrics.losses.CHUNK_VALUES", 35)
 
     assert evaluate_logits(*arguments).loss == pytest.approx(whole.loss, rel=1e-14)
 

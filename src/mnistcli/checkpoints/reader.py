@@ -42,7 +42,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
 from mnistcli.checkpoints.untrusted.sandbox import ArraySelection, ParserOutput, ParserProcess
 from mnistcli.config.schema import TrainingConfig
 from mnistcli.errors import CheckpointError
-from mnistcli.metrics.scores import LossSpec
+from mnistcli.metrics.losses import LossSpec
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.layers import Dropout, Shape
 

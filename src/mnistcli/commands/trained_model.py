@@ -34,8 +34,8 @@ from mnistcli.datasets.base import WHITE, Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.registry import get_info, get_recorded_info
 from mnistcli.errors import UsageError
 from mnistcli.images.options import COLOUR_SHAPE, DIGIT_SHAPE
+from mnistcli.metrics.losses import LossSpec
 from mnistcli.metrics.scores import (
-    LossSpec,
     Score,
     class_probabilities,
     evaluate_logits,

@@ -62,7 +62,7 @@ class LossInfo:
     has_label_smoothing: bool = False
 
 
-# The registry of losses; `mnistcli.metrics.scores` has their formulas.
+# The registry of losses; `mnistcli.metrics.losses` has their formulas.
 LOSSES = {
     "categorical_crossentropy": LossInfo(
         "CategoricalCrossentropy", is_multiclass=True, has_label_smoothing=True

@@ -23,7 +23,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
 )
 from mnistcli.config.schema import LOSSES, MAX_UNITS, Activation
 from mnistcli.errors import CheckpointError
-from mnistcli.metrics.scores import LossSpec
+from mnistcli.metrics.losses import LossSpec
 from mnistcli.models.architecture import Architecture, LayerNode
 from mnistcli.models.layers import (
     ActivationLayer,

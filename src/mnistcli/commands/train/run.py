@@ -16,7 +16,8 @@ from mnistcli.commands.train.build_trainer import build_trainer
 from mnistcli.commands.train.prepare import check_tensorboard, prepare_run
 from mnistcli.commands.train.request import RunPlan, TrainArguments
 from mnistcli.errors import DivergenceError, ResourceError
-from mnistcli.metrics.scores import LossSpec, Score, evaluate_logits
+from mnistcli.metrics.losses import LossSpec
+from mnistcli.metrics.scores import Score, evaluate_logits
 from mnistcli.models.numpy_inference import compute_penalty, run_network
 from mnistcli.output.logs import SHOWN, note, suppress_notes
 from mnistcli.output.progress import EpochDisplay, SilentEpochs, format_metrics, open_epoch_display
