@@ -6,6 +6,9 @@ writer finds those that killed processes left behind. Process ids would not tell
 again, and differ between containers.
 
 `check_output` and `write_output` do this for a file that the user named with `--output`.
+
+`open_scratch_file` opens files that have a name of our choosing: locks, parts of downloads, and
+whatever else another user of a shared folder could foresee and put a link at.
 """
 
 from __future__ import annotations
@@ -62,6 +65,41 @@ def create_file(path: Path, chunks: Sequence[bytes]) -> None:
             raise
         except OSError:  # a file system without hard links
             _create_by_rename(path, temporary)
+
+
+def open_scratch_file(path: Path, flags: int = os.O_RDWR | os.O_CREAT, mode: int = 0o666) -> int:
+    """Open a file of our own, never what a link at its name leads to; return the descriptor.
+
+    A file of the folder's owner will do as well: they can replace all that is in it anyhow, and
+    some file systems give every file the same owner.
+
+    Args:
+        path: of the file.
+        flags: as of `os.open`. Truncate what was opened, not what is to be.
+        mode: of a new file.
+
+    Raises:
+        OSError: it is a link, has several names, is no regular file, or belongs to someone else; or
+            the system does not open it.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, mode)
+    except OSError as error:
+        if path.is_symlink():
+            raise _refuse_scratch_file(path, "is a link; remove it") from error
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _refuse_scratch_file(path, "is no regular file; remove it")
+        if status.st_nlink > 1:
+            raise _refuse_scratch_file(path, "is a hard link to another file; remove it")
+        if status.st_uid not in (os.geteuid(), path.parent.stat().st_uid):
+            raise _refuse_scratch_file(path, "belongs to another user")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 @contextlib.contextmanager
@@ -189,6 +227,10 @@ def hold_signals() -> Iterator[None]:
             signal.raise_signal(late)
 
 
+def _refuse_scratch_file(path: Path, why: str) -> PermissionError:
+    return PermissionError(errno.EPERM, f"{path.name} {why}", str(path))
+
+
 @contextlib.contextmanager
 def _write_temporary(target: Path, chunks: Sequence[bytes]) -> Iterator[Path]:
     """Write, sync and verify a temporary file next to the target; signals wait until the end."""
@@ -254,7 +296,7 @@ def _remove_stale_files(target: Path) -> None:
         return
     for name in names:
         with contextlib.suppress(OSError):  # removed already, in use, or another user's
-            descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = open_scratch_file(Path(name), os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 Path(name).unlink()

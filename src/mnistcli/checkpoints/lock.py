@@ -19,7 +19,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from mnistcli.atomic_files import hold_signals
+from mnistcli.atomic_files import hold_signals, open_scratch_file
 from mnistcli.errors import ResourceError
 
 _SUFFIX = ".mnistcli-lock"
@@ -72,18 +72,13 @@ class RunLock:
             _remove_stale_locks(target.parent, lock_path)
             with hold_signals():  # a signal in between would leave the file behind
                 self._held[lock_path] = _lock(lock_path, _TIMEOUT_S)
-                lock_path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
+                _write_owner(lock_path)
         except Timeout:
-            if (
-                not lock_path.exists()
-            ):  # filelock also waits where no file can be created, as in /proc
-                what, hint = "its folder takes no files", "choose another place with -o"
-                raise ResourceError(str(path), what, hint) from None
             what = f"another run is writing it{_describe_owner(lock_path)}"
             hint = "wait for its end, or write to another file"
             raise LockedError(str(path), what, hint) from None
         except OSError as error:
-            what = f"its folder takes no files: {error.strerror or error}"
+            what = f"cannot be locked: {error.strerror or error}"
             raise ResourceError(str(path), what, "choose another place with -o") from error
 
     def holds(self, path: Path) -> bool:
@@ -123,6 +118,9 @@ def _name_lock(name: str) -> str:
 
 def _lock(path: Path, timeout_s: float) -> FileLock:
     """Return the lock, acquired; Timeout if another process holds it."""
+    os.close(
+        open_scratch_file(path)
+    )  # refuses what filelock would lock: another file's second name
     lock = FileLock(
         path, timeout_s, poll_interval=_TIMEOUT_S / 4, fallback_to_soft=False, is_singleton=False
     )
@@ -134,10 +132,20 @@ def _lock(path: Path, timeout_s: float) -> FileLock:
     return lock
 
 
+def _write_owner(path: Path) -> None:
+    """Write this process into the file of a lock that it holds."""
+    with os.fdopen(open_scratch_file(path), "w", encoding="utf-8") as file:
+        file.truncate()
+        file.write(f"{os.getpid()} {socket.gethostname()}\n")
+
+
 def _describe_owner(path: Path) -> str:
     """Return the process that holds a lock as a text; empty if it is not known."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with os.fdopen(
+            open_scratch_file(path, os.O_RDONLY), encoding="utf-8", errors="replace"
+        ) as f:
+            text = f.read(_MAX_NAME_BYTES)
     except OSError:
         return ""
     owner = re.fullmatch(r"(\d+) ([\w.-]+)\n", text)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mnistcli import __version__
+from mnistcli.atomic_files import open_scratch_file
 from mnistcli.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
@@ -314,8 +315,7 @@ def _open_locked(path: Path, on_wait: Callable[[int], None]) -> FileIO:
 
 def _open(path: Path) -> FileIO:
     with translate_write_errors(path):
-        # no mode of `open` creates a file and keeps the contents of one that exists
-        return FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+        return FileIO(open_scratch_file(path), "r+")
 
 
 def _try_lock(path: Path, file: FileIO) -> bool:
@@ -331,7 +331,7 @@ def _try_lock(path: Path, file: FileIO) -> bool:
 def _is_at(path: Path, file: FileIO) -> bool:
     """Return whether an open file is the one at a path."""
     try:
-        status = path.stat()
+        status = path.lstat()
     except FileNotFoundError:
         return False
     return os.path.samestat(status, os.fstat(file.fileno()))
