@@ -235,6 +235,37 @@ def test_a_file_as_keras_2_wrote_it_gives_the_logits_of_keras(
     assert checkpoint.state is None
 
 
+def test_arrays_are_paired_with_layers_by_their_order_as_keras_does(tmp_path: Path) -> None:
+    network = keras.Sequential([keras.Input((8,)), *(layers.Dense(8) for _ in range(3))])
+    names = [layer.name for layer in network.layers]
+    path = save(network, tmp_path / "model.h5")
+    with h5py.File(path, "r+") as file:  # the first two layers change their arrays
+        file["model_weights"].move(names[2], "elsewhere")
+        write_names(file["model_weights"], "layer_names", [names[1], names[0], "elsewhere"])
+    inputs = draw_inputs(network)
+    expected = keras.models.load_model(path, compile=False).predict(inputs, verbose=0)
+    checkpoint = read_checkpoint(path)
+    found = compute_logits(checkpoint.architecture, checkpoint.weights, inputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(found, network.predict(inputs, verbose=0), atol=0.1)
+
+
+@pytest.mark.parametrize(("first", "last"), [("block1/fc1", "head/out"), ("x" * 900, "ä\x1b[1m")])
+def test_layers_of_any_names_are_read(tmp_path: Path, first: str, last: str) -> None:
+    config = describe_dense(4, 4)
+    layer = config["config"]["layers"][1]
+    entries = [{**layer, "config": {**layer["config"], "name": n}} for n in (first, last)]
+    config["config"]["layers"][1:] = entries
+    arrays = [{f"{name}/{k[6:]}": v for k, v in draw_dense(4, 4)["dense"].items()} for name in "ab"]
+    arrays[1]["b/kernel"] = 2 * arrays[1]["b/kernel"]
+    path = write_model(tmp_path / "model.h5", config, dict(zip((first, last), arrays, strict=True)))
+
+    checkpoint = read_checkpoint(path)
+
+    np.testing.assert_array_equal(checkpoint.weights[0] * 2, checkpoint.weights[2])
+    assert checkpoint.architecture.layers[0].name == first
+
+
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
 def test_weights_of_any_precision_become_single(tmp_path: Path, dtype: str) -> None:
     weights = {"dense": {k: v.astype(dtype) for k, v in draw_dense(4, 3)["dense"].items()}}

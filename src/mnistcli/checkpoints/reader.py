@@ -33,6 +33,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
     DURATIONS,
     HISTORY_GROUP,
     OPTIMIZER_GROUP,
+    SAVE_HINT,
     FileContents,
     FileMetadata,
     MetricRange,
@@ -46,9 +47,8 @@ from mnistcli.metrics.losses import LossSpec
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.layers import Dropout, Shape
 
+MAX_NAMES_SHOWN = 3
 CHANGED = "changed since mnistcli wrote it (its checksum is gone)"
-
-_SAVE_HINT = "save the whole model again with model.save('model.h5')"
 
 ChangedFile = Literal["foreign", "ours"]
 """How a file is treated that was changed since mnistcli wrote it: as a Keras file, or as a run."""
@@ -222,22 +222,37 @@ def _unpack(output: ParserOutput, where: str) -> tuple[FileContents, dict[str, d
 def _match_arrays(
     architecture: Architecture, groups: Mapping[str, Mapping[str, Array]], where: str
 ) -> Iterator[LayerState]:
-    """Yield each layer's arrays; CheckpointError if they are not those of the network."""
+    """Yield each layer's arrays, which are paired with layers by their order, as Keras does.
+
+    Raises:
+        CheckpointError: the arrays are not those of the network.
+    """
     nodes = list(architecture.iter_layers())
-    names = {node.layer.name for node in nodes}
-    if extra := next((name for name in groups if name not in names), None):
-        what = f"the file holds arrays of {quote(extra)}, which is no layer of its network"
-        raise CheckpointError(where, what, _SAVE_HINT)
+    held = iter(groups.items())
+    names = [node.layer.name for node in nodes if node.weights]
+    if len(groups) != len(names):
+        layers = _format_names(list(groups))
+        what = (
+            f"the file holds arrays of {layers}, its network has weights in {_format_names(names)}"
+        )
+        raise CheckpointError(where, what, SAVE_HINT)
     for node in nodes:
-        name, arrays = node.layer.name, groups.get(node.layer.name, {})
+        name = node.layer.name
+        group, arrays = next(held) if node.weights else (name, {})
         shapes = [weight.shape for weight in node.weights]
         found = [values.shape for values in arrays.values()]
         if found != shapes:
             what = f"layer {name} needs arrays of shapes {_format_shapes(shapes)}"
-            raise CheckpointError(
-                where, f"{what}, the file holds {_format_shapes(found)}", _SAVE_HINT
-            )
+            stored = "the file holds" if group == name else f"the file holds, as {quote(group)},"
+            raise CheckpointError(where, f"{what}, {stored} {_format_shapes(found)}", SAVE_HINT)
         yield LayerState(name, tuple(_check_weight(p, v, where) for p, v in arrays.items()))
+
+
+def _format_names(names: Sequence[str]) -> str:
+    if not names:
+        return "no layer"
+    shown = ", ".join(map(quote, names[:MAX_NAMES_SHOWN])) + ", …" * (len(names) > MAX_NAMES_SHOWN)
+    return f"{len(names)} {'layer' if len(names) == 1 else 'layers'} ({shown})"
 
 
 def _format_shapes(shapes: Sequence[Shape]) -> str:
@@ -248,7 +263,7 @@ def _format_shapes(shapes: Sequence[Shape]) -> str:
 def _check_weight(name: str, values: Array, where: str) -> NamedArray:
     """Return the weight as float32, to which half and double precision are converted."""
     if values.dtype.kind != "f":
-        raise CheckpointError(where, f"{quote(name)} holds integers, not weights", _SAVE_HINT)
+        raise CheckpointError(where, f"{quote(name)} holds integers, not weights", SAVE_HINT)
     with np.errstate(over="ignore"):
         weight = values.astype(np.float32, copy=False)
     if not np.isfinite(weight).all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -62,7 +63,9 @@ def build_keras_forward(architecture: Architecture, weights: Sequence[Floats]) -
     Raises:
         ValueError: the weights are not the network's.
     """
-    network = build_network(architecture)
+    # TensorFlow does not allow for every name that a file may have.
+    layers = (replace(layer, name=f"layer_{i}") for i, layer in enumerate(architecture.layers))
+    network = build_network(replace(architecture, layers=tuple(layers)))
     assign_weights(network, weights)
 
     def forward(x: Floats) -> Floats:

@@ -2,9 +2,10 @@
 
 Nothing is executed and Keras is not imported. The formats of Keras 2 and 3 are read alike:
 `batch_input_shape` or `batch_shape`, in an InputLayer or in the first layer, or `build_input_shape`
-next to the layers, which early Keras 2 stores as a bare list. Settings that only matter in training
+next to the layers, which early Keras 2 stores as a bare list. A Functional network whose layers
+form one chain is read as the Sequential network that it is. Settings that only matter in training
 (initializers, regularizers, constraints) are ignored. Every other unknown setting is refused, since
-it may change what the network computes.
+it may change what the network computes. docs/foreign-checkpoints.md lists what is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, Literal, cast, get_args
 
 from mnistcli.checkpoints.record import MAX_PARAMETERS
 from mnistcli.checkpoints.untrusted.protocol import (
+    READ_HINT,
+    SAVE_HINT,
     Settings,
     is_from_keras,
     parse_json,
@@ -40,16 +43,18 @@ from mnistcli.models.layers import (
     Reshape,
     Shape,
 )
+from mnistcli.models.numpy_inference import MAX_BATCH_VALUES
 
 MAX_LAYERS = 1000
-MAX_NAME_CHARACTERS = 200
+MAX_NAME_CHARACTERS = 1000
 MAX_WINDOW = 1024  # of kernels, pools, strides and dilations, in pixels
-MAX_SIZE = 1_000_000  # values in one image, or in a layer's output for it
+MAX_SIZE = MAX_BATCH_VALUES  # values in one image, or in a layer's output for it
 MAX_FLOAT32 = 3.4e38
 
 _CHANNELS_LAST = "channels_last"
 _INPUT_SHAPE_KEYS = ("batch_shape", "batch_input_shape")
-_NETWORK_CLASSES = ("Sequential", "Functional", "Model")
+_FUNCTIONAL_CLASSES = ("Functional", "Model")  # the name of Keras 3, and that of Keras 2
+_NETWORK_CLASSES = ("Sequential", *_FUNCTIONAL_CLASSES)
 _ACTIVATION_ALIASES = {"swish": "silu"}  # Keras 2's name
 _FLOAT_DTYPES = (
     "float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16",
@@ -91,8 +96,8 @@ def parse_model_config(text: str, where: str) -> Architecture:
         where: the file, for messages.
 
     Raises:
-        CheckpointError: the text is not JSON, not a Sequential network of the supported layers, or
-            the network is too large. The message names the layer.
+        CheckpointError: the text is not JSON, not a chain of the supported layers, or the network
+            is too large. The message names the layer.
     """
     entries, model_settings = _find_layers(parse_json(text, where, "model_config"), where)
     input_shape = _find_input_shape(entries, model_settings, where)
@@ -125,28 +130,111 @@ def parse_training_config(text: str | None, where: str) -> LossSpec | None:
 def _find_layers(model: Any, where: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the layers, each a class name and a config, and the network's other settings."""
     if not isinstance(model, dict) or not isinstance(model.get("class_name"), str):
-        raise CheckpointError(where, "model_config does not describe a network", _HINT)
-    if model["class_name"] != "Sequential" or not is_from_keras(model):
-        kind = quote(model["class_name"])
-        raise CheckpointError(where, f"the network is of class {kind}, not Sequential", _HINT)
+        raise CheckpointError(where, "model_config does not describe a network", SAVE_HINT)
+    if model["class_name"] not in _NETWORK_CLASSES or not is_from_keras(model):
+        what = f"the network is of class {quote(model['class_name'])}, which is not one of Keras'"
+        raise CheckpointError(where, what, _CHAIN_HINT)
     config = model.get("config")
     settings = config if isinstance(config, dict) else {"layers": config}
     entries = settings.get("layers")
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:
         what = f"expected a list of 1 to {MAX_LAYERS} layers, received {quote(entries)}"
-        raise CheckpointError(where, f"model_config: {what}", _HINT)
+        raise CheckpointError(where, f"model_config: {what}", SAVE_HINT)
+    if model["class_name"] in _FUNCTIONAL_CLASSES:
+        entries = _order_chain(entries, settings, where)
     for index, entry in enumerate(entries):
         _check_entry(entry, index, where)
     return entries, settings
+
+
+def _order_chain(entries: list[Any], settings: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """Return the layers of a Functional network from its input to its output.
+
+    Raises:
+        CheckpointError: they are not one chain.
+    """
+    followers: dict[str | None, dict[str, Any]] = {}
+    for index, entry in enumerate(entries):
+        source, why = _find_source(entry)
+        if why is None and source in followers:
+            why = "it is a second input" if source is None else f"{quote(source)} has two outputs"
+        if why is not None:
+            owner = _describe_layer(entry if isinstance(entry, dict) else {}, index)
+            what = f"the Functional network is not one chain of layers: {owner}: {why}"
+            raise CheckpointError(where, what, _CHAIN_HINT)
+        followers[source] = entry
+    chain: list[dict[str, Any]] = []
+    name: str | None = None
+    while (entry := followers.pop(name, None)) is not None:
+        chain.append(entry)
+        name = entry["name"]
+    if followers or not chain or _find_output(settings) != name:
+        what = "the Functional network is not one chain of layers from its input to its output"
+        raise CheckpointError(where, what, _CHAIN_HINT)
+    return chain
+
+
+def _find_source(entry: Any) -> tuple[str | None, str | None]:
+    """Return the name of the layer whose output a layer takes, or why there is not one.
+
+    An input has neither.
+    """
+    name, calls = (
+        entry.get(k) if isinstance(entry, dict) else None for k in ("name", "inbound_nodes")
+    )
+    if not isinstance(name, str) or not isinstance(calls, list):
+        return None, "it has no name and inbound_nodes"
+    if not calls:
+        return None, None
+    if len(calls) > 1:
+        return None, "it is used more than once"
+    sources, arguments = _read_call(calls[0])
+    if len(sources) != 1:
+        return None, f"it takes {len(sources)} inputs"
+    active = [k for k, value in arguments.items() if value is not None and value is not False]
+    if active:
+        return None, f"it is called with {quote(active[0])}"
+    return sources[0], None
+
+
+def _read_call(call: Any) -> tuple[list[str], dict[str, Any]]:
+    """Return the names of the layers whose outputs a call takes, and its other arguments.
+
+    Keras 2 writes `[[name, 0, 0, arguments], …]`, Keras 3 `{"args": tensors, "kwargs": arguments}`,
+    where a tensor's config has a `keras_history` of `[name, 0, 0]`.
+    """
+    if isinstance(call, dict):
+        tensors, arguments = call.get("args"), call.get("kwargs")
+        nested = (t if isinstance(t, list) else [t] for t in _as_list(tensors))
+        configs = [t.get("config") for ts in nested for t in ts if isinstance(t, dict)]
+        origins = [c.get("keras_history") for c in configs if isinstance(c, dict)]
+    else:
+        origins = _as_list(call)
+        arguments = next((o[3] for o in origins if isinstance(o, list) and len(o) > 3), None)
+    names = [o[0] for o in origins if isinstance(o, list) and o and isinstance(o[0], str)]
+    return names, arguments if isinstance(arguments, dict) else {}
+
+
+def _find_output(settings: dict[str, Any]) -> str | None:
+    """Return the name of the layer that is a Functional network's one output: `[name, 0, 0]`."""
+    outputs = settings.get("output_layers")
+    while isinstance(outputs, list | dict) and len(outputs) == 1:
+        outputs = _unwrap_single(outputs)
+    name = outputs[0] if isinstance(outputs, list) and outputs else None
+    return name if isinstance(name, str) else None
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _check_entry(entry: Any, index: int, where: str) -> None:
     """Refuse a layer of a class that is not supported, and say why; CheckpointError."""
     is_entry = isinstance(entry, dict) and isinstance(entry.get("config"), dict | list)
     class_name = entry.get("class_name") if is_entry else None
-    why = ""
+    why, hint = "", _LAYERS_HINT
     if not isinstance(class_name, str):
-        why = "it has no class_name and config"
+        why, hint = "it has no class_name and config", SAVE_HINT
     elif class_name in _NETWORK_CLASSES:
         why = "a network within the network is not supported"
     elif class_name == "Lambda":
@@ -156,10 +244,10 @@ def _check_entry(entry: Any, index: int, where: str) -> None:
     elif class_name not in (*_LAYER_CLASSES, "InputLayer") or not isinstance(entry["config"], dict):
         why = "this kind of layer is not supported"
     elif class_name == "InputLayer" and index > 0:
-        why = "only the first layer may be an InputLayer"
+        why, hint = "only the first layer may be an InputLayer", _CHAIN_HINT
     if why:
         owner = _describe_layer(entry if is_entry else {}, index)
-        raise CheckpointError(where, f"{owner}: {why}", _HINT)
+        raise CheckpointError(where, f"{owner}: {why}", hint)
 
 
 def _describe_layer(entry: dict[str, Any], index: int) -> str:
@@ -177,7 +265,7 @@ def _find_input_shape(
 ) -> Shape:
     """Return the input shape from one of the settings in which versions of Keras store it."""
     first = entries[0]
-    settings = Settings(first["config"], where, _describe_layer(first, 0), _HINT)
+    settings = Settings(first["config"], where, _describe_layer(first, 0))
     candidates = [settings.take(key) for key in _INPUT_SHAPE_KEYS]
     candidates.append(model_settings.get("build_input_shape"))
     if first["class_name"] == "InputLayer":
@@ -203,12 +291,8 @@ def _check_input_layer(settings: Settings) -> None:
 
 def _read_node(entry: dict[str, Any], index: int, input_shape: Shape, where: str) -> LayerNode:
     """Return the layer with its shapes; CheckpointError if its output is too large."""
-    settings = Settings(entry["config"], where, _describe_layer(entry, index), _HINT)
-    name = settings.take("name")
-    if not isinstance(name, str) or not _is_valid_name(name):
-        settings.refuse(
-            f"its name must be a short printable text without /, received {quote(name)}"
-        )
+    settings = Settings(entry["config"], where, _describe_layer(entry, index))
+    name = _take_name(settings)
     layer = _read_layer(_LayerEntry(entry["class_name"], name, settings, input_shape))
     try:
         output_shape = layer.compute_output_shape(input_shape)
@@ -219,8 +303,14 @@ def _read_node(entry: dict[str, Any], index: int, input_shape: Shape, where: str
     return LayerNode(layer, input_shape, output_shape, layer.list_weights(input_shape))
 
 
-def _is_valid_name(name: str) -> bool:
-    return 0 < len(name) <= MAX_NAME_CHARACTERS and name.isprintable() and "/" not in name
+def _take_name(settings: Settings) -> str:
+    """Return a layer's name with escapes in place of characters that cannot be printed."""
+    name = settings.take("name")
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS:
+        expected = f"a text of 1 to {MAX_NAME_CHARACTERS:,} characters"
+        settings.refuse(f"its name must be {expected}, received {quote(name)}", SAVE_HINT)
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return "".join(escaped)
 
 
 def _check_network(nodes: list[LayerNode], where: str) -> None:
@@ -238,7 +328,7 @@ def _check_network(nodes: list[LayerNode], where: str) -> None:
     elif len(nodes[-1].output_shape) != 1:
         what = f"its output {nodes[-1].output_shape} is not one number a class"
     if what:
-        raise CheckpointError(where, what, _HINT)
+        raise CheckpointError(where, what, READ_HINT)
 
 
 def _read_layer(entry: _LayerEntry) -> Layer:
@@ -448,4 +538,8 @@ _READERS: dict[str, Callable[[_LayerEntry], Layer]] = {
     "GlobalAveragePooling2D": _read_global_pooling,
 }
 _LAYER_CLASSES = tuple(_READERS)
-_HINT = f"supported are Sequential networks of {', '.join(_LAYER_CLASSES)}"
+_LAYERS_HINT = f"supported are {', '.join(_LAYER_CLASSES)}"
+_CHAIN_HINT = (
+    "supported are Sequential networks, and Functional ones in which every layer has one input and"
+    " one output"
+)

@@ -33,10 +33,13 @@ RUN_METADATA_FIELDS = (
     "format_version", "config", "dataset", "progress", "test", "trial",
 )  # fmt: skip
 
-# Groups of arrays that belong to no layer. A layer's name cannot contain a slash.
+# Groups of arrays that belong to no layer. A layer's name cannot begin with a slash.
 OPTIMIZER_GROUP = "/optimizer"
 HISTORY_GROUP = "/history"
 CALLBACK_WEIGHTS_GROUP = "/kept"
+
+READ_HINT = "what is read is listed in docs/foreign-checkpoints.md"
+SAVE_HINT = "save the whole model again with model.save('model.h5')"
 
 _PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
 
@@ -178,18 +181,16 @@ class Settings:
         values: the object's `config`.
         where: the file, for messages.
         owner: the object, for messages.
-        hint: how the user may mend it, for messages.
     """
 
-    def __init__(self, values: dict[str, Any], where: str, owner: str, hint: str) -> None:
+    def __init__(self, values: dict[str, Any], where: str, owner: str) -> None:
         self._values = dict(values)
         self._where = where
         self._owner = owner
-        self._hint = hint
 
-    def refuse(self, why: str) -> NoReturn:
+    def refuse(self, why: str, hint: str = READ_HINT) -> NoReturn:
         """Raise the error that names the object."""
-        raise CheckpointError(self._where, f"{self._owner}: {why}", self._hint)
+        raise CheckpointError(self._where, f"{self._owner}: {why}", hint)
 
     def take(self, key: str, default: Any = None) -> Any:
         """Return a setting of any type; the default if it is missing or None."""

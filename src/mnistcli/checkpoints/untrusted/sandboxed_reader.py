@@ -323,6 +323,10 @@ def _read_names(group: h5py.Group, name: str) -> list[str]:
         names += [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values]
     if len(names) > MAX_OBJECTS or len(set(names)) < len(names):
         raise UnsafeFileError(f"{name} of {quote(group.name)} is too long or names something twice")
+    if outside := next((text for text in names if text.startswith("/")), None):
+        raise UnsafeFileError(
+            f"{name} of {quote(group.name)} holds {quote(outside)}, which is no name"
+        )
     return names
 
 
