@@ -85,7 +85,11 @@ def test_numbers_are_told_without_a_picture(run: Run) -> None:
 def test_fetching_says_where_the_files_are(run: Run, digits_directory: Path) -> None:
     path = digits_directory / "mnist.npz"
     ended = run("data", "mnist", "--fetch")
-    assert (ended.code, ended.out, ended.err) == (0, f"{path}\n", "it was there already\n")
+    assert (ended.code, ended.out) == (0, f"{path}\n")
+    assert ended.err == (
+        f"mnistcli: warning: {path} is not canonical MNIST: figures may differ from published"
+        " ones\nit was there already\n"
+    )
     assert run("data", "mnist", "--fetch", "--json").json == {
         "version": 1, "name": "mnist", "location": str(path), "downloaded": False,
     }  # fmt: skip
@@ -93,6 +97,28 @@ def test_fetching_says_where_the_files_are(run: Run, digits_directory: Path) -> 
     missing = run("data", "cifar10", "--fetch")
     assert missing.code == 4
     assert missing.err.startswith("mnistcli: error: CIFAR-10: not found in ")
+
+
+def test_fetching_finds_damage_of_what_is_there(
+    run: Run, tmp_path: Path, digits_directory: Path
+) -> None:
+    whole = (digits_directory / "mnist.npz").read_bytes()
+    for contents in (whole[: len(whole) // 2], b"<html>403 Forbidden</html>"):
+        (tmp_path / "mnist.npz").write_bytes(contents)
+        ended = run("data", "mnist", "--data-dir", tmp_path, "--fetch")
+        assert (ended.code, ended.out) == (4, "")
+        assert ended.err.startswith(f"mnistcli: error: {tmp_path}/mnist.npz: ")
+
+
+def test_a_data_dir_without_the_data_is_not_replaced_by_another_place(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    for words in (["data", "mnist"], ["train", "--epochs", "1"], ["data", "mnist", "--fetch"]):
+        ended = run(*words, "--data-dir", "nothing")
+        assert (ended.code, ended.out) == (4, "")
+        assert "MNIST: not found in nothing, and MNISTCLI_OFFLINE forbids downloading" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["nothing"]
 
 
 @pytest.mark.parametrize(

@@ -324,7 +324,8 @@ def test_mnist_that_cannot_be_had_is_exit_4_with_where_it_looked(
         4,
         "",
         f"mnistcli: error: MNIST: not found in {tmp_path.parent}/keras/datasets (no such folder),"
-        " and MNISTCLI_OFFLINE forbids downloading. Name its folder with --data-dir, or unset"
+        " and MNISTCLI_OFFLINE forbids downloading. Name the folder of mnist.npz or the four"
+        " IDX files (train-images-idx3-ubyte, …) with --data-dir, or unset"
         " MNISTCLI_OFFLINE to download it, or use --dataset synthetic\n",
     )
     assert list_files() == []

@@ -299,7 +299,7 @@ DATA: list[Row] = [
     (TRAIN, 4, f"{NPZ}: is damaged or incomplete (Bad CRC-32 for file 'x_train.npy'). {REPLACE}", damage(claim_small_size)),
     (TEST, 4, f"{NPZ}: x_test claims 2480 bytes and has 3000000000. {REPLACE}", damage(declare_gigabytes)),
     (TRAIN, 4, f"{NPZ}: x_train has a header that cannot be understood. {REPLACE}", damage(replace_member("x_train", b"\x93NUMPY\x01\0\x0a\0__import__"))),
-    (TEST, 4, "MNIST: not found in data, nowhere (no such folder), keras/datasets (no such folder), and MNISTCLI_OFFLINE forbids downloading. Name its folder with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic", NPZ.mkdir),
+    (TEST, 4, "MNIST: not found in data, and MNISTCLI_OFFLINE forbids downloading. Name the folder of mnist.npz or the four IDX files (train-images-idx3-ubyte, …) with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic", NPZ.mkdir),
     (TEST, 4, f"{NPZ}: cannot be read: Too many levels of symbolic links. Check the path and its permissions, or name another folder with --data-dir", lambda: NPZ.symlink_to("mnist.npz")),
     (TRAIN, 4, "data/train-labels-idx1-ubyte: is missing beside the other files of MNIST. Put it there, or move the others away to have the data downloaded again", leave_out_idx("train-labels-idx1-ubyte")),
     (TEST, 4, f"data/{IDX}: claims 2352 bytes of data and has 2342. {REPLACE}", damage_idx(IDX, lambda data: data[:-10])),
@@ -398,7 +398,7 @@ def test_bad_input_gets_one_line_and_changes_nothing(
 
 
 Spawned = tuple[str, dict[str, str], int, str]
-NOT_IN = "and MNISTCLI_OFFLINE forbids downloading. Name its folder with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic"
+NOT_IN = "and MNISTCLI_OFFLINE forbids downloading. Name the folder of mnist.npz or the four IDX files (train-images-idx3-ubyte, …) with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic"
 ENVIRONMENTS: dict[str, Spawned] = {
     "a home that does not exist": (
         "evaluate model.h5", {"HOME": "/dev/null/me", "KERAS_HOME": "", "MNISTCLI_DATA_DIR": ""},
@@ -424,7 +424,7 @@ ENVIRONMENTS: dict[str, Spawned] = {
         "evaluate model.h5",
         {"MNISTCLI_OFFLINE": "", "https_proxy": "http://127.0.0.1:9", "no_proxy": "",
          "MNISTCLI_DATA_DIR": "data"},
-        4, "mnist.npz: cannot be downloaded from storage.googleapis.com or s3.amazonaws.com:"
+        4, "mnist.npz: not in data, and cannot be downloaded from storage.googleapis.com or s3.amazonaws.com:"
         " Connection refused. Check the network and try again, or name the folder of your mnist.npz"
         " with --data-dir, or use --dataset synthetic",
     ),

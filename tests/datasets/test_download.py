@@ -230,7 +230,7 @@ def test_what_no_mirror_can_give_is_an_error_that_names_them(
         download_file(remote(server, manner, manner), tmp_path, ignore, "use --dataset auto")
     host = f"127.0.0.1:{server.server_port}"
     assert caught.value.where == "data.bin"
-    assert caught.value.what == f"cannot be downloaded from {host}: {reason}"
+    assert caught.value.what == f"not in {tmp_path}, and cannot be downloaded from {host}: {reason}"
     assert caught.value.hint.startswith("check the network and try again")
     assert ("what has arrived is kept" in caught.value.hint) == bool(left)
     assert caught.value.hint.endswith(" with --data-dir, or use --dataset auto")
@@ -242,7 +242,7 @@ def test_mirrors_that_fail_in_different_ways_are_told_apart(server: Server, tmp_
         download_file(remote(server, "missing", "nothing"), tmp_path, ignore)
     host = f"127.0.0.1:{server.server_port}"
     assert caught.value.what == (
-        f"cannot be downloaded: {host}: HTTP 404 Not Found;"
+        f"not in {tmp_path}, and cannot be downloaded: {host}: HTTP 404 Not Found;"
         f" {host}: broke off after 0 of {SIZE} bytes"
     )
 

@@ -43,6 +43,7 @@ SPEC = FileDataset(
     info=DatasetInfo("data", "DATA", (28, 28), ("0", "1"), 2, 1, image_kind="picture"),
     source=FileLocator(
         find=find_data,
+        file_names="data",
         downloads=(RemoteFile("data", (), sha256="", max_bytes=0),),
         alternative="use --dataset other",
     ),
@@ -63,7 +64,7 @@ def test_keras_folder_and_the_users_cache_are_the_defaults(home: Path) -> None:
     assert not home.exists()
 
 
-def test_the_flag_comes_before_the_variable_before_keras(
+def test_the_flag_is_the_only_place_and_the_variable_comes_before_keras(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "flag").mkdir()
@@ -71,20 +72,19 @@ def test_the_flag_comes_before_the_variable_before_keras(
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     search = search_from_environment(tmp_path / "flag")
-    assert search.directories == (
-        tmp_path / "flag",
-        tmp_path / "variable",
-        tmp_path / "keras" / "datasets",
-    )
+    assert search.directories == (tmp_path / "flag",)
     assert search.download_directory == tmp_path / "flag"
+    search = search_from_environment(None)
+    assert search.directories == (tmp_path / "variable", tmp_path / "keras" / "datasets")
+    assert search.download_directory == tmp_path / "variable"
     assert search.cache_directory == tmp_path / "cache" / "mnistcli"
 
 
 def test_a_tilde_is_the_home_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "data").mkdir(parents=True)
     monkeypatch.setenv("MNISTCLI_DATA_DIR", "~/more")
-    search = search_from_environment(Path("~/data"))
-    assert search.directories[:2] == (home / "data", home / "more")
+    assert search_from_environment(Path("~/data")).directories == (home / "data",)
+    assert search_from_environment(None).directories[0] == home / "more"
 
 
 def test_empty_and_relative_variables_count_as_unset(
@@ -151,8 +151,8 @@ def test_data_that_are_nowhere_are_an_error_with_every_way_out(tmp_path: Path) -
         locate_files(SPEC, search)
     assert str(caught.value) == (
         f"DATA: not found in {tmp_path}, {tmp_path}/nowhere (no such folder), and MNISTCLI_OFFLINE"
-        " forbids downloading. Name its folder with --data-dir, or unset MNISTCLI_OFFLINE to"
-        " download it, or use --dataset other"
+        " forbids downloading. Name the folder of data with --data-dir, or unset MNISTCLI_OFFLINE"
+        " to download it, or use --dataset other"
     )
 
 
@@ -174,7 +174,7 @@ def test_a_download_of_several_files_goes_on_where_it_broke_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remotes = tuple(RemoteFile(name, (), sha256="", max_bytes=0) for name in ("a.gz", "b.gz", "c"))
-    spec = replace(SPEC, source=FileLocator(find_parts, remotes, folder="parts"))
+    spec = replace(SPEC, source=FileLocator(find_parts, "parts", remotes, folder="parts"))
     fetched: list[Path] = []
     monkeypatch.setattr(
         registry, "download_file", lambda remote, folder, *_: fetched.append(folder / remote.name)

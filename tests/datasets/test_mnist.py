@@ -51,9 +51,12 @@ def test_npz_is_found_and_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("layout", [".", "MNIST/raw"])
-def test_idx_files_are_found_and_read(tmp_path: Path, layout: str, compressed: bool) -> None:
-    write_idx(tmp_path / layout, compressed=compressed)
+@pytest.mark.parametrize("dot", [False, True])
+@pytest.mark.parametrize("layout", [".", "MNIST/raw", "raw"])
+def test_idx_files_are_found_and_read(
+    tmp_path: Path, layout: str, compressed: bool, dot: bool
+) -> None:
+    write_idx(tmp_path / layout, compressed=compressed, dot=dot)  # Kaggle's copies have the dot
     assert find_files(tmp_path) == tmp_path / layout
     assert_holds_arrays(tmp_path / layout)
 

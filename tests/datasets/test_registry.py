@@ -73,8 +73,9 @@ def test_mnist_is_mnist_or_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_dataset(DatasetConfig(name="mnist"), BOTH, make_search(tmp_path))
     assert str(caught.value) == (
-        f"MNIST: not found in {tmp_path}, and MNISTCLI_OFFLINE forbids downloading. Name its folder"
-        " with --data-dir, or unset MNISTCLI_OFFLINE to download it, or use --dataset synthetic"
+        f"MNIST: not found in {tmp_path}, and MNISTCLI_OFFLINE forbids downloading. Name the folder"
+        " of mnist.npz or the four IDX files (train-images-idx3-ubyte, …) with --data-dir, or unset"
+        " MNISTCLI_OFFLINE to download it, or use --dataset synthetic"
     )
 
 

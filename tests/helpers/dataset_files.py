@@ -37,15 +37,16 @@ def write_npz(path: Path, **replaced: NDArray[np.generic]) -> Path:
     return path
 
 
-def write_idx(folder: Path, *, compressed: bool) -> Path:
+def write_idx(folder: Path, *, compressed: bool, dot: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in ARRAYS.items():
+        file_name = IDX_NAMES[name].replace("-idx", ".idx") if dot else IDX_NAMES[name]
         header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
         contents = header + array.tobytes()
         if compressed:
-            (folder / f"{IDX_NAMES[name]}.gz").write_bytes(gzip.compress(contents))
+            (folder / f"{file_name}.gz").write_bytes(gzip.compress(contents))
         else:
-            (folder / IDX_NAMES[name]).write_bytes(contents)
+            (folder / file_name).write_bytes(contents)
     return folder
 
 
@@ -119,15 +120,18 @@ class Python2Pickler(pickle._Pickler):
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, value: bytes) -> None:
-        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+        if self.proto == 0:
+            self.write(pickle.STRING + repr(value)[1:].encode() + b"\n")
+        else:
+            self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
         self.memoize(value)
 
     dispatch[bytes] = save_bytes
 
 
-def pickle_as_python_2(batch: object) -> bytes:
+def pickle_as_python_2(batch: object, protocol: int = 2) -> bytes:
     stream = io.BytesIO()
-    Python2Pickler(stream, protocol=2).dump(batch)
+    Python2Pickler(stream, protocol=protocol).dump(batch)
     return stream.getvalue().replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n")
 
 
@@ -144,7 +148,7 @@ def make_batch(number: int) -> dict[bytes, object]:
 
 
 def write_batches(folder: Path) -> Path:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(BATCH_NAMES):
         (folder / name).write_bytes(pickle_as_python_2(make_batch(number)))
     return folder

@@ -93,7 +93,7 @@ def data(
         bool,
         typer.Option(
             "--fetch",
-            help="Download what is nowhere, say where it lies, read nothing.",
+            help="Download the data if missing, check them, print their path and exit.",
             rich_help_panel="Data",
         ),
     ] = False,

@@ -169,8 +169,8 @@ DataDirOption = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Look for data here first; then in MNISTCLI_DATA_DIR and in Keras' own cache."
-        " MNISTCLI_OFFLINE=1 forbids downloads.",
+        help="The folder of the published data sets, searched alone and downloaded into; otherwise"
+        " MNISTCLI_DATA_DIR, then Keras' cache. MNISTCLI_OFFLINE=1 forbids downloads.",
         autocompletion=complete_directory,
         rich_help_panel="Data",
     ),

@@ -146,16 +146,16 @@ def fetch(
     data_dir: str | os.PathLike[str] | None = None,
     progress: ProgressMode = "auto",
 ) -> FetchResult:
-    """Find a data set's files or download them, without reading them; see `view_dataset`.
+    """Find a data set's files or download them, and check them; see `view_dataset`.
 
     Raises:
-        DataError: it is missing and cannot be downloaded.
+        DataError: it is missing and cannot be downloaded, or it is invalid.
         ResourceError: the download cannot be written.
     """
     config = _choose_config(name, data, size)
     folder = None if data_dir is None else Path(data_dir)
-    path, downloaded = fetch_dataset(config, folder, progress)
-    location = None if path is None else str(path)
+    dataset, downloaded = fetch_dataset(config, folder, progress)
+    location = None if dataset is None else dataset.identity.location
     return FetchResult(name=config.name, location=location, downloaded=downloaded)
 
 

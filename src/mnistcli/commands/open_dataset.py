@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mnistcli.config.schema import AnyDataset, Config, FilesConfig
-from mnistcli.datasets.base import Dataset, Split, SplitName, split_validation
-from mnistcli.datasets.registry import load_dataset, locate_dataset, search_from_environment
+from mnistcli.datasets.base import BOTH_SPLITS, Dataset, Split, SplitName, split_validation
+from mnistcli.datasets.registry import has_files, load_dataset, search_from_environment
 from mnistcli.errors import DataError
 from mnistcli.output.logs import note, warn
 from mnistcli.output.progress import DownloadDisplay
@@ -64,28 +64,22 @@ def open_dataset(
 
 def fetch_dataset(
     config: AnyDataset, data_dir: Path | None = None, progress: ProgressMode = "auto"
-) -> tuple[Path | None, bool]:
-    """Find a data set's files or download them, without reading them.
+) -> tuple[Dataset | None, bool]:
+    """Find a data set's files or download them, and read all of them, so that damage is found.
 
     Returns:
-        The file or folder, None for what is built in; and whether it was downloaded just now.
+        The data set, None for what is built in; and whether files were downloaded just now.
 
     Raises:
-        DataError: it is missing and cannot be downloaded.
+        DataError: it is missing and cannot be downloaded, or it is invalid.
         ResourceError: the download cannot be written.
     """
-    display, downloads = DownloadDisplay(choose_progress(progress, silent=False)), False
-
-    def show(file: str, received_bytes: int, total_bytes: int | None) -> None:
-        nonlocal downloads
-        downloads = True
-        display.show(file, received_bytes, total_bytes)
-
-    try:
-        search = replace(search_from_environment(data_dir), on_download=show)
-        return locate_dataset(config, search), downloads
-    finally:
-        display.close()
+    if not has_files(config):
+        return None, False
+    downloaded: set[str] = set()
+    mode = choose_progress(progress, silent=False)
+    dataset = _read_dataset(config, BOTH_SPLITS, data_dir, mode, downloaded)
+    return dataset, bool(downloaded)
 
 
 def choose_splits(config: Config, dataset: Dataset) -> tuple[Split, Split | None]:
@@ -114,13 +108,24 @@ def _make_key(config: AnyDataset) -> tuple[object, ...]:
 
 
 def _read_dataset(
-    config: AnyDataset, splits: frozenset[SplitName], data_dir: Path | None, progress: ProgressMode
+    config: AnyDataset,
+    splits: frozenset[SplitName],
+    data_dir: Path | None,
+    progress: ProgressMode,
+    downloaded: set[str] | None = None,
 ) -> Dataset:
+    """Read a data set, show its notes and warnings, and collect the names of downloaded files."""
     downloads, preparations = DownloadDisplay(progress), DownloadDisplay(progress, "preparing")
+
+    def show_download(file: str, received_bytes: int, total_bytes: int | None) -> None:
+        if downloaded is not None:
+            downloaded.add(file)
+        downloads.show(file, received_bytes, total_bytes)
+
     try:
         search = replace(
             search_from_environment(data_dir),
-            on_download=downloads.show,
+            on_download=show_download,
             on_preparation=preparations.show,
         )
         dataset = load_dataset(config, splits, search)

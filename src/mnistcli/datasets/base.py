@@ -154,6 +154,7 @@ class FileLocator:
     Attributes:
         find: returns the file or folder to read within a directory, or None; raises DataError
             where the directory cannot be read.
+        file_names: what `find` looks for, a phrase for messages.
         downloads: the files to download where nothing is found.
         folder: the folder for several downloads, within the download directory; empty for a single
             file, which is put into the directory itself.
@@ -161,6 +162,7 @@ class FileLocator:
     """
 
     find: Callable[[Path], Path | None]
+    file_names: str
     downloads: tuple[RemoteFile, ...]
     folder: str = ""
     alternative: str = ""

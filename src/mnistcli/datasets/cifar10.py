@@ -81,7 +81,8 @@ _CANONICAL_MD5 = {
 }
 
 _FOLDER = "cifar-10-batches-py"
-_FOLDERS = (_FOLDER, f"{_FOLDER}-target/{_FOLDER}")  # as published, and where Keras 3 extracts it
+# As published, where Keras 3 extracts it, and that folder itself.
+_FOLDERS = (_FOLDER, f"{_FOLDER}-target/{_FOLDER}", ".")
 
 _ARCHIVE = "cifar-10-python.tar.gz"
 _ARCHIVES = (
@@ -90,7 +91,7 @@ _ARCHIVES = (
     f"{_FOLDER}-target_archive",
 )  # Keras 2's, Keras 3's name
 
-_MAX_BATCH_BYTES = 64 * 2**20
+_MAX_BATCH_BYTES = 128 * 2**20  # protocol 0 of Python 2 writes most bytes as four characters
 _CHANNELS_FIRST = (3, 32, 32)
 
 # What the unpickler raises on bytes that are not a pickle, or a malicious one.
@@ -101,16 +102,16 @@ _PICKLE_DAMAGE = (
 
 _OPCODES = frozenset(
     pickle.PROTO + pickle.FRAME + pickle.STOP
-    + pickle.MARK + pickle.MEMOIZE + pickle.BINPUT + pickle.LONG_BINPUT
-    + pickle.BINGET + pickle.LONG_BINGET
-    + pickle.EMPTY_DICT + pickle.EMPTY_LIST + pickle.EMPTY_TUPLE
+    + pickle.MARK + pickle.MEMOIZE + pickle.PUT + pickle.BINPUT + pickle.LONG_BINPUT
+    + pickle.GET + pickle.BINGET + pickle.LONG_BINGET
+    + pickle.EMPTY_DICT + pickle.EMPTY_LIST + pickle.EMPTY_TUPLE + pickle.LIST
     + pickle.TUPLE + pickle.TUPLE1 + pickle.TUPLE2 + pickle.TUPLE3
     + pickle.APPEND + pickle.APPENDS + pickle.SETITEM + pickle.SETITEMS
     + pickle.NONE + pickle.NEWTRUE + pickle.NEWFALSE
-    + pickle.BININT + pickle.BININT1 + pickle.BININT2 + pickle.LONG1
-    + pickle.BINSTRING + pickle.SHORT_BINSTRING
+    + pickle.INT + pickle.LONG + pickle.BININT + pickle.BININT1 + pickle.BININT2 + pickle.LONG1
+    + pickle.STRING + pickle.BINSTRING + pickle.SHORT_BINSTRING
     + pickle.BINBYTES + pickle.SHORT_BINBYTES + pickle.BINBYTES8
-    + pickle.BINUNICODE + pickle.SHORT_BINUNICODE
+    + pickle.UNICODE + pickle.BINUNICODE + pickle.SHORT_BINUNICODE
     + pickle.GLOBAL + pickle.STACK_GLOBAL + pickle.REDUCE + pickle.BUILD
 )  # fmt: skip
 
@@ -330,6 +331,8 @@ class _Array:
     def to_numpy(self) -> NDArray[Any]:
         """Make the array; ValueError or TypeError where the state is not of an integer array."""
         _, shape, dtype, is_fortran_order, raw = self.state
+        if is_fortran_order not in (False, True):
+            raise ValueError("an order of axes that no batch has")
         if not isinstance(dtype, _Dtype) or not _INTEGERS.fullmatch(dtype.byte_order + dtype.code):
             raise ValueError("its dtype is another one")
         real_dtype = np.dtype(dtype.byte_order + dtype.code)
@@ -344,6 +347,12 @@ class _Array:
 def _reconstruct(*_: object) -> _Array:
     """Stand-in for `numpy.core.multiarray._reconstruct`; its arguments are not needed."""
     return _Array()
+
+
+def _frombuffer(contents: bytes, dtype: object, shape: object, order: object, *_: object) -> _Array:
+    """Stand-in for `numpy.core.numeric._frombuffer`, which makes arrays in protocol 5."""
+    is_fortran_order = {"C": False, "F": True}.get(_to_text(order))
+    return _Array((None, shape, dtype, is_fortran_order, contents))
 
 
 def _make_dtype(code: str | bytes, *_: object) -> _Dtype:
@@ -367,10 +376,18 @@ class _MeteredBytes(io.BytesIO):
 
     def read(self, size: int | None = -1) -> bytes:
         """Read like the base class, until the limit is passed."""
+        self._count()
+        return super().read(size)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Read a line like the base class, until the limit is passed."""
+        self._count()
+        return super().readline(size)
+
+    def _count(self) -> None:
         self._reads_left -= 1
         if self._reads_left < 0:
             raise pickle.UnpicklingError("it has more instructions than any batch")
-        return super().read(size)
 
 
 class _BatchUnpickler(pickle._Unpickler):
@@ -393,6 +410,8 @@ class _BatchUnpickler(pickle._Unpickler):
         known: dict[str, Any] = {
             "numpy.core.multiarray._reconstruct": _reconstruct,  # NumPy 1
             "numpy._core.multiarray._reconstruct": _reconstruct,  # NumPy 2
+            "numpy.core.numeric._frombuffer": _frombuffer,
+            "numpy._core.numeric._frombuffer": _frombuffer,
             "numpy.ndarray": None,  # only ever an argument of _reconstruct
             "numpy.dtype": _make_dtype,
             "_codecs.encode": self._encode,
@@ -412,6 +431,11 @@ class _BatchUnpickler(pickle._Unpickler):
         # the base class reads a frame into a stream of its own, where reads are not counted
         self.read(8)
 
+    def _load_bytearray(self) -> None:
+        # the base class allocates as many bytes as the pickle says
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.stack.append(self.read(size))
+
     def _load_build(self) -> None:
         # the base class sets attributes of any object
         state = self.stack.pop()
@@ -428,6 +452,10 @@ class _BatchUnpickler(pickle._Unpickler):
         self._check_keys(self.stack[::2])  # the stack begins at the mark
         pickle._Unpickler.dispatch[pickle.SETITEMS[0]](self)  # type: ignore[arg-type]
 
+    def _load_dict(self) -> None:
+        self._check_keys(self.stack[::2])
+        pickle._Unpickler.dispatch[pickle.DICT[0]](self)  # type: ignore[arg-type]
+
     def _check_keys(self, keys: list[Any]) -> None:
         if any(type(key) not in (bytes, str) for key in keys):
             raise pickle.UnpicklingError("it has a key that is no string")
@@ -435,7 +463,9 @@ class _BatchUnpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         **{code: pickle._Unpickler.dispatch[code] for code in _OPCODES},
         pickle.FRAME[0]: _skip_frame_size,
+        pickle.BYTEARRAY8[0]: _load_bytearray,
         pickle.BUILD[0]: _load_build,
+        pickle.DICT[0]: _load_dict,
         pickle.SETITEM[0]: _load_setitem,
         pickle.SETITEMS[0]: _load_setitems,
     }
@@ -479,6 +509,7 @@ SPEC = FileDataset(
     info=INFO,
     source=FileLocator(
         find=find_files,
+        file_names=f"{_FOLDER} (the Python version) or {_ARCHIVE}",
         downloads=(
             RemoteFile(
                 name=_ARCHIVE,

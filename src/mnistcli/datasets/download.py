@@ -191,7 +191,7 @@ def _fetch(
     )
     raise DataError(
         remote.name,
-        f"cannot be downloaded{_describe_failures(failures)}",
+        f"not in {part.path.parent}, and cannot be downloaded{_describe_failures(failures)}",
         ", or ".join(hint for hint in hints if hint),
     )
 

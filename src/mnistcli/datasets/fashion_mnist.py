@@ -27,7 +27,7 @@ from mnistcli.datasets.base import (
     make_split,
 )
 from mnistcli.datasets.download import RemoteFile
-from mnistcli.datasets.mnist import find_idx_folder, read_idx_files
+from mnistcli.datasets.mnist import IDX_FILES, find_idx_folder, read_idx_files
 
 INFO = DatasetInfo(
     name="fashion_mnist",
@@ -43,7 +43,8 @@ INFO = DatasetInfo(
 )  # fmt: skip
 
 _FOLDER = "fashion-mnist"  # where Keras keeps the files, within its own folder
-_FOLDERS = (_FOLDER, "FashionMNIST/raw", ".")  # Keras' and torchvision's layout; as published
+# Keras' and torchvision's layout, the latter also seen from within; as published.
+_FOLDERS = (_FOLDER, "FashionMNIST/raw", "raw", ".")
 
 # The sha256 of the files as unpacked, which several projects state alike, next to those of MNIST's,
 # which are right. Those of the labels were compared with the publisher's own files (md5
@@ -138,6 +139,7 @@ SPEC = FileDataset(
     info=INFO,
     source=FileLocator(
         find=find_files,
+        file_names=IDX_FILES,
         downloads=tuple(
             RemoteFile(name, tuple(f"{mirror}/{name}" for mirror in _MIRRORS), sha256, size)
             for name, size, sha256 in _PUBLISHED

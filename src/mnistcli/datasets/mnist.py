@@ -53,6 +53,7 @@ INFO = DatasetInfo(
 )
 
 _NPZ_NAME = "mnist.npz"
+IDX_FILES = "the four IDX files (train-images-idx3-ubyte, …)"
 
 _IDX_NAMES = {
     "x_train": "train-images-idx3-ubyte",
@@ -61,7 +62,8 @@ _IDX_NAMES = {
     "y_test": "t10k-labels-idx1-ubyte",
 }
 
-_IDX_FOLDERS = (".", "MNIST/raw")  # LeCun's files as they come, and torchvision's layout
+# LeCun's files as they come, and torchvision's layout seen from its root and from within it.
+_IDX_FOLDERS = (".", "MNIST/raw", "raw")
 
 _ARRAY_SHA256 = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
@@ -176,9 +178,12 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
 
 
 def _find_idx(folder: Path, array: str) -> Path | None:
-    for suffix in ("", ".gz"):
-        if is_file(path := folder / f"{_IDX_NAMES[array]}{suffix}"):
-            return path
+    """Return an array's file: LeCun's name, or with the dot of Kaggle's copies."""
+    published = _IDX_NAMES[array]
+    for name in (published, published.replace("-idx", ".idx")):
+        for suffix in ("", ".gz"):
+            if is_file(path := folder / f"{name}{suffix}"):
+                return path
     return None
 
 
@@ -198,6 +203,7 @@ SPEC = FileDataset(
     info=INFO,
     source=FileLocator(
         find=find_files,
+        file_names=f"{_NPZ_NAME} or {IDX_FILES}",
         downloads=(
             RemoteFile(
                 name=_NPZ_NAME,

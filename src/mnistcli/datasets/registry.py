@@ -18,6 +18,7 @@ from typing import cast
 
 from mnistcli.config.schema import CLASS_COUNTS, AnyDataset, FilesConfig
 from mnistcli.datasets.base import (
+    BuiltInDataset,
     Dataset,
     DatasetInfo,
     DatasetSpec,
@@ -170,35 +171,22 @@ def resolve_dataset(config: AnyDataset, dataset: Dataset) -> AnyDataset:
     return config.model_copy(update={"name": dataset.info.name})
 
 
-def locate_dataset(dataset: AnyDataset, search: DataSearch) -> Path | None:
-    """Find a data set's files or download them, without reading them.
-
-    Args:
-        dataset: the config of one data set, not `auto`.
-        search: where to look, from `search_from_environment`.
-
-    Returns:
-        The file or folder; None for a data set without files.
+def has_files(dataset: AnyDataset) -> bool:
+    """Return whether a data set consists of files; else it is built in, or comes with a package.
 
     Raises:
-        DataError: not found and not to be downloaded.
-        ResourceError: the download cannot be written, or the package that provides the data set
-            is not installed.
+        ResourceError: that package is not installed.
     """
     if isinstance(dataset, FilesConfig):
-        from mnistcli.datasets import image_folder
-
-        return image_folder.locate_data(dataset)
+        return True
     spec = get_spec(dataset.name)
-    if isinstance(spec, FileDataset):
-        return locate_files(spec, search)
-    if spec.package:
+    if isinstance(spec, BuiltInDataset) and spec.package:
         require_scikit_learn()
-    return None
+    return isinstance(spec, FileDataset)
 
 
 def search_from_environment(data_dir: Path | None) -> DataSearch:
-    """Return the search of `--data-dir`, `MNISTCLI_DATA_DIR`, then Keras' folder.
+    """Return the search of `--data-dir` alone, or of `MNISTCLI_DATA_DIR`, then Keras' folder.
 
     A `--data-dir` that does not exist is an error: a misspelt one would otherwise be created and
     filled. The folder that the environment names may be created by the first download; until then
@@ -213,16 +201,12 @@ def search_from_environment(data_dir: Path | None) -> DataSearch:
     """
     environment = os.environ
     cache = find_cache(environment)
-    candidates: list[Path] = []
+    directories: tuple[Path, ...]
     if data_dir is not None:
-        candidates.append(_check_data_dir(_expand_home(data_dir)))
-    if from_environment := environment.get(_VARIABLE):
-        named = _expand_home(Path(from_environment))
-        with contextlib.suppress(OSError):  # an error of the search, if it gets there
-            _refuse_file(named, _VARIABLE)
-        candidates.append(named)
-    candidates.append(_keras_directory(environment) or cache / "datasets")
-    directories = tuple(dict.fromkeys(candidates))
+        directories = (_check_data_dir(_expand_home(data_dir)),)
+    else:
+        keras = _keras_directory(environment) or cache / "datasets"
+        directories = tuple(dict.fromkeys((*_list_environment_directories(environment), keras)))
     return DataSearch(
         directories=directories,
         download_directory=directories[0],
@@ -327,6 +311,15 @@ def _check_data_dir(directory: Path) -> Path:
     return directory
 
 
+def _list_environment_directories(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    if not (value := environment.get(_VARIABLE)):
+        return ()
+    named = _expand_home(Path(value))
+    with contextlib.suppress(OSError):  # an error of the search, if it gets there
+        _refuse_file(named, _VARIABLE)
+    return (named,)
+
+
 def _refuse_file(path: Path, where: str) -> None:
     if path.is_file():
         raise DataError(where, f"{path} is a file", f"name the folder it is in, {path.parent}")
@@ -338,7 +331,7 @@ def _make_not_found_error(spec: FileDataset, search: DataSearch) -> DataError:
         for directory in search.directories
     ]
     hints = (
-        "name its folder with --data-dir",
+        f"name the folder of {spec.source.file_names} with --data-dir",
         "unset MNISTCLI_OFFLINE to download it",
         spec.source.alternative,
     )
