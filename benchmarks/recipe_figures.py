@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.reproduce import run_recipe
-from mnistcli.commands.signals import SignalReceived
 from mnistcli.commands.train.request import TrainArguments
 from mnistcli.config.overrides import Override
 from mnistcli.config.recipes import Recipe, ReferenceResults, find_recipe, list_recipes
+from mnistcli.signals import SignalReceived
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

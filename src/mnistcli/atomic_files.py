@@ -19,17 +19,15 @@ import fcntl
 import os
 import re
 import shlex
-import signal
 import stat
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from mnistcli.errors import ResourceError, UsageError
+from mnistcli.signals import hold_signals
 
-_HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _READ_BYTES = 1 << 20
 
 
@@ -204,27 +202,6 @@ def check_directory(directory: Path) -> None:
 def make_file_exists_error(path: Path) -> UsageError:
     """Return the error that protects a file that exists."""
     return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
-
-
-@contextlib.contextmanager
-def hold_signals() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM until the context ends.
-
-    They are received and raised again. Blocking them in this thread would not do: the system
-    would deliver them to TensorFlow's threads.
-    """
-    received: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():  # others are never interrupted
-        for number in _HELD_SIGNALS:
-            before[number] = signal.signal(number, lambda got, _: received.append(got))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for late in received:
-            signal.raise_signal(late)
 
 
 def _refuse_scratch_file(path: Path, why: str) -> PermissionError:

@@ -19,8 +19,9 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from mnistcli.atomic_files import hold_signals, open_scratch_file
+from mnistcli.atomic_files import open_scratch_file
 from mnistcli.errors import ResourceError
+from mnistcli.signals import hold_signals
 
 _SUFFIX = ".mnistcli-lock"
 _MAX_NAME_BYTES = 255

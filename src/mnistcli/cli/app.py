@@ -46,7 +46,6 @@ from mnistcli.cli.options import (
     drop_log_flags,
     with_log,
 )
-from mnistcli.commands.signals import SignalReceived, end_by_signal, install_handlers
 from mnistcli.errors import CheckFailedError, ExitCode, MnistcliError, ResourceError, UsageError
 from mnistcli.output.logs import SHOWN, close_log, open_log, report_error
 from mnistcli.output.terminal import (
@@ -55,6 +54,7 @@ from mnistcli.output.terminal import (
     open_standard_streams,
     write_error_line,
 )
+from mnistcli.signals import SignalReceived, end_by_signal, install_handlers
 from mnistcli.tensorflow_import import is_debugging
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from mnistcli.checkpoints.reader import CHANGED, Checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import Record, describe_environment, list_differences
 from mnistcli.checkpoints.run_state import RunState, compare_arrays, hash_weights, list_arrays
 from mnistcli.commands.open_dataset import open_dataset
-from mnistcli.commands.signals import StopRequest
 from mnistcli.commands.train.build_trainer import build_trainer
 from mnistcli.commands.train.prepare import prepare_run, with_initial_weights
 from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
@@ -38,6 +37,7 @@ from mnistcli.output.results import (
     TrainResult,
 )
 from mnistcli.output.terminal import PROGRAM, ProgressMode
+from mnistcli.signals import StopRequest
 from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from mnistcli.atomic_files import check_directory
 from mnistcli.checkpoints.record import count_processors
-from mnistcli.commands.signals import SignalReceived, StopRequest
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
 from mnistcli.commands.train.request import TrainArguments
@@ -23,6 +22,7 @@ from mnistcli.output.logs import note
 from mnistcli.output.progress import open_trial_display
 from mnistcli.output.results import DimensionResult, SweepPlanResult, SweepResult, TrialResult
 from mnistcli.output.terminal import ProgressMode
+from mnistcli.signals import SignalReceived, StopRequest
 
 if TYPE_CHECKING:
     from mnistcli.commands.sweep.trial_queue import TrialQueue

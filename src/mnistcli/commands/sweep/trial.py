@@ -24,7 +24,6 @@ from mnistcli.checkpoints.record import (
     list_differences,
 )
 from mnistcli.checkpoints.run_state import Progress, RunState
-from mnistcli.commands.signals import StopRequest
 from mnistcli.commands.sweep.study import HEARTBEAT_S, check_data
 from mnistcli.commands.sweep.trial_queue import TrialLease, TrialQueue
 from mnistcli.commands.train.build_trainer import build_trainer, resume_trainer
@@ -42,6 +41,7 @@ from mnistcli.errors import (
 )
 from mnistcli.models.memory import read_available_memory
 from mnistcli.output.terminal import ProgressMode
+from mnistcli.signals import StopRequest
 from mnistcli.tensorflow_import import clear_session
 from mnistcli.training.callbacks import Callback
 

@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict
 
 from mnistcli import errors
 from mnistcli.commands.open_dataset import cache_dataset
-from mnistcli.commands.signals import StopRequest, install_handlers
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.study import (
     format_url,
@@ -36,6 +35,7 @@ from mnistcli.commands.train.request import TrainArguments
 from mnistcli.errors import ExitCode, MnistcliError
 from mnistcli.output.logs import note, warn
 from mnistcli.output.terminal import PROGRAM
+from mnistcli.signals import StopRequest, install_handlers
 from mnistcli.tensorflow_import import is_debugging
 
 _IDLE_S = 1.0  # before an idle worker looks for a trial again

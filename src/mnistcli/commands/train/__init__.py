@@ -88,9 +88,9 @@ def train(
         MnistcliError: the run cannot begin, diverges, or cannot be written.
         KeyboardInterrupt: Ctrl-C was pressed; the run is saved, and can be resumed.
     """
-    from mnistcli.commands.signals import SignalReceived, end_by_signal
     from mnistcli.commands.train.request import TrainArguments
     from mnistcli.commands.train.run import ProgressDisplay, prepare_and_train
+    from mnistcli.signals import SignalReceived, end_by_signal
 
     source, document = _read_config(config)
     flags: Mapping[str, tuple[str, object]] = {

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import Progress
-from mnistcli.commands.signals import StopRequest
 from mnistcli.commands.train.build_trainer import build_trainer
 from mnistcli.commands.train.prepare import (
     load_data,
@@ -33,6 +32,7 @@ from mnistcli.models.architecture import plan_architecture
 from mnistcli.output.logs import note
 from mnistcli.output.results import FirstAndLastResult, OverfitResult
 from mnistcli.output.terminal import ProgressMode
+from mnistcli.signals import StopRequest
 from mnistcli.training.callbacks import Callback
 
 FLAG = "--overfit-one-batch"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.record import Record, TestSetScore, TrialMark, make_record
 from mnistcli.checkpoints.run_state import Progress, RunState, hash_weights
-from mnistcli.commands.signals import SignalReceived, StopRequest
 from mnistcli.commands.train.build_trainer import build_trainer
 from mnistcli.commands.train.prepare import check_tensorboard, prepare_run
 from mnistcli.commands.train.request import RunPlan, TrainArguments
@@ -29,6 +28,7 @@ from mnistcli.output.results import (
 )
 from mnistcli.output.tables import describe_early_stopping
 from mnistcli.output.terminal import ProgressMode
+from mnistcli.signals import SignalReceived, StopRequest
 from mnistcli.tensorflow_import import load_backend
 from mnistcli.training.callbacks import BatchProgress, Callback
 from mnistcli.training.tensorboard_writer import TensorBoardCallback

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
@@ -71,6 +73,27 @@ class StopRequest:
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def hold_signals() -> Iterator[None]:
+    """Delay SIGINT and SIGTERM until the context ends.
+
+    They are received and raised again. Blocking them in this thread would not do: the system
+    would deliver them to TensorFlow's threads.
+    """
+    received: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # others are never interrupted
+        for number in _HANDLED:
+            before[number] = signal.signal(number, lambda got, _: received.append(got))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in received:
+            signal.raise_signal(late)
 
 
 def end_by_signal(number: int) -> None:
