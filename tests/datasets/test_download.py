@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mnistcli.datasets import download
 from mnistcli.datasets.download import RemoteFile, download_file
 from mnistcli.errors import DataError, ResourceError
 
@@ -78,6 +79,23 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(CONTENTS[start : start + HALF])
             self.wfile.flush()
             time.sleep(0.3)
+
+    def serve_a_byte_now_and_then(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(SIZE))
+        self.end_headers()
+        self.drip(CONTENTS)
+
+    def serve_headers_now_and_then(self) -> None:
+        self.drip(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 90)
+
+    def drip(self, contents: bytes) -> None:
+        try:
+            for byte in contents:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.02)
+        except OSError:
+            self.close_connection = True
 
     def serve_other_range(self) -> None:
         self.send(206, CONTENTS[1:], SIZE, f"bytes 1-{SIZE - 1}/{SIZE}")
@@ -204,6 +222,18 @@ def test_the_second_mirror_helps_where_the_first_fails(
 ) -> None:
     download_file(remote(server, first, "ranges"), tmp_path, ignore)
     assert_downloaded(tmp_path)
+
+
+@pytest.mark.parametrize("manner", ["a_byte_now_and_then", "headers_now_and_then"])
+def test_a_mirror_that_sends_next_to_nothing_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manner: str
+) -> None:
+    monkeypatch.setattr(download, "_PATIENCE_S", 0.3)
+    download_file(remote(server, manner, "ranges"), tmp_path, ignore)
+    assert_downloaded(tmp_path)
+    assert [path for path, _ in server.requests] == [f"/{manner}", "/ranges"]
+    with pytest.raises(DataError, match=r"is too slow: \d+ bytes in 0 s"):
+        download_file(remote(server, manner), tmp_path / "alone", ignore)
 
 
 def test_one_mirror_goes_on_where_another_broke_off(server: Server, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Download a file: from mirrors in turn, resumed after a break, verified, renamed into place.
 
+A mirror that sends next to nothing is given up, so that every download ends.
+
 The received part is `<name>.part` next to the target, locked by the process that downloads; another
 process waits for it and then finds the file. Only contents with the expected sha256 get the
 target's name.
@@ -10,12 +12,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from queue import Empty, Queue
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -30,6 +34,9 @@ OnDownload = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes so far and in total (None where that is not known)."""
 
 _TIMEOUT_S = 20.0
+_PATIENCE_S = 30.0  # for an answer, and at any time before the next mirror is tried
+_MIN_BYTES_PER_S = 10_000  # what has to arrive besides
+_READ_AHEAD = 8  # chunks
 _MAX_ATTEMPTS = 5
 _CHUNK_BYTES = 256 * 1024
 _LOCK_POLL_S = 0.2
@@ -50,6 +57,15 @@ class RemoteFile:
     urls: tuple[str, ...]
     sha256: str
     max_bytes: int
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The headers of a mirror's answer; `length` in bytes is None where they do not tell it."""
+
+    status: int
+    content_range: str
+    length: int | None
 
 
 class _MirrorError(Exception):
@@ -224,20 +240,78 @@ def _fetch_from(url: str, remote: RemoteFile, part: PartialFile, on_download: On
 
 
 def _receive(url: str, remote: RemoteFile, part: PartialFile, on_download: OnDownload) -> None:
-    with _open_url(url, start=part.size) as response:
-        if response is None:
+    with closing(_read_ahead(_iter_response(url, part.size))) as items:
+        answer = next(items, None)
+        if not isinstance(answer, _Answer):
             return
-        received = _seek_to_range(response, part)
-        total = None if response.length is None else received + response.length
+        received = _seek_to_range(answer, part)
+        total = None if answer.length is None else received + answer.length
         _check_size(total or 0, remote)
         on_download(remote.name, received, total)
-        for chunk in _read_chunks(response):
-            received += len(chunk)
-            _check_size(received, remote)
-            part.write(chunk)
-            on_download(remote.name, received, total)
+        for chunk in items:
+            if isinstance(chunk, bytes):
+                received += len(chunk)
+                _check_size(received, remote)
+                part.write(chunk)
+                on_download(remote.name, received, total)
     if total is not None and received != total:
         raise _InterruptedError(f"broke off after {received} of {total} bytes")
+
+
+def _read_ahead(items: Iterator[_Answer | bytes]) -> Generator[_Answer | bytes]:
+    """Yield what another thread receives, as long as it comes fast enough.
+
+    A timeout of the socket begins anew with each byte, of headers too, so that a server could keep
+    us for ever. Where it is too slow the thread is left to it, and ends with the process.
+    """
+    queue: Queue[_Answer | bytes | _MirrorError | None] = Queue(_READ_AHEAD)
+    is_wanted = True
+
+    def receive() -> None:
+        end: _MirrorError | None = None
+        try:
+            for item in items:
+                queue.put(item)
+                if not is_wanted:
+                    break
+        except _MirrorError as error:
+            end = error
+        finally:
+            queue.put(end)
+
+    threading.Thread(target=receive, daemon=True).start()
+    start_s, received = time.monotonic(), 0
+    try:
+        while True:
+            deadline_s = start_s + _PATIENCE_S + received / _MIN_BYTES_PER_S
+            try:
+                item = queue.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            except Empty:
+                elapsed = f"{time.monotonic() - start_s:.0f} s"
+                raise _MirrorError(f"is too slow: {received} bytes in {elapsed}") from None
+            if item is None:
+                return
+            if isinstance(item, _MirrorError):
+                raise item
+            received += len(item) if isinstance(item, bytes) else 0
+            yield item
+    finally:
+        is_wanted = False
+        with suppress(Empty):
+            while True:  # lets the thread go on to its end
+                queue.get_nowait()
+
+
+def _iter_response(url: str, start: int) -> Iterator[_Answer | bytes]:
+    """Request the bytes from `start` on; yield the headers, then bytes as they arrive.
+
+    Nothing is yielded where there are no more bytes.
+    """
+    with _open_url(url, start) as response:
+        if response is not None:
+            content_range = response.headers.get("Content-Range", "")
+            yield _Answer(response.status, content_range, response.length)
+            yield from _read_chunks(response)
 
 
 @contextmanager
@@ -272,10 +346,10 @@ def _describe(reason: BaseException | str) -> str:
     return str(text)
 
 
-def _seek_to_range(response: HTTPResponse, part: PartialFile) -> int:
-    """Truncate the file to where the response's bytes begin, and return that offset."""
-    start = part.size if response.status == 206 else 0
-    if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+def _seek_to_range(answer: _Answer, part: PartialFile) -> int:
+    """Truncate the file to where the answer's bytes begin, and return that offset."""
+    start = part.size if answer.status == 206 else 0
+    if start and not answer.content_range.startswith(f"bytes {start}-"):
         raise _MirrorError("sent another range than the one asked for")
     part.truncate(start)
     return start
