@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -92,6 +93,44 @@ def test_what_other_versions_left_is_forgotten_in_time(cache: XlaCache) -> None:
         os.utime(parent / name, (mtime, mtime))
     assert open_xla_cache(parent) is not None
     assert {path.name for path in parent.iterdir()} == {"recent", cache.folder.name}
+
+
+def test_nothing_but_programs_is_removed_and_no_link_is_followed(
+    cache: XlaCache, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    for folder in (victim / "dir", tmp_path / "old"):
+        folder.mkdir(parents=True)
+        for name in ("thesis.tex", "program.pb", "program.pb.sha256"):
+            (folder / name).touch()
+        os.utime(folder, (0, 0))
+    (tmp_path / "linked").symlink_to(victim / "dir")
+    os.utime(tmp_path / "linked", (0, 0), follow_symlinks=False)
+    (tmp_path / "programs").symlink_to(victim)
+
+    assert open_xla_cache(tmp_path / "programs") is None
+    assert "TF_XLA_FLAGS" not in os.environ
+    assert open_xla_cache(cache.folder.parent) is not None
+
+    assert [path.name for path in victim.iterdir()] == ["dir"]
+    assert len(list((victim / "dir").iterdir())) == 3
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["thesis.tex"]
+
+
+def test_what_is_no_file_of_ours_is_no_program(cache: XlaCache, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"code")
+    sums = hashlib.sha256(b"code").hexdigest()
+    for name in ("fifo", "hard", "link", "sound"):
+        (cache.folder / f"{name}.pb.sha256").write_text(sums)
+    os.mkfifo(cache.folder / "fifo.pb")
+    os.mkfifo(cache.folder / "other.pb")
+    os.link(tmp_path / "victim", cache.folder / "hard.pb")
+    (cache.folder / "link.pb").symlink_to(tmp_path / "victim")
+    (cache.folder / "sound.pb").write_bytes(b"code")
+    cache.write_checksums()
+    cache.clean()
+    assert [path.name for path in cache.folder.glob("*.pb")] == ["sound.pb"]
+    assert (tmp_path / "victim").read_bytes() == b"code"
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(cache: XlaCache) -> None:

@@ -443,7 +443,7 @@ def _select(split: Split, chosen: NDArray[np.bool_]) -> Split:
     except OSError as error:
         reason = error.strerror or str(error)
         what = f"the images of a part cannot be written there: {reason}"
-        hint = "name a folder with room in XDG_CACHE_HOME"
+        hint = "name a folder of your own with room in XDG_CACHE_HOME"
         raise ResourceError(str(scratch), what, hint) from error
 
 

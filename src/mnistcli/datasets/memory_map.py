@@ -12,6 +12,7 @@ import errno
 import hashlib
 import mmap
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,11 +26,14 @@ from numpy.typing import NDArray
 from mnistcli.atomic_files import open_temporary
 from mnistcli.errors import ResourceError
 from mnistcli.images.arrays import read_header
+from mnistcli.user_folders import make_private_folder
 
 CHUNK_BYTES = 1 << 24
 UNUSED_S = 30 * 86_400
 _LEFT_BEHIND_S = 86_400
-_HINT = "name a folder with room in XDG_CACHE_HOME"
+_KEPT = re.compile(r"[0-9a-f]+-[0-9a-f]{64}\.npy")
+_UNFINISHED = re.compile(r"\.[0-9a-f]+\.mnistcli-\w{8}\.tmp")
+_HINT = "name a folder of your own with room in XDG_CACHE_HOME"
 
 OnProgress = Callable[[int, int], None]
 """Called with the bytes made so far and in total."""
@@ -143,7 +147,7 @@ def select_rows(
     if len(rows) == 0:
         return np.empty(shape, np.uint8)
     step = max(1, CHUNK_BYTES // max(1, images[0].size))
-    scratch.mkdir(parents=True, exist_ok=True)
+    make_private_folder(scratch)
     with tempfile.TemporaryFile(dir=scratch) as file:
         for start in range(0, len(rows), step):
             file.write(images[rows[start : start + step]].data)
@@ -165,14 +169,14 @@ def load_rows(source: RowSource, directory: Path, on_progress: OnProgress) -> Ca
         ResourceError: the file cannot be written, or the disk is full.
         DataError: the images cannot be made.
     """
-    for path in [path for key in source.keys for path in directory.glob(f"{key}-*.npy")]:
-        kept = _read(path, source.shape)
-        if kept is not None:
-            return kept
-        with contextlib.suppress(OSError):
-            path.unlink()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private_folder(directory)
+        for path in [path for key in source.keys for path in directory.glob(f"{key}-*.npy")]:
+            kept = _read(path, source.shape)
+            if kept is not None:
+                return kept
+            with contextlib.suppress(OSError):
+                path.unlink()
         _remove_unused(directory)
         _check_free_space(directory, source.size_bytes)
         made = _write(source, directory, on_progress)
@@ -235,8 +239,10 @@ def _check_free_space(directory: Path, size_bytes: int) -> None:
 def _remove_unused(directory: Path) -> None:
     """Delete files that were not used for long, and temporary files of killed processes."""
     now_s = time.time()
-    for pattern, age_s in (("*.npy", UNUSED_S), (".*.tmp", _LEFT_BEHIND_S)):
-        for path in directory.glob(pattern):
-            with contextlib.suppress(OSError):
-                if now_s - path.stat().st_mtime > age_s:
-                    path.unlink()
+    for path in directory.iterdir():
+        with contextlib.suppress(OSError):
+            age_s = now_s - path.lstat().st_mtime
+            if (_KEPT.fullmatch(path.name) and age_s > UNUSED_S) or (
+                _UNFINISHED.fullmatch(path.name) and age_s > _LEFT_BEHIND_S
+            ):
+                path.unlink()

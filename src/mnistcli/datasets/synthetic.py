@@ -36,6 +36,7 @@ from mnistcli.datasets.base import (
     SplitName,
     hash_splits,
 )
+from mnistcli.user_folders import make_private_folder
 
 GENERATOR_VERSION: int = 1
 """Increased with every change that changes a pixel."""
@@ -224,7 +225,7 @@ def read_dataset(splits: frozenset[SplitName], cache_directory: Path) -> Dataset
     """Read splits of the synthetic digits from the cache, or draw them and keep them there.
 
     Classes are balanced and in random order. A missing or damaged cache file is replaced; one that
-    cannot be written is not an error.
+    cannot be written, or that others could change, is done without.
 
     Args:
         splits: the splits to return.
@@ -298,8 +299,9 @@ def _name_arrays(splits: dict[SplitName, Split]) -> dict[str, NDArray[np.uint8]]
 
 
 def _read_cache(path: Path, splits: frozenset[SplitName]) -> dict[SplitName, Split] | None:
-    """Return the splits, or None where the file is missing or damaged."""
+    """Return the splits, or None where the file is missing or damaged, or others can change it."""
     try:
+        make_private_folder(path.parent)
         with zipfile.ZipFile(path) as archive:
             return {name: _read_split(archive, name) for name in _COUNTS if name in splits}
     # what zipfile raises on damage; RuntimeError: an encrypted member, an unknown compression
@@ -330,7 +332,7 @@ def _write_cache(path: Path, splits: dict[SplitName, Split]) -> None:
     content = io.BytesIO()
     np.savez(content, **_name_arrays(splits))  # type: ignore[arg-type]
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         replace_file(path, [content.getvalue()])
 
 

@@ -2,31 +2,33 @@
 
 XLA compiles a run's programs in one to three seconds; TensorFlow can keep them in a folder and
 find them again by what they compute. It executes what it finds, and fails where it cannot read or
-write the folder. So the folder is used only where no other user may write, each file gets a
+write the folder. So the folder is used only where no other user can change it, each file gets a
 checksum that is verified before TensorFlow sees it, and each set of versions and processor has a
-folder of its own.
+folder of its own. What is removed is named like a program, and in these folders themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
-import shutil
+import re
 import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistcli.atomic_files import replace_file
+from mnistcli.atomic_files import open_scratch_file, replace_file
 from mnistcli.checkpoints.record import read_cpuinfo
 from mnistcli.checkpoints.run_state import Progress
 from mnistcli.training.callbacks import Callback
+from mnistcli.user_folders import make_private_folder
 
 if TYPE_CHECKING:
     from mnistcli.training.trainer import Trainer
@@ -39,6 +41,7 @@ MAX_UNVERIFIED_S = 60.0  # that a program without a checksum may be another run'
 _FLAGS = "TF_XLA_FLAGS"
 _PROBE_BYTES = 1 << 20
 _SUFFIX = ".sha256"
+_NAME = re.compile(r"\.?xla_compile_cache.*|.+\.pb(\.sha256)?")  # unfinished ones included
 
 
 @dataclass
@@ -79,7 +82,7 @@ class XlaCache(Callback):
         sound.sort(key=lambda program: program.stat().st_mtime, reverse=True)
         kept = set(sound[:MAX_PROGRAMS])
         kept |= {_checksum_path(program) for program in kept}
-        for path in self.folder.iterdir():
+        for path in _list_own(self.folder):
             if path not in kept and (_checksum_path(path).exists() or not _is_recent(path)):
                 path.unlink(missing_ok=True)
 
@@ -101,13 +104,14 @@ def open_xla_cache(parent: Path) -> XlaCache | None:
         return None
     cache = XlaCache(parent / _describe_machine(), time.time())
     try:
-        cache.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_private(cache.folder):
+        make_private_folder(parent)
+        make_private_folder(cache.folder)
+        if cache.folder.stat().st_mode & stat.S_IWGRP:  # even a group of the user's alone
             return None
         os.utime(cache.folder)
         _probe(cache.folder)
         cache.clean()
-        _remove_unused(parent.iterdir(), time.time() - MAX_AGE_S)
+        _remove_unused(parent, time.time() - MAX_AGE_S)
     except OSError:
         return None
     os.environ[_FLAGS] = f"--tf_xla_persistent_cache_directory={cache.folder}"
@@ -129,13 +133,6 @@ def _list_processor_facts() -> list[str]:
     return facts + [line for line in read_cpuinfo() if line.startswith(("model", "flags"))]
 
 
-def _is_private(folder: Path) -> bool:
-    """Return whether no other user may put code here."""
-    status = folder.stat()
-    owned = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    return owned and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
 def _probe(folder: Path) -> None:
     """Fail now, rather than in the middle of a compilation, where nothing can be written."""
     with tempfile.TemporaryFile(dir=folder) as file:
@@ -149,22 +146,34 @@ def _checksum_path(program: Path) -> Path:
 
 def _is_intact(program: Path) -> bool:
     try:
-        return _checksum_path(program).read_text(encoding="ascii") == _compute_sha256(program)
+        with os.fdopen(open_scratch_file(_checksum_path(program), os.O_RDONLY), "rb") as file:
+            return file.read(65).decode("ascii") == _compute_sha256(program)
     except (OSError, ValueError):
         return False
 
 
 def _compute_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with os.fdopen(open_scratch_file(path, os.O_RDONLY), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_recent(path: Path) -> bool:
     """Return whether a file without a checksum may be another run's, which still compiles."""
-    return time.time() - path.stat().st_mtime < MAX_UNVERIFIED_S
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime < MAX_UNVERIFIED_S
 
 
-def _remove_unused(folders: Iterable[Path], before: float) -> None:
-    """Remove the folders of other versions that have not been used since."""
-    for folder in folders:
-        if folder.stat().st_mtime < before:
-            shutil.rmtree(folder, ignore_errors=True)
+def _list_own(folder: Path) -> Iterator[Path]:
+    """Yield what is named like programs, their checksums, and unfinished files of either."""
+    return (path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def _remove_unused(parent: Path, before: float) -> None:
+    """Remove the programs of other versions that have not been used since, and their folders."""
+    for folder in parent.iterdir():
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_mtime < before:
+            with contextlib.suppress(OSError):  # a folder that holds anything else stays
+                for path in _list_own(folder):
+                    path.unlink()
+                folder.rmdir()
