@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mnistcli.datasets.registry import (
     locate_files,
     search_from_environment,
 )
-from mnistcli.errors import DataError
+from mnistcli.errors import DataError, ResourceError
 
 VARIABLES = ("MNISTCLI_DATA_DIR", "MNISTCLI_OFFLINE", "KERAS_HOME", "XDG_CACHE_HOME")
 
@@ -118,6 +119,10 @@ def test_a_user_without_a_home_has_the_temporary_directory(
     search = search_from_environment(None)
     assert search.cache_directory == tmp_path / f"mnistcli-{os.getuid()}"
     assert search.directories == (search.cache_directory / "datasets",)
+    shutil.rmtree(search.cache_directory)
+    search.cache_directory.symlink_to(tmp_path)  # another user's, who wants us to read their data
+    with pytest.raises(ResourceError, match=r"data cannot be kept there: .* is a link\. Name a"):
+        search_from_environment(None)
 
 
 def test_a_misspelt_data_dir_is_an_error(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from mnistcli.datasets.base import (
 from mnistcli.datasets.download import OnDownload, download_file
 from mnistcli.errors import DataError, ResourceError
 from mnistcli.optional_imports import require_scikit_learn
-from mnistcli.user_folders import find_cache, find_home
+from mnistcli.user_folders import find_cache, find_home, make_private_folder
 
 _VARIABLE = "MNISTCLI_DATA_DIR"
 _NO = ("", "0", "false", "no", "off")
@@ -190,14 +190,15 @@ def search_from_environment(data_dir: Path | None) -> DataSearch:
 
     A `--data-dir` that does not exist is an error: a misspelt one would otherwise be created and
     filled. The folder that the environment names may be created by the first download; until then
-    it is skipped with a warning. Without a home directory Keras' folder and the cache are below the
-    system's temporary directory.
+    it is skipped with a warning. Without a home directory the folder of downloads and the cache are
+    below the system's temporary directory.
 
     Args:
         data_dir: from the command line, or None.
 
     Raises:
         DataError: `data_dir` is not a folder, or the variable names a file.
+        ResourceError: there is no home, and others can change what is in its place.
     """
     environment = os.environ
     cache = find_cache(environment)
@@ -205,8 +206,11 @@ def search_from_environment(data_dir: Path | None) -> DataSearch:
     if data_dir is not None:
         directories = (_check_data_dir(_expand_home(data_dir)),)
     else:
-        keras = _keras_directory(environment) or cache / "datasets"
-        directories = tuple(dict.fromkeys((*_list_environment_directories(environment), keras)))
+        directories = _list_environment_directories(environment)
+        if keras := _keras_directory(environment):
+            directories = tuple(dict.fromkeys((*directories, keras)))
+        elif not directories:
+            directories = (_make_datasets_folder(cache),)
     return DataSearch(
         directories=directories,
         download_directory=directories[0],
@@ -318,6 +322,17 @@ def _list_environment_directories(environment: Mapping[str, str]) -> tuple[Path,
     with contextlib.suppress(OSError):  # an error of the search, if it gets there
         _refuse_file(named, _VARIABLE)
     return (named,)
+
+
+def _make_datasets_folder(cache: Path) -> Path:
+    folder = cache / "datasets"
+    try:
+        make_private_folder(folder)
+    except OSError as error:
+        what = f"data cannot be kept there: {error.strerror or error}"
+        hint = f"name a folder for them with --data-dir or {_VARIABLE}"
+        raise ResourceError(str(folder), what, hint) from error
+    return folder
 
 
 def _refuse_file(path: Path, where: str) -> None:
