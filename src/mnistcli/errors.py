@@ -44,6 +44,17 @@ def make_printable(line: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
+MAX_PROBLEMS = 100  # of one config
+MAX_SHOWN = 5000  # characters: a little more than the longest path
+
+
+def make_displayable(text: str) -> str:
+    """Return a text that neither controls the terminal nor fills it: printable, and not long."""
+    if len(text) > MAX_SHOWN:
+        text = f"{text[:MAX_SHOWN]}… ({len(text):,} characters)"
+    return make_printable(text)
+
+
 def escape_name(name: str) -> str:
     r"""Return a file's name as valid Unicode: bytes that are not UTF-8 become `\udcff` or alike."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -64,10 +75,12 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.what}" if self.where else self.what
-        if self.hint:
-            line = f"{line}. {self.hint[0].upper()}{self.hint[1:]}"
-        return make_printable(" ".join(line.split()))
+        # One after the other: what is long must not push the hint out.
+        where, what, hint = (
+            make_displayable(" ".join(part.split())) for part in (self.where, self.what, self.hint)
+        )
+        line = f"{where}: {what}" if where else what
+        return f"{line}. {hint[0].upper()}{hint[1:]}" if hint else line
 
 
 class MnistcliError(Exception):
@@ -104,14 +117,17 @@ class UsageError(MnistcliError):
 
 
 class ConfigError(UsageError):
-    """One or more problems in a config, all found before anything runs."""
+    """One or more problems in a config, all found before anything runs; at most `MAX_PROBLEMS`."""
 
     kind = "config"
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         first = problems[0]
         super().__init__(first.where, first.what, first.hint)
-        self.problems = tuple(problems)
+        self.problems = tuple(problems[:MAX_PROBLEMS])
+        if (further := len(problems) - MAX_PROBLEMS) > 0:
+            more = Problem("", f"{further:,} further problems", "mend these first")
+            self.problems = (*self.problems, more)
 
 
 class CheckFailedError(MnistcliError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -151,6 +152,31 @@ def test_tables_are_styled_on_a_terminal_and_nowhere_else(
     assert re.sub(r"\x1b\[[0-9;]*m", "", styled).split() == plain.split()
     assert dumb == plain
     assert not COLOUR.search(colourless)
+
+
+def test_a_bar_that_is_stopped_or_killed_leaves_the_cursor_visible(
+    environment: dict[str, str],
+) -> None:
+    """As Ctrl-Z and `kill -9` do, which a program can do nothing against or after."""
+    program = SHOW_EPOCHS.replace("display.close()", "import time; time.sleep(60)")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**environment, "TERM": "xterm-256color"}, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while b"3/3" not in seen:
+        seen += os.read(ours, 4096)
+    for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL):
+        process.send_signal(number)
+        time.sleep(0.3)
+        os.set_blocking(ours, False)
+        with contextlib.suppress(BlockingIOError, OSError):
+            seen += os.read(ours, 65536)
+        assert seen.count(b"\x1b[?25l") == seen.count(b"\x1b[?25h")
+    process.wait()
+    os.close(ours)
 
 
 def test_numbers_are_never_cut_however_narrow_the_terminal(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +21,8 @@ import pytest
 from PIL import Image
 
 from conftest import Ended, Run, Train, make_digits
+from helpers.checkpoints import make_run
+from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.output.progress import DownloadDisplay
 from mnistcli.output.terminal import ProgressMode, choose_progress
 
@@ -194,6 +198,91 @@ def test_downloads_are_shown_like_epochs(capsys: pytest.CaptureFixture[str]) -> 
         display.close()
         captured = capsys.readouterr()
         assert (captured.out, captured.err) == ("", expected)
+
+
+BAD = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\x7f\nmnistcli: done"
+
+
+@pytest.fixture
+def hostile(run: Run, digits_directory: Path) -> str:
+    """A checkpoint with a valid checksum whose name and record would control the terminal."""
+    state, record = make_run()
+    environment = record.environment.model_copy(
+        update={"versions": {BAD: BAD, "keras": "9" * 300_000}, "processor": BAD}
+    )
+    dataset = dataclasses.replace(record.dataset, known_as=BAD, location=BAD)
+    changed = {"environment": environment, "dataset": dataset}
+    replace_checkpoint(Path(f"{BAD}.h5"), state, record.model_copy(update=changed))
+    Path(BAD).mkdir()
+    shutil.copy(digits_directory / "mnist.npz", BAD)
+    Image.fromarray(255 - make_digits(10, seed=2).images[0]).save(f"{BAD}.png")
+    Path(f"{BAD}.yaml").write_text("training:\n  epchs: 1\n")
+    return f"{BAD}.h5"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("summary MODEL", 0),
+        ("doctor MODEL", 0),
+        ("ls", 0),
+        ("evaluate MODEL", 0),
+        ("evaluate MODEL MODEL --data-dir BAD", 0),
+        ("compare MODEL MODEL", 0),
+        ("predict MODEL BAD.png", 0),
+        ("predict MODEL BAD.png --show", 0),
+        ("plot curves MODEL --show", 0),
+        ("plot confusion MODEL -o BAD.svg", 0),
+        ("report MODEL -o BAD.html", 0),
+        ("data mnist --data-dir BAD", 0),
+        ("recipes copy xor BAD-copy.yaml", 0),
+        ("train BAD.yaml", 2),
+        ("evaluate no-BAD", 5),
+        ("predict MODEL no-BAD.png", 4),
+        ("train --dry-run --data-dir BAD -o no-BAD/x.h5", 7),
+    ],
+)
+def test_no_text_of_a_file_controls_the_terminal_or_fills_it(
+    run: Run, hostile: str, words: str, code: int
+) -> None:
+    typed = [w.replace("MODEL", hostile).replace("BAD", BAD) for w in words.split()]
+    ended = run(*typed)
+    text = ended.out + ended.err
+    assert ended.code == code, ended.err
+    assert [line for line in text.split("\n") if not line.isprintable()] == []
+    assert [line for line in text.split("\n") if line.startswith("mnistcli: done")] == []
+    assert "\\x1b[2J\\x1b]0;owned\\x07\\x9b31m\\u202e\\x7f" in text
+    assert len(text) < 60_000
+
+
+def test_json_keeps_a_name_exactly_and_the_terminal_in_order(run: Run, hostile: str) -> None:
+    ended = run("evaluate", hostile, "--json")
+    assert ended.json["results"][0]["checkpoint"] == hostile
+    assert ended.out.removesuffix("\n").isprintable()
+    assert run("evaluate", hostile, "--csv").out.count(BAD) == 1  # exact for scripts
+    assert run("evaluate", "no-" + BAD, "--json").json["error"]["where"] == "no-" + BAD
+
+
+def test_names_that_are_not_utf_8_end_no_command(
+    run: Run, train_once: Train, digits_directory: Path
+) -> None:
+    folder = os.fsdecode(b"\xff")
+    Path(folder).mkdir()
+    model = train_once("--epochs", 1).rename(Path(folder) / "m.h5")
+    Image.fromarray(255 - make_digits(10, seed=2).images[0]).save(Path(folder) / "digit.png")
+    shutil.copy(digits_directory / "mnist.npz", folder)
+    for words in (
+        ("evaluate", model, "--data-dir", folder),
+        ("evaluate", model, "--csv"),
+        ("doctor", model, "--data-dir", folder, "--json"),
+        ("predict", model, f"{folder}/digit.png", "--json"),
+        ("report", model, "-o", f"{folder}/page.html"),
+        ("data", "mnist", "--data-dir", folder, "--json"),
+        ("recipes", "copy", "xor", f"{folder}/xor.yaml"),
+    ):
+        ended = run(*words)
+        assert ended.code == 0, (words, ended.err)
+        assert r"\udcff" in ended.out + ended.err, words
 
 
 def test_an_unknown_way_to_show_progress(run: Run) -> None:

@@ -21,7 +21,7 @@ import typer
 from mnistcli.checkpoints import has_checkpoint_name
 from mnistcli.config.allowed_values import check_choice
 from mnistcli.output.logs import note
-from mnistcli.output.terminal import PROGRAM, print_line
+from mnistcli.output.terminal import PROGRAM, print_block, print_line
 
 SHELL_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 _LINE_VARIABLE = f"_{PROGRAM.upper()}_LINE"
@@ -147,7 +147,7 @@ SHELLS = {
 def show_completion(name: str) -> None:
     """Print a shell's script; UsageError for a shell that is not supported."""
     check_choice(name, tuple(SHELLS), "--show-completion")
-    print_line(SHELLS[name].script.removesuffix("\n"))
+    print_block(SHELLS[name].script.removesuffix("\n"))
     raise typer.Exit
 
 

@@ -11,7 +11,7 @@ import typer
 from mnistcli.cli.completion import complete_recipe, complete_yaml
 from mnistcli.cli.options import DebugOption, JsonOption, QuietOption, choose_form
 from mnistcli.output.logs import note
-from mnistcli.output.terminal import emit, print_line
+from mnistcli.output.terminal import emit, print_block
 
 EXAMPLES = """
 mnistcli recipes list
@@ -102,4 +102,4 @@ def print_schema(debug: DebugOption = False) -> None:
     del debug
     from mnistcli.config.field_info import write_json_schema
 
-    print_line(write_json_schema().removesuffix("\n"))
+    print_block(write_json_schema().removesuffix("\n"))

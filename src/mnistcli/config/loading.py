@@ -186,8 +186,7 @@ def validate(values: object, broken: tuple[KeyPath, ...] = ()) -> ValidationResu
             issues = tuple(issue for issue in found if not starts_with(issue.path, broken))
         broken = (*broken, *(issue.path for issue in found))
         removed = tuple(_widen(path) for path in broken)
-        for path in removed:
-            values = _leave_out(values, path)
+        values = _leave_out(values, removed)
     return ValidationResult(Config(), issues, broken, ((),))
 
 
@@ -352,17 +351,19 @@ def _widen(path: KeyPath) -> KeyPath:
     return path[:-1] if parent and parent.tag_key == path[-1] else path
 
 
-def _leave_out(values: object, path: KeyPath) -> object:
-    """Return a copy of the values without one of the keys."""
-    if not path:
-        return {}
+def _leave_out(values: object, paths: Iterable[KeyPath]) -> object:
+    """Return a copy of the values without some of the keys."""
+    by_key: dict[str | int, list[KeyPath]] = {}
+    for path in paths:
+        if not path:
+            return {}
+        by_key.setdefault(path[0], []).append(path[1:])
     if not isinstance(values, dict):
         return values
-    first, rest = path[0], path[1:]
     return {
-        key: _leave_out(entry, rest) if key == first else entry
+        key: _leave_out(entry, by_key.get(key, ()))
         for key, entry in values.items()
-        if rest or key != first
+        if () not in by_key.get(key, ())
     }
 
 

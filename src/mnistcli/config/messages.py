@@ -28,6 +28,7 @@ from mnistcli.config.validation_errors import (
     format_value,
 )
 from mnistcli.config.yaml_reader import ScalarError, resolve_scalar
+from mnistcli.errors import MAX_PROBLEMS
 
 _YES = {"yes", "on", "y", "true"}
 _NO = {"no", "off", "n", "false"}
@@ -43,7 +44,12 @@ def explain_errors(error: ValidationError, root: FieldInfo = ROOT) -> list[Confi
     issues: dict[KeyPath, ConfigIssue] = {}
     for details in error.errors(include_url=False):
         if not _is_redundant(details):
-            issue = _explain(details, root)
+            # More are not shown, and each costs a search for the nearest key.
+            issue = (
+                _explain(details, root)
+                if len(issues) < MAX_PROBLEMS
+                else ConfigIssue(locate_error(details["loc"], root).path, "wrong too")
+            )
             issues.setdefault(issue.path, issue)
     return list(issues.values())
 

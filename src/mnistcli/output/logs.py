@@ -117,7 +117,7 @@ class _StderrHandler(logging.Handler):
             write_error_line(record.getMessage())
         elif record.levelno >= self._level and not getattr(record, "is_shown", False):
             for line in self.format(record).splitlines():
-                write_error_line(f"{PROGRAM}: {record.levelname.lower()}: {make_printable(line)}")
+                write_error_line(f"{PROGRAM}: {record.levelname.lower()}: {line}")
 
 
 class _Collector(logging.Handler):
@@ -166,7 +166,7 @@ class _FileHandler(logging.FileHandler):
             with contextlib.suppress(OSError):  # it tries once more what could not be written
                 self.stream.close()
         what = f"{self.baseFilename}: {error.strerror}: the log ends here"
-        write_error_line(f"{PROGRAM}: warning: {make_printable(what)}")
+        write_error_line(f"{PROGRAM}: warning: {what}")
 
 
 def open_log(

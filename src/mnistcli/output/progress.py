@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from mnistcli.errors import make_printable
+from mnistcli.errors import make_displayable
 from mnistcli.output.terminal import ProgressMode, make_console, write_error_line
 
 if TYPE_CHECKING:
@@ -179,8 +179,9 @@ class TrialTable:
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         running = [trial for trial in trials if trial.state == "running"]
         shown = [*[t for t in trials if t.state in _ENDED][:_SHOWN_TRIALS], *running]
+        printable = [trial.make_displayable() for trial in shown]
         head = Text(f"{done} of {len(trials)} trials{f': {told}' if told else ''}", style="bold")
-        self._live.update(Group(head, make_trial_table(shown, self._objective)))
+        self._live.update(Group(head, make_trial_table(printable, self._objective)))
 
     def close(self) -> None:
         """Remove the table: the ranking takes its place."""
@@ -210,13 +211,13 @@ class DownloadDisplay:
         if self._progress == "lines":
             if file not in self._announced:
                 size = f" ({total_bytes / 1e6:.0f} MB)" if total_bytes and total_bytes > 1e6 else ""
-                write_error_line(f"{self._verb} {make_printable(file)}{size}")
+                write_error_line(f"{self._verb} {file}{size}")
             self._announced.add(file)
             return
         if self._bar is None:
             self._bar = _open_download_bar(self._verb)
         if file not in self._tasks:
-            self._tasks[file] = self._bar.add_task(file, total=total_bytes)
+            self._tasks[file] = self._bar.add_task(make_displayable(file), total=total_bytes)
         self._bar.update(self._tasks[file], completed=received_bytes, total=total_bytes)
 
     def close(self) -> None:

@@ -6,25 +6,29 @@ finite become null; an empty cell of CSV stands for what is not known or does no
 
 # Without `from __future__ import annotations`: pydantic would parse their text, which takes longer.
 import csv
+import dataclasses
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import singledispatch
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticSerializationError
 
 from mnistcli.checkpoints.record import Environment, Number, TestScore, TrialMark
 from mnistcli.checkpoints.run_state import ArrayDifference
 from mnistcli.config.recipes import Tolerance, Verdict
 from mnistcli.config.schema import Config
-from mnistcli.errors import MnistcliError, escape_name
+from mnistcli.errors import MnistcliError, escape_name, make_displayable
 from mnistcli.images.options import Preparation
 from mnistcli.metrics.calibration import Calibration
 from mnistcli.metrics.scores import Score
 from mnistcli.metrics.significance import Interval
 from mnistcli.models.memory import MemoryEstimate
+
+T = TypeVar("T")
 
 
 class AnswerPart(BaseModel):
@@ -32,6 +36,37 @@ class AnswerPart(BaseModel):
 
     # Validators are built when a type is first used: a command uses few of them.
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="null", defer_build=True)
+
+    def make_displayable(self) -> Self:
+        """Return a copy for people: its texts without control characters, and of bounded length."""
+        return map_texts(self, make_displayable)
+
+    def dump_json(self) -> str:
+        """Return the JSON of this part; file names that are not UTF-8 are escaped."""
+        try:
+            return self.model_dump_json(by_alias=True)
+        except PydanticSerializationError:
+            return map_texts(self, escape_name).model_dump_json(by_alias=True)
+
+
+def map_texts(value: T, change: Callable[[str], str]) -> T:
+    """Return a copy of a result, a figure or a part of one, with all of its texts changed."""
+    changed: object = value
+    if isinstance(value, str):
+        changed = change(value)
+    elif isinstance(value, tuple | list):
+        if value and not isinstance(value[0], int | float):  # numbers by the thousand
+            changed = type(value)(map_texts(item, change) for item in value)
+    elif isinstance(value, dict):
+        changed = {map_texts(k, change): map_texts(item, change) for k, item in value.items()}
+    elif isinstance(value, BaseModel):
+        fields = {name: map_texts(item, change) for name, item in dict(value).items()}
+        changed = value.model_copy(update=fields)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        fields = {name: map_texts(getattr(value, name), change) for name in names}
+        changed = dataclasses.replace(value, **fields)
+    return cast("T", changed)
 
 
 class CsvRow(AnswerPart):
@@ -92,6 +127,7 @@ class TrainResult(Answer):
         history: one value per epoch for each metric.
         test: the score on the test set.
         seconds: the time that training took.
+        is_finished_before: whether there was nothing left to train; not in JSON.
     """
 
     checkpoint: Name
@@ -101,6 +137,7 @@ class TrainResult(Answer):
     history: dict[str, tuple[float, ...]]
     test: TestScore
     seconds: SecondsResult
+    is_finished_before: SkipJsonSchema[bool] = Field(False, exclude=True)
 
 
 class EvaluatedSplit(AnswerPart):
@@ -527,6 +564,10 @@ class ShownRecipeResult(Answer):
 
     name: str
     yaml: str
+
+    def make_displayable(self) -> Self:
+        """Return it unchanged: recipes come with the tool."""
+        return self
 
 
 class CopiedRecipeResult(Answer):

@@ -20,7 +20,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from mnistcli.checkpoints.record import RecordedTrialState
-from mnistcli.errors import UsageError, make_printable
+from mnistcli.errors import UsageError
 from mnistcli.output.results import Accuracy, ListedCheckpoint, ListResult, Status, format_rows
 from mnistcli.output.terminal import is_terminal
 
@@ -310,10 +310,10 @@ def _join_cells(columns: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _list_reasons(files: Sequence[tuple[str, str]]) -> Iterator[str]:
-    names = [make_printable(name) for name, _ in files]
+    names = [name for name, _ in files]
     width = max(map(cell_len, names), default=0)
     for name, (_, reason) in zip(names, files, strict=True):
-        yield f" {_pad(name, width, left=True)}{_GAP}{make_printable(reason)}"
+        yield f" {_pad(name, width, left=True)}{_GAP}{reason}"
 
 
 def _choose_hidden(
@@ -343,4 +343,4 @@ def _format_cell(name: str, run: Row) -> str:
         return _EMPTY
     if column is not None and column.format is not None:
         return column.format(run)
-    return f"{value:g}" if isinstance(value, float) else make_printable(str(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mnistcli.checkpoints.record import describe_devices
 from mnistcli.checkpoints.run_state import EarlyStoppingState
-from mnistcli.errors import make_printable
+from mnistcli.errors import make_displayable
 from mnistcli.models.memory import format_bytes
 from mnistcli.output.results import (
     Answer,
@@ -126,7 +126,7 @@ def make_trial_table(trials: Sequence[TrialResult], objective: str) -> Table:
 def describe_trial_end(trial: TrialResult, objective: str) -> str:
     """Describe a trial that has ended: its value, or why it failed."""
     if trial.state == "failed":
-        return f"failed: {make_printable(trial.reason or '')}"
+        return f"failed: {trial.reason or ''}"
     value = "-" if trial.value is None else f"{trial.value:.4f}"
     after = f"  pruned after epoch {trial.epochs}" if trial.state == "pruned" else ""
     return f"{objective} {value}{after}"
@@ -290,7 +290,8 @@ def _render_run(facts: TrainingFacts) -> Table:
     if devices := describe_devices(facts.environment):
         table.add_row("trained on", devices)
     versions = facts.environment.versions
-    table.add_row("made with", ", ".join(f"{name} {v}" for name, v in versions.items()))
+    made_with = ", ".join(f"{name} {v}" for name, v in versions.items())
+    table.add_row("made with", make_displayable(made_with))
     return table
 
 
@@ -522,7 +523,8 @@ def _describe_checkpoint(checkpoint: CheckpointResult) -> Iterator[RenderableTyp
             f" {facts.planned_epochs} epochs, seed {facts.config.training.seed}{score}"
         )
     if checkpoint.differences:
-        yield Text(f"other bits than here are to be expected: {', '.join(checkpoint.differences)}")
+        differing = make_displayable(", ".join(checkpoint.differences))
+        yield Text(f"other bits than here are to be expected: {differing}")
 
 
 @render.register(RecipesResult)
@@ -554,7 +556,7 @@ def _render_sweep(answer: SweepResult) -> Iterator[RenderableType]:
     yield make_trial_table(answer.ranking, answer.objective)
     reasons = [trial for trial in answer.ranking if trial.reason]
     if reasons:
-        lines = [make_printable(f"trial {one.trial} failed: {one.reason}") for one in reasons]
+        lines = [f"trial {one.trial} failed: {one.reason}" for one in reasons]
         yield Text("\n".join(lines))
     if answer.importances:
         shorten = shorten_keys(answer.importances)
@@ -594,7 +596,7 @@ def _render_sweep_plan(answer: SweepPlanResult) -> Iterator[RenderableType]:
 def _format_setting(value: JsonValue) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return make_printable(value) if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _make_table(*columns: str, left: int = 1) -> Table:

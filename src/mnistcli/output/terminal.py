@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from mnistcli.errors import make_displayable, make_printable
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from typing_extensions import Buffer
@@ -51,6 +53,8 @@ def make_console(
 ) -> Console:
     """Return a Rich console that styles on terminals only and prints text unchanged.
 
+    It never hides the cursor, which a process that is stopped or killed could not show again.
+
     Args:
         stream: where it writes.
         width: in columns; None: the terminal's.
@@ -58,7 +62,14 @@ def make_console(
     """
     from rich.console import Console
 
-    return Console(
+    class CursorConsole(Console):
+        """Leaves the cursor as it is."""
+
+        def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002
+            """Do nothing, unlike Rich's bars ask for."""
+            return False
+
+    return CursorConsole(
         file=stream,
         width=width,
         force_terminal=is_terminal(stream) if terminal is None else terminal,
@@ -89,11 +100,9 @@ def emit(result: Answer, form: Form = "text", error: MnistcliError | None = None
             print_json(part)
         print_json(result, error)
     elif form == "csv":
-        from mnistcli.output.results import format_csv
-
-        print_line(format_csv(result))
+        print_csv(result)
     else:
-        _print_text(result, form)
+        _print_text(result.make_displayable(), form)
     if error is not None:
         raise error
 
@@ -111,32 +120,41 @@ def _print_text(result: Answer, form: Form) -> None:
         print_line(line)
 
 
+def print_csv(result: Answer) -> None:
+    """Write CSV on stdout: exact, but on a terminal, which a file's name must not control."""
+    from mnistcli.output.results import format_csv
+
+    text = format_csv(result)
+    print_block("\n".join(map(make_printable, text.split("\n"))) if sys.stdout.isatty() else text)
+
+
 def print_json(answer: AnswerPart, error: MnistcliError | None = None) -> None:
     """Write an answer, and the key `error` at its end, as one line of JSON on stdout."""
-    print_line(format_json(answer, error))
+    print_block(format_json(answer, error))
 
 
 def format_json(answer: AnswerPart, error: MnistcliError | None = None) -> str:
-    """Return one line of JSON, in ASCII where stdout's encoding cannot write all of it."""
-    text = answer.model_dump_json(by_alias=True)
+    """Return one line of JSON, in ASCII where it is not printable or not in stdout's encoding."""
+    text = answer.dump_json()
     if error is not None:
         from mnistcli.output.results import describe_error
 
-        text = f'{text[:-1]},"error":{describe_error(error).model_dump_json()}}}'
-    try:
+        text = f'{text[:-1]},"error":{describe_error(error).dump_json()}}}'
+    with contextlib.suppress(UnicodeEncodeError):
         text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(json.loads(text), separators=(",", ":"))
-    return text
+        if text.isprintable():
+            return text
+    # All but DEL, which json takes for a letter.
+    return json.dumps(json.loads(text), separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def print_parts(*parts: RenderableType) -> None:
     """Write lines and tables on stdout, one below the other; Rich is imported for tables only."""
     if all(isinstance(part, str) for part in parts):
         for part in parts:
-            print_line(str(part))
+            print_block(str(part))
     else:
-        print_line(format_table(*parts))
+        print_block(format_table(*parts))
 
 
 def format_table(*renderables: RenderableType) -> str:
@@ -148,9 +166,14 @@ def format_table(*renderables: RenderableType) -> str:
 
 
 def print_line(line: str) -> None:
-    """Write one line on stdout; BrokenPipeError where its reader has gone."""
+    """Write one line on stdout, printable; BrokenPipeError where its reader has gone."""
+    print_block(make_displayable(line))
+
+
+def print_block(text: str) -> None:
+    """Write lines on stdout as they are, styles too; BrokenPipeError where the reader has gone."""
     try:
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         if not _pipe.is_ignored:
@@ -238,9 +261,9 @@ def abandon_stdout() -> None:
 
 
 def write_error_line(line: str) -> None:
-    """Write one line on stderr; an error there is ignored, and so is what follows."""
+    """Write one line on stderr, printable; an error there is ignored, and so is what follows."""
     try:
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(make_displayable(line) + "\n")
         sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

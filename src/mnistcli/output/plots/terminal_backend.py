@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.errors import make_displayable
 from mnistcli.output.logs import note
 from mnistcli.output.plots.figures import (
     BLUE,
@@ -42,7 +43,8 @@ from mnistcli.output.plots.figures import (
     measure_luminance,
 )
 from mnistcli.output.plots.matplotlib_backend import color_confusion
-from mnistcli.output.terminal import is_terminal, print_line
+from mnistcli.output.results import map_texts
+from mnistcli.output.terminal import is_terminal, print_block
 
 Depth = Literal["truecolor", "256", "none"]
 _UPPER_HALF = "▀"
@@ -123,7 +125,7 @@ def print_picture(picture: Figure) -> None:
     canvas, hindrance = inspect_terminal()
     if hindrance:
         note(f"drawn in plain characters: {hindrance}")
-    print_line("\n".join(render_lines(picture, canvas)))
+    print_block("\n".join(render_lines(map_texts(picture, make_displayable), canvas)))
 
 
 def render_lines(picture: Figure, canvas: Canvas) -> list[str]:
