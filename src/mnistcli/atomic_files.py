@@ -29,6 +29,7 @@ from mnistcli.errors import ResourceError, UsageError
 from mnistcli.signals import hold_signals
 
 _READ_BYTES = 1 << 20
+_NOT_REGULAR = "is not a regular file, which alone is replaced"
 
 
 def replace_file(path: Path, chunks: Sequence[bytes]) -> None:
@@ -39,8 +40,10 @@ def replace_file(path: Path, chunks: Sequence[bytes]) -> None:
         chunks: the contents, in order.
 
     Raises:
-        OSError: it could not be written; an existing file is unchanged.
+        OSError: it could not be written, or what is there is no regular file; it is unchanged.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
     with _write_temporary(path, chunks) as temporary:
         temporary.replace(path)
 
@@ -165,7 +168,7 @@ def check_output(
         overwrite: whether the file may exist.
 
     Raises:
-        UsageError: the name has another ending, is a folder, or exists.
+        UsageError: the name has another ending, is a folder, or exists and may not be replaced.
         ResourceError: its folder does not exist or is not writable.
     """
     if path.is_dir():
@@ -176,6 +179,17 @@ def check_output(
         hint = f"write -o {shlex.quote(str(stem))}{suffixes[0]}"
         raise UsageError("--output", f"{path} does not end in {' or '.join(suffixes)}", hint)
     check_directory(path.parent)
+    check_replaceable(path, overwrite=overwrite)
+
+
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Check that an output's path is free, or that of a regular file that may be replaced.
+
+    Raises:
+        UsageError: there is a file, or something that is never replaced: a pipe or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError("--output", f"{path} {_NOT_REGULAR}", "choose another name")
     if path.exists() and not overwrite:
         raise make_file_exists_error(path)
 

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from conftest import Run, Train
+from helpers.checkpoints import write_dense
 from mnistcli import __version__
 
 
@@ -128,6 +130,41 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(
         7,
         f"mnistcli: error: {closed}: this folder is not writable. Choose another place with -o\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "pipe"),
+    [
+        ("train xor -o m.h5", "m.h5"),
+        ("train --validation 0.2 -o m.h5", "m.best.h5"),
+        ("report m.h5 -o page.html", "page.html"),
+        ("plot weights m.h5 -o weights.svg", "weights.svg"),
+        ("recipes copy xor x.yaml", "x.yaml"),
+    ],
+)
+def test_overwrite_replaces_nothing_but_regular_files(run: Run, words: str, pipe: str) -> None:
+    if words.split(maxsplit=1)[0] in ("report", "plot"):
+        write_dense(Path("m.h5"))
+    os.mkfifo(pipe)
+    for flags in ((), ("--overwrite",)):
+        ended = run(*words.split(), *flags)
+        assert ended.code == 2
+        assert f"{pipe} is not a regular file, which alone is replaced. Choose" in ended.err
+    assert Path(pipe).is_fifo()
+
+
+def test_ten_thousand_mistakes_are_told_in_a_hundred_lines(run: Run) -> None:
+    Path("many.yaml").write_text("".join(f"epochs{k}: 1\n" for k in range(9990)))
+    before = time.process_time()
+    ended = run("train", "many.yaml")
+    assert time.process_time() - before < 3
+    lines = ended.err.splitlines()
+    assert (ended.code, len(lines)) == (2, 101)
+    assert lines[0] == (
+        "mnistcli: error: many.yaml:1:1: epochs0: unknown key. Did you mean training.epochs?"
+    )
+    assert lines[-1] == "mnistcli: error: 9,890 further problems. Mend these first"
+    assert len(run("train", "many.yaml", "--json").json["error"]["problems"]) == 101
 
 
 def test_ctrl_c_while_a_command_prepares_ends_it_by_the_signal(

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from mnistcli.atomic_files import create_file, replace_file
+from mnistcli.atomic_files import check_replaceable, create_file, replace_file
 from mnistcli.config.field_info import INSTALLED_SCHEMA, write_json_schema
 from mnistcli.config.loading import load_config
 from mnistcli.config.recipes import Recipe, find_recipe, list_recipes
@@ -88,6 +88,7 @@ def _describe_recipe(recipe: Recipe) -> RecipeResult:
 
 
 def _write(path: Path, text: str, *, overwrite: bool) -> None:
+    check_replaceable(path, overwrite=True)
     try:
         if overwrite:
             replace_file(Path(os.path.realpath(path)), [text.encode()])

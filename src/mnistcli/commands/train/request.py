@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistcli.atomic_files import check_directory, make_file_exists_error
+from mnistcli.atomic_files import check_directory, check_replaceable, make_file_exists_error
 from mnistcli.checkpoints.lock import LockedError, RunLock
 from mnistcli.checkpoints.reader import Checkpoint
 from mnistcli.checkpoints.record import Environment, Record, describe_environment
@@ -273,8 +273,7 @@ def choose_output(
     if lock is not None:
         file.reserve(lock, with_best=writes_best)
     for taken in (path, *([file.best_path] if writes_best else [])):
-        if not overwrite and taken.exists():
-            raise make_file_exists_error(taken)
+        check_replaceable(taken, overwrite=overwrite)
     return file
 
 
