@@ -354,15 +354,28 @@ def test_epochs_is_the_total_of_a_resumed_run(run: Run, train_once: Train) -> No
     assert read_arrays(model) == read_arrays(whole)
 
 
-def test_resuming_a_finished_run_answers_again(run: Run, train_once: Train) -> None:
+def test_resuming_a_finished_run_answers_again_and_leaves_the_file_alone(
+    run: Run, train_once: Train
+) -> None:
     model = train_once(*SMALL, "--epochs", 2)
-    before = read_arrays(model)
-    first, second = (run("train", "--resume", model, "--json") for _ in range(2))
-    assert (first.code, second.code) == (0, 0)
-    for key in ("checkpoint", "dataset", "epochs", "history", "test"):
-        assert first.json[key] == second.json[key]
-    assert first.json["epochs"] == 2
-    assert read_arrays(model) == before
+    before, changed_ns = model.read_bytes(), model.stat().st_mtime_ns
+    ended = run("train", "--resume", model)
+    assert (ended.code, ended.out.startswith("test accuracy 0.")) == (0, True)
+    assert drop_data_warning(ended.err) == (
+        "nothing left to do: model.h5 ended after epoch 2\n"
+        "more  mnistcli train --resume model.h5 --more 10\n"
+    )
+    assert run("train", "--resume", model, "-q", "--epochs", 2).out == "model.h5\n"
+    assert (model.read_bytes(), model.stat().st_mtime_ns) == (before, changed_ns)
+    answer = run("train", "--resume", model, "--json").json
+    scored = run("evaluate", model, "--json").json["results"][0]
+    assert answer["epochs"] == len(answer["history"]["loss"]) == 2
+    assert answer["test"] == {key: scored[key] for key in ("loss", "accuracy")}
+
+    more = run("train", "--resume", model, "--more", 1, "--json")
+    lines = [line.split("  loss")[0] for line in more.err.splitlines() if "epoch" in line]
+    assert (more.code, lines) == (0, ["epoch 3/3"])
+    assert model.read_bytes() != before
 
 
 @pytest.mark.parametrize(

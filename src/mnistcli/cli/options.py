@@ -237,7 +237,7 @@ ProgressOption = Annotated[
         parser=_parse_progress,
         autocompletion=complete_words(get_args(ProgressMode)),
         help="How progress is shown on stderr; auto: a bar on a terminal, lines off it, nothing"
-        " under -q.",
+        " under -q and --jsonl.",
         rich_help_panel="Output",
     ),
 ]

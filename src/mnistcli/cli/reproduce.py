@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -86,7 +85,7 @@ def reproduce(
     from mnistcli.output.terminal import choose_progress
 
     form = choose_form(json=json, quiet=quiet)
-    mode = choose_progress(progress, silent=quiet or (json and not sys.stderr.isatty()))
+    mode = choose_progress(progress, silent=quiet)
     is_file = source is not None and (has_checkpoint_name(source) or Path(source).exists())
     if source is not None and is_file and source not in list_recipe_names():
         _reproduce_run(Path(source), DataLocation(data_dir, data), form, mode)

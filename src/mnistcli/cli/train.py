@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -218,8 +217,7 @@ def train(
     if overfit_one_batch:
         _overfit(arguments, form)
         return
-    is_silent = quiet or jsonl or (json and not sys.stderr.isatty())
-    mode = choose_progress(progress, silent=is_silent)
+    mode = choose_progress(progress, silent=quiet or jsonl)
     if dry_run:
         _dry_run(arguments, repeat, form, mode)
         return
@@ -230,13 +228,13 @@ def train(
 def _print_config(arguments: TrainArguments, form: Form) -> None:
     from mnistcli.commands.train.prepare import explain_config
     from mnistcli.config.serialization import annotate_config
-    from mnistcli.output.terminal import emit, print_line
+    from mnistcli.output.terminal import emit, print_block
 
     loaded, result = explain_config(arguments)
     if form in ("json", "jsonl"):
         emit(result, form)
     else:
-        print_line(annotate_config(loaded.config, loaded.tree).removesuffix("\n"))
+        print_block(annotate_config(loaded.config, loaded.tree).removesuffix("\n"))
 
 
 def _overfit(arguments: TrainArguments, form: Form) -> None:
@@ -294,6 +292,8 @@ def _train(
         _announce_interruption(interrupted, arguments)
         raise
     emit(result, form)
+    if result.is_finished_before:
+        return
     _note_files(result)
     command = format_command("evaluate", result.checkpoint, data_dir=arguments.data_dir)
     note(f"next  {command}")

@@ -27,7 +27,7 @@ from mnistcli.output.results import (
     TrainResult,
 )
 from mnistcli.output.tables import describe_early_stopping
-from mnistcli.output.terminal import ProgressMode
+from mnistcli.output.terminal import ProgressMode, format_command
 from mnistcli.signals import SignalReceived, StopRequest
 from mnistcli.tensorflow_import import load_backend
 from mnistcli.training.callbacks import BatchProgress, Callback
@@ -78,6 +78,14 @@ def prepare_and_train(
     check_tensorboard(arguments)
     with RunLock() as lock:
         plan = prepare_run(arguments, lock, progress)
+        if (finished := _find_finished_run(plan)) is not None:
+            path = str(plan.output.path)
+            more = format_command(
+                "train", "--resume", path, "--more", "10", data_dir=arguments.data_dir
+            )
+            note(f"nothing left to do: {path} ended after epoch {finished.epochs}")
+            note(f"more  {more}")
+            return finished
         with _translate_worker_errors(plan):
             return run_training(plan, callbacks)
 
@@ -96,6 +104,8 @@ def train_as_worker(arguments: TrainArguments) -> None:
     note(f"worker {number} of 0 to {last}: worker 0 shows, writes and answers")
     with suppress_notes(), RunLock() as lock:
         plan = prepare_run(arguments, lock)
+        if _find_finished_run(plan) is not None:
+            return
         trainer = build_trainer(plan)
         with _translate_worker_errors(plan):
             with StopRequest() as stop:
@@ -198,17 +208,7 @@ class CheckpointWriter(Callback):
         score, plan = score_run(self._plan, state), self._plan
         test = TestSetScore(count=score.count, loss=score.loss, accuracy=score.accuracy)
         plan.output.write(state, self._record(state, test))
-        progress, identity = state.progress, plan.dataset.identity
-        has_best = plan.selects_best and plan.output.best_path.exists()
-        return TrainResult(
-            checkpoint=str(plan.output.path),
-            best_checkpoint=str(plan.output.best_path) if has_best else None,
-            dataset=DatasetResult(name=identity.name, sha256=identity.sha256),
-            epochs=progress.epoch,
-            history=progress.history,
-            test=test,
-            seconds=SecondsResult(total=self._elapsed_s(), per_epoch=progress.warm_epoch_s),
-        )
+        return _describe_run(plan, state.progress, test, self._elapsed_s())
 
     def _elapsed_s(self) -> float:
         """Wall time spent on the run, earlier parts of a resumed one included."""
@@ -229,6 +229,38 @@ class CheckpointWriter(Callback):
             init_from=plan.init_from,
             init_weights_sha256=plan.init_weights_sha256,
         )
+
+
+def _find_finished_run(plan: RunPlan) -> TrainResult | None:
+    """Return the result of a run to resume that has nothing left to do; None for every other."""
+    start = plan.start
+    if start is None or start.record is None or start.state is None or start.is_changed:
+        return None
+    record, progress = start.record, start.state.progress
+    stopping = start.state.callbacks.early_stopping
+    is_over = progress.epoch >= plan.config.training.epochs
+    is_over = is_over or (stopping is not None and stopping.is_stopped)
+    is_same = record.dataset.sha256 == plan.dataset.identity.sha256
+    if not is_over or not is_same or record.test is None:  # a killed run may have no score yet
+        return None
+    result = _describe_run(plan, progress, record.test, record.progress.elapsed_s)
+    return result.model_copy(update={"is_finished_before": True})
+
+
+def _describe_run(
+    plan: RunPlan, progress: Progress, test: TestSetScore, elapsed_s: float
+) -> TrainResult:
+    identity = plan.dataset.identity
+    has_best = plan.selects_best and plan.output.best_path.exists()
+    return TrainResult(
+        checkpoint=str(plan.output.path),
+        best_checkpoint=str(plan.output.best_path) if has_best else None,
+        dataset=DatasetResult(name=identity.name, sha256=identity.sha256),
+        epochs=progress.epoch,
+        history=progress.history,
+        test=test,
+        seconds=SecondsResult(total=elapsed_s, per_epoch=progress.warm_epoch_s),
+    )
 
 
 def score_run(plan: RunPlan, state: RunState) -> Score:
