@@ -316,7 +316,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    expect_refusal(tmp_path, f"is a folder. {GIVE}")
+    expect_refusal(tmp_path, f"is a folder. Name a file in it; mnistcli ls {tmp_path} lists them")
 
 
 def test_a_pipe_without_a_writer_does_not_block(tmp_path: Path) -> None:
@@ -331,15 +331,15 @@ def test_an_empty_file(tmp_path: Path) -> None:
 
 def test_a_text_file(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("epochs: 3\n")
-    expect_refusal(tmp_path / "text.h5", f"not an HDF5 file. {GIVE}")
+    expect_refusal(tmp_path / "text.h5", f"is a YAML file, not an HDF5 file. {GIVE}")
 
 
 def test_a_keras_zip(tmp_path: Path) -> None:
     save(make_network("softmax on 784"), tmp_path / "model.keras")
     expect_refusal(
         tmp_path / "model.keras",
-        "a zip archive, not an HDF5 file. A .keras file becomes one with"
-        " keras.models.load_model(...).save('model.h5')",
+        "is a Keras .keras file, not an HDF5 file. Save it as HDF5:"
+        " keras.models.load_model('model.keras').save('model.h5')",
     )
 
 
@@ -349,8 +349,8 @@ def test_a_file_of_weights_alone(tmp_path: Path) -> None:
         make_network("softmax on 784").save_weights(path)
     expect_refusal(
         path,
-        "weights without a network, or no Keras file at all."
-        " Save the whole model with model.save('model.h5')",
+        "weights without their network: layers/dense/vars/0 (784, 10), layers/dense/vars/1 (10,)."
+        " Build the network, model.load_weights(…) and model.save('model.h5') in Keras",
     )
 
 
@@ -359,7 +359,11 @@ def test_a_file_that_is_cut_off(tmp_path: Path) -> None:
     data = path.read_bytes()
     for length in (len(data) - 1, len(data) // 2, 100):
         path.write_bytes(data[:length])
-        expect_refusal(path, f"damaged: its end is missing. {AGAIN}")
+        expect_refusal(
+            path,
+            "damaged: its end is missing. Wait if it is still being copied; otherwise restore"
+            " it from a copy, or train again",
+        )
 
 
 def test_a_huge_file_is_not_even_read(tmp_path: Path) -> None:

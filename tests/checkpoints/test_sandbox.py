@@ -126,13 +126,13 @@ def make_bad(folder: Path) -> dict[Path, str]:
     bad = {
         "cut.h5": "damaged: its end is missing",
         "empty.h5": "the file is empty",
-        "keras.h5": "a zip archive, not an HDF5 file",
+        "keras.h5": "is a zip archive, not an HDF5 file",
         "later.h5": "written by a later mnistcli (format 9)",
         "link.h5": "'/mnistcli' is an external link, which can lead anywhere",
         "noise.h5": "damaged: HDF5 cannot make sense of it",
         "record.h5": "its record of the run is damaged",
-        "text.h5": "not an HDF5 file",
-        "weights.h5": "weights without a network, or no Keras file at all",
+        "text.h5": "is a text file, not an HDF5 file",
+        "weights.h5": "weights without their network: no arrays",
     }
     (folder / "cut.h5").write_bytes(write_dense(folder / "cut.h5").read_bytes()[:-100])
     (folder / "empty.h5").touch()

@@ -77,7 +77,8 @@ def test_debug_shows_the_traceback_above_the_line(
     ended = run("summary", "no.h5", "--debug")
     assert ended.code == 5
     assert ended.err.startswith("Traceback (most recent call last):\n")
-    assert ended.err.endswith("mnistcli: error: no.h5: no such checkpoint."
+    assert ended.err.endswith("mnistcli: error: no.h5: no such checkpoint"
+                              f" in {Path.cwd()}."
                               " Give a .h5 file that mnistcli or Keras saved\n")  # fmt: skip
 
 

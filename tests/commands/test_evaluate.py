@@ -96,7 +96,7 @@ def test_one_missing_checkpoint_of_several_is_an_error_and_no_half_answer(
 ) -> None:
     ended = run("evaluate", train_once("--epochs", 1), "missing.h5")
     assert (ended.code, ended.out) == (5, "")
-    assert "mnistcli: error: missing.h5: no such checkpoint. " in ended.err
+    assert "mnistcli: error: missing.h5: no such checkpoint in " in ended.err
 
 
 def test_splits_are_those_of_the_run(run: Run, train_once: Train, digits: Split) -> None:

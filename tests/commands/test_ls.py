@@ -253,7 +253,7 @@ def test_what_is_no_run_has_a_row_of_its_own_with_the_reason(run: Run) -> None:
     assert others.splitlines() == [
         " changed.h5    changed since mnistcli wrote it (its checksum is gone)",
         " damaged.h5    damaged: its contents do not match its checksum",
-        " no.h5         not an HDF5 file",
+        " no.h5         is a text file, not an HDF5 file",
         " theirs.HDF5   foreign: saved by Keras 3.15.1, without a run of mnistcli's",
     ]
     rows = {row["checkpoint"]: row for row in run("ls", "--json").json["checkpoints"]}
@@ -275,11 +275,12 @@ def test_files_and_folders_are_listed_once_and_what_is_missing_is_exit_5(run: Ru
     ]  # fmt: skip
     ended = run("ls", "run-9.h5", "gone.h5", "--json")
     assert ended.code == 5
-    assert ended.err == "mnistcli: error: gone.h5: no such file or folder. Correct the path\n"
+    missing = f"no such file or folder in {Path.cwd()}"
+    assert ended.err == f"mnistcli: error: gone.h5: {missing}. Correct the path\n"
     assert [
         (row["checkpoint"], row["status"], row["reason"]) for row in ended.json["checkpoints"]
     ] == [
-        ("gone.h5", "refused", "no such file or folder"),
+        ("gone.h5", "refused", missing),
         ("run-9.h5", "run", ""),
     ]
 
@@ -299,7 +300,7 @@ def test_names_do_not_talk_to_the_terminal(run: Run) -> None:
     ended = run("ls")
     assert "\x1b" not in ended.out
     assert r' evil\x1b[2J\n,".h5' in ended.out
-    assert r" bad\x1b.h5   not an HDF5 file" in ended.out
+    assert r" bad\x1b.h5   is a text file, not an HDF5 file" in ended.out
     rows = list(csv.DictReader(run("ls", "--csv").out.splitlines(keepends=True)))
     assert name in [row["checkpoint"] for row in rows]
 

@@ -146,14 +146,14 @@ FLAGS: list[Row] = [
     ("compare", 2, "MODEL.h5: missing. See mnistcli compare --help"),
     ("compare model.h5", 2, "MODEL.h5: one checkpoint is nothing to compare. Name another, or a --baseline; of one alone: mnistcli evaluate model.h5"),
     ("compare model.h5 model.h5 --split tset", 2, "--split: unknown name 'tset'. Did you mean test?"),
-    ("compare model.h5 no.h5", 5, f"no.h5: no such checkpoint. {GIVE_H5}"),
+    ("compare model.h5 no.h5", 5, f"no.h5: no such checkpoint in HERE. {GIVE_H5}"),
     ("train --repeat 2 --overfit-one-batch", 2, f"--repeat and --overfit-one-batch: {EXCLUDE}"),
     ("train --repeat 1", 2, "--repeat: expected a whole number from 2, received '1'. Write --repeat 3 for example"),
     ("reproduce", 2, "MODEL.h5|RECIPE: nothing to reproduce. Give a checkpoint, a recipe's name, or --all"),
     ("reproduce xor --all", 2, "MODEL.h5|RECIPE: --all is every recipe. Give a checkpoint, a recipe's name, or --all"),
     ("reproduce mnist-mpl", 2, "mnist-mpl: no such recipe. Did you mean mnist-mlp?"),
     ("reproduce my.yaml", 2, "my.yaml: a config has no figures to compare with, only recipes have. Train it: mnistcli train my.yaml"),
-    ("reproduce no.h5", 5, f"no.h5: no such checkpoint. {GIVE_H5}"),
+    ("reproduce no.h5", 5, f"no.h5: no such checkpoint in HERE. {GIVE_H5}"),
     ("recipes lst", 2, "lst: no such command. Did you mean list?"),
     ("recipes zzz", 2, "zzz: no such command. Choose one of list, show, copy, schema"),
     ("recipes copy", 2, "NAME: missing. See mnistcli recipes copy --help"),
@@ -213,7 +213,7 @@ FLAGS: list[Row] = [
     ("train --epochs 3 --set training.epochs=3", 2, "--set: training.epochs: already given by --epochs. Give it once"),
     ("train --dataset xor", 2, "--dataset: dataset.name: xor does not go with dataset.normalization, model.output_activation, training.loss. Take its own recipe: mnistcli train xor"),
     ("train xor --validation 0.5", 2, "--validation: dataset.validation: xor's four rows leave none to hold out. Add --set dataset.validation=0.0"),
-    ("train --init-from missing.h5", 5, f"missing.h5: no such checkpoint. {GIVE_H5}"),
+    ("train --init-from missing.h5", 5, f"missing.h5: no such checkpoint in HERE. {GIVE_H5}"),
     ("train --more 3", 2, "--more: it adds epochs to a run. Name the run: --resume FILE.h5"),
     ("train xor --resume model.h5", 2, "CONFIG: a resumed run goes on in its own file with its own config. Give only --epochs or --more with --resume"),
     ("train --resume model.h5 --seed 3", 2, "--seed: a resumed run goes on in its own file with its own config. Give only --epochs or --more with --resume"),
@@ -249,12 +249,12 @@ def config(text: str | bytes, message: str) -> Row:
 
 
 CONFIGS: list[Row] = [
-    ("train nothing.yaml", 2, f"nothing.yaml: no such file or recipe. Give a YAML file, or one of the recipes {RECIPES}"),
-    ("train mnist-mpl", 2, "mnist-mpl: no such file or recipe. Did you mean mnist-mlp?"),
-    ("train folder", 2, "folder: is a folder. Give the path of a YAML file in it"),
+    ("train nothing.yaml", 2, f"nothing.yaml: no such file or recipe in HERE. Give a YAML file, or one of the recipes {RECIPES}"),
+    ("train mnist-mpl", 2, "mnist-mpl: no such file or recipe in HERE. Did you mean mnist-mlp?"),
+    ("train folder", 2, "folder: is a folder. Train on the images in it: mnistcli train --data folder"),
     ("train loop.yaml", 2, "loop.yaml: cannot be read: Too many levels of symbolic links. Give the path of a YAML file that can be read", lambda: Path("loop.yaml").symlink_to("loop.yaml")),
     ("train ''", 2, f"CONFIG: {EMPTY}"),
-    ("train model.h5", 2, "model.h5: is a checkpoint, not a config. Go on with it: mnistcli train --resume model.h5"),
+    ("train model.h5", 2, "model.h5: is an HDF5 file, not a config. Go on with a run: mnistcli train --resume model.h5"),
     config("training:\n\tepochs: 3", ":2:1: not valid YAML: found character that cannot start any token. Indent with spaces, and put quotes around text that begins with @, ` or %"),
     config("training: {epochs: 3", ":2:1: not valid YAML: did not find expected ',' or '}' (while parsing a flow mapping from line 1). Check the indentation, brackets and quotes up to here"),
     config("training:\n  epochs: 3\n  epochs: 4\n", ":3:3: training.epochs: key given twice, first on line 2. Remove one of them"),
@@ -265,7 +265,7 @@ CONFIGS: list[Row] = [
     config("training: {loss: binary_crossentropy}", ":1:18: training.loss: binary_crossentropy does not match softmax outputs. Set training.loss: categorical_crossentropy, or model.output_activation: sigmoid"),
     config("model: !!python/object/apply:os.system {type: mlp}", ":1:8: model: tag !!python/object/apply:os.system is not allowed. Remove it"),
     config("{}\n---\n{}\n", ":2:1: a second document begins. Keep one document a file"),
-    config(b"\x89PNG\r\n", ":1:1: byte 0x89 is not UTF-8. Save the file as UTF-8 text"),
+    config(b"\x89PNG\r\n", ": is an image, not a config. Name the checkpoint before it: mnistcli predict MODEL.h5 my.yaml"),
     config("a: \0", ":1:4: character U+0000 is not allowed in YAML. Remove it"),
     config("'': 3", ":1:1: '': unknown key. The keys here are dataset, model, training"),
     config("#" * (2**20 + 1), ": larger than 1 MiB, too large for a config. Give a config's YAML file"),
@@ -313,25 +313,25 @@ DATA: list[Row] = [
 ]  # fmt: skip
 
 IMAGES: list[Row] = [
-    ("predict model.h5 missing.png", 4, "missing.png: no such file or folder. Correct the path"),
+    ("predict model.h5 missing.png", 4, "missing.png: no such file or folder in HERE. Correct the path"),
     ("predict model.h5 folder", 4, f"folder: the directory holds no images. {FORMATS}"),
     ("predict model.h5 a.png", 4, f"a.png: the file is empty. {FORMATS}", write("a.png", b"")),
-    ("predict model.h5 model.h5", 4, f"model.h5: is not an image that can be read. {FORMATS}"),
+    ("predict model.h5 model.h5", 4, "model.h5: is an HDF5 file, not an image that can be read. Name the images after the checkpoint: mnistcli predict model.h5 IMAGE.png"),
     ("predict model.h5 b.png", 4, "b.png: the image is damaged or cut short. Check the file, or save it again", write_picture("b.png", 900)),
     ("predict model.h5 c.ppm", 4, "c.ppm: the image has more than 100,000,000 pixels or 512 MiB. Make it smaller", write("c.ppm", b"P5 30000 30000 255\n")),
     ("predict model.h5 - -", 2, "IMAGE: - is standard input, which ends once. Give it once"),
-    ("predict model.h5 d.png e.png", 4, "e.png: no such file or folder. Correct the path", lambda: Image.new("L", (28, 28)).save("d.png")),
+    ("predict model.h5 d.png e.png", 4, "e.png: no such file or folder in HERE. Correct the path", lambda: Image.new("L", (28, 28)).save("d.png")),
     ("predict xor.h5 d.png --dataset xor", 2, "IMAGE: xor takes 2 numbers, not images. Use --input 0,1", lambda: write_dense(Path("xor.h5"), 2, 1)),
 ]  # fmt: skip
 
 CHECKPOINTS: list[Row] = [
-    ("evaluate missing.h5", 5, f"missing.h5: no such checkpoint. {GIVE_H5}"),
-    ("summary folder.h5", 5, f"folder.h5: is a folder. {GIVE_H5}", lambda: Path("folder.h5").mkdir()),
-    ("predict taken.h5 --first 1", 5, f"taken.h5: not an HDF5 file. {GIVE_H5}"),
+    ("evaluate missing.h5", 5, f"missing.h5: no such checkpoint in HERE. {GIVE_H5}"),
+    ("summary folder.h5", 5, "folder.h5: is a folder. Name a file in it; mnistcli ls folder.h5 lists them", lambda: Path("folder.h5").mkdir()),
+    ("predict taken.h5 --first 1", 5, f"taken.h5: is a text file, not an HDF5 file. {GIVE_H5}"),
     ("summary empty.h5", 5, f"empty.h5: the file is empty. {RESTORE}", write("empty.h5", b"")),
     ("train --resume model.h5", 5, f"model.h5: damaged: its contents do not match its checksum. {RESTORE}", flip_a_byte_of_the_checkpoint),
     ("train --init-from theirs.h5", 5, "theirs.h5: '/evil' is an external link, which can lead anywhere. Keras saves no such file: get another from whoever made it", edit(lambda file: file.__setitem__("evil", h5py.ExternalLink("/etc/passwd", "/")))),
-    ("evaluate theirs.h5 --dataset mnist", 5, "theirs.h5: weights without a network, or no Keras file at all. Save the whole model with model.save('model.h5')", edit(lambda file: file.attrs.clear())),
+    ("evaluate theirs.h5 --dataset mnist", 5, "theirs.h5: weights without their network: model_weights/dense/dense/bias (3,), model_weights/dense/dense/kernel (4, 3). Build the network, model.load_weights(…) and model.save('model.h5') in Keras", edit(lambda file: file.attrs.clear())),
     ("train --resume theirs.h5", 5, "theirs.h5: no run of mnistcli's to go on with. Start a new one from its weights: mnistcli train CONFIG --init-from theirs.h5", edit(lambda _: None)),
 ]  # fmt: skip
 
@@ -379,6 +379,7 @@ def test_bad_input_gets_one_line_and_changes_nothing(
     workshop: Run, tmp_path: Path, row: Row
 ) -> None:
     words, code, message, *prepare = row
+    message = message.replace("HERE", str(tmp_path))
     for step in prepare:
         step()
     before = take_snapshot(tmp_path)
@@ -410,15 +411,15 @@ ENVIRONMENTS: dict[str, Spawned] = {
     ),
     "a file name that ASCII does not have": (
         "summary größe.h5", {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
-        5, rf"gr\xf6\xdfe.h5: no such checkpoint. {GIVE_H5}",
+        5, rf"gr\xf6\xdfe.h5: no such checkpoint in HERE. {GIVE_H5}",
     ),
     "a file name that no encoding has": (
         "summary \udcff.h5", {},
-        5, rf"\udcff.h5: no such checkpoint. {GIVE_H5}",
+        5, rf"\udcff.h5: no such checkpoint in HERE. {GIVE_H5}",
     ),
     "a terminal that can do nothing": (
         "summary nothing.h5", {"TERM": "dumb", "COLUMNS": "1", "FORCE_COLOR": "1"},
-        5, f"nothing.h5: no such checkpoint. {GIVE_H5}",
+        5, f"nothing.h5: no such checkpoint in HERE. {GIVE_H5}",
     ),
     "no network": (
         "evaluate model.h5",
@@ -442,7 +443,7 @@ def test_a_hostile_environment_gets_one_line_and_changes_nothing(
 ) -> None:
     words, env, code, message = ENVIRONMENTS[name]
     before = take_snapshot(tmp_path)
-    line = f"mnistcli: error: {message}\n"
+    line = f"mnistcli: error: {message}\n".replace("HERE", str(tmp_path))
     ended = spawn(*words.split(" "), env=env)
     assert (ended.code, ended.out, ended.err) == (code, "", line)
     check_error_object(spawn(*words.split(" "), "--json", env=env), code, line)
@@ -459,7 +460,10 @@ def test_what_is_no_image_may_come_through_a_pipe(workshop: Run, spawn: Run) -> 
     with Path("taken.h5").open("rb") as text:
         ended = spawn("predict", "model.h5", "-", stdin=text)
     assert (ended.code, ended.out) == (4, "")
-    assert ended.err == f"mnistcli: error: stdin: is not an image that can be read. {FORMATS}\n"
+    assert (
+        ended.err
+        == f"mnistcli: error: stdin: is a text file, not an image that can be read. {FORMATS}\n"
+    )
 
 
 def test_a_working_directory_that_was_deleted(spawn: Run, tmp_path: Path) -> None:

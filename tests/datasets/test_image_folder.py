@@ -241,7 +241,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] 
     ),
     "no image": (
         write("train/dog/102.png", b"no image"), {},
-        "pets/train/dog/102.png: is not an image that can be read",
+        "pets/train/dog/102.png: is a text file, not an image that can be read",
     ),
     "cut short": (truncate, {}, "pets/train/dog/102.png: the image is damaged or cut short"),
     "a folder too deep": (

@@ -289,8 +289,11 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), n
     ("content", "message"),
     [
         (b"", "x: the file is empty. Images are read from PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "x: is not an image that can be"),
-        (b"hello", "x: is not an image that can be read. Images are read from PNG"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+            "x: is a PostScript file, not an image that can be",
+        ),
+        (b"hello", "x: is a text file, not an image that can be read. Images are read from PNG"),
         (PNG[:-60], "x: the image is damaged or cut short. Check the file"),
         (encode(NOISE, "JPEG")[:900], "x: the image is damaged or cut short. Check the file"),
         (encode(NOISE, "GIF")[:900], "x: the image is damaged or cut short. Check the file"),

@@ -315,7 +315,7 @@ def test_a_closed_pipe_does_not_hide_an_error(environment: dict[str, str]) -> No
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ended.stdout == "5\n"
-    assert ended.stderr.startswith("mnistcli: error: missing.h5: no such checkpoint. ")
+    assert ended.stderr.startswith("mnistcli: error: missing.h5: no such checkpoint in ")
     assert len(ended.stderr.splitlines()) == 1
 
 

@@ -311,7 +311,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_is_told(streams: Streams) -> N
         " --csv\n"
     )
     assert unstyle(tiny.out).splitlines()[0] == " checkpoint   test.accuracy"
-    assert " bad.h5   not an HDF5 file" in tiny.out
+    assert " bad.h5   is a text file, not an HDF5 file" in tiny.out
 
 
 def test_a_command_may_go_on_without_a_reader_and_still_ends_as_one_that_lost_it() -> None:

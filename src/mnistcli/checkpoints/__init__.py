@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnistcli.errors import CheckpointError
+from mnistcli.file_kinds import HDF5_SIGNATURE, explain_missing, read_head
 
 _LISTED_SUFFIXES = (".h5", ".hdf5")
 _SUFFIXES = (*_LISTED_SUFFIXES, ".keras")
@@ -13,6 +14,18 @@ _SUFFIXES = (*_LISTED_SUFFIXES, ".keras")
 def has_checkpoint_name(path: str | os.PathLike[str]) -> bool:
     """Return whether a path ends like a checkpoint's, of mnistcli or of Keras."""
     return Path(path).suffix.lower() in _SUFFIXES
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is a checkpoint, by its contents or, where it is none, by its name.
+
+    A recipe's name wins over a file of the same name, as it does where a config is read.
+    """
+    if has_checkpoint_name(path):
+        return True
+    from mnistcli.config.recipes import list_recipe_names
+
+    return read_head(path).startswith(HDF5_SIGNATURE) and path not in list_recipe_names()
 
 
 def find_checkpoints(paths: Sequence[Path]) -> list[Path | CheckpointError]:
@@ -30,8 +43,8 @@ def find_checkpoints(paths: Sequence[Path]) -> list[Path | CheckpointError]:
             files = _list_folder(path) if path.is_dir() else [path]
             path.lstat()
         except FileNotFoundError:
-            error = CheckpointError(str(path), "no such file or folder", "correct the path")
-            found[path] = error
+            missing = explain_missing(str(path), "no such file or folder", "correct the path")
+            found[path] = CheckpointError(str(path), *missing)
             continue
         except OSError as system:
             hint = "see who may, with ls -ld"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.checkpoints import has_checkpoint_name
+from mnistcli.checkpoints import is_checkpoint
 from mnistcli.cli.completion import complete_source
 from mnistcli.cli.options import DebugOption, JsonOption, choose_form
 from mnistcli.output.terminal import emit
@@ -38,7 +38,7 @@ def summary(
     """Show a network's layers and parameters, and the run that a checkpoint comes from."""
     del debug
     checkpoint = None
-    if has_checkpoint_name(source):
+    if is_checkpoint(source):
         from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 
         # It reads while the imports below run.

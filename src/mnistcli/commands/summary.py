@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mnistcli.checkpoints import has_checkpoint_name
+from mnistcli.checkpoints import is_checkpoint
 from mnistcli.checkpoints.reader import Checkpoint, parse_checkpoint
 from mnistcli.checkpoints.record import Record
 from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
@@ -39,7 +39,7 @@ def summarize(
         ConfigError: there is no such config, or something in it is wrong.
         UsageError: a config's weights were asked for.
     """
-    if isinstance(source, str | os.PathLike) and has_checkpoint_name(source):
+    if isinstance(source, str | os.PathLike) and is_checkpoint(source):
         source = ParserProcess(Path(source), "weights" if weights else "none")
     if isinstance(source, ParserProcess):
         checkpoint = parse_checkpoint(source.path, source.result())

@@ -7,7 +7,6 @@ that is wrong.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,11 +32,11 @@ from mnistcli.config.validation_errors import (
 )
 from mnistcli.config.yaml_reader import MAX_BYTES, YamlDocument, parse_yaml
 from mnistcli.errors import ConfigError, Problem
+from mnistcli.file_kinds import explain_folder, explain_missing, explain_wrong_kind
 
 _MAX_NEIGHBOURS = 1000  # files in a folder that are compared with a misspelt name
 _MAX_ROUNDS = 8  # of validation, each without what was wrong in the one before
 _AFTER_FILE = sys.maxsize
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 _SortKey = tuple[int, int]
 """Line and column in the file; the positions of flags come after them."""
@@ -235,9 +234,11 @@ def read_yaml_file(
         with Path(name).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
-        _refuse(name, "is a folder", "give the path of a YAML file in it")
+        if _list_yaml_files(Path(name)):
+            _refuse(name, "is a folder", "give the path of a YAML file in it")
+        _refuse(name, *explain_folder(Path(name), "config"))
     except (FileNotFoundError, NotADirectoryError):
-        _refuse(name, missing, _suggest_source(name, list_names()))
+        _refuse(name, *explain_missing(name, missing, _suggest_source(name, list_names())))
     except OSError as error:
         _refuse(
             name,
@@ -248,9 +249,8 @@ def read_yaml_file(
         _refuse(
             format_value(name), "cannot be the name of a file", _suggest_source("", list_names())
         )
-    if data.startswith(_HDF5):
-        hint = f"go on with it: mnistcli train --resume {shlex.quote(name)}"
-        _refuse(name, "is a checkpoint, not a config", hint)
+    if kind := explain_wrong_kind(data, "config", name):
+        _refuse(name, *kind)
     return ConfigSource(name, name, data)
 
 

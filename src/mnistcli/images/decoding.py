@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
+from mnistcli.file_kinds import explain_wrong_kind
 from mnistcli.tensorflow_import import redirect_descriptor_2
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ def _open_image(source: Path | bytes, where: str) -> Image.Image:
         image = Image.open(BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         what = "is not an image that can be read" if content else "the file is empty"
-        raise DataError(where, what, FORMATS_HINT) from None
+        kind = explain_wrong_kind(content, "image", where)
+        raise DataError(where, *(kind or (what, FORMATS_HINT))) from None
     except Image.DecompressionBombError:
         raise too_large from None
     except DECODER_ERRORS:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
+from mnistcli.file_kinds import explain_missing
 from mnistcli.images.background import (
     Page,
     average_down,
@@ -395,7 +396,8 @@ def _expand_pattern(path: Path) -> list[Path]:
     from glob import glob
 
     if not GLOB.search(str(path)):
-        raise DataError(str(path), "no such file or folder", "correct the path")
+        missing = explain_missing(str(path), "no such file or folder", "correct the path")
+        raise DataError(str(path), *missing)
     found = [Path(name) for name in glob(str(path), recursive=True)]  # noqa: PTH207
     files = [file for file in found if IMAGE_NAME.search(file.name) and file.is_file()]
     if not files:

@@ -26,6 +26,13 @@ from typing import Any, Literal
 
 from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.errors import CheckpointError
+from mnistcli.file_kinds import (
+    NOT_HDF5,
+    explain_folder,
+    explain_missing,
+    explain_wrong_kind,
+    read_head,
+)
 
 # Generous for a machine that swaps, or a file on a network: what hangs ends by its limit of
 # processor time.
@@ -287,16 +294,20 @@ class _Worker:
 def _open_regular_file(path: Path) -> int:
     # Opening or reading anything else, a pipe for example, could block for ever.
     hint = "give a .h5 file that mnistcli or Keras saved"
+    where = str(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
-        raise CheckpointError(str(path), "no such checkpoint", hint) from None
+        what, hint = explain_missing(where, "no such checkpoint", hint)
+        raise CheckpointError(where, what, hint) from None
     except OSError as error:
-        raise CheckpointError(str(path), f"cannot be read: {error.strerror}", hint) from None
+        raise CheckpointError(where, f"cannot be read: {error.strerror}", hint) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        what = "is a folder" if path.is_dir() else "not a regular file"
         os.close(descriptor)
-        raise CheckpointError(str(path), what, hint)
+        what = "not a regular file"
+        if path.is_dir():
+            what, hint = explain_folder(path, "checkpoint")
+        raise CheckpointError(where, what, hint)
     return descriptor
 
 
@@ -326,7 +337,11 @@ def _parse_line(path: Path, text: bytes) -> dict[str, Any]:
     if not isinstance(line, dict):
         raise _make_error(path, "damaged: reading it gave no result", RESTORE_HINT)
     if "refused" in line:
-        raise _make_error(path, str(line["refused"]), str(line.get("hint", "")))
+        what, hint = str(line["refused"]), str(line.get("hint", ""))
+        if what == NOT_HDF5:
+            kind = explain_wrong_kind(read_head(path), "checkpoint", str(path))
+            what, hint = kind or (what, hint)
+        raise _make_error(path, what, hint)
     return line
 
 

@@ -52,6 +52,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
     MetricRange,
     quote,
 )
+from mnistcli.file_kinds import HDF5_SIGNATURE, NOT_HDF5
 
 MAX_OBJECTS = 2000
 MAX_ATTRIBUTE_BYTES = 16 << 20
@@ -66,7 +67,14 @@ MAPPED_BYTES = 2 << 30  # by them, where the system does not tell
 CPU_BASE_S = 5
 CPU_BYTES_PER_S = 20 << 20  # hashing, copying and inflating together are several times faster
 ALLOWED_FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MAX_SHOWN_ARRAYS = 6
+_WEIGHT_GROUPS = (  # at the top of files of Keras' that hold weights alone
+    "model_weights",
+    "layers",
+    "_layer_checkpoint_dependencies",
+    "layer_names0",
+    "top_level_model_weights",
+)
 UNKNOWN_FILE_HINT = "Keras saves no such file: get another from whoever made it"
 
 # What HDF5 and h5py raise for invalid bytes.
@@ -91,7 +99,7 @@ def parse_one_file() -> None:
         contents, arrays = _parse(_read_input(), sys.argv[1])
         line = _encode_line(asdict(contents))
     except (UnsafeFileError, *PARSER_ERRORS) as error:
-        arrays, line = [], _encode_refusal(error)
+        arrays, line = [], _encode_refusal(error, 0)
     with open(1, "wb", closefd=False) as output:
         output.write(line + b"\n")
         for values in arrays:
@@ -111,9 +119,9 @@ def parse_files() -> None:
             try:
                 line = _encode_line(asdict(read_metadata(stream, mapped_bytes)))
             except UnsafeFileError as error:
-                line = _encode_refusal(error)
+                line = _encode_refusal(error, stream.fileno())
             except PARSER_ERRORS as error:
-                line, is_usable = _encode_refusal(error), False
+                line, is_usable = _encode_refusal(error, stream.fileno()), False
         parent.sendall(line + b"\n")
 
 
@@ -127,7 +135,7 @@ def read_metadata(stream: io.FileIO, mapped_bytes: int) -> FileMetadata:
     _limit_resources(_check_size(stream.fileno()), mapped_bytes)
     checksum = verify_checksum(stream)
     stream.seek(0)
-    _check_head(checksum, stream.read(len(SIGNATURE)))
+    _check_head(checksum, stream.read(len(HDF5_SIGNATURE)))
     with h5py.File(stream, "r") as file:
         group = _open_child(file, RECORD_GROUP)
         is_run = isinstance(group, h5py.Group)
@@ -145,7 +153,7 @@ def read_metadata(stream: io.FileIO, mapped_bytes: int) -> FileMetadata:
 
 def _parse(data: bytes, selection: str) -> tuple[FileContents, list[Array]]:
     _, checksum = split_checksum(memoryview(data))
-    _check_head(checksum, data[: len(SIGNATURE)])
+    _check_head(checksum, data[: len(HDF5_SIGNATURE)])
     file = _open_image(data)
     datasets = dict(_walk_objects(file, {h5py.h5o.get_info(file.id).addr}))
     model_config = _read_model_config(file)
@@ -212,17 +220,11 @@ def _count_mapped_bytes() -> int:
 
 
 def _check_head(checksum: ChecksumState, head: bytes) -> None:
-    """Refuse a file with a wrong checksum or one that is not HDF5, and say what it is instead."""
+    """Refuse a file with a wrong checksum, or one that is not HDF5."""
     if checksum == "mismatch":
         raise UnsafeFileError("damaged: its contents do not match its checksum", RESTORE_HINT)
-    if head == SIGNATURE:
-        return
-    if head.startswith(b"PK\x03\x04"):
-        raise UnsafeFileError(
-            "a zip archive, not an HDF5 file",
-            "a .keras file becomes one with keras.models.load_model(...).save('model.h5')",
-        )
-    raise UnsafeFileError("not an HDF5 file", "give a .h5 file that mnistcli or Keras saved")
+    if head != HDF5_SIGNATURE:
+        raise UnsafeFileError(NOT_HDF5, "give a .h5 file that mnistcli or Keras saved")
 
 
 def _open_image(data: bytes) -> h5py.File:
@@ -334,11 +336,28 @@ def _read_model_config(file: h5py.File) -> str:
     """Return Keras' description of the network."""
     text = _read_text(file, "model_config")
     if text is None or not isinstance(_open_child(file, "model_weights"), h5py.Group):
-        raise UnsafeFileError(
-            "weights without a network, or no Keras file at all",
-            "save the whole model with model.save('model.h5')",
-        )
+        raise _make_no_network_error(file)
+    version = _read_text(file, "keras_version") or ""
+    if version.startswith("1."):
+        what = f"saved by Keras {quote(version)[1:-1]}, whose layers have other settings"
+        raise UnsafeFileError(what, "load it in Keras 2.2, and save it: model.save('model.h5')")
     return text
+
+
+def _make_no_network_error(file: h5py.File) -> UnsafeFileError:
+    """Return the error for weights alone, or for other data, that names some of the arrays."""
+    found: list[str] = []
+    with suppress(UnsafeFileError):  # what was found until then is named
+        for path, dataset in _walk_objects(file, {h5py.h5o.get_info(file.id).addr}):
+            found.append(f"{quote(path.removeprefix('/'))[1:-1]} {dataset.shape}")
+    shown = ", ".join([*found[:MAX_SHOWN_ARRAYS], *["…"][: len(found) - MAX_SHOWN_ARRAYS]])
+    is_weights = "layer_names" in file.attrs or any(name in file for name in _WEIGHT_GROUPS)
+    if is_weights:
+        what = f"weights without their network: {shown or 'no arrays'}"
+        hint = "build the network, model.load_weights(…) and model.save('model.h5') in Keras"
+        return UnsafeFileError(what, hint)
+    what = f"no Keras network: it holds {shown or 'no arrays'}"
+    return UnsafeFileError(what, "save the whole model with model.save('model.h5')")
 
 
 def _read_record(file: h5py.File) -> dict[str, str] | None:
@@ -440,18 +459,42 @@ def _encode_line(line: dict[str, Any]) -> bytes:
     return encoded
 
 
-def _encode_refusal(error: Exception) -> bytes:
-    """Return the JSON line for a file that was refused or could not be read."""
-    if isinstance(error, UnsafeFileError):
+def _encode_refusal(error: Exception, descriptor: int) -> bytes:
+    """Return the JSON line for an open file that was refused or could not be read."""
+    if _is_locked(descriptor):
+        what, hint = "another program has it open for writing", "wait until that has closed it"
+    elif isinstance(error, UnsafeFileError):
         what, hint = error.what, error.hint
     elif isinstance(error, MemoryError | RecursionError):
         what, hint = "reading it takes more memory than its size allows for", UNKNOWN_FILE_HINT
     else:
-        what, hint = _describe_error(error), RESTORE_HINT
+        what, hint = _describe_error(error)
     return json.dumps({"refused": what, "hint": hint}).encode()
 
 
-def _describe_error(error: Exception) -> str:
-    """Return what HDF5 finds wrong, in words for users."""
-    is_cut = "truncated file" in str(error)
-    return "damaged: its end is missing" if is_cut else "damaged: HDF5 cannot make sense of it"
+def _describe_error(error: Exception) -> tuple[str, str]:
+    """Return what HDF5 finds wrong, in words for users, and what to do about it."""
+    if "already open for" in str(error):  # a mark that a program sets, and removes at the end
+        return "open for writing in another program, or left so by one that was killed", (
+            "close it there; after a kill, remove HDF5's mark with h5clear -s"
+        )
+    if "truncated file" in str(error):
+        hint = f"wait if it is still being copied; otherwise {RESTORE_HINT}"
+        return "damaged: its end is missing", hint
+    return "damaged: HDF5 cannot make sense of it", RESTORE_HINT
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Return whether another program has locked a file, as HDF5 does while it writes."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    return False
