@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from conftest import Run
 from mnistcli.atomic_files import open_scratch_file, replace_file
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.datasets.download import RemoteFile, download_file
@@ -53,7 +56,7 @@ REASONS = {
 
 
 def skip_what_needs_root(kind: str) -> None:
-    if kind == "another user's" and os.geteuid() != 0:
+    if kind.startswith("another user's") and os.geteuid() != 0:
         pytest.skip("only root can give files away")
 
 
@@ -115,3 +118,44 @@ def test_a_file_of_the_folders_owner_will_do(tmp_path: Path) -> None:
     os.chown(path, 12345, 12345)  # some file systems give every file one owner
     os.chown(tmp_path, 12345, 12345)
     os.close(open_scratch_file(path))
+
+
+@pytest.mark.parametrize("word", ["train", "summary", "sweep"])
+def test_a_pipe_that_nobody_writes_to_is_no_config(run: Run, word: str) -> None:
+    os.mkfifo("c.yaml")
+    ended = run(word, "c.yaml")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("mnistcli: error: c.yaml: cannot be read: it is no regular file.")
+
+
+def test_what_a_command_prints_is_a_config(environment: dict[str, str]) -> None:
+    script = "exec %s -m mnistcli summary <(sleep 0.2; echo 'model: {type: mlp, hidden: [7]}')"
+    ended = subprocess.run(
+        ["bash", "-c", script % sys.executable],
+        env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "5,495" in ended.stdout  # 784 * 7 + 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("FIFO", "it is no regular file"), ("folder", "Is a directory"),
+     ("socket", "it is no regular file"), ("hard link", "it is a hard link to another file"),
+     ("another user's link", "it is another user's link")],
+)  # fmt: skip
+def test_a_log_is_not_written_where_others_want_it(run: Run, kind: str, why: str) -> None:
+    skip_what_needs_root(kind)
+    victim = plant(kind.removeprefix("another user's "), Path.cwd() / "run.log")
+    if kind == "another user's link":
+        os.chown("run.log", 12345, 12345, follow_symlinks=False)
+    ended = run("summary", "xor", "--log-file", "run.log")
+    assert ended.code == 7
+    assert f"--log-file: run.log cannot be written: {why}." in ended.err
+    assert victim.read_bytes() == VICTIM
+
+
+def test_a_log_goes_where_a_link_of_the_users_leads(run: Run) -> None:
+    Path("latest.log").symlink_to("today.log")
+    assert run("summary", "xor", "--log-file", "latest.log").code == 0
+    assert "summary xor" in Path("today.log").read_text()

@@ -8,7 +8,8 @@ again, and differ between containers.
 `check_output` and `write_output` do this for a file that the user named with `--output`.
 
 `open_scratch_file` opens files that have a name of our choosing: locks, parts of downloads, and
-whatever else another user of a shared folder could foresee and put a link at.
+whatever else another user of a shared folder could foresee and put a link at. `open_named_file`
+opens a config or a log, where a FIFO would be waited for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mnistcli.signals import hold_signals
 
 _READ_BYTES = 1 << 20
 _NOT_REGULAR = "is not a regular file, which alone is replaced"
+_OWN_STREAMS = ("/dev/fd/", "/dev/std", "/proc/self/fd/")
 
 
 def replace_file(path: Path, chunks: Sequence[bytes]) -> None:
@@ -101,6 +103,36 @@ def open_scratch_file(path: Path, flags: int = os.O_RDWR | os.O_CREAT, mode: int
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_named_file(path: Path, flags: int) -> int:
+    """Open a file that the user named, but nothing that could be waited for; return the descriptor.
+
+    What the shell has opened for this process is waited for, as elsewhere: `<(command)`,
+    /dev/stdin.
+
+    Args:
+        path: of the file.
+        flags: as of `os.open`.
+
+    Raises:
+        OSError: it is neither a regular file nor a device like /dev/null; or the system does not
+            open it.
+    """
+    if str(path).startswith(_OWN_STREAMS):
+        return os.open(path, flags)
+    refusal = OSError(errno.EINVAL, "it is no regular file", str(path))
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a FIFO that nobody reads, a socket
+            raise refusal from error
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISCHR(mode):
+        return descriptor
+    os.close(descriptor)
+    raise IsADirectoryError(errno.EISDIR, "it is a folder") if stat.S_ISDIR(mode) else refusal
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
+from mnistcli.atomic_files import open_named_file
 from mnistcli.config.cross_field_rules import check_rules, list_unused_settings
 from mnistcli.config.field_info import find_field
 from mnistcli.config.messages import explain_errors
@@ -231,7 +232,7 @@ def read_yaml_file(
         ConfigError: it cannot be read.
     """
     try:
-        with Path(name).open("rb") as file:
+        with os.fdopen(open_named_file(Path(name), os.O_RDONLY), "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
         if _list_yaml_files(Path(name)):

@@ -8,11 +8,16 @@ warnings and errors on stderr, notes are dropped.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
+import stat
 import sys
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
+from mnistcli.atomic_files import open_named_file
 from mnistcli.errors import MnistcliError, Problem, ResourceError, UsageError, make_printable
 from mnistcli.output.terminal import PROGRAM, write_error_line
 from mnistcli.tensorflow_import import redirect_native_stderr
@@ -153,6 +158,18 @@ class _FileFormatter(logging.Formatter):
 
 class _FileHandler(logging.FileHandler):
     """Appends to a file; a full disk ends the log, not the command."""
+
+    def _open(self) -> TextIOWrapper:
+        """Open the file, unless another user's link or a hard link chose it."""
+        path = Path(self.baseFilename)
+        if path.is_symlink() and path.lstat().st_uid not in (os.geteuid(), 0):
+            raise PermissionError(errno.EPERM, "it is another user's link")
+        descriptor = open_named_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            os.close(descriptor)
+            raise PermissionError(errno.EPERM, "it is a hard link to another file")
+        return os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Warn once that the log has ended; any other error is a bug in a logging call."""
