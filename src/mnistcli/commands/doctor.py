@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mnistcli import __version__
+from mnistcli.available_memory import read_available_memory
 from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import (
     count_processors,
@@ -29,7 +30,6 @@ from mnistcli.datasets.registry import (
     search_from_environment,
 )
 from mnistcli.errors import CheckpointError, DataError, MnistcliError, ResourceError
-from mnistcli.models.memory import read_available_memory
 from mnistcli.optional_imports import require_scikit_learn
 from mnistcli.output.results import (
     CheckpointResult,

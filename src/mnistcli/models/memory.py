@@ -3,16 +3,11 @@
 The estimate adds what is allocated for the whole run, the largest of its steps, and the saving of
 checkpoints: these do not coincide, but little of the memory that one frees is given back before the
 other begins. It is within 10 % of the measured peaks of eighteen runs of all shapes.
-
-`read_available_memory` returns how much memory this process may still take, on Linux.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -119,19 +114,6 @@ def check_memory(estimate: MemoryEstimate, available: int | None) -> None:
         raise ResourceError("memory", what, hint)
 
 
-def read_available_memory(root: Path = Path("/")) -> int | None:
-    """Return the memory that this process may still take, in bytes; None where not on Linux.
-
-    This is the kernel's estimate (MemAvailable), or what is left of the limit of a control group of
-    this process (a container, a batch job), whichever is less.
-
-    Args:
-        root: of the file system that holds proc and sys.
-    """
-    found = [*_read_machine(root), *_read_groups(root)]
-    return max(0, min(found)) if found else None
-
-
 def count_window_rows(batch_size: int, row_bytes: int, count: int, window_bytes: int) -> int:
     """Return the number of rows in a window of a data set: one or more whole batches."""
     batches = max(1, window_bytes // (batch_size * row_bytes))
@@ -199,43 +181,3 @@ def _estimate_evaluation(architecture: Architecture) -> int:
     widths += [math.prod(node.output_shape) for node in architecture.iter_layers()]
     rows = max(1, min(_EVALUATION_ROWS, _MAX_EVALUATION_VALUES // max(widths)))
     return 3 * rows * max(widths) * FLOAT_BYTES
-
-
-def _read_machine(root: Path) -> Iterator[int]:
-    # MemAvailable includes the caches that the kernel would give up.
-    match = re.search(r"^MemAvailable:\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE)
-    if match is not None:
-        yield int(match[1]) * 1024
-
-
-def _read_groups(root: Path) -> Iterator[int]:
-    """Yield what is left in each control group of this process, from its own up to the root."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers == "":  # version 2
-            names = ("memory.max", "memory.current", "inactive_file")
-            yield from _read_upwards(root / "sys/fs/cgroup", path, names)
-        elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            yield from _read_upwards(root / "sys/fs/cgroup/memory", path, names)
-
-
-def _read_upwards(top: Path, path: str, names: tuple[str, str, str]) -> Iterator[int]:
-    # In a container the path of the process' group may not be visible: its parents are tried.
-    limit_name, usage_name, cache_name = names
-    group = Path(path.lstrip("/"))
-    for relative in (group, *group.parents):
-        limit = _read(top / relative / limit_name).strip()
-        usage = _read(top / relative / usage_name).strip()
-        if limit.isdigit() and usage.isdigit():  # `max` is no limit
-            statistics = _read(top / relative / "memory.stat")
-            cache = re.search(rf"^{cache_name} (\d+)$", statistics, re.MULTILINE)
-            yield int(limit) - int(usage) + (int(cache[1]) if cache else 0)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

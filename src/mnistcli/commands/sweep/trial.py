@@ -17,6 +17,7 @@ from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.trial import Trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from mnistcli.available_memory import read_available_memory
 from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import (
     TrialMark,
@@ -39,7 +40,6 @@ from mnistcli.errors import (
     ResourceError,
     UsageError,
 )
-from mnistcli.models.memory import read_available_memory
 from mnistcli.output.terminal import ProgressMode
 from mnistcli.signals import StopRequest
 from mnistcli.tensorflow_import import clear_session

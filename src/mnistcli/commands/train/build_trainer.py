@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from mnistcli.available_memory import read_available_memory
 from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.checkpoints.record import list_differences
 from mnistcli.checkpoints.run_state import hash_weights
 from mnistcli.commands.train.request import RunPlan
 from mnistcli.errors import CheckpointError, ResourceError, UsageError
-from mnistcli.models.memory import format_bytes, read_available_memory
+from mnistcli.models.memory import format_bytes
 from mnistcli.tensorflow_import import load_backend
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mnistcli.available_memory import read_available_memory
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.commands.summary import summarize_plan
 from mnistcli.commands.train.build_trainer import load_strategy
@@ -16,7 +17,7 @@ from mnistcli.commands.train.prepare import (
     require_single_worker,
 )
 from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
-from mnistcli.models.memory import format_bytes, read_available_memory
+from mnistcli.models.memory import format_bytes
 from mnistcli.output.results import DryRunResult, EstimatedSecondsResult, MemoryResult
 from mnistcli.output.tables import describe_time
 from mnistcli.output.terminal import ProgressMode

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from mnistcli.available_memory import read_available_memory
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.reader import Checkpoint, read_checkpoint
 from mnistcli.checkpoints.record import check_run_size, count_processors
@@ -46,7 +47,6 @@ from mnistcli.models.memory import (
     Placement,
     check_memory,
     estimate_memory,
-    read_available_memory,
 )
 from mnistcli.output.logs import note
 from mnistcli.output.results import ConfigResult

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli.models.memory import read_available_memory
+from mnistcli.available_memory import read_available_memory
 
 MEMINFO = "MemTotal:       24683520 kB\nMemFree:         1000000 kB\nMemAvailable:    4000000 kB\n"
 MACHINE = 4_000_000 * 1024
