@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Run, Train, make_digits
+from helpers.checkpoints import write_dense
+from helpers.commands import run_python_command
 from helpers.paper import SCENES, photograph
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.datasets.base import Split
@@ -255,8 +257,10 @@ class Evil:
         return Path.touch, (Path("executed"),)
 
 
-SHAPES = "where the network takes (784,) or a batch (N, 784)"
+SHAPES = "where the network takes (28, 28) or a batch (N, 28, 28)"
+BYTES = "not whole numbers from 0 to 255"
 HUGE = b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 28, 28), }"
+MANY_AXES = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {(1,) * 72}, }}".encode()
 SENSELESS = "the array has a header that cannot be understood"
 V1 = b"\x93NUMPY\x01\x00"
 
@@ -264,18 +268,19 @@ V1 = b"\x93NUMPY\x01\x00"
 @pytest.mark.parametrize(
     ("array", "what"),
     [
-        (np.zeros((2, 28, 28), "f4"), "the array has dtype '<f4', not an integer one"),
-        (np.zeros((28, 28), bool), "the array has dtype '|b1', not an integer one"),
-        (np.full((28, 28), 256), "the array holds numbers from 256 to 256, not 0 to 255"),
-        (np.full((28, 28), -1, "i1"), "the array holds numbers from -1 to -1, not 0 to 255"),
+        (np.zeros((28, 28), "f4"), f"the array holds float32 from 0 to 0, {BYTES}"),
+        (np.full((28, 28), 256), f"the array holds int64 from 256 to 256, {BYTES}"),
+        (np.full((28, 28), np.nan), f"the array holds float64 from nan to nan, {BYTES}"),
+        (np.full((28, 28), "0"), "the array holds texts, not numbers"),
+        (np.zeros([1] * 64, "u1"), "the array has 64 axes"),
         (np.zeros((30, 40), "u1"), f"an array of shape (30, 40), {SHAPES}"),
         (np.zeros((2, 28, 28, 3), "u1"), f"an array of shape (2, 28, 28, 3), {SHAPES}"),
         (np.zeros((), "u1"), f"an array of shape (), {SHAPES}"),
         (np.zeros((0, 28, 28), "u1"), "the array of shape (0, 28, 28) holds no images"),
-        (np.array([Evil()], object), "the array has dtype '|O', not an integer one"),
+        (np.array([Evil()], object), "the array holds Python objects, which are never unpickled"),
         (
             np.zeros(3, "u1,u1"),
-            "the array has dtype [('f0', '|u1'), ('f1', '|u1')], not an integer one",
+            "the array has dtype [('f0', '|u1'), ('f1', '|u1')], which is not read",
         ),
     ],
 )
@@ -301,6 +306,7 @@ def test_an_array_that_is_none_of_images_is_refused_in_one_line(
             V1 + len(HUGE).to_bytes(2, "little") + HUGE,
             "the array's header announces 78399999999216 bytes, 0 follow",
         ),
+        (V1 + len(MANY_AXES).to_bytes(2, "little") + MANY_AXES + b"\0", "the array has 72 axes"),
     ],
 )
 def test_a_hostile_header_is_refused(
@@ -314,6 +320,45 @@ def test_a_hostile_header_is_refused(
     assert ended.err.count("\n") == 1
     assert ended.err.startswith(f"mnistcli: error: stdin: {what}. ")
     assert ended.json["error"]["message"] == what
+
+
+COLOURS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("right", "array"),
+    [
+        (COLOURS, COLOURS.transpose(0, 3, 1, 2)),
+        (COLOURS[0], COLOURS[0].transpose(2, 0, 1)),
+        (COLOURS, COLOURS.transpose(1, 2, 3, 0)),
+        (COLOURS, (COLOURS / 255).astype(np.float32)),
+        (COLOURS // 255, COLOURS // 255 > 0),
+        (COLOURS, COLOURS.astype(np.float64)),
+        (COLOURS, COLOURS.astype(np.float32) / 127.5 - 1),
+        (COLOURS, COLOURS.astype(np.uint16) * 257),
+    ],
+)
+def test_the_command_that_an_error_suggests_mends_the_array(
+    run: Run, tmp_path: Path, right: NDArray[Any], array: NDArray[Any]
+) -> None:
+    if right.max() <= 1:
+        right = right * np.uint8(255)
+    model = write_dense(tmp_path / "flat.h5", 3072, 10)  # which takes any order of the axes
+    path = save_array(array, "my arrays.npy")
+    ended = run("predict", model, path, "--json")
+    assert ended.code == 4
+    command = ended.json["error"]["hint"].partition("give that: ")[2]
+    run_python_command(command)
+    np.testing.assert_array_equal(np.load("my arrays-mended.npy"), right)
+    assert run("predict", model, "my arrays-mended.npy", "--normalization", "unit").code == 0
+
+
+def test_an_array_that_no_order_of_axes_mends_is_explained(run: Run, tmp_path: Path) -> None:
+    model = write_dense(tmp_path / "flat.h5", 3072, 10)
+    for shape in ((2, 32, 32), (3, 30, 30), (3, 3, 32, 32, 2)):
+        ended = run("predict", model, save_array(np.zeros(shape, np.uint8)))
+        assert ended.code == 4
+        assert ended.err.endswith("Reshape it; a picture of another size can be sent as PNG\n")
 
 
 def test_an_array_that_is_cut_short_or_followed_by_more_is_refused(

@@ -53,6 +53,7 @@ RECIPES = (
 )
 GIVE_H5 = "Give a .h5 file that mnistcli or Keras saved"
 RESTORE = "Restore it from a copy, or train again"
+OTHER = "This is not MNIST: to use it as your own images, give --data data/mnist.npz"
 REPLACE = "Replace it by a sound copy, or move it away to have the data downloaded again"
 FORMATS = "Images are read from PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM files"
 EXCLUDE = "they exclude each other. Give one of them"
@@ -287,14 +288,14 @@ DATA: list[Row] = [
     (TRAIN, 4, f"{NPZ}: is damaged or incomplete (File is not a zip file). {REPLACE}", damage(shorten)),
     (TRAIN, 4, f"{NPZ}: is damaged or incomplete (Bad CRC-32 for file 'x_train.npy'). {REPLACE}", flip_a_byte),
     (f"{TEST} --split train", 4, f"{NPZ}: holds no array y_train. {REPLACE}", damage(leave_out("y_train"))),
-    (TEST, 4, f"{NPZ}: x_test has dtype '<f4', not an integer one. {REPLACE}", damage(replace_array("x_test", np.full((3, 28, 28), np.nan, "f4")))),
-    (TRAIN, 4, f"{NPZ}: x_train has dtype int32, not uint8. {REPLACE}", damage(replace_array("x_train", ARRAYS["x_train"].astype(np.int32)))),
-    (TEST, 4, f"{NPZ}: x_test has shape (3, 784), not (count, 28, 28). {REPLACE}", damage(replace_array("x_test", ARRAYS["x_test"].reshape(3, 784)))),
-    (TEST, 4, f"{NPZ}: y_test holds the label 10; classes are 0 to 9. {REPLACE}", damage(replace_array("y_test", np.array([1, 10, 2])))),
-    ("predict model.h5 --first 1 --data-dir data", 4, f"{NPZ}: y_test holds the label -1; classes are 0 to 9. {REPLACE}", damage(replace_array("y_test", np.array([1, -1, 2])))),
+    (TEST, 4, f"{NPZ}: x_test has dtype float32, not uint8. {OTHER}", damage(replace_array("x_test", np.full((3, 28, 28), np.nan, "f4")))),
+    (TRAIN, 4, f"{NPZ}: x_train has dtype int32, not uint8. {OTHER}", damage(replace_array("x_train", ARRAYS["x_train"].astype(np.int32)))),
+    (TEST, 4, f"{NPZ}: x_test has shape (3, 784), not (count, 28, 28). {OTHER}", damage(replace_array("x_test", ARRAYS["x_test"].reshape(3, 784)))),
+    (TEST, 4, f"{NPZ}: y_test holds the label 10; classes are 0 to 9. {OTHER}", damage(replace_array("y_test", np.array([1, 10, 2])))),
+    ("predict model.h5 --first 1 --data-dir data", 4, f"{NPZ}: y_test holds the label -1; classes are 0 to 9. {OTHER}", damage(replace_array("y_test", np.array([1, -1, 2])))),
     ("predict model.h5 --index 0 --data-dir data", 4, f"{NPZ}: x_test has 3 images, y_test 2 labels. {REPLACE}", damage(replace_array("y_test", np.array([1, 2])))),
     ("predict model.h5 --split test --data-dir data", 4, f"{NPZ}: x_test is empty. {REPLACE}", damage(replace_array("x_test", np.empty((0, 28, 28), np.uint8)))),
-    ("predict model.h5 --top 1 --first 2 --data-dir data", 4, f"{NPZ}: x_test has dtype '|O', not an integer one. {REPLACE}", damage(replace_array("x_test", np.array([Call(os.mkdir, "pwned")], object)))),
+    ("predict model.h5 --top 1 --first 2 --data-dir data", 4, f"{NPZ}: x_test holds Python objects, which are never unpickled. {REPLACE}", damage(replace_array("x_test", np.array([Call(os.mkdir, "pwned")], object)))),
     (TRAIN, 4, f"{NPZ}: x_train claims 7839999296 bytes, too many for a data set. {REPLACE}", damage(replace_member("x_train", HUGE_HEADER))),
     (TRAIN, 4, f"{NPZ}: is damaged or incomplete (Bad CRC-32 for file 'x_train.npy'). {REPLACE}", damage(claim_small_size)),
     (TEST, 4, f"{NPZ}: x_test claims 2480 bytes and has 3000000000. {REPLACE}", damage(declare_gigabytes)),
@@ -308,7 +309,7 @@ DATA: list[Row] = [
     (CIFAR, 4, f"{BATCH}: is not a pickled batch, or is damaged (UnpicklingError: it refers to posix.system, which no batch needs). {REPLACE}", damage_batch(pickle.dumps({b"data": Call(os.system, "touch pwned")}, 2))),
     (CIFAR, 4, f"{BATCH}: is not a pickled batch, or is damaged (EOFError: ). {REPLACE}", damage_batch(b"")),
     (CIFAR, 4, f"{BATCH}: its data have shape (2, 784), not (count, 3072). {REPLACE}", damage_batch(pickle_as_python_2(make_batch(0) | {b"data": np.zeros((2, 784), np.uint8)}))),
-    (CIFAR, 4, f"{BATCH}: y_test holds the label 77; classes are 0 to 9. {REPLACE}", damage_batch(pickle_as_python_2(make_batch(77)))),
+    (CIFAR, 4, f"{BATCH}: y_test holds the label 77; classes are 0 to 9. This is not CIFAR-10: to use it as your own images, give --data FILE.npz, an archive of its arrays", damage_batch(pickle_as_python_2(make_batch(77)))),
     (CIFAR, 4, f"data/cifar-10-python.tar.gz: is damaged or incomplete (Compressed file ended before the end-of-stream marker was reached). {REPLACE}", truncate_archive),
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.commands import run_python_command
 from helpers.custom_images import make_square, write_picture, write_squares
 from helpers.dataset_files import npy, write_members
 from mnistcli.config.schema import FilesConfig
@@ -312,31 +313,44 @@ def save_without(name: str) -> Callable[[Path], None]:
 
 BAD_ARCHIVES: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "no archive": (lambda path: path.write_bytes(b"PK no"), {}, "is damaged or no .npz file"),
-    "missing": (save_without("y_test"), {}, "holds no array y_test. Write it with numpy.savez("),
-    "floats": (
-        save(x_train=X / 255), {},
-        "x_train has dtype '<f8', not an integer one. Images are whole numbers from 0 to 255:"
-        " save x.astype(numpy.uint8), times 255 before that where they go from 0 to 1",
+    "missing": (
+        save_without("x_test"), {},
+        "holds no array x_test, but x_train (6, 3, 4), y_train (6,), y_test (3,)",
     ),
-    "wide integers": (save(x_test=X[:3].astype(np.int32)), {}, "x_test has dtype int32, not uint8"),
-    "objects": (save(x_train=np.array([{}, {}])), {}, "x_train has dtype '|O', not an integer"),
-    "flat": (save(x_train=X.reshape(6, 12)), {}, "x_train has shape (6, 12). Images are (count,"),
-    "channels first": (save(x_train=X.reshape(6, 3, 2, 2)), {}, "x_train has shape (6, 3, 2, 2)"),
-    "columns": (
-        save(x_train=np.asfortranarray(X)), {},
-        "x_train is stored column by column. Save numpy.ascontiguousarray(x)",
+    "other arrays": (
+        lambda path: np.savez(path, a=X[0]), {},
+        "holds no array x_train, but a (3, 4). Write it with numpy.savez(",
     ),
-    "two sizes": (
-        save(x_test=X[:3, :, :3]), {},
-        "images of x_train are (3, 4), of x_test (3, 3). Both have to be of one size",
+    "not a number": (
+        save(x_train=np.full((6, 3, 4), np.nan)), {},
+        "x_train holds float64 from nan to nan, not uint8 from 0 to 255. Images are whole numbers",
     ),
+    "objects": (
+        save(x_train=np.array([{}, {}])), {},
+        "x_train holds Python objects, which are never unpickled. Where it is made, save",
+    ),
+    "texts": (save(x_train=np.full((6, 3, 4), "a")), {}, "x_train holds texts, not images"),
+    "flat": (
+        save(x_train=X.reshape(6, 12)[:, :10]), {}, "x_train has shape (6, 10). Images are (count,",
+    ),
+    "grey and colour": (
+        save(x_test=X[:3, ..., None].repeat(3, 3)), {},
+        "images of x_train are (3, 4), of x_test (3, 4, 3). Both have to be of one size",
+    ),
+    "halves of labels": (save(y_train=np.arange(6) / 4), {}, "Labels are whole numbers from 0"),
+    "no labels": (save(y_train=np.arange(0)), {}, "y_train is empty. Labels are"),
     "another size": (save(), {"size": [4, 3]}, "its images are (3, 4), dataset.size is (4, 3)"),
-    "too few labels": (save(y_train=np.arange(5)), {}, "y_train has shape (5,), x_train 6 images"),
+    "too few labels": (
+        save(y_train=np.arange(5)), {}, "y_train has shape (5,), x_train (6, 3, 4)",
+    ),
     "a negative label": (save(y_train=np.arange(6) - 1), {}, "y_train holds the label -1"),
     "a label too large": (save(y_train=np.arange(6) * 99), {}, "y_train holds the label 297"),
-    "a gap": (
-        save(y_train=np.array([0, 0, 0, 2, 2, 2])), {},
-        "y_train has no example of the class 1. Number the classes from 0 without gaps",
+    "a class in test alone": (
+        save(y_train=np.arange(6) % 2), {},
+        "y_train has no example of the class 2, which y_test has. Leave it out of a copy and give",
+    ),
+    "a name too many": (
+        save(), {"classes": ["a", "b", "c", "d"]}, "y_train has no example of the class 3 (d)",
     ),
     "too few names": (
         save(), {"classes": ["a", "b"]}, "there are 3 classes, and dataset.classes names 2",
@@ -355,6 +369,94 @@ def test_an_archive_that_cannot_be_learned_from_is_refused(case: str, tmp_path: 
         read(path, **keys)
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
+
+
+SMALL = np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8)
+SMALL[0, 0, :2] = 0, 255
+COLOUR = np.random.default_rng(1).integers(0, 256, (9, 4, 4, 3), np.uint8)
+NINE = np.arange(9) % 3
+TEXTS = np.array(["cat", "dog", "it's a cow"])
+TEXT_ORDER = '--set \'dataset.classes=["cat", "dog", "it\'"\'"\'s a cow"]\''
+MENDED_ARRAYS: dict[str, dict[str, np.ndarray]] = {
+    "0 to 1": {"x": SMALL / 255},
+    "0 to 1 in half precision": {"x": (SMALL / 255).astype(np.float16)},
+    "-1 to 1": {"x": SMALL / 127.5 - 1},
+    "standardized": {"x": SMALL / 80 - 1.6},
+    "wide integers": {"x": SMALL.astype(np.int64)},
+    "floats to 255": {"x": SMALL.astype(np.float32)},
+    "flat": {"x": SMALL.reshape(9, 64)},
+    "flat colours": {"x": COLOUR.transpose(0, 3, 1, 2).reshape(9, 48)},
+    "channels first": {"x": COLOUR.transpose(0, 3, 1, 2)},
+    "one channel first": {"x": SMALL[:, None]},
+    "count last": {"x": COLOUR.transpose(1, 2, 3, 0)},
+    "with transparency": {"x": np.concatenate([COLOUR, COLOUR[..., :1]], axis=3)},
+    "column by column": {"x": np.asfortranarray(SMALL)},
+    "from 1": {"y": NINE + 1},
+    "a gap": {"y": NINE * 2},
+    "negative": {"y": NINE - 1},
+    "large": {"y": NINE * 1000},
+    "floats": {"y": NINE / 1.0},
+    "one-hot": {"y": np.eye(3)[NINE]},
+    "one-hot column": {"y": np.eye(3, dtype=bool)[NINE]},
+    "texts": {"y": TEXTS[NINE]},
+    "bytes": {"y": TEXTS[NINE].astype("S")},
+}
+
+
+@pytest.mark.parametrize("case", MENDED_ARRAYS)
+def test_the_command_that_an_error_suggests_mends_an_archive(case: str, tmp_path: Path) -> None:
+    changed = MENDED_ARRAYS[case]
+    x, y = changed.get("x", SMALL), changed.get("y", NINE)
+    right = COLOUR if 3 in x.shape or 48 in x.shape or 4 in x.shape else SMALL
+    path = tmp_path / "my own.npz"
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+    mended = follow_hint(path)
+    np.testing.assert_array_equal(mended.train.images, right)
+    np.testing.assert_array_equal(mended.test.images, right)
+    assert mended.train.labels.tolist() == mended.test.labels.tolist() == NINE.tolist()
+
+
+def follow_hint(path: Path) -> Dataset:
+    """Run the command that an error about an archive suggests, and read what it makes."""
+    with pytest.raises(DataError) as caught:
+        read(path)
+    hint = caught.value.hint
+    assert ("texts" in caught.value.what) == (TEXT_ORDER in hint)
+    command = hint.partition(f"give {path.stem}-mended.npz: ")[2] or hint.partition("]': ")[2]
+    run_python_command(command)
+    return read(path.with_name(f"{path.stem}-mended.npz"))
+
+
+NAMED_ARRAYS = {
+    "in order": ("arr_0", "arr_1", "arr_2", "arr_3"),
+    "capitals": ("X_train", "Y_train", "X_test", "Y_test"),
+    "MedMNIST's": ("train_images", "train_labels", "test_images", "test_labels"),
+    "with quotes": ('x"1', "y'1", "x 2", "y\\2"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED_ARRAYS)
+def test_the_command_that_an_error_suggests_renames_arrays(case: str, tmp_path: Path) -> None:
+    arrays = (SMALL, NINE, SMALL[:6], NINE[:6])
+    named = dict(zip(NAMED_ARRAYS[case], arrays, strict=True))
+    backwards = dict(reversed(named.items())) if "test" in "".join(named) else named
+    np.savez(tmp_path / "own.npz", val_images=SMALL[:3], val_labels=NINE[:3], **backwards)
+    mended = follow_hint(tmp_path / "own.npz")
+    np.testing.assert_array_equal(mended.train.images, SMALL)
+    np.testing.assert_array_equal(mended.test.images, SMALL[:6])
+    assert mended.test.labels.tolist() == NINE[:6].tolist()
+
+
+def test_the_commands_that_errors_suggest_divide_and_resize_archives(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", images=SMALL.repeat(3, 0), labels=NINE.repeat(3))
+    divided = follow_hint(tmp_path / "one.npz")
+    assert (len(divided.train), len(divided.test)) == (22, 5)
+    large = SMALL.repeat(2, 1).repeat(2, 2)
+    np.savez(tmp_path / "two.npz", x_train=SMALL, y_train=NINE, x_test=large, y_test=NINE)
+    assert follow_hint(tmp_path / "two.npz").test.images.shape == (9, 8, 8)
+    np.savez(tmp_path / "more.npz", x_train=SMALL, y_train=NINE, x_test=SMALL, y_test=NINE + 1)
+    left = follow_hint(tmp_path / "more.npz")
+    assert left.test.labels.tolist() == [1, 2, 1, 2, 1, 2]
 
 
 def test_an_archive_that_inflates_to_more_than_it_says_is_refused(tmp_path: Path) -> None:

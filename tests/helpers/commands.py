@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,6 +68,13 @@ def start(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def run_python_command(command: str) -> None:
+    """Do what a shell does with `python -c …`, without the start of another Python."""
+    python, flag, program = shlex.split(command)
+    assert (python, flag) == ("python", "-c")
+    exec(program, {})
 
 
 def write_command(*words: object) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.config.allowed_values import check_choice
 from mnistcli.errors import DataError, UsageError
-from mnistcli.images.arrays import is_array, make_shape_error, read_array
+from mnistcli.images.arrays import ARRAY_SUFFIX, is_array, make_shape_error, read_array
 from mnistcli.images.decoding import read_content
 from mnistcli.images.options import (
     AUTO,
@@ -35,7 +35,6 @@ from mnistcli.output.results import ClassProbability, Prediction, PredictResult,
 
 STDIN = "-"
 MAX_STDIN_BYTES = 256 << 20
-ARRAY_SUFFIX = ".npy"
 _ARRAY = "array"  # the source of images that are handed over in memory
 
 Images = NDArray[np.integer] | NDArray[np.floating] | str | os.PathLike[str] | Sequence[str | Path]
@@ -339,12 +338,18 @@ def _fit_array(
     model: TrainedModel, array: NDArray[Any], source: str
 ) -> tuple[NDArray[Any], Sequence[int | None]]:
     """Return an array as a batch, and the row of each image in it; None for a single image."""
-    wanted = model.checkpoint.architecture.input_shape
-    if is_same_layout(array.shape[1:], wanted):
+    wanted, image_shape = model.checkpoint.architecture.input_shape, model.image_shape
+
+    def fits(shape: tuple[int, ...]) -> bool:
+        # a flat network takes any order of axes, and understands that of its data set alone
+        is_known = image_shape is None or is_same_layout(shape, image_shape)
+        return is_known and is_same_layout(shape, wanted)
+
+    if fits(array.shape[1:]):
         return array, range(len(array))
-    if is_same_layout(array.shape, wanted):
+    if fits(array.shape):
         return array[np.newaxis], [None]
-    raise make_shape_error(source, array.shape, wanted)
+    raise make_shape_error(source, array.shape, wanted, image_shape)
 
 
 def _list_sources(names: tuple[str, ...]) -> Iterator[tuple[str, Path | bytes]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -414,10 +415,11 @@ def is_folder(path: Path) -> bool:
 def _check_images(path: Path, name: str, images: NDArray[Any], info: DatasetInfo) -> None:
     # float images are refused: how they were scaled is not known
     if images.dtype != np.uint8:
-        raise make_damage_error(path, f"{name} has dtype {images.dtype}, not uint8")
+        raise _make_other_data_error(path, f"{name} has dtype {images.dtype}, not uint8", info)
     if images.shape[1:] != info.image_shape:
         expected = ", ".join(map(str, info.image_shape))
-        raise make_damage_error(path, f"{name} has shape {images.shape}, not (count, {expected})")
+        what = f"{name} has shape {images.shape}, not (count, {expected})"
+        raise _make_other_data_error(path, what, info)
     if len(images) == 0:
         raise make_damage_error(path, f"{name} is empty")
 
@@ -425,15 +427,26 @@ def _check_images(path: Path, name: str, images: NDArray[Any], info: DatasetInfo
 def _check_labels(path: Path, name: str, labels: NDArray[Any], info: DatasetInfo) -> None:
     # any integer dtype: writers differ
     if labels.dtype.kind not in "iu":
-        raise make_damage_error(path, f"{name} has dtype {labels.dtype}, not an integer one")
+        what = f"{name} has dtype {labels.dtype}, not an integer one"
+        raise _make_other_data_error(path, what, info)
     if labels.ndim != 1:
-        raise make_damage_error(path, f"{name} has shape {labels.shape}, not (count,)")
+        raise _make_other_data_error(path, f"{name} has shape {labels.shape}, not (count,)", info)
     if len(labels) == 0:
         raise make_damage_error(path, f"{name} is empty")
     last = len(info.class_names) - 1
     if labels.min() < 0 or labels.max() > last:
         wrong = labels[(labels < 0) | (labels > last)][0]
-        raise make_damage_error(path, f"{name} holds the label {wrong}; classes are 0 to {last}")
+        what = f"{name} holds the label {wrong}; classes are 0 to {last}"
+        raise _make_other_data_error(path, what, info)
+
+
+def _make_other_data_error(path: Path, what: str, info: DatasetInfo) -> DataError:
+    """Return the error for arrays that are sound, and not those of a published data set."""
+    given = (
+        shlex.quote(str(path)) if path.suffix == ".npz" else "FILE.npz, an archive of its arrays"
+    )
+    hint = f"this is not {info.title}: to use it as your own images, give --data {given}"
+    return DataError(str(path), what, hint)
 
 
 def _select(split: Split, chosen: NDArray[np.bool_]) -> Split:

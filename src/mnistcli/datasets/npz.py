@@ -8,6 +8,9 @@ without compression stay in the file; compressed ones are unpacked into the cach
 from __future__ import annotations
 
 import hashlib
+import json
+import math
+import shlex
 import struct
 import zipfile
 import zlib
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 
 from mnistcli.config.schema import MAX_LABELS, FilesConfig
 from mnistcli.datasets.base import (
+    ARRAY_NAMES,
     MAX_ARRAY_BYTES,
     SplitName,
     check_file_size,
@@ -39,7 +43,14 @@ from mnistcli.datasets.memory_map import (
     map_rows,
 )
 from mnistcli.errors import DataError, make_printable
-from mnistcli.images.arrays import Header, read_header
+from mnistcli.images.arrays import (
+    Header,
+    Shape,
+    arrange_images,
+    make_python_command,
+    read_header,
+    scale_to_bytes,
+)
 
 # What zipfile and zlib raise on broken bytes; RuntimeError: encrypted members.
 _ZIP_DAMAGE = (
@@ -47,12 +58,17 @@ _ZIP_DAMAGE = (
     ValueError, IndexError, OverflowError,
 )  # fmt: skip
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
-_IMAGES_HINT = (
-    "images are whole numbers from 0 to 255: save x.astype(numpy.uint8), times 255 before that"
-    " where they go from 0 to 1"
-)
+_SPLITS: tuple[SplitName, SplitName] = ("train", "test")
+_IMAGES, _LABELS = ("x_train", "x_test"), ("y_train", "y_test")
 _ARRAYS_HINT = "write it with numpy.savez(file, x_train=…, y_train=…, x_test=…, y_test=…)"
+_AXES_HINT = "images are (count, height, width), in colour (count, height, width, 3)"
+_RANGE_HINT = "images are whole numbers from 0 to 255, of dtype uint8"
 _LABELS_HINT = "labels are whole numbers from 0, one for each image"
+_OBJECTS_HINT = "where it is made, save numpy.array(values.tolist()), of numbers or texts"
+_MAX_MEMBERS = 1000  # arrays of an archive that are looked at
+_MAX_SHOWN = 10
+_MAX_NAME_LENGTH = 100
+_MIN_PIXELS = 64  # in a row of flat images; fewer are a one-hot vector
 _SOUND_HINT = "replace it by a sound copy"
 
 
@@ -155,7 +171,7 @@ class ImageArchive:
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Read some arrays of integers, all at the same time.
+    """Read some arrays of numbers or texts, all at the same time.
 
     Args:
         path: the archive.
@@ -165,8 +181,8 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         The arrays by name, C-contiguous, perhaps read-only.
 
     Raises:
-        DataError: an array is missing, too large or not of integers; the file is damaged, not a zip
-            archive, or cannot be read.
+        DataError: an array is missing, too large or of Python objects; the file is damaged, not a
+            zip archive, or cannot be read.
     """
     check_file_size(path)
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
@@ -181,26 +197,23 @@ def open_archive(config: FilesConfig, path: Path) -> ImageArchive:
         DataError: it is damaged or not a zip archive; images or labels have a wrong type or shape.
     """
     with _translate_archive_errors(path), zipfile.ZipFile(path) as archive:
-        images: dict[SplitName, ArrayMember] = {
-            "train": _describe_member(path, archive, "x_train", _IMAGES_HINT),
-            "test": _describe_member(path, archive, "x_test", _IMAGES_HINT),
-        }
-        shapes = {f"x_{split}": _check_images(path, split, m) for split, m in images.items()}
-        labels: dict[SplitName, NDArray[np.uint8]] = {
-            split: _read_labels(path, archive, split, member.header.shape[0])
-            for split, member in images.items()
-        }
-    if shapes["x_train"] != shapes["x_test"]:
-        what = f"images of x_train are {shapes['x_train']}, of x_test {shapes['x_test']}"
-        raise DataError(str(path), what, "both have to be of one size")
-    if config.size is not None and config.size != shapes["x_train"]:
-        what = f"its images are {shapes['x_train']}, dataset.size is {config.size}"
+        members = _list_members(path, archive)
+        if any(name not in members for name in ARRAY_NAMES):
+            raise _make_names_error(path, members)
+        labels = {split: _read_labels(path, archive, split, members) for split in _SPLITS}
+        shapes = {split: _check_axes(path, split, members) for split in _SPLITS}
+        _check_types(path, archive, members)
+    if shapes["train"] != shapes["test"]:
+        raise _make_size_error(path, shapes)
+    if config.size is not None and config.size != shapes["train"]:
+        what = f"its images are {shapes['train']}, dataset.size is {config.size}"
         raise DataError(str(path), what, "images of an .npz file are taken as they are")
     names = _name_classes(path, config, labels)
     absent = set(range(len(names))) - set(np.unique(labels["test"]).tolist())
     untested = ", ".join(names[label] for label in sorted(absent)[:10])
     notes = (f"no test images of {untested}",) if absent else ()
-    return ImageArchive(path, images, labels, names, shapes["x_train"], notes=notes)
+    images: dict[SplitName, ArrayMember] = {split: members[f"x_{split}"] for split in _SPLITS}
+    return ImageArchive(path, images, labels, names, shapes["train"], notes=notes)
 
 
 def _read_array(path: Path, name: str) -> NDArray[Any]:
@@ -242,58 +255,82 @@ def _read_header(path: Path, name: str, stream: IO[bytes]) -> Header:
         raise make_damage_error(path, f"{name} {error}") from None
 
 
-def _describe_member(path: Path, archive: zipfile.ZipFile, name: str, hint: str) -> ArrayMember:
-    """Read an array's header, and check it against the archive's.
-
-    Args:
-        path: of the archive, for messages.
-        archive: the open archive.
-        name: of the array, `x_train` for example.
-        hint: what to do where it is an array of another type.
+def _list_members(path: Path, archive: zipfile.ZipFile) -> dict[str, ArrayMember]:
+    """Read the header of each array in an archive, and check it against the archive's.
 
     Raises:
-        DataError: the array is missing, not of integers, or damaged.
+        DataError: an array holds Python objects, or is damaged.
     """
-    try:
-        info = archive.getinfo(f"{name}.npy")
-    except KeyError:
-        raise DataError(str(path), f"holds no array {name}", _ARRAYS_HINT) from None
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-        what = f"{name} is encrypted, or compressed in a way that NumPy does not write"
-        raise DataError(str(path), what, _ARRAYS_HINT)
-    with archive.open(info) as stream:
-        try:
-            header = read_header(stream)
-        except ValueError as error:
-            raise DataError(str(path), make_printable(f"{name} {error}"), hint) from None
-    declared = header.header_bytes + header.array_bytes
-    if declared != info.file_size:
-        raise _make_archive_error(path, f"{name} claims {declared} bytes and has {info.file_size}")
-    return ArrayMember(info, header)
+    members: dict[str, ArrayMember] = {}
+    for info in archive.infolist()[:_MAX_MEMBERS]:
+        name = info.filename.removesuffix(".npy")
+        if name == info.filename or not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
+            continue
+        is_packed = info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if is_packed or info.flag_bits & 1:
+            if name in ARRAY_NAMES:
+                what = f"{name} is encrypted, or compressed in a way that NumPy does not write"
+                raise DataError(str(path), what, _ARRAYS_HINT)
+            continue
+        with archive.open(info) as stream:
+            try:
+                header = read_header(stream)
+            except ValueError as error:
+                if name not in ARRAY_NAMES:
+                    continue
+                what = make_printable(f"{name} {error}")
+                raise DataError(str(path), what, _OBJECTS_HINT) from None
+        declared = header.header_bytes + header.array_bytes
+        if declared != info.file_size:
+            what = f"{name} claims {declared} bytes and has {info.file_size}"
+            raise _make_archive_error(path, what)
+        members[name] = ArrayMember(info, header)
+    return members
 
 
-def _read_labels(path: Path, archive: zipfile.ZipFile, split: str, count: int) -> NDArray[np.uint8]:
-    """Read labels of any integer dtype, one for each of `count` images: uint8 [count].
+def _read_labels(
+    path: Path, archive: zipfile.ZipFile, split: str, members: dict[str, ArrayMember]
+) -> NDArray[np.uint8]:
+    """Read labels of any integer dtype, one for each image: uint8 [count].
 
     Raises:
         DataError: they have another type, shape or range, or are damaged.
     """
-    name = f"y_{split}"
-    member = _describe_member(path, archive, name, _LABELS_HINT)
-    if member.header.shape not in ((count,), (count, 1)):
-        what = f"{name} has shape {member.header.shape}, x_{split} {count} images"
+    name, images = f"y_{split}", members[f"x_{split}"].header
+    header = members[name].header
+    shape, count = header.shape, math.prod(header.shape[:1])
+    if count == 0:
+        raise DataError(str(path), f"{name} is empty", _LABELS_HINT)
+    if len(shape) == 2 and shape[1] > 1 and header.dtype.kind not in "US":
+        what = f"{name} has shape {shape}: a vector of {shape[1]} numbers for each image"
+        raise DataError(str(path), what, _suggest_arrays(path, "d[k].argmax(1)", *_LABELS))
+    if shape not in ((count,), (count, 1)) or count not in images.shape:
+        what = f"{name} has shape {shape}, x_{split} {images.shape}"
+        raise DataError(str(path), what, _LABELS_HINT)
+    labels = _read_values(path, archive, members[name], name).reshape(count)
+    if labels.dtype.kind not in "iu":
+        held = "texts" if labels.dtype.kind in "US" else labels.dtype
+        what = f"{name} holds {held}, not whole numbers"
+        raise DataError(str(path), what, _suggest_numbers(path, labels))
+    if labels.min() < 0 or labels.max() >= MAX_LABELS:
+        wrong = labels[(labels < 0) | (labels >= MAX_LABELS)][0]
+        what = f"{name} holds the label {wrong}; classes are 0 to at most {MAX_LABELS - 1}"
+        raise DataError(str(path), what, _suggest_numbers(path, labels))
+    return labels.astype(np.uint8)
+
+
+def _read_values(
+    path: Path, archive: zipfile.ZipFile, member: ArrayMember, name: str
+) -> NDArray[Any]:
+    if member.header.array_bytes > MAX_ARRAY_BYTES:
+        what = f"{name} claims {member.header.array_bytes} bytes, too many for labels"
         raise DataError(str(path), what, _LABELS_HINT)
     with archive.open(member.info) as stream:
         stream.read(member.header.header_bytes)
         contents = stream.read(member.header.array_bytes)
         if len(contents) != member.header.array_bytes or stream.read(1):
             raise _make_archive_error(path, f"{name} has another length than the archive says")
-    labels = member.header.make_array(contents).reshape(count)
-    if labels.min() < 0 or labels.max() >= MAX_LABELS:
-        wrong = labels[(labels < 0) | (labels >= MAX_LABELS)][0]
-        what = f"{name} holds the label {wrong}; classes are 0 to at most {MAX_LABELS - 1}"
-        raise DataError(str(path), what, _LABELS_HINT)
-    return labels.astype(np.uint8)
+    return member.header.make_array(contents)
 
 
 def _make_archive_error(path: Path, what: str) -> DataError:
@@ -314,39 +351,168 @@ def _translate_archive_errors(path: Path) -> Iterator[None]:
         raise DataError(str(path), what, "check the path and its permissions") from error
 
 
-def _check_images(path: Path, split: str, member: ArrayMember) -> tuple[int, ...]:
-    """Return the shape of one image; DataError where the array does not hold images."""
-    header, name = member.header, f"x_{split}"
-    if header.dtype != np.uint8:
-        raise DataError(str(path), f"{name} has dtype {header.dtype}, not uint8", _IMAGES_HINT)
-    shape = header.shape
-    if len(shape) == 4 and shape[3] == 1:
-        shape = shape[:3]
-    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)) or 0 in shape:
-        what = f"{name} has shape {header.shape}"
-        hint = "images are (count, height, width), in colour (count, height, width, 3)"
-        raise DataError(str(path), what, hint)
-    if header.is_fortran_order:
-        what = f"{name} is stored column by column"
-        raise DataError(str(path), what, "save numpy.ascontiguousarray(x)")
-    return shape[1:]
+def _check_axes(path: Path, split: str, members: dict[str, ArrayMember]) -> Shape:
+    """Return the shape of one image; DataError where the array's axes are not those of images."""
+    name, count = f"x_{split}", members[f"y_{split}"].header.shape[0]
+    header = members[name].header
+    shape = header.shape[:3] if header.shape[3:] == (1,) else header.shape
+    if shape[0] == count and 0 not in shape and shape[3:] in ((), (3,)) and len(shape) > 2:
+        if header.is_fortran_order:
+            what = f"{name} is stored column by column"
+            raise DataError(
+                str(path), what, _suggest_arrays(path, "np.ascontiguousarray(d[k])", *_IMAGES)
+            )
+        return shape[1:]
+    what = f"{name} has shape {header.shape}"
+    expression = arrange_images("d[k]", header.shape, count)
+    hint = _AXES_HINT if expression is None else _suggest_arrays(path, expression, *_IMAGES)
+    raise DataError(str(path), what, hint)
+
+
+def _check_types(path: Path, archive: zipfile.ZipFile, members: dict[str, ArrayMember]) -> None:
+    """Raise a DataError with the range of its numbers where an image array is not of bytes."""
+    others = [name for name in _IMAGES if members[name].header.dtype != np.uint8]
+    if not others:
+        return
+    dtype = members[others[0]].header.dtype
+    if dtype.kind in "US":
+        raise DataError(str(path), f"{others[0]} holds texts, not images", _ARRAYS_HINT)
+    ranges = [_find_range(archive, members[name]) for name in others]
+    lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
+    what = f"{others[0]} holds {dtype} from {lowest:g} to {highest:g}, not uint8 from 0 to 255"
+    expression = scale_to_bytes("d[k]", lowest, highest)
+    hint = _RANGE_HINT if expression is None else _suggest_arrays(path, expression, *others)
+    raise DataError(str(path), what, hint)
+
+
+def _find_range(archive: zipfile.ZipFile, member: ArrayMember) -> tuple[float, float]:
+    """Return the smallest and the largest number of an array; nan where it holds one."""
+    lowest, highest, dtype = math.inf, -math.inf, member.header.dtype
+    with archive.open(member.info) as stream:
+        stream.read(member.header.header_bytes)
+        while chunk := stream.read(CHUNK_BYTES):
+            values = np.frombuffer(chunk[: len(chunk) // dtype.itemsize * dtype.itemsize], dtype)
+            lowest = float(np.minimum(lowest, values.min()))
+            highest = float(np.maximum(highest, values.max()))
+    return lowest, highest
+
+
+def _make_size_error(path: Path, shapes: dict[SplitName, Shape]) -> DataError:
+    """Return the error for two sizes of images, with the command that resizes the test images."""
+    train, test = shapes["train"], shapes["test"]
+    what = f"images of x_train are {train}, of x_test {test}"
+    if len(train) != len(test):
+        return DataError(str(path), what, "both have to be of one size")
+    statements = (
+        'from PIL import Image; d["x_test"] = np.stack([np.asarray(Image.fromarray(i)'
+        f'.resize(({train[1]}, {train[0]}))) for i in d["x_test"]])'
+    )
+    return DataError(str(path), what, _suggest(path, statements))
+
+
+def _make_names_error(path: Path, members: dict[str, ArrayMember]) -> DataError:
+    """Return the error for missing arrays, with the command that renames or splits them."""
+    missing = next(name for name in ARRAY_NAMES if name not in members)
+    found = {name: member.header.shape for name, member in members.items() if member.header.shape}
+    shown = ", ".join(f"{name} {shape}" for name, shape in list(found.items())[:_MAX_SHOWN])
+    what = f"holds no array {missing}" + (f", but {shown}" if found else "")
+    pairs = _pair_arrays(found)
+    if len(pairs) == 2:
+        names = [name for pair in pairs for name in pair]
+        renamed = ", ".join(
+            f"{new}=d[{json.dumps(old)}]" for new, old in zip(ARRAY_NAMES, names, strict=True)
+        )
+        return DataError(str(path), what, _suggest(path, f"d = dict({renamed})"))
+    if len(pairs) == 1:
+        [(x, y)] = pairs
+        statements = (
+            f"x, y = d[{json.dumps(x)}], d[{json.dumps(y)}];"
+            " r = np.random.default_rng(0).permutation(len(y));"
+            " n = len(y) // 5; d = dict(x_train=x[r[n:]], y_train=y[r[n:]], x_test=x[r[:n]],"
+            " y_test=y[r[:n]])"
+        )
+        return DataError(
+            str(path), what, _suggest(path, statements, "hold out a fifth for testing")
+        )
+    return DataError(str(path), what, _ARRAYS_HINT)
+
+
+def _pair_arrays(found: dict[str, Shape]) -> list[tuple[str, str]]:
+    """Return the names of images and of their labels, those for training first.
+
+    Arrays belong together by their lengths, and by what their names say of splits.
+    """
+    images = [n for n, s in found.items() if len(s) > 2 or (len(s) == 2 and s[1] >= _MIN_PIXELS)]
+    labels = [name for name in found if name not in images]
+    pairs = []
+    for x in sorted(images, key=lambda name: _get_part(name) == "test"):
+        fits = [y for y in labels if found[y][0] == found[x][0] and _get_part(y) == _get_part(x)]
+        if fits and _get_part(x) != "val":
+            pairs.append((x, fits[0]))
+            labels.remove(fits[0])
+    return pairs
+
+
+def _get_part(name: str) -> str:
+    """Return which split an array belongs to by its name; nothing where that does not tell."""
+    return next((part for part in ("val", "train", "test") if part in name.lower()), "")
+
+
+def _suggest(path: Path, statements: str, purpose: str = "mend a copy") -> str:
+    """Return the hint to make another archive from the arrays d of one."""
+    mended = path.with_name(f"{path.stem}-mended.npz")
+    code = f"d = dict(np.load({{path}})); {statements}; np.savez({{mended}}, **d)"
+    command = make_python_command(code, path=path, mended=mended)
+    return f"{purpose} and give {mended.name}: {command}"
+
+
+def _suggest_arrays(path: Path, expression: str, *names: str) -> str:
+    """Return the hint to replace each of some arrays d[k] by an expression."""
+    return _suggest(path, f"d |= {{k: {expression} for k in {json.dumps(names)}}}")
+
+
+def _suggest_numbers(path: Path, labels: NDArray[Any]) -> str:
+    """Return the hint to number the classes from 0, in the order of their numbers or names."""
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
+        return _LABELS_HINT
+    statements = (
+        'c = np.unique(np.append(d["y_train"], d["y_test"]));'
+        f" d |= {{k: np.searchsorted(c, d[k]) for k in {json.dumps(_LABELS)}}}"
+    )
+    purpose, names = "mend a copy", np.unique(labels).astype(str)
+    if labels.dtype.kind in "US" and len(names) <= _MAX_SHOWN:
+        setting = f"dataset.classes={json.dumps(names.tolist(), ensure_ascii=False)}"
+        purpose += f", add --set {shlex.quote(setting)}"
+    return _suggest(path, statements, purpose)
 
 
 def _name_classes(
     path: Path, config: FilesConfig, labels: dict[SplitName, NDArray[np.uint8]]
 ) -> tuple[str, ...]:
     """Return the class names of the config, or the labels; DataError where they do not fit."""
-    learned = set(np.unique(labels["train"]).tolist())
-    highest = max(int(part.max()) for part in labels.values())
-    names = config.classes or tuple(str(label) for label in range(highest + 1))
-    if highest >= len(names):
-        what = f"there are {highest + 1} classes, and dataset.classes names {len(names)}"
+    learned, tested = (set(np.unique(labels[split]).tolist()) for split in _SPLITS)
+    names = config.classes or tuple(str(label) for label in range(max(learned | tested) + 1))
+    if max(learned | tested) >= len(names):
+        count = max(learned | tested) + 1
+        what = f"there are {count} classes, and dataset.classes names {len(names)}"
         raise DataError(str(path), what, "name them all")
+    if tested - learned:
+        what = (
+            f"y_train has no example of the class {names[min(tested - learned)]}, which y_test has"
+        )
+        statements = (
+            'm = np.isin(d["y_test"], d["y_train"]);'
+            ' d |= {k: d[k][m] for k in ["x_test", "y_test"]}'
+        )
+        hint = _suggest(path, statements, "leave it out of a copy")
+        raise DataError(str(path), what, hint)
     absent = next((label for label in range(len(names)) if label not in learned), None)
     if absent is not None:
-        what = f"y_train has no example of the class {absent}"
-        shown = f" ({names[absent]})" if config.classes else ""
-        raise DataError(str(path), f"{what}{shown}", "number the classes from 0 without gaps")
+        if config.classes:
+            what = f"y_train has no example of the class {absent} ({names[absent]})"
+            raise DataError(str(path), what, "name in dataset.classes the classes that there are")
+        what = f"labels of y_train go from {min(learned)} to {max(learned)}, none is {absent}"
+        raise DataError(str(path), what, _suggest_numbers(path, labels["train"]))
     if len(names) < 2:
         raise DataError(str(path), "there is one class", "two can be told apart")
     return names
