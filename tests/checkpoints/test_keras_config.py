@@ -18,6 +18,7 @@ from mnistcli.config.schema import Activation
 from mnistcli.errors import CheckpointError
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.layers import (
+    ELU,
     ActivationLayer,
     BatchNormalization,
     Conv2D,
@@ -26,7 +27,9 @@ from mnistcli.models.layers import (
     Flatten,
     GlobalPooling2D,
     Layer,
+    LeakyReLU,
     Pooling2D,
+    ReLU,
     Rescaling,
     Reshape,
 )
@@ -137,11 +140,21 @@ def test_every_kind_of_layer_that_keras_3_saves_comes_back(tmp_path: Path) -> No
     layers: tuple[Layer, ...] = (
         Rescaling("rescaling", 1 / 255, -0.5),
         Conv2D("conv", 8, (3, 2), (2, 1), "same", activation="gelu", use_bias=False),
-        Conv2D("dilated", 3, (2, 2), dilation_rate=(2, 1)),
+        Conv2D("dilated", 4, (2, 2), dilation_rate=(2, 1), groups=2),
         BatchNormalization("norm", 1e-5, center=False),
+        BatchNormalization("norm of rows", axis=-3),
+        ReLU("relu", 6.0, 0.1, 0.5),
+        LeakyReLU("leaky", 0.25),
+        ELU("elu", 0.5),
+        Rescaling("rescaling of channels", (0.5, 1.0, 2.0, 4.0), (0.0, 1.0, 0.0, 1.0)),
         Pooling2D("max", "Max", (3, 2), (1, 2), "same"),
         Pooling2D("average", "Average"),
-        GlobalPooling2D("global", "Average"),
+        GlobalPooling2D("global", "Average", keepdims=True),
+        Reshape("image", (4, 1, 1)),
+        Conv2D("first", 6, (1, 1), data_format="channels_first", dtype="mixed_bfloat16"),
+        Pooling2D("max first", "Max", (1, 1), (1, 1), data_format="channels_first"),
+        GlobalPooling2D("global first", "Max", True, "channels_first"),
+        Flatten("flatten first", "channels_first"),
         Reshape("reshape", (1, -1)),
         Flatten("flatten"),
         *activations,
@@ -291,7 +304,7 @@ def test_any_name_of_a_layer_is_read_and_can_be_shown(name: str, shown: str) -> 
     assert parse_model_config(text, "x.h5").layers[0] == Dropout(shown, 0.5)
 
 
-def test_relu_and_softmax_layers_are_activations(tmp_path: Path) -> None:
+def test_layers_of_activations_and_a_dtype_policy(tmp_path: Path) -> None:
     network = keras.Sequential(
         [
             keras.Input((2,)),
@@ -303,8 +316,8 @@ def test_relu_and_softmax_layers_are_activations(tmp_path: Path) -> None:
     assert parse_model_config(save(network, tmp_path / "x.h5"), "x.h5") == Architecture(
         (2,),
         (
-            Dense("dense", 3, l2=0.01),
-            ActivationLayer("relu", "relu"),
+            Dense("dense", 3, l2=0.01, dtype="mixed_bfloat16"),
+            ReLU("relu"),
             ActivationLayer("softmax", "softmax"),
         ),
     )
@@ -325,6 +338,19 @@ def describe_layer(class_name: str, **config: Any) -> dict[str, Any]:
     return {"class_name": class_name, "config": {"name": "x", **config}}
 
 
+@pytest.mark.parametrize(
+    "activation",
+    [
+        "hard_swish",
+        {"class_name": "function", "config": "hard_silu"},
+        {"module": "builtins", "class_name": "function", "config": "hard_silu"},
+    ],
+)
+def test_the_forms_in_which_keras_writes_an_activation(activation: Any) -> None:
+    text = describe_network(describe_layer("Dense", units=9, activation=activation))
+    assert parse_model_config(text, "x.h5").layers[0] == Dense("x", 9, "hard_silu")
+
+
 def describe_policy(name: Any, **entry: Any) -> dict[str, Any]:
     policy = {"class_name": "DTypePolicy", "config": {"name": name}, **entry}
     return describe_layer("Dense", units=9, dtype=policy)
@@ -338,7 +364,7 @@ REFUSED_LAYERS = [
     (describe_layer("Dense", units=10.0), "received 10.0"),
     (describe_layer("Dense", units=[10]), "received a list"),
     (describe_layer("Dense", units=10**400), "units must be an integer"),
-    (describe_layer("Dense", units=9, activation="hard_silu"), "activation 'hard_silu' is not"),
+    (describe_layer("Dense", units=9, activation="my_mish"), "activation 'my_mish' is not"),
     (describe_layer("Dense", units=9, activation={"class_name": "function"}), "a mapping is not"),
     (describe_layer("Dense", units=9, use_bias=1), "use_bias must be true or false, received 1"),
     (describe_layer("Dense", units=9, lora_rank=4), "the setting 'lora_rank' is not supported"),
@@ -351,15 +377,22 @@ REFUSED_LAYERS = [
     (describe_policy("mixed_bfloat16", registered_name="a>b"), "policy 'DTypePolicy' is not"),
     (describe_policy("float32", class_name="QuantizedDTypePolicy"), "'QuantizedDTypePolicy' is"),
     (describe_layer("Dense", units=60_000), "(28, 28, 60000) has more than 33,554,432 numbers"),
-    (describe_layer("Flatten", data_format="channels_first"), "'channels_first' is not supported"),
+    (describe_layer("Flatten", data_format="channels_middle"), "'channels_middle' is not"),
+    (describe_layer("Dense", units=9, activation="glu"), "the activation 'glu' is not supported"),
+    (describe_layer("Dense", units=9, activation="sparsemax"), "activation 'sparsemax' is not"),
     (describe_layer("Dropout", rate=float("nan")), "rate must be a number from 0 to 1"),
     (describe_layer("Dropout", rate=10**400), "rate must be a number from 0 to 1"),
     (describe_layer("Rescaling", scale=float("inf")), "scale must be a number"),
-    (describe_layer("Rescaling", scale=[0.1]), "scale must be a number"),
-    (describe_layer("ReLU", max_value=6.0), "max_value 6.0 is not supported"),
-    (describe_layer("ReLU", negative_slope=0.1), "negative_slope 0.1 is not supported"),
-    (describe_layer("Softmax", axis=1), "axis must be the last one, received 1"),
-    (describe_layer("BatchNormalization", axis=[1]), "axis must be the last one, received 1"),
+    (describe_layer("Rescaling", scale=[0.1, True]), "scale must be a number"),
+    (describe_layer("Rescaling", scale=[0.1, 1]), "2 numbers for 1 channels"),
+    (describe_layer("Rescaling", scale=[]), "0 numbers for 1 channels"),
+    (describe_layer("ReLU", max_value=-1), "max_value must be a number from 0"),
+    (describe_layer("LeakyReLU", alpha="a"), "alpha must be a number from 0"),
+    (describe_layer("Softmax", axis=1), "axis must be the last one"),
+    (describe_layer("BatchNormalization", axis=[1, 2]), "one of its input's, received a list"),
+    (describe_layer("BatchNormalization", axis=0), "one of its input's, received 0"),
+    (describe_layer("BatchNormalization", axis=4), "one of its input's, received 4"),
+    (describe_layer("BatchNormalization", axis=-4), "one of its input's, received -4"),
     (describe_layer("BatchNormalization", renorm=True), "the setting 'renorm' is not supported"),
     (describe_layer("Reshape", target_shape=[5, 5]), "(28, 28, 1) cannot become (5, 5)"),
     (describe_layer("Reshape", target_shape=[-1, -1]), "target_shape may hold"),
@@ -369,7 +402,7 @@ REFUSED_LAYERS = [
     (describe_layer("Conv2D", filters=4, kernel_size=[3]), "kernel_size must be two integers"),
     (describe_layer("Conv2D", filters=4, kernel_size=[3, 2000]), "from 1 to 1,024"),
     (describe_layer("Conv2D", filters=4, kernel_size=[30, 3]), "a window of 30 does not fit"),
-    (describe_layer("Conv2D", filters=4, kernel_size=[3, 3], groups=2), "groups 2 is not"),
+    (describe_layer("Conv2D", filters=4, kernel_size=[3, 3], groups=2), "2 groups of 1 channels"),
     (describe_layer("Conv2D", filters=4, kernel_size=[3, 3], padding="causal"), "'causal' is not"),
     (
         describe_layer(
@@ -377,9 +410,9 @@ REFUSED_LAYERS = [
         ),
         "strides and dilation_rate cannot both be above 1",
     ),
-    (describe_layer("MaxPooling2D", data_format="channels_first"), "'channels_first' is not"),
+    (describe_layer("MaxPooling2D", data_format=["a"]), "data_format a list is not"),
     (describe_layer("MaxPooling2D", pool_size=[2, 0]), "from 1 to 1,024, received 0"),
-    (describe_layer("GlobalMaxPooling2D", keepdims=True), "keepdims true is not supported"),
+    (describe_layer("GlobalMaxPooling2D", keepdims=1), "keepdims must be true or false"),
     (describe_layer("Lambda", function=["4wEAAA", None, None]), "a Lambda layer is code"),
     (describe_layer("Sequential", layers=[]), "a network within the network"),
     ({"class_name": "Sequential", "config": []}, "a network within the network"),

@@ -88,6 +88,35 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Callable[[], list[Any]]]] = {
             layers.Softmax(),
         ],
     ),
+    "every setting on 12x12x4": (
+        (12, 12, 4),
+        lambda: [
+            layers.BatchNormalization(axis=1),
+            layers.Rescaling([0.5, 1, 2, 3], [1, 0, 1, 0]),
+            layers.Conv2D(6, 3, groups=2, activation="swish"),
+            layers.LeakyReLU(0.1),
+            layers.ReLU(6, 0.25, 0.125),
+            layers.GlobalAveragePooling2D(keepdims=True),
+            layers.Flatten(data_format="channels_first"),
+            layers.Dense(12, "hard_silu"),
+            layers.ELU(0.5),
+            layers.Reshape((3, 4)),
+            layers.BatchNormalization(axis=1),
+            layers.Flatten(data_format="channels_first"),
+            layers.Dense(10, "softmax"),
+        ],
+    ),
+    "channels first on 3x12x12": (
+        (3, 12, 12),
+        lambda: [
+            layers.Conv2D(4, 3, data_format="channels_first", activation="relu"),
+            layers.BatchNormalization(axis=1),
+            layers.MaxPooling2D(data_format="channels_first"),
+            layers.Conv2D(4, 3, padding="same", data_format="channels_first"),
+            layers.Flatten(data_format="channels_first"),
+            layers.Dense(10, "softmax"),
+        ],
+    ),
     "convolution on 32x32x3": (
         (32, 32, 3),
         lambda: [

@@ -19,7 +19,10 @@ from mnistcli.metrics.scores import (
     predict_classes,
 )
 
-HEADS: tuple[Activation, ...] = typing.get_args(Activation)
+HEADS: tuple[Activation, ...] = (
+    "softmax", "sigmoid", "linear", "relu", "tanh", "hard_sigmoid", "softsign", "exponential",
+    "log_softmax",
+)  # fmt: skip
 LOSSES: tuple[Loss, ...] = typing.get_args(Loss)
 KERAS_LOSSES = {
     "categorical_crossentropy": keras.losses.CategoricalCrossentropy,

@@ -73,8 +73,8 @@ def check_against_keras(architecture: Architecture, weights: Arrays, seed: int =
 @pytest.mark.parametrize(
     ("activation", "scale"),
     [(name, 0.3) for name in ACTIVATIONS]
-    # two exponentials on top of each other overflow, in Keras too
-    + [(name, 30.0) for name in ACTIVATIONS if name != "exponential"],
+    # saturated; two exponentials on top of each other overflow, in Keras too
+    + [(name, 30.0) for name in ("relu", "selu", "gelu", "softplus", "sigmoid", "softmax")],
 )
 def test_every_activation_as_hidden_layer_and_as_output(
     activation: Activation, scale: float

@@ -99,7 +99,9 @@ def test_the_output_layer_stays_float32_and_softmax_regression_is_told(run: Run)
         (MODEL, ["mixed_bfloat16"] * 4 + ["float32"]),
         (SoftmaxModel(flatten=True), ["mixed_bfloat16", "float32"]),
     ):
-        network = build_network(plan_architecture(model, (28, 28), 10), None, "mixed_bfloat16")
+        network = build_network(
+            plan_architecture(model, (28, 28), 10).with_precision("mixed_bfloat16")
+        )
         assert [layer.dtype_policy.name for layer in network.layers] == policies
         assert {w.dtype for layer in network.layers for w in layer.trainable_weights} == {"float32"}
         assert network(np.zeros((1, *network.input_shape[1:]), np.float32)).dtype == "float32"

@@ -142,6 +142,7 @@ def parse_checkpoint(
         warnings = (f"{where}: {CHANGED}: {_TREATMENTS[changed_as]}",)
     if contents.record is not None and (not is_changed or changed_as == "ours"):
         record = _parse_record(contents.record, architecture, where)
+        architecture = architecture.with_precision("float32")  # whatever it was trained in
     progress = _make_progress(record, history, where) if record else Progress()
     state = None
     if record is not None and output.selection == "all":

@@ -47,9 +47,9 @@ from mnistcli.models.numpy_inference import (
     build_numpy_forward,
     compute_penalty,
     compute_probabilities,
-    is_same_layout,
     is_supported_by_numpy,
     run_network,
+    takes_images,
 )
 from mnistcli.output.logs import note, warn
 from mnistcli.output.plots.figures import Predictions
@@ -177,8 +177,8 @@ class TrainedModel:
         """The shape of its images, [height, width] or [height, width, 3]; None for other input."""
         if self.info is not None:
             return self.info.image_shape if len(self.info.image_shape) > 1 else None
-        taken = self.checkpoint.architecture.input_shape
-        return next((s for s in (DIGIT_SHAPE, COLOUR_SHAPE) if is_same_layout(s, taken)), None)
+        network = self.checkpoint.architecture
+        return next((s for s in (DIGIT_SHAPE, COLOUR_SHAPE) if takes_images(network, s)), None)
 
     @property
     def max_value(self) -> int:
@@ -444,7 +444,7 @@ def _check_fit(checkpoint: Checkpoint, info: DatasetInfo, flag: str) -> None:
     """Refuse data that do not fit the network, before any are read."""
     network = checkpoint.architecture
     hint = "name the data that it was trained on"
-    if not is_same_layout(info.image_shape, network.input_shape):
+    if not takes_images(network, info.image_shape):
         what = f"{info.title}'s inputs are {info.image_shape}, {checkpoint.path} takes"
         raise UsageError(flag, f"{what} {network.input_shape}", hint)
     units = network.output_shape[-1]

@@ -40,8 +40,10 @@ else:
     AnyDatasetName = Literal[DatasetName, FilesName]
 Normalization = Literal["unit", "standard", "none"]
 Activation = Literal[
-    "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
-    "sigmoid", "hard_sigmoid", "tanh", "exponential", "linear", "softmax",
+    "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "hard_silu", "mish",
+    "softplus", "squareplus", "sparse_plus", "softsign", "sigmoid", "hard_sigmoid",
+    "sparse_sigmoid", "log_sigmoid", "tanh", "hard_tanh", "tanh_shrink", "soft_shrink",
+    "hard_shrink", "exponential", "linear", "softmax", "log_softmax",
 ]  # fmt: skip
 
 

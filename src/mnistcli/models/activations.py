@@ -52,13 +52,20 @@ def apply_activation(name: Activation, x: Floats) -> Floats:
         return _FUNCTIONS[name](x)
 
 
-def _leaky_relu(x: Floats) -> Floats:
-    y: Floats = np.maximum(x, x * x.dtype.type(LEAKY_RELU_SLOPE))
-    return y
+def apply_relu(
+    x: Floats, max_value: float | None = None, negative_slope: float = 0, threshold: float = 0
+) -> Floats:
+    """Return x above the threshold, at most max_value; below it slope · (x - threshold)."""
+    zero = x.dtype.type(threshold)
+    above = x if max_value is None else np.minimum(x, x.dtype.type(max_value))
+    if threshold == 0 and negative_slope == 0:
+        return np.maximum(above, 0)
+    return np.where(x > zero, above, x.dtype.type(negative_slope) * (x - zero))
 
 
-def _elu(x: Floats) -> Floats:
-    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+def apply_elu(x: Floats, alpha: float = 1) -> Floats:
+    """Return x from 0 on, alpha · (exp(x) - 1) below."""
+    return np.where(x > 0, x, x.dtype.type(alpha) * np.expm1(np.minimum(x, 0)))
 
 
 def _selu(x: Floats) -> Floats:
@@ -93,21 +100,51 @@ def _softmax(x: Floats) -> Floats:
     return y
 
 
+def _log_sigmoid(x: Floats) -> Floats:
+    return -_softplus(-x)
+
+
+def _log_softmax(x: Floats) -> Floats:
+    y: Floats = x - x.max(axis=-1, keepdims=True)
+    y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
+    return y
+
+
+def _sparse_plus(x: Floats) -> Floats:
+    return np.where(x <= -1, 0, np.where(x < 1, np.square(x + 1) / 4, x)).astype(x.dtype)
+
+
+def _squareplus(x: Floats) -> Floats:
+    y: Floats = (x + np.sqrt(np.square(x) + 4)) / 2
+    return y
+
+
 _FUNCTIONS: dict[Activation, Callable[[Floats], Floats]] = {
-    "relu": lambda x: np.maximum(x, 0),
+    "relu": apply_relu,
     "relu6": lambda x: np.clip(x, 0, 6),
-    "leaky_relu": _leaky_relu,
-    "elu": _elu,
+    "leaky_relu": lambda x: apply_relu(x, negative_slope=LEAKY_RELU_SLOPE),
+    "elu": apply_elu,
+    "celu": apply_elu,
     "selu": _selu,
     "gelu": _gelu,
     "silu": lambda x: x * _sigmoid(x),
+    "hard_silu": lambda x: x * _hard_sigmoid(x),
     "mish": lambda x: x * np.tanh(_softplus(x)),
     "softplus": _softplus,
+    "squareplus": _squareplus,
+    "sparse_plus": _sparse_plus,
     "softsign": lambda x: x / (np.abs(x) + 1),
     "sigmoid": _sigmoid,
     "hard_sigmoid": _hard_sigmoid,
+    "sparse_sigmoid": lambda x: np.clip((x + 1) / 2, 0, 1),
+    "log_sigmoid": _log_sigmoid,
     "tanh": np.tanh,
+    "hard_tanh": lambda x: np.clip(x, -1, 1),
+    "tanh_shrink": lambda x: x - np.tanh(x),
+    "soft_shrink": lambda x: np.where(np.abs(x) > 0.5, x - np.copysign(x.dtype.type(0.5), x), 0),
+    "hard_shrink": lambda x: np.where(np.abs(x) > 0.5, x, 0),
     "exponential": np.exp,
     "linear": lambda x: x,
     "softmax": _softmax,
+    "log_softmax": _log_softmax,
 }

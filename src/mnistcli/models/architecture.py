@@ -1,7 +1,7 @@
 """The architecture of a network: its layers, their shapes and parameters, without weights.
 
 An architecture comes from a config (`plan_architecture`) or from the description of the network in
-a checkpoint. Shapes are without the batch axis; images are channel-last.
+a checkpoint. Shapes are without the batch axis.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from mnistcli.config.schema import Activation, MlpModel, Model, SoftmaxModel
 from mnistcli.models.layers import (
+    IMAGE_LAYERS,
     ActivationLayer,
     Conv2D,
     Dense,
     Dropout,
+    DtypePolicy,
     Flatten,
     Layer,
+    Reshape,
     Shape,
     Weight,
+    move_channels_last,
 )
 
 
@@ -72,20 +77,36 @@ class Architecture:
         return sum(math.prod(w.shape) for s in self.iter_layers() for w in s.weights if w.trainable)
 
     @property
+    def image_shape(self) -> Shape:
+        """The input's shape with the channels last; the input's own if it has no channels."""
+        if len(self.input_shape) != 3:
+            return self.input_shape
+        ahead = takewhile(lambda layer: not isinstance(layer, Reshape), self.layers)
+        formats = (la.data_format for la in ahead if isinstance(la, (*IMAGE_LAYERS, Flatten)))
+        return move_channels_last(self.input_shape, next(formats, "channels_last"))
+
+    @property
     def output_activation(self) -> Activation:
         """The activation of the last layer, which turns logits into the network's output."""
         last = self.layers[-1]
         return last.activation if isinstance(last, ActivationLayer | Dense | Conv2D) else "linear"
 
+    def with_precision(self, dtype: DtypePolicy) -> Architecture:
+        """Return the network with a dtype policy for all layers but the last.
+
+        The last keeps its own, float32, as Keras' guide to mixed precision advises: a loss of
+        rounded logits is coarse.
+        """
+        *body, last = self.layers
+        return replace(self, layers=(*(replace(layer, dtype=dtype) for layer in body), last))
+
     def without_output_activation(self) -> Architecture:
         """Return the network without its output activation: its outputs are logits."""
         last = self.layers[-1]
         if isinstance(last, ActivationLayer):
-            return Architecture(self.input_shape, self.layers[:-1])
+            return replace(self, layers=self.layers[:-1])
         if isinstance(last, Dense | Conv2D):
-            return Architecture(
-                self.input_shape, (*self.layers[:-1], replace(last, activation="linear"))
-            )
+            return replace(self, layers=(*self.layers[:-1], replace(last, activation="linear")))
         return self
 
 

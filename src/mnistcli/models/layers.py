@@ -1,19 +1,21 @@
 """The types of layers that a network may have: their settings, output shapes and weights' shapes.
 
-Names of classes, arguments and weights are Keras'. Shapes are without the batch axis; images are
-channel-last.
+Names of classes, arguments and weights are Keras'. Shapes are without the batch axis. Images have
+their channels last, but for layers whose `data_format` says otherwise.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mnistcli.config.schema import Activation
 
 Shape = tuple[int, ...]
 Padding = Literal["valid", "same"]
+DataFormat = Literal["channels_last", "channels_first"]
+DtypePolicy = Literal["float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,15 @@ class Weight:
 
 @dataclass(frozen=True)
 class Layer:
-    """Base of all layers; by default the output has the input's shape, and there are no weights."""
+    """Base of all layers; by default the output has the input's shape, and there are no weights.
+
+    Attributes:
+        name: Keras' name of the layer.
+        dtype: Keras' dtype policy, in which Keras computes the layer.
+    """
 
     name: str
+    dtype: DtypePolicy = field(default="float32", kw_only=True)
 
     @property
     def type(self) -> str:
@@ -72,7 +80,9 @@ class Dense(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """Reshape to one axis."""
+    """Reshape to one axis; the first axis is moved to the end before if channels are first."""
+
+    data_format: DataFormat = "channels_last"
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the product of the axes."""
@@ -99,6 +109,29 @@ class ActivationLayer(Layer):
 
 
 @dataclass(frozen=True)
+class ReLU(Layer):
+    """A ReLU with settings: min(x, max_value) from threshold on, below it a slope."""
+
+    max_value: float | None = None
+    negative_slope: float = 0.0
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Layer):
+    """A ReLU with a slope for negative inputs."""
+
+    negative_slope: float = 0.3
+
+
+@dataclass(frozen=True)
+class ELU(Layer):
+    """x from 0 on, alpha · (exp(x) - 1) below."""
+
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
 class Reshape(Layer):
     """Reshape each input; one axis of the target shape may be -1."""
 
@@ -115,23 +148,35 @@ class Reshape(Layer):
 
 @dataclass(frozen=True)
 class Rescaling(Layer):
-    """Compute inputs · scale + offset."""
+    """Compute inputs · scale + offset: two numbers, or one for each channel."""
 
-    scale: float
-    offset: float = 0.0
+    scale: float | tuple[float, ...]
+    offset: float | tuple[float, ...] = 0.0
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the input's shape; ValueError if it has another number of channels."""
+        for values in (self.scale, self.offset):
+            if isinstance(values, tuple) and len(values) not in (1, input_shape[-1]):
+                raise ValueError(f"{len(values)} numbers for {input_shape[-1]} channels")
+        return input_shape
 
 
 @dataclass(frozen=True)
 class BatchNormalization(Layer):
-    """Normalise the last axis with the moving mean and variance from training."""
+    """Normalise one axis with the moving mean and variance from training.
+
+    Attributes:
+        axis: which one, counted from the end: -1 is the last.
+    """
 
     epsilon: float = 1e-3
     center: bool = True
     scale: bool = True
+    axis: int = -1
 
     def list_weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         """Return gamma and beta, as far as the layer has them, moving_mean and moving_variance."""
-        shape = (input_shape[-1],)
+        shape = (input_shape[self.axis],)
         gamma = (Weight("gamma", shape),) if self.scale else ()
         beta = (Weight("beta", shape),) if self.center else ()
         mean, variance = (
@@ -152,17 +197,26 @@ class Conv2D(Layer):
     dilation_rate: tuple[int, int] = (1, 1)
     activation: Activation = "linear"
     use_bias: bool = True
+    groups: int = 1
+    data_format: DataFormat = "channels_last"
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return height, width and filters; ValueError if the dilated kernel does not fit."""
         rows, columns = (
             (k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)
         )
-        return (*_slide(input_shape, (rows, columns), self.strides, self.padding), self.filters)
+        image = move_channels_last(input_shape, self.data_format)
+        if image[-1] % self.groups or self.filters % self.groups:
+            raise ValueError(
+                f"{self.groups} groups of {image[-1]} channels, {self.filters} filters"
+            )
+        size = _slide(image, (rows, columns), self.strides, self.padding)
+        return move_channels_back((*size, self.filters), self.data_format)
 
     def list_weights(self, input_shape: Shape) -> tuple[Weight, ...]:
-        """Return kernel [height, width, channels, filters] and bias [filters]."""
-        kernel = Weight("kernel", (*self.kernel_size, input_shape[-1], self.filters))
+        """Return kernel [height, width, channels of a group, filters] and bias [filters]."""
+        channels = move_channels_last(input_shape, self.data_format)[-1] // self.groups
+        kernel = Weight("kernel", (*self.kernel_size, channels, self.filters))
         return (kernel, Weight("bias", (self.filters,))) if self.use_bias else (kernel,)
 
 
@@ -174,6 +228,7 @@ class Pooling2D(Layer):
     pool_size: tuple[int, int] = (2, 2)
     strides: tuple[int, int] = (2, 2)
     padding: Padding = "valid"
+    data_format: DataFormat = "channels_last"
 
     @property
     def type(self) -> str:
@@ -182,8 +237,9 @@ class Pooling2D(Layer):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return height, width and channels; ValueError if the window does not fit."""
-        size = _slide(input_shape, self.pool_size, self.strides, self.padding)
-        return (*size, input_shape[-1])
+        image = move_channels_last(input_shape, self.data_format)
+        size = _slide(image, self.pool_size, self.strides, self.padding)
+        return move_channels_back((*size, image[-1]), self.data_format)
 
 
 @dataclass(frozen=True)
@@ -191,6 +247,8 @@ class GlobalPooling2D(Layer):
     """The maximum or the average of each channel."""
 
     operation: Literal["Max", "Average"]
+    keepdims: bool = False
+    data_format: DataFormat = "channels_last"
 
     @property
     def type(self) -> str:
@@ -199,8 +257,23 @@ class GlobalPooling2D(Layer):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the number of channels; ValueError without an image."""
-        _require_image(input_shape)
-        return (input_shape[-1],)
+        channels = move_channels_last(input_shape, self.data_format)[-1]
+        kept = (1, 1) * self.keepdims
+        return move_channels_back((*kept, channels), self.data_format)
+
+
+IMAGE_LAYERS = (Conv2D, Pooling2D, GlobalPooling2D)
+
+
+def move_channels_last(shape: Shape, data_format: DataFormat) -> Shape:
+    """Return an image's shape as (height, width, channels); ValueError without an image."""
+    _require_image(shape)
+    return (*shape[1:], shape[0]) if data_format == "channels_first" else shape
+
+
+def move_channels_back(shape: Shape, data_format: DataFormat) -> Shape:
+    """Return a shape with channels last as one of the data format."""
+    return (shape[-1], *shape[:-1]) if data_format == "channels_first" else shape
 
 
 def _require_image(shape: Shape) -> None:
@@ -211,8 +284,7 @@ def _require_image(shape: Shape) -> None:
 def _slide(
     shape: Shape, window: tuple[int, int], strides: tuple[int, int], padding: Padding
 ) -> tuple[int, int]:
-    """Return height and width of the output of a sliding window; ValueError without an image."""
-    _require_image(shape)
+    """Return height and width of the output of a sliding window; ValueError if it does not fit."""
     height = _count_windows(shape[0], window[0], strides[0], padding)
     return height, _count_windows(shape[1], window[1], strides[1], padding)
 

@@ -1,8 +1,8 @@
 """Run a trained network in NumPy, without loading TensorFlow.
 
 `run_network` returns logits, since losses are computed from logits; `compute_probabilities` applies
-the output activation. Convolution and pooling are not implemented: for networks with such layers
-the caller passes a forward pass that Keras computes.
+the output activation. Convolution, pooling and half precision are not implemented: for networks
+with such layers the caller passes a forward pass that Keras computes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
-from mnistcli.models.activations import Floats, apply_activation
+from mnistcli.models.activations import Floats, apply_activation, apply_elu, apply_relu
 from mnistcli.models.architecture import Architecture, LayerNode
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.layers import (
+    ELU,
+    IMAGE_LAYERS,
     ActivationLayer,
     BatchNormalization,
-    Conv2D,
     Dense,
     Flatten,
-    GlobalPooling2D,
-    Pooling2D,
+    LeakyReLU,
+    ReLU,
     Rescaling,
     Reshape,
     Shape,
@@ -43,7 +44,7 @@ ForwardBuilder = Callable[[Architecture, Sequence[Floats]], Forward]
 def is_supported_by_numpy(architecture: Architecture) -> bool:
     """Return whether `build_numpy_forward` implements all layers of a network."""
     return not any(
-        isinstance(layer, Conv2D | Pooling2D | GlobalPooling2D) for layer in architecture.layers
+        isinstance(layer, IMAGE_LAYERS) or layer.dtype != "float32" for layer in architecture.layers
     )
 
 
@@ -58,7 +59,7 @@ def build_numpy_forward(architecture: Architecture, weights: Sequence[Floats]) -
         ValueError: a layer is not implemented in NumPy, or the weights are not the network's.
     """
     if not is_supported_by_numpy(architecture):
-        raise ValueError("convolution and pooling are not implemented in NumPy")
+        raise ValueError("convolution, pooling and half precision are not implemented in NumPy")
     pairs = list(_pair_weights(architecture, weights))
 
     def forward(x: Floats) -> Floats:
@@ -84,7 +85,7 @@ def run_network(
         architecture: the network.
         weights: its float32 arrays in `Architecture.iter_layers` order (which is Keras').
         images: raw pixels [n, *image_shape]; reshaped to the network's input shape where only
-            flattening or axes of 1 differ.
+            flattening or axes of 1 differ, and their channels moved where it takes them first.
         preprocessing: as in training.
         batch_size: images per batch; reduced for networks with very wide layers.
         build_forward: returns the forward pass.
@@ -97,7 +98,7 @@ def run_network(
         ValueError: the weights are not the network's.
     """
     shape = architecture.input_shape
-    if not is_same_layout(images.shape[1:], shape):
+    if not takes_images(architecture, images.shape[1:]):
         raise DataError(
             "network",
             f"its input has the shape {shape}, the images have {images.shape[1:]}",
@@ -108,8 +109,17 @@ def run_network(
     forward = build_forward(architecture.without_output_activation(), weights)
     for start in range(0, len(images), rows):
         batch = slice(start, start + rows)
-        logits[batch] = forward(preprocessing.apply(images[batch]).reshape(-1, *shape))
+        inputs = preprocessing.apply(images[batch])
+        if not is_same_layout(inputs.shape[1:], shape):
+            inputs = np.moveaxis(inputs, -1, 1)
+        logits[batch] = forward(inputs.reshape(-1, *shape))
     return logits
+
+
+def takes_images(architecture: Architecture, image_shape: Shape) -> bool:
+    """Return whether images of a shape, with their channels last, can be a network's input."""
+    shapes = (architecture.input_shape, architecture.image_shape)
+    return any(is_same_layout(image_shape, shape) for shape in shapes)
 
 
 def is_same_layout(image_shape: Shape, input_shape: Shape) -> bool:
@@ -186,10 +196,18 @@ def _apply_layer(node: LayerNode, weights: Sequence[Floats], x: Floats) -> Float
             return _apply_batch_normalization(layer, weights, x)
         case ActivationLayer() as layer:
             return apply_activation(layer.activation, x)
+        case ReLU() as layer:
+            return apply_relu(x, layer.max_value, layer.negative_slope, layer.threshold)
+        case LeakyReLU() as layer:
+            return apply_relu(x, negative_slope=layer.negative_slope)
+        case ELU() as layer:
+            return apply_elu(x, layer.alpha)
+        case Flatten(data_format="channels_first"):
+            return np.moveaxis(x, 1, -1).reshape(len(x), *node.output_shape)
         case Flatten() | Reshape():
             return x.reshape(len(x), *node.output_shape)
         case Rescaling() as layer:
-            return x * np.float32(layer.scale) + np.float32(layer.offset)
+            return x * np.asarray(layer.scale, np.float32) + np.asarray(layer.offset, np.float32)
     return x  # Dropout does nothing after training
 
 
@@ -211,6 +229,7 @@ def _apply_batch_normalization(
     shift = -mean * factor
     if layer.center:
         shift = shift + scale_and_center[-1]
-    y: Floats = x * factor
-    y += shift
+    shape = (-1, *[1] * (-1 - layer.axis))  # along the layer's axis
+    y: Floats = x * factor.reshape(shape)
+    y += shift.reshape(shape)
     return y

@@ -7,7 +7,7 @@ as Keras' own: a checkpoint names neither of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import keras
@@ -85,13 +85,11 @@ def initialize_network(
 ) -> keras.Sequential:
     """Return the network of an architecture, with weights drawn as a config says."""
     drawn = Initialization(model.kernel_initializer, model.bias_initializer, seed)
-    return build_network(architecture, drawn, precision)
+    return build_network(architecture.with_precision(precision), drawn)
 
 
 def build_network(
-    architecture: Architecture,
-    initialization: Initialization | None = None,
-    precision: Precision = "float32",
+    architecture: Architecture, initialization: Initialization | None = None
 ) -> keras.Sequential:
     """Return the network of an architecture, with initial weights.
 
@@ -99,16 +97,13 @@ def build_network(
         architecture: the plan.
         initialization: how weights are drawn and from which seed; without it they are Keras'
             defaults, to be overwritten by a checkpoint's.
-        precision: the dtype policy of all layers but the last, whose logits are float32 as Keras'
-            guide to mixed precision advises: a loss of rounded ones is coarse.
     """
     seed = 0 if initialization is None else initialization.seed
     children = np.random.SeedSequence(seed).spawn(len(architecture.layers))
     network = keras.Sequential([keras.Input(architecture.input_shape)], name="sequential")
     for layer, child in zip(architecture.layers, children, strict=True):
         seeds = [int(number) & 0x7FFFFFFF for number in child.generate_state(2)]
-        dtype = "float32" if layer is architecture.layers[-1] else precision
-        network.add(_make_layer(layer, seeds, initialization, dtype))
+        network.add(_make_layer(layer, seeds, initialization))
     return network
 
 
@@ -177,12 +172,10 @@ def make_optimizer(training: TrainingConfig, step_count: int) -> keras.optimizer
 
 
 def _make_layer(
-    layer: plan.Layer,
-    seeds: Sequence[int],
-    initialization: Initialization | None,
-    precision: Precision,
+    layer: plan.Layer, seeds: Sequence[int], initialization: Initialization | None
 ) -> keras.layers.Layer:
     """Return the Keras layer of a planned layer."""
+    base = {"name": layer.name, "dtype": layer.dtype}
     match layer:
         case plan.Dense():
             drawn = {}
@@ -193,43 +186,28 @@ def _make_layer(
                 }
             kind = Dense if layer.units <= MAX_NARROW_UNITS else keras.layers.Dense
             return kind(
-                layer.units, layer.activation, layer.use_bias, name=layer.name, dtype=precision,
-                kernel_regularizer=make_regularizer(layer.l1, layer.l2), **drawn,
+                layer.units, layer.activation, layer.use_bias,
+                kernel_regularizer=make_regularizer(layer.l1, layer.l2), **base, **drawn,
             )  # fmt: skip
         case plan.Flatten():
-            return keras.layers.Flatten(name=layer.name, dtype=precision)
+            return keras.layers.Flatten(layer.data_format, **base)
         case plan.Dropout():
-            return Dropout(layer.rate, seed=seeds[0], name=layer.name, dtype=precision)
+            return Dropout(layer.rate, seed=seeds[0], **base)
         case plan.ActivationLayer():
-            return keras.layers.Activation(layer.activation, name=layer.name)
-        case plan.Reshape():
-            return keras.layers.Reshape(layer.target_shape, name=layer.name)
-        case plan.Rescaling():
-            return keras.layers.Rescaling(layer.scale, layer.offset, name=layer.name)
-        case _:
-            return _make_image_layer(layer)
-
-
-def _make_image_layer(layer: plan.Layer) -> keras.layers.Layer:
-    """Return layers that only checkpoints of other programs have."""
-    match layer:
+            return keras.layers.Activation(layer.activation, **base)
         case plan.BatchNormalization():
             return keras.layers.BatchNormalization(
-                epsilon=layer.epsilon, center=layer.center, scale=layer.scale, name=layer.name
+                layer.axis, epsilon=layer.epsilon, center=layer.center, scale=layer.scale, **base
             )
         case plan.Conv2D():
             return keras.layers.Conv2D(
-                layer.filters, layer.kernel_size, layer.strides, layer.padding,
-                dilation_rate=layer.dilation_rate, activation=layer.activation,
-                use_bias=layer.use_bias, name=layer.name,
+                layer.filters, layer.kernel_size, layer.strides, layer.padding, layer.data_format,
+                layer.dilation_rate, layer.groups, layer.activation, layer.use_bias, **base,
             )  # fmt: skip
-        case plan.Pooling2D():
-            kind = getattr(keras.layers, layer.type)
-            return kind(layer.pool_size, layer.strides, layer.padding, name=layer.name)
-        case plan.GlobalPooling2D():
-            return getattr(keras.layers, layer.type)(name=layer.name)
-        case _:
-            raise AssertionError(layer)
+        case _:  # the others' settings are Keras' arguments
+            settings = {f.name: getattr(layer, f.name) for f in fields(layer)}
+            settings.pop("operation", None)  # a part of the class's name
+            return getattr(keras.layers, layer.type)(**settings)
 
 
 def _make_initializer(config: Initializer, seed: int) -> keras.initializers.Initializer:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from mnistcli.checkpoints.record import MAX_PARAMETERS
@@ -29,16 +29,21 @@ from mnistcli.errors import CheckpointError
 from mnistcli.metrics.losses import LossSpec
 from mnistcli.models.architecture import Architecture, LayerNode
 from mnistcli.models.layers import (
+    ELU,
     ActivationLayer,
     BatchNormalization,
     Conv2D,
+    DataFormat,
     Dense,
     Dropout,
+    DtypePolicy,
     Flatten,
     GlobalPooling2D,
     Layer,
+    LeakyReLU,
     Padding,
     Pooling2D,
+    ReLU,
     Rescaling,
     Reshape,
     Shape,
@@ -51,14 +56,11 @@ MAX_WINDOW = 1024  # of kernels, pools, strides and dilations, in pixels
 MAX_SIZE = MAX_BATCH_VALUES  # values in one image, or in a layer's output for it
 MAX_FLOAT32 = 3.4e38
 
-_CHANNELS_LAST = "channels_last"
 _INPUT_SHAPE_KEYS = ("batch_shape", "batch_input_shape")
 _FUNCTIONAL_CLASSES = ("Functional", "Model")  # the name of Keras 3, and that of Keras 2
 _NETWORK_CLASSES = ("Sequential", *_FUNCTIONAL_CLASSES)
-_ACTIVATION_ALIASES = {"swish": "silu"}  # Keras 2's name
-_FLOAT_DTYPES = (
-    "float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16",
-)  # fmt: skip
+_ACTIVATION_ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
+_DTYPE_ALIASES = {"float64": "float32"}  # weights are read in single precision
 _INPUT_DTYPES = (
     "float16", "bfloat16", "float32", "float64", "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -333,8 +335,8 @@ def _check_network(nodes: list[LayerNode], where: str) -> None:
 
 def _read_layer(entry: _LayerEntry) -> Layer:
     """Return the layer; CheckpointError if a setting is missing or not supported."""
-    _check_float_dtype(entry.settings)
-    layer = _READERS[entry.class_name](entry)
+    dtype = _take_dtype(entry.settings)
+    layer = replace(_READERS[entry.class_name](entry), dtype=dtype)
     entry.settings.ignore(*_INPUT_SHAPE_KEYS, *_TRAINING_ONLY)
     entry.settings.finish()
     return layer
@@ -353,8 +355,7 @@ def _read_dense(entry: _LayerEntry) -> Layer:
 
 
 def _read_flatten(entry: _LayerEntry) -> Layer:
-    entry.settings.expect("data_format", _CHANNELS_LAST)
-    return Flatten(entry.name)
+    return Flatten(entry.name, _take_data_format(entry.settings))
 
 
 def _read_dropout(entry: _LayerEntry) -> Layer:
@@ -366,13 +367,27 @@ def _read_activation(entry: _LayerEntry) -> Layer:
 
 
 def _read_relu(entry: _LayerEntry) -> Layer:
-    for key, default in (("max_value", None), ("negative_slope", 0), ("threshold", 0)):
-        entry.settings.expect(key, default)
-    return ActivationLayer(entry.name, "relu")
+    max_value, negative_slope, threshold = (
+        entry.settings.take_number(key, default, 0, MAX_FLOAT32)
+        for key, default in (("max_value", math.inf), ("negative_slope", 0.0), ("threshold", 0.0))
+    )
+    bound = None if max_value == math.inf else max_value
+    return ReLU(entry.name, bound, negative_slope, threshold)
+
+
+def _read_leaky_relu(entry: _LayerEntry) -> Layer:
+    alpha = entry.settings.take_number("alpha", 0.3, 0, MAX_FLOAT32)  # Keras 2's name
+    slope = entry.settings.take_number("negative_slope", alpha, 0, MAX_FLOAT32)
+    return LeakyReLU(entry.name, slope)
+
+
+def _read_elu(entry: _LayerEntry) -> Layer:
+    return ELU(entry.name, entry.settings.take_number("alpha", 1.0, -MAX_FLOAT32, MAX_FLOAT32))
 
 
 def _read_softmax(entry: _LayerEntry) -> Layer:
-    _check_last_axis(entry.settings, entry.input_shape)
+    if _take_axis(entry) != -1:
+        entry.settings.refuse("axis must be the last one")
     return ActivationLayer(entry.name, "softmax")
 
 
@@ -385,25 +400,23 @@ def _read_reshape(entry: _LayerEntry) -> Layer:
 
 def _read_rescaling(entry: _LayerEntry) -> Layer:
     scale, offset = (
-        entry.settings.take_number(key, default, -MAX_FLOAT32, MAX_FLOAT32)
+        entry.settings.take_numbers(key, default, -MAX_FLOAT32, MAX_FLOAT32)
         for key, default in (("scale", 1.0), ("offset", 0.0))
     )
     return Rescaling(entry.name, scale, offset)
 
 
 def _read_batch_normalization(entry: _LayerEntry) -> Layer:
-    _check_last_axis(entry.settings, entry.input_shape)
     return BatchNormalization(
         entry.name,
         entry.settings.take_number("epsilon", 1e-3, 0, 1),
         entry.settings.take_bool("center", True),
         entry.settings.take_bool("scale", True),
+        _take_axis(entry),
     )
 
 
 def _read_conv2d(entry: _LayerEntry) -> Layer:
-    entry.settings.expect("data_format", _CHANNELS_LAST)
-    entry.settings.expect("groups", 1)
     strides = entry.settings.take_pair("strides", MAX_WINDOW, (1, 1))
     dilation_rate = entry.settings.take_pair("dilation_rate", MAX_WINDOW, (1, 1))
     if max(strides) > 1 and max(dilation_rate) > 1:
@@ -417,30 +430,36 @@ def _read_conv2d(entry: _LayerEntry) -> Layer:
         dilation_rate,
         _take_activation(entry.settings),
         entry.settings.take_bool("use_bias", True),
+        entry.settings.take_integer("groups", 1, MAX_UNITS, 1),
+        _take_data_format(entry.settings),
     )
 
 
 def _read_pooling(entry: _LayerEntry) -> Layer:
-    entry.settings.expect("data_format", _CHANNELS_LAST)
     pool_size = entry.settings.take_pair("pool_size", MAX_WINDOW, (2, 2))
     strides = entry.settings.take_pair("strides", MAX_WINDOW, pool_size)
     return Pooling2D(
-        entry.name, _get_operation(entry), pool_size, strides, _take_padding(entry.settings)
+        entry.name,
+        _get_operation(entry),
+        pool_size,
+        strides,
+        _take_padding(entry.settings),
+        _take_data_format(entry.settings),
     )
 
 
 def _read_global_pooling(entry: _LayerEntry) -> Layer:
-    entry.settings.expect("data_format", _CHANNELS_LAST)
-    entry.settings.expect("keepdims", False)
-    return GlobalPooling2D(entry.name, _get_operation(entry))
+    keepdims = entry.settings.take_bool("keepdims", False)
+    data_format = _take_data_format(entry.settings)
+    return GlobalPooling2D(entry.name, _get_operation(entry), keepdims, data_format)
 
 
 def _get_operation(entry: _LayerEntry) -> Literal["Max", "Average"]:
     return "Max" if "Max" in entry.class_name else "Average"
 
 
-def _check_float_dtype(settings: Settings) -> None:
-    """Refuse number formats other than floats, above all quantised ones."""
+def _take_dtype(settings: Settings) -> DtypePolicy:
+    """Return the dtype policy; other number formats than floats are refused, as quantised ones."""
     dtype = settings.take("dtype", "float32")
     policy: Any = {"name": dtype}
     if isinstance(dtype, dict):
@@ -448,21 +467,33 @@ def _check_float_dtype(settings: Settings) -> None:
         if not is_from_keras(dtype) or type(kind) is not str or kind not in _POLICIES:
             settings.refuse(f"the dtype policy {quote(kind)} is not supported")
     name = policy.get("name") if isinstance(policy, dict) else None
-    if type(name) is not str or name not in _FLOAT_DTYPES:
+    read = _DTYPE_ALIASES.get(name, name) if isinstance(name, str) else None
+    if read not in get_args(DtypePolicy):
         settings.refuse(f"the dtype {quote(name)} is not supported")
+    return cast(DtypePolicy, read)
 
 
-def _check_last_axis(settings: Settings, input_shape: Shape) -> None:
-    """Refuse any axis but the last: -1, its index counting the batch axis, or a list of it."""
-    axis = settings.take("axis", -1)
+def _take_axis(entry: _LayerEntry) -> int:
+    """Return the axis as counted from the end, -1 for the last; a list may hold it."""
+    axis, rank = entry.settings.take("axis", -1), len(entry.input_shape)
     if isinstance(axis, list) and len(axis) == 1:
         axis = axis[0]
-    if type(axis) is not int or axis not in (-1, len(input_shape)):
-        settings.refuse(f"axis must be the last one, received {quote(axis)}")
+    if type(axis) is not int or not (-rank <= axis < 0 or 0 < axis <= rank):
+        entry.settings.refuse(f"axis must be one of its input's, received {quote(axis)}")
+    return axis if axis < 0 else axis - rank - 1  # axis 0 is the batch
+
+
+def _take_data_format(settings: Settings) -> DataFormat:
+    return cast(
+        DataFormat, settings.take_choice("data_format", get_args(DataFormat), "channels_last")
+    )
 
 
 def _take_activation(settings: Settings) -> Activation:
+    """Return the activation, which may stand in the form of a serialised function of Keras'."""
     name = settings.take("activation", "linear")
+    if isinstance(name, dict) and is_from_keras(name) and name.get("class_name") == "function":
+        name = name.get("config", name)
     if isinstance(name, str):
         name = _ACTIVATION_ALIASES.get(name, name)
     if type(name) is not str or name not in get_args(Activation):
@@ -527,6 +558,8 @@ _READERS: dict[str, Callable[[_LayerEntry], Layer]] = {
     "Dropout": _read_dropout,
     "Activation": _read_activation,
     "ReLU": _read_relu,
+    "LeakyReLU": _read_leaky_relu,
+    "ELU": _read_elu,
     "Softmax": _read_softmax,
     "Reshape": _read_reshape,
     "Rescaling": _read_rescaling,

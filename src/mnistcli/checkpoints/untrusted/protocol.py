@@ -197,9 +197,9 @@ class Settings:
         value = self._values.pop(key, None)
         return default if value is None else value
 
-    def take_integer(self, key: str, low: int, high: int) -> int:
+    def take_integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
         """Return an integer from low to high; a bool is refused."""
-        return self._check_integer(key, self.take(key), low, high)
+        return self._check_integer(key, self.take(key, default), low, high)
 
     def take_integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
         """Return a list of one to eight integers from low to high."""
@@ -218,11 +218,18 @@ class Settings:
         return values[0], values[1]
 
     def take_number(self, key: str, default: float, low: float, high: float) -> float:
-        """Return a finite number from low to high; a bool is refused."""
-        value = self.take(key, default)
-        if type(value) not in (int, float) or not low <= value <= high:
-            self.refuse(f"{key} must be a number from {low:g} to {high:g}, received {quote(value)}")
-        return float(value)
+        """Return a finite number from low to high, or the default; a bool is refused."""
+        value = self.take(key)
+        return default if value is None else self._check_number(key, value, low, high)
+
+    def take_numbers(
+        self, key: str, default: float, low: float, high: float
+    ) -> float | tuple[float, ...]:
+        """Return a finite number from low to high, or a list of such numbers."""
+        values = self.take(key, default)
+        if not isinstance(values, list):
+            return self._check_number(key, values, low, high)
+        return tuple(self._check_number(key, value, low, high) for value in values)
 
     def take_bool(self, key: str, default: bool) -> bool:
         """Return a bool."""
@@ -254,6 +261,15 @@ class Settings:
         for key, value in self._values.items():
             if value is not None and value is not False:
                 self.refuse(f"the setting {quote(key)} is not supported")
+
+    def _check_number(self, key: str, value: object, low: float, high: float) -> float:
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not low <= value <= high
+        ):
+            self.refuse(f"{key} must be a number from {low:g} to {high:g}, received {quote(value)}")
+        return float(value)
 
     def _check_integer(self, key: str, value: object, low: int, high: int) -> int:
         if type(value) is not int or not low <= value <= high:
