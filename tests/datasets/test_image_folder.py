@@ -20,7 +20,7 @@ from helpers.dataset_files import npy, write_members
 from mnistcli.config.schema import FilesConfig
 from mnistcli.datasets import image_folder
 from mnistcli.datasets.base import Dataset, SplitName, split_validation
-from mnistcli.datasets.image_folder import list_image_files
+from mnistcli.datasets.folder_listing import list_image_files
 from mnistcli.datasets.memory_map import find_mmap
 from mnistcli.errors import DataError, ResourceError
 from mnistcli.models.input_scaling import fit_preprocessing
