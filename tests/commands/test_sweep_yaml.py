@@ -140,6 +140,9 @@ seeds: 3
     ]
 
 
+RATE = (
+    "config: mnist-mlp\nset: {dataset.validation: 0.1}\nsearch:\n  training.optimizer.learning_rate"
+)
 BATCHES = "search: {training.batch_size: [32, 64]}\n"
 
 
@@ -179,6 +182,21 @@ BATCHES = "search: {training.batch_size: [32, 64]}\n"
          "search: {training.optimizer.momentum: [0.5, 0.9]}\n",
          "s.yaml:4:10: training.optimizer.momentum: adam has no momentum."
          " Set training.optimizer.name=sgd too, or leave it out"),
+        (f"{RATE}: {{low: 1e-3, high: \"1e-1\"}}\ntrials: 2\n",
+         "s.yaml:4:55: training.optimizer.learning_rate.high: expected a number from -1e+300 to"
+         " 1e+300, received '1e-1'. Write 0.1 without quotes"),
+        (f"{RATE}: {{low: 1e-3}}\ntrials: 2\n",
+         "s.yaml:4:37: training.optimizer.learning_rate.high: missing."
+         " Give it a number from -1e+300 to 1e+300"),
+        (f"{RATE}: {{low: 1e-3, max: 0.1}}\ntrials: 2\n",
+         "s.yaml:4:49: training.optimizer.learning_rate.max: unknown key. Did you mean high?"),
+        (f"{RATE}: {{low: 1e-3, high: 1e-1}}\ntrials: 1.5\n",
+         "s.yaml:5:9: trials: expected a whole number from 1 to 100000, or null, received 1.5"),
+        (f"{RATE}: {{low: 1e-3, high: 1e-1}}\ntrials: null\n",
+         "s.yaml:1:1: trials: missing: tpe does not end by itself. Add trials: 20, say"),
+        (f"{RATE}: {{low: 1e-3, high: 1e-1}}\ntrials: \"3\"\n",
+         "s.yaml:5:9: trials: expected a whole number from 1 to 100000, or null, received '3'."
+         " Write 3 without quotes"),
     ],
 )  # fmt: skip
 def test_one_mistake_is_one_line(text: str, message: str) -> None:

@@ -169,6 +169,8 @@ def _describe_block(field: FieldInfo) -> str:
 def _describe_scalar(annotation: Any, metadata: Iterable[Any]) -> str:
     if is_union(annotation):
         parts = [split_annotation(part) for part in get_args(annotation)]
+        if float in dict(parts):  # whole numbers are among the numbers
+            parts = [(part, more) for part, more in parts if part is not int]
         return ", or ".join(_describe_scalar(part, (*more, *metadata)) for part, more in parts)
     if is_literal(annotation):
         return _join_choices(get_args(annotation))
@@ -202,8 +204,9 @@ def _describe_range(metadata: Iterable[Any]) -> str:
 
 
 def _format_bound(number: Any) -> str:
-    # 1e6 is easier to read as 1000000.
-    return str(int(number) if number == int(number) else number)
+    # 1e6 is easier to read as 1000000, 1e300 is not.
+    is_short = number == int(number) and abs(number) < 1e15
+    return f"{int(number)}" if is_short else f"{number:g}"
 
 
 def _join_choices(words: Iterable[str]) -> str:

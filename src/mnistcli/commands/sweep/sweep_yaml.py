@@ -44,6 +44,10 @@ SET = "set"
 VALIDATION = "dataset.validation"
 _START = Mark(1, 1)
 _MAX_COMBINATIONS = 64  # of the searched kinds of blocks, that a value is validated with
+_RANGE_SYNONYMS = {
+    **dict.fromkeys(("min", "minimum", "from", "start", "lower"), "low"),
+    **dict.fromkeys(("max", "maximum", "to", "end", "stop", "upper"), "high"),
+}
 _SEARCH_HINT = "write [a, b, c] or {low: 0.1, high: 1}"
 
 _Model = TypeVar("_Model", bound=StrictModel)
@@ -204,7 +208,7 @@ def _check_objective(file: SweepFile, config: Config, issues: SweepIssues) -> No
 def _count_trials(file: SweepFile, search: Sequence[Dimension], issues: SweepIssues) -> int:
     """Return the number of trials: the file's, for a grid the number of combinations."""
     if file.sampler != "grid":
-        if file.trials is None:
+        if issues.document.value.get("trials") is None:  # or it is wrong, and has an issue
             what, hint = f"missing: {file.sampler} does not end by itself", "add trials: 20, say"
             issues.add_for(("sampler",), ("trials",), what, hint, is_key=True)
         return file.trials or 1
@@ -248,6 +252,11 @@ def _parse_dimension(
         if spec is None:
             return None
         return _parse_choices(key, spec.choice, (*path, "choice"), issues)
+    synonyms = [(word, _RANGE_SYNONYMS[word]) for word in value if word in _RANGE_SYNONYMS]
+    for word, name in synonyms:
+        issues.add((*path, word), "unknown key", f"did you mean {name}?", is_key=True)
+    if synonyms:
+        return None
     given = issues.validate(RangeSpec, value, path)
     return None if given is None else _parse_range(key, given, path, issues)
 
