@@ -31,11 +31,16 @@ from helpers.checkpoints import (
     write_names,
 )
 from helpers.inference import compute_logits
-from mnistcli.checkpoints.reader import Checkpoint, parse_checkpoint, read_checkpoint
+from mnistcli.checkpoints.reader import (
+    Checkpoint,
+    parse_checkpoint,
+    parse_metadata,
+    read_checkpoint,
+)
 from mnistcli.checkpoints.record import Record
 from mnistcli.checkpoints.run_state import CallbackStates, NamedArray, RunState
 from mnistcli.checkpoints.untrusted import sandbox
-from mnistcli.checkpoints.untrusted.sandbox import ParserOutput, ParserProcess
+from mnistcli.checkpoints.untrusted.sandbox import MetadataReader, ParserOutput, ParserProcess
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.config.schema import Config
 from mnistcli.errors import CheckpointError, ExitCode
@@ -277,6 +282,40 @@ def test_arrays_are_paired_with_layers_by_their_order_as_keras_does(tmp_path: Pa
     found = compute_logits(checkpoint.architecture, checkpoint.weights, inputs)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert not np.allclose(found, network.predict(inputs, verbose=0), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["softmax on 784", "mlp on 28x28", "convolution on 28x28x1", "convolution on 32x32x3"],
+)
+def test_an_input_shape_that_the_file_does_not_say_is_found_by_the_weights(
+    tmp_path: Path, name: str
+) -> None:
+    path = save(make_network(name), tmp_path / "model.h5")
+    whole = read_checkpoint(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"].pop("build_input_shape", None)
+        del config["config"]["layers"][0]
+        file.attrs["model_config"] = json.dumps(config)
+
+    for checkpoint in (read_checkpoint(path, "none"), read_checkpoint(path)):
+        assert checkpoint.architecture == replace(whole.architecture, is_input_open=True)
+    (line,) = MetadataReader([path]).results()
+    assert isinstance(line, dict)
+    assert parse_metadata(path, line).parameters == whole.architecture.parameter_count
+
+
+def test_an_input_shape_that_nothing_tells_is_asked_for(tmp_path: Path) -> None:
+    config = describe_dense(4, 3)
+    config["config"]["layers"][0] = {"class_name": "Reshape", "config": {
+        "name": "odd", "target_shape": [7, 4]}}  # fmt: skip
+    path = write_model(tmp_path / "model.h5", config, draw_dense(4, 3))
+    expect_refusal(
+        path,
+        "model_config does not say the input shape, and the weights fit no usual one."
+        " Give the network an input shape, then save it again",
+    )
 
 
 @pytest.mark.parametrize(("first", "last"), [("block1/fc1", "head/out"), ("x" * 900, "ä\x1b[1m")])

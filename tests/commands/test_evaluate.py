@@ -11,6 +11,7 @@ import pytest
 
 from conftest import Run, Train, make_digits, save_with_keras
 from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.commands.trained_model import load_model
 from mnistcli.datasets.base import Split, split_validation
 
 GOOD = ("--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01)
@@ -319,5 +320,45 @@ def test_a_network_for_other_data_is_refused(run: Run, train_once: Train) -> Non
         2,
         "",
         "mnistcli: error: --dataset: XOR's inputs are (2,), model.h5 takes (784,)."
+        " Name the data that it was trained on\n",
+    )
+
+
+def save_convolution(size: int | None, channels: int) -> Path:
+    """A network over images of a size, or of any, that it averages; compiled."""
+    keras.utils.set_random_seed(1)
+    layers = [
+        keras.layers.Conv2D(64, 3, activation="relu", padding="same"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(10, "softmax"),
+    ]
+    network = keras.Sequential([keras.Input((size, size, channels)), *layers])
+    network.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return save_with_keras(network, Path("theirs.h5"))
+
+
+def test_a_size_that_the_file_leaves_open_is_the_data_sets(run: Run, test_split: Split) -> None:
+    theirs = save_convolution(None, 1)
+    network = keras.saving.load_model(theirs)
+    inputs = test_split.images[..., None].astype(np.float32) / 255
+    loss, accuracy = network.evaluate(inputs, test_split.labels, verbose=0)
+
+    [result] = run("evaluate", theirs, "--dataset", "mnist", "--json").json["results"]
+
+    assert (result["loss"], result["accuracy"]) == pytest.approx((loss, accuracy), rel=1e-5)
+    digits = load_model(theirs, dataset="digits")
+    assert digits.compute_logits(np.zeros((2, 8, 8), np.uint8)).shape == (2, 10)
+
+
+def test_a_network_for_large_images_is_read_and_refused_for_the_data_alone(run: Run) -> None:
+    theirs = save_convolution(224, 3)
+
+    layers = run("summary", theirs, "--json").json["layers"]
+    ended = run("evaluate", theirs, "--dataset", "mnist")
+
+    assert layers[0]["output_shape"] == [None, 224, 224, 64]
+    assert (ended.code, ended.err) == (
+        2,
+        "mnistcli: error: --dataset: MNIST's inputs are (28, 28), theirs.h5 takes (224, 224, 3)."
         " Name the data that it was trained on\n",
     )

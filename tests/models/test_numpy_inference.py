@@ -32,6 +32,7 @@ from mnistcli.models.numpy_inference import (
     run_network,
 )
 from mnistcli.training.compile_model import build_network
+from mnistcli.training.network_state import build_keras_forward
 
 ACTIVATIONS = typing.get_args(Activation)
 Arrays = list[NDArray[np.float32]]
@@ -227,6 +228,21 @@ def test_images_that_do_not_fit_are_refused_with_both_shapes(
         f"network: its input has the shape {input_shape}, the images have {image_shape}."
         " Use the data set that it was trained on"
     )
+
+
+def test_images_with_their_channels_last_are_input_of_a_network_that_takes_them_first() -> None:
+    first = {"data_format": "channels_first"}
+    layers = (Conv2D("conv", 4, (3, 3), **first), Flatten("flatten", **first), Dense("dense", 10))
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3), np.uint8)
+    architecture = Architecture((3, 8, 9), layers)
+    weights = draw_weights(architecture, seed=0)
+
+    logits = run_network(
+        architecture, weights, images, Preprocessing(0, 255), build_forward=build_keras_forward
+    )
+
+    inputs = np.transpose(images, (0, 3, 1, 2)).astype(np.float32) / 255
+    np.testing.assert_allclose(logits, ask_keras(architecture, weights, inputs), 1e-5, 1e-5)
 
 
 @pytest.mark.parametrize("model", [SoftmaxModel(), MlpModel(type="mlp", dropout=0.5)])

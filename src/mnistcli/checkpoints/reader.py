@@ -37,6 +37,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
     FileContents,
     FileMetadata,
     MetricRange,
+    WeightShapes,
     quote,
     split_arrays,
 )
@@ -128,7 +129,7 @@ def parse_checkpoint(
     """Validate what a `ParserProcess` read; see `read_checkpoint`."""
     where = str(path)
     contents, groups = _unpack(output, where)
-    architecture = parse_model_config(contents.model_config, where)
+    architecture = parse_model_config(contents.model_config, where, contents.weight_shapes)
     history = groups.pop(HISTORY_GROUP, {})
     optimizer = groups.pop(OPTIMIZER_GROUP, {})
     callback_weights = groups.pop(CALLBACK_WEIGHTS_GROUP, {})
@@ -180,7 +181,7 @@ def parse_metadata(path: Path, line: Mapping[str, Any]) -> CheckpointMetadata:
     if metadata.record is not None and not is_changed:
         record = parse_record(metadata.record, RunMetadata, where)
     return CheckpointMetadata(
-        parameters=_count_parameters(metadata.model_config, where),
+        parameters=_count_parameters(metadata.model_config, metadata.weight_shapes, where),
         keras_version=quote(metadata.keras_version)[1:-1] if metadata.keras_version else "",
         record=record,
         history=metadata.history if record is not None else {},
@@ -194,16 +195,16 @@ def _make_metadata_adapter() -> TypeAdapter[FileMetadata]:
     return TypeAdapter(FileMetadata)  # takes as long as reading a file
 
 
-def _count_parameters(model_config: str, where: str) -> int:
+def _count_parameters(model_config: str, weight_shapes: WeightShapes, where: str) -> int:
     try:
-        return _count_parameters_cached(model_config)
+        return _count_parameters_cached(model_config, weight_shapes)
     except CheckpointError as error:
         raise CheckpointError(where, error.what, error.hint) from None
 
 
 @lru_cache(64)
-def _count_parameters_cached(model_config: str) -> int:
-    return parse_model_config(model_config, "").parameter_count
+def _count_parameters_cached(model_config: str, weight_shapes: WeightShapes) -> int:
+    return parse_model_config(model_config, "", weight_shapes).parameter_count
 
 
 def _unpack(output: ParserOutput, where: str) -> tuple[FileContents, dict[str, dict[str, Array]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
@@ -362,6 +362,9 @@ def load_model(
     if normalization is not None:
         check_choice(normalization, get_choices(DatasetConfig, "normalization"), "--normalization")
     scaling = cast("Normalization | None", normalization)
+    if chosen is not None and checkpoint.architecture.is_input_open:
+        network = checkpoint.architecture.fit_input(get_info(chosen).image_shape)
+        checkpoint = replace(checkpoint, architecture=network)
     return TrainedModel(checkpoint, chosen, scaling, location, progress)
 
 
@@ -442,7 +445,7 @@ def _resolve_custom_images(
 
 def _check_fit(checkpoint: Checkpoint, info: DatasetInfo, flag: str) -> None:
     """Refuse data that do not fit the network, before any are read."""
-    network = checkpoint.architecture
+    network = checkpoint.architecture.fit_input(info.image_shape)
     hint = "name the data that it was trained on"
     if not takes_images(network, info.image_shape):
         what = f"{info.title}'s inputs are {info.image_shape}, {checkpoint.path} takes"

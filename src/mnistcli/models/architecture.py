@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -24,6 +25,7 @@ from mnistcli.models.layers import (
     Reshape,
     Shape,
     Weight,
+    move_channels_back,
     move_channels_last,
 )
 
@@ -45,10 +47,17 @@ class LayerNode:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A Sequential network: the shape of an input, and the layers in order."""
+    """A Sequential network: the shape of an input, and the layers in order.
+
+    Attributes:
+        input_shape: the shape of an input.
+        layers: in order.
+        is_input_open: whether other input shapes may do; the file that it comes from says none.
+    """
 
     input_shape: Shape
     layers: tuple[Layer, ...]
+    is_input_open: bool = False
 
     def iter_layers(self) -> Iterator[LayerNode]:
         """Yield the layers with their shapes; ValueError if one does not fit its input."""
@@ -90,6 +99,30 @@ class Architecture:
         """The activation of the last layer, which turns logits into the network's output."""
         last = self.layers[-1]
         return last.activation if isinstance(last, ActivationLayer | Dense | Conv2D) else "linear"
+
+    @property
+    def weight_shapes(self) -> tuple[tuple[Shape, ...], ...]:
+        """The shapes of the arrays of each layer that has any."""
+        weights = (node.weights for node in self.iter_layers() if node.weights)
+        return tuple(tuple(weight.shape for weight in arrays) for arrays in weights)
+
+    def fit_input(self, image_shape: Shape) -> Architecture:
+        """Return the network for images of a shape, if its input is open and the weights allow it.
+
+        Otherwise the network itself.
+        """
+        if not self.is_input_open:
+            return self
+        channels_first = move_channels_back(image_shape, "channels_first")
+        for shape in (image_shape, (*image_shape, 1), (1, *image_shape), channels_first):
+            with suppress(ValueError):
+                fitted = replace(self, input_shape=shape)
+                if (len(shape), fitted.weight_shapes) == (
+                    len(self.input_shape),
+                    self.weight_shapes,
+                ):
+                    return fitted
+        return self
 
     def with_precision(self, dtype: DtypePolicy) -> Architecture:
         """Return the network with a dtype policy for all layers but the last.

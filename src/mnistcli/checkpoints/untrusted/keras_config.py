@@ -11,7 +11,8 @@ it may change what the network computes. docs/foreign-checkpoints.md lists what 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
@@ -20,6 +21,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
     READ_HINT,
     SAVE_HINT,
     Settings,
+    WeightShapes,
     is_from_keras,
     parse_json,
     quote,
@@ -55,8 +57,9 @@ MAX_NAME_CHARACTERS = 1000
 MAX_WINDOW = 1024  # of kernels, pools, strides and dilations, in pixels
 MAX_SIZE = MAX_BATCH_VALUES  # values in one image, or in a layer's output for it
 MAX_FLOAT32 = 3.4e38
+MAX_SQUARE = 256  # pixels, of images whose size only the weights tell
 
-_INPUT_SHAPE_KEYS = ("batch_shape", "batch_input_shape")
+_LAYER_INPUT_SHAPE_KEYS = ("batch_shape", "batch_input_shape")
 _FUNCTIONAL_CLASSES = ("Functional", "Model")  # the name of Keras 3, and that of Keras 2
 _NETWORK_CLASSES = ("Sequential", *_FUNCTIONAL_CLASSES)
 _ACTIVATION_ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
@@ -80,6 +83,13 @@ _LOSSES = {
 }
 
 
+OpenShape = tuple[int | None, ...]
+
+
+class _MisfitError(CheckpointError):
+    """A layer does not fit an input shape."""
+
+
 @dataclass(frozen=True)
 class _LayerEntry:
     """A layer as the file describes it, and the shape of its input."""
@@ -90,27 +100,25 @@ class _LayerEntry:
     input_shape: Shape
 
 
-def parse_model_config(text: str, where: str) -> Architecture:
+def parse_model_config(text: str, where: str, weight_shapes: WeightShapes = ()) -> Architecture:
     """Return the network that a `model_config` describes.
 
     Args:
         text: the JSON of the file's attribute.
         where: the file, for messages.
+        weight_shapes: those of each layer with weights, by which an input shape is found that the
+            text does not say.
 
     Raises:
         CheckpointError: the text is not JSON, not a chain of the supported layers, or the network
             is too large. The message names the layer.
     """
     entries, model_settings = _find_layers(parse_json(text, where, "model_config"), where)
-    input_shape = _find_input_shape(entries, model_settings, where)
-    nodes: list[LayerNode] = []
-    for index, entry in enumerate(entries):
-        if entry["class_name"] == "InputLayer" and index == 0:
-            continue
-        shape = nodes[-1].output_shape if nodes else input_shape
-        nodes.append(_read_node(entry, index, shape, where))
-    _check_network(nodes, where)
-    return Architecture(input_shape, tuple(node.layer for node in nodes))
+    stated = _find_input_shape(entries, model_settings, where)
+    if stated is None or None in stated:
+        return _fit_network(entries, stated, weight_shapes, where)
+    input_shape = tuple(size for size in stated if size is not None)
+    return Architecture(input_shape, _read_layers(entries, input_shape, where))
 
 
 def parse_training_config(text: str | None, where: str) -> LossSpec | None:
@@ -264,25 +272,65 @@ def _describe_layer(entry: dict[str, Any], index: int) -> str:
 
 def _find_input_shape(
     entries: list[dict[str, Any]], model_settings: dict[str, Any], where: str
-) -> Shape:
-    """Return the input shape from one of the settings in which versions of Keras store it."""
+) -> OpenShape | None:
+    """Return the input shape from one of the settings in which versions of Keras store it.
+
+    Sizes that the file leaves open are None; so is a shape that it does not say at all.
+    """
     first = entries[0]
     settings = Settings(first["config"], where, _describe_layer(first, 0))
-    candidates = [settings.take(key) for key in _INPUT_SHAPE_KEYS]
+    candidates = [settings.take(key) for key in _LAYER_INPUT_SHAPE_KEYS]
     candidates.append(model_settings.get("build_input_shape"))
     if first["class_name"] == "InputLayer":
         _check_input_layer(settings)
     batch_shape = next((shape for shape in candidates if shape is not None), None)
     if batch_shape is None:
-        raise CheckpointError(
-            where, "model_config does not say the input shape", "build the network, then save it"
-        )
+        return None
     sizes = batch_shape[1:] if isinstance(batch_shape, list) else []
-    is_known = 1 <= len(sizes) <= 8 and all(type(n) is int and 1 <= n <= MAX_SIZE for n in sizes)
-    if not is_known or math.prod(sizes) > MAX_SIZE:
+    known = [size for size in sizes if size is not None]
+    is_valid = 1 <= len(sizes) <= 8 and all(type(n) is int and 1 <= n <= MAX_SIZE for n in known)
+    if not is_valid or math.prod(known) > MAX_SIZE:
         shown = ", ".join(map(quote, sizes[:8]))
-        settings.refuse(f"the input shape ({shown}) is not 1 to {MAX_SIZE:,} known numbers")
+        settings.refuse(f"the input shape ({shown}) is not 1 to {MAX_SIZE:,} numbers", SAVE_HINT)
     return tuple(sizes)
+
+
+def _fit_network(
+    entries: list[dict[str, Any]], stated: OpenShape | None, weight_shapes: WeightShapes, where: str
+) -> Architecture:
+    """Return the network for the first usual input shape that its weights fit.
+
+    Raises:
+        CheckpointError: they fit none.
+    """
+    for shape in _list_input_shapes(weight_shapes):
+        if stated is not None and not _is_instance(shape, stated):
+            continue
+        with suppress(_MisfitError):
+            network = Architecture(shape, _read_layers(entries, shape, where), True)
+            if network.weight_shapes == weight_shapes:
+                return network
+    shown = "" if stated is None else f" but for ({', '.join(map(quote, stated))})"
+    what = f"model_config does not say the input shape{shown}, and the weights fit no usual one"
+    raise CheckpointError(where, what, "give the network an input shape, then save it again")
+
+
+def _list_input_shapes(weight_shapes: WeightShapes) -> Iterator[Shape]:
+    """Yield usual input shapes: the data sets' ones, vectors and squares for the first kernel."""
+    yield from ((28, 28), (28, 28, 1), (32, 32, 3), (8, 8), (8, 8, 1))
+    kernel = weight_shapes[0][0] if weight_shapes else ()
+    if len(kernel) == 2:
+        yield kernel[:1]
+    if len(kernel) == 4:
+        for size in range(1, MAX_SQUARE + 1):
+            yield (size, size, kernel[2])
+            yield (kernel[2], size, size)
+
+
+def _is_instance(shape: Shape, stated: OpenShape) -> bool:
+    return len(shape) == len(stated) and all(
+        size in (None, n) for n, size in zip(shape, stated, strict=True)
+    )
 
 
 def _check_input_layer(settings: Settings) -> None:
@@ -291,17 +339,38 @@ def _check_input_layer(settings: Settings) -> None:
     settings.finish()  # refuses sparse and ragged inputs
 
 
+def _read_layers(
+    entries: list[dict[str, Any]], input_shape: Shape, where: str
+) -> tuple[Layer, ...]:
+    nodes: list[LayerNode] = []
+    for index, entry in enumerate(entries):
+        if entry["class_name"] == "InputLayer" and index == 0:
+            continue
+        shape = nodes[-1].output_shape if nodes else input_shape
+        nodes.append(_read_node(entry, index, shape, where))
+    _check_network(nodes, where)
+    return tuple(node.layer for node in nodes)
+
+
 def _read_node(entry: dict[str, Any], index: int, input_shape: Shape, where: str) -> LayerNode:
-    """Return the layer with its shapes; CheckpointError if its output is too large."""
-    settings = Settings(entry["config"], where, _describe_layer(entry, index))
+    """Return the layer with its shapes.
+
+    Raises:
+        CheckpointError: a setting is not supported.
+        _MisfitError: the layer does not fit its input, or its output is too large.
+    """
+    owner = _describe_layer(entry, index)
+    settings = Settings(entry["config"], where, owner)
     name = _take_name(settings)
-    layer = _read_layer(_LayerEntry(entry["class_name"], name, settings, input_shape))
     try:
+        layer = _read_layer(_LayerEntry(entry["class_name"], name, settings, input_shape))
         output_shape = layer.compute_output_shape(input_shape)
     except ValueError as error:
-        settings.refuse(f"it does not fit its input: {error}")
+        what = f"{owner}: it does not fit its input {input_shape}: {error}"
+        raise _MisfitError(where, what, SAVE_HINT) from None
     if math.prod(output_shape) > MAX_SIZE:
-        settings.refuse(f"its output {output_shape} has more than {MAX_SIZE:,} numbers")
+        what = f"{owner}: its output {output_shape} has more than {MAX_SIZE:,} numbers"
+        raise _MisfitError(where, what, READ_HINT)
     return LayerNode(layer, input_shape, output_shape, layer.list_weights(input_shape))
 
 
@@ -316,7 +385,7 @@ def _take_name(settings: Settings) -> str:
 
 
 def _check_network(nodes: list[LayerNode], where: str) -> None:
-    """Refuse a network as a whole; CheckpointError."""
+    """Refuse a network as a whole; _MisfitError."""
     names = [node.layer.name for node in nodes]
     twice = next((name for name in names if names.count(name) > 1), None)
     count = sum(node.parameter_count for node in nodes)
@@ -330,14 +399,14 @@ def _check_network(nodes: list[LayerNode], where: str) -> None:
     elif len(nodes[-1].output_shape) != 1:
         what = f"its output {nodes[-1].output_shape} is not one number a class"
     if what:
-        raise CheckpointError(where, what, READ_HINT)
+        raise _MisfitError(where, what, READ_HINT)
 
 
 def _read_layer(entry: _LayerEntry) -> Layer:
     """Return the layer; CheckpointError if a setting is missing or not supported."""
     dtype = _take_dtype(entry.settings)
     layer = replace(_READERS[entry.class_name](entry), dtype=dtype)
-    entry.settings.ignore(*_INPUT_SHAPE_KEYS, *_TRAINING_ONLY)
+    entry.settings.ignore(*_LAYER_INPUT_SHAPE_KEYS, *_TRAINING_ONLY)
     entry.settings.finish()
     return layer
 
@@ -474,12 +543,12 @@ def _take_dtype(settings: Settings) -> DtypePolicy:
 
 
 def _take_axis(entry: _LayerEntry) -> int:
-    """Return the axis as counted from the end, -1 for the last; a list may hold it."""
+    """Return the axis as counted from the end, -1 for the last; ValueError if there is none."""
     axis, rank = entry.settings.take("axis", -1), len(entry.input_shape)
     if isinstance(axis, list) and len(axis) == 1:
         axis = axis[0]
     if type(axis) is not int or not (-rank <= axis < 0 or 0 < axis <= rank):
-        entry.settings.refuse(f"axis must be one of its input's, received {quote(axis)}")
+        raise ValueError(f"it has no axis {quote(axis)}")
     return axis if axis < 0 else axis - rank - 1  # axis 0 is the batch
 
 

@@ -41,6 +41,11 @@ CALLBACK_WEIGHTS_GROUP = "/kept"
 READ_HINT = "what is read is listed in docs/foreign-checkpoints.md"
 SAVE_HINT = "save the whole model again with model.save('model.h5')"
 
+# A network's input shape, without the batch axis, is in one of these settings.
+INPUT_SHAPE_KEYS = ("batch_shape", "batch_input_shape", "build_input_shape")
+_OPEN_INPUT_SHAPE = re.compile(r"_shape\": *\[(null|\d+)(, *\d+)*, *null")
+WeightShapes = tuple[tuple[tuple[int, ...], ...], ...]
+
 _PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
 
 
@@ -78,6 +83,7 @@ class FileContents:
         training_config: Keras' JSON description of loss, metrics and optimizer.
         keras_version: of the Keras that saved the file.
         record: the JSON text of each field of a `Record`; None without a group `/mnistcli`.
+        weight_shapes: those of each layer with weights, in order.
         arrays: in the order of their bytes.
     """
 
@@ -86,6 +92,7 @@ class FileContents:
     training_config: str | None
     keras_version: str | None
     record: dict[str, str] | None
+    weight_shapes: WeightShapes
     arrays: tuple[ArrayHeader, ...]
 
 
@@ -107,6 +114,8 @@ class FileMetadata:
         model_config: Keras' JSON description of the network.
         keras_version: of the Keras that saved the file.
         record: the JSON text of each of `RUN_METADATA_FIELDS`; None without a group `/mnistcli`.
+        weight_shapes: those of each layer with weights, in order; none unless the network's input
+            shape has to be found by them.
         history: a range for each metric.
         warm_epoch_s: median seconds of the epochs after the first; None without epochs.
     """
@@ -115,6 +124,7 @@ class FileMetadata:
     model_config: str
     keras_version: str | None
     record: dict[str, str] | None
+    weight_shapes: WeightShapes
     history: dict[str, MetricRange]
     warm_epoch_s: float | None
 
@@ -133,6 +143,12 @@ def split_arrays(headers: Sequence[ArrayHeader], data: memoryview) -> Iterator[A
         values = np.frombuffer(data[start : start + size_bytes], header.dtype)
         yield values.reshape(header.shape).copy()
         start += size_bytes
+
+
+def leaves_input_open(model_config: str) -> bool:
+    """Return whether a `model_config` seems not to say its input shape, or not all of it."""
+    is_stated = any(f'"{key}": [' in model_config for key in INPUT_SHAPE_KEYS)
+    return not is_stated or _OPEN_INPUT_SHAPE.search(model_config) is not None
 
 
 def quote(value: object) -> str:

@@ -50,6 +50,8 @@ from mnistcli.checkpoints.untrusted.protocol import (
     FileContents,
     FileMetadata,
     MetricRange,
+    WeightShapes,
+    leaves_input_open,
     quote,
 )
 from mnistcli.file_kinds import HDF5_SIGNATURE, NOT_HDF5
@@ -141,11 +143,13 @@ def read_metadata(stream: io.FileIO, mapped_bytes: int) -> FileMetadata:
         is_run = isinstance(group, h5py.Group)
         history = dict(_read_history(group)) if is_run else {}
         durations = history.pop(DURATIONS, np.empty(0))
+        model_config = _read_model_config(file)
         return FileMetadata(
             checksum=checksum,
-            model_config=_read_model_config(file),
+            model_config=model_config,
             keras_version=_read_text(file, "keras_version"),
             record=_read_run_metadata(group) if is_run else None,
+            weight_shapes=_list_weight_shapes(file) if leaves_input_open(model_config) else (),
             history={name: _compute_range(values) for name, values in history.items()},
             warm_epoch_s=Progress(epoch_durations_s=tuple(durations.tolist())).warm_epoch_s,
         )
@@ -166,6 +170,7 @@ def _parse(data: bytes, selection: str) -> tuple[FileContents, list[Array]]:
         training_config=_read_text(file, "training_config"),
         keras_version=_read_text(file, "keras_version"),
         record=_read_record(file),
+        weight_shapes=_list_weight_shapes(file),
         arrays=headers,
     )
     return contents, [_read_values(dataset) for _, dataset in found]
@@ -358,6 +363,28 @@ def _make_no_network_error(file: h5py.File) -> UnsafeFileError:
         return UnsafeFileError(what, hint)
     what = f"no Keras network: it holds {shown or 'no arrays'}"
     return UnsafeFileError(what, "save the whole model with model.save('model.h5')")
+
+
+def _list_weight_shapes(file: h5py.File) -> WeightShapes:
+    """Return the shapes of the arrays of each layer that has any."""
+    model = _open_child(file, "model_weights")
+    groups = (_open_path(model, name) for name in _read_names(model, "layer_names"))
+    shapes = (tuple(_iter_shapes(g)) for g in groups if isinstance(g, h5py.Group))
+    return tuple(filter(None, shapes))
+
+
+def _iter_shapes(group: h5py.Group) -> Iterator[tuple[int, ...]]:
+    for name in _read_names(group, "weight_names"):
+        dataset = _open_path(group, name)
+        yield (dataset.shape or ()) if isinstance(dataset, h5py.Dataset) else ()
+
+
+def _open_path(group: h5py.Group, path: str) -> Any:
+    """Return what a path of names leads to; None if there is no such thing."""
+    item: Any = group
+    for name in path.split("/"):
+        item = _open_child(item, name) if isinstance(item, h5py.Group) else None
+    return item
 
 
 def _read_record(file: h5py.File) -> dict[str, str] | None:
