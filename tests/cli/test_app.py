@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -49,7 +50,8 @@ def test_a_config_tells_all_its_problems_with_their_places(run: Run, tmp_path: P
     assert ended.err.splitlines() == [
         "mnistcli: error: my.yaml:2:11: training.epochs: expected a whole number from 1 to"
         " 1000000, received 'no'",
-        "mnistcli: error: my.yaml:3:3: training.optimzer: unknown key. Did you mean optimizer?",
+        "mnistcli: error: my.yaml:3:3: training.optimzer: unknown key."
+        " Did you mean training.optimizer?",
         "mnistcli: error: --seed: training.seed: expected a whole number from 0 to 4294967295,"
         " received -1",
     ]
@@ -183,3 +185,120 @@ def test_ctrl_c_while_a_command_prepares_ends_it_by_the_signal(
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout, ended.stderr) == (-2, "", "")
+
+
+SET = "keys of the config are given with --set"
+FLAGS = {
+    "--lr 0.1": "Did you mean --learning-rate?",
+    "-lr 0.1": "Did you mean --learning-rate?",
+    "--learn 0.1": "Did you mean --learning-rate?",
+    "--n_epochs 3": "Did you mean --epochs?",
+    "--num-epochs=3": "Did you mean --epochs?",
+    "-e 3": "Did you mean --epochs?",
+    "--bs 32": "Did you mean --batch-size?",
+    "--batch 32": "Did you mean --batch-size?",
+    "--opt adam": "Did you mean --optimizer?",
+    "--hidden-layers 64": "Did you mean --hidden?",
+    "--layers 64": "Did you mean --hidden?",
+    "--act relu": "Did you mean --activation?",
+    "--random-seed 3": "Did you mean --seed?",
+    "--val-split 0.1": "Did you mean --validation?",
+    "--net mlp": "Did you mean --model?",
+    "--out m.h5": "Did you mean --output?",
+    "--save-dir runs": "Did you mean --output?",
+    "--verbose": "Did you mean --log-level?",
+    "--gpus 2": "Did you mean --devices?",
+    "--ckpt m.h5": "Did you mean --resume?",
+    "--exist-ok": "Did you mean --overwrite?",
+    "--momentum 0.9": "Write --set training.optimizer.momentum=0.9",
+    "--weight-decay=0.01": "Write --set training.optimizer.weight_decay=0.01",
+    "--loss mse": "Write --set training.loss=mean_squared_error",
+    "--l2 1e-4": "Write --set model.l2=1e-4",
+    "--precision bf16": "Write --set training.precision=mixed_bfloat16",
+    "--schedule cosine": "Write --set training.schedule=cosine",
+    "--clip 1.0": "Write --set training.clip.norm=1.0",
+    "--early-stopping": "Write --set training.early_stopping.monitor=val_loss",
+    "--patience 3": "Write --set training.early_stopping.patience=3",
+    "--no-shuffle": "Write --set training.shuffle=false",
+    "--foo": "See mnistcli train --help",
+    "--x 3": "See mnistcli train --help",
+    "--cuda": "See mnistcli train --help",
+}
+
+
+@pytest.mark.parametrize("words", FLAGS)
+def test_a_flag_of_another_tool_names_ours_and_what_is_written_works(run: Run, words: str) -> None:
+    ended = run("train", *shlex.split(words))
+    flag = re.split("[ =]", words)[0]
+    assert ended.code == 2
+    assert ended.err == f"mnistcli: error: {flag}: no such flag. {FLAGS[words]}\n"
+    if FLAGS[words].startswith("Write "):
+        suggested = shlex.split(FLAGS[words].removeprefix("Write "))
+        assert run("train", *suggested, "--validation", 0.1, "--print-config").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("export m.h5", "export: no such command. Choose one of train, evaluate, predict,"),
+        ("fit", "fit: no such command. Did you mean train?"),
+        ("test m.h5", "test: no such command. Did you mean evaluate?"),
+        ("eval m.h5", "eval: no such command. Did you mean evaluate?"),
+        ("infer m.h5", "infer: no such command. Did you mean predict?"),
+        ("info m.h5", "info: no such command. Did you mean summary?"),
+        ("list", "list: no such command. Did you mean ls?"),
+        ("tune s.yaml", "tune: no such command. Did you mean sweep?"),
+        ("evaluate m.h5 --lr 1", "--lr: no such flag. See mnistcli evaluate --help"),
+        ("evaluate m.h5 --seed 8", "--seed: no such flag. See mnistcli evaluate --help"),
+        ("predict m.h5 --topk 3", "--topk: no such flag. Did you mean --top?"),
+        ("train epochs=3", f"epochs=3: {SET}. Write --set training.epochs=3"),
+        (
+            "train train.lr=0.1",
+            f"train.lr=0.1: {SET}. Write --set training.optimizer.learning_rate=0.1",
+        ),
+        (
+            "train xor 'model.hidden=[8, 8]'",
+            "model.hidden=[8, 8]: unexpected argument: train takes one CONFIG."
+            " Write --set 'model.hidden=[8, 8]'",
+        ),
+        ("doctor a.h5 b.h5", "b.h5: unexpected argument: doctor takes one MODEL.h5"),
+        ("ls --sort lr --json", "--sort: unknown column 'lr'."),
+    ],
+)  # fmt: skip
+def test_a_word_of_another_tool_names_ours(run: Run, words: str, message: str) -> None:
+    ended = run(*shlex.split(words))
+    assert (ended.code, ended.out.partition("{")[0]) == (2, "")
+    assert ended.err.startswith(f"mnistcli: error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("words", "suggested"),
+    [
+        ("--validation 20%", "--validation 0.2"),
+        ("--learning-rate 0,001", "--learning-rate 0.001"),
+        ("--learning-rate 10^-3", "--learning-rate 0.001"),
+        ("--epochs 1e2", "--epochs 100"),
+        ("--epochs 1,000", "--epochs 1000"),
+        ("--hidden 64x32", "--hidden 64,32"),
+        ("--hidden '64 32'", "--hidden 64,32"),
+        ("--set model.hidden=64,32", "--set 'model.hidden=[64, 32]'"),
+        ("--set training.shuffle=0", "--set training.shuffle=false"),
+        ("--set training.schedule=none", "--set training.schedule=null"),
+        ("--set training.early_stopping=5", "--set 'training.early_stopping={patience: 5}'"),
+        (
+            "--data . --set 'dataset.classes=[0, a b]'",
+            """--set 'dataset.classes=["0", "a b"]'""",
+        ),
+        ("--data . --set dataset.size=28x28", "--set 'dataset.size=[28, 28]'"),
+    ],
+)
+def test_a_value_in_another_notation_is_suggested_as_it_is_typed(
+    run: Run, words: str, suggested: str
+) -> None:
+    given = shlex.split(words)
+    ended = run("train", "mnist-mlp", *given, "--print-config")
+    assert ended.code == 2
+    assert ended.err.endswith(f". Write {suggested}\n"), ended.err
+    mended = [*given[:-2], *shlex.split(suggested)]
+    validation = () if "--validation" in mended else ("--validation", 0.1)
+    assert run("train", "mnist-mlp", *mended, *validation, "--print-config").code == 0

@@ -214,7 +214,8 @@ def test_a_missing_file_has_a_nearest_one() -> None:
     Path("rates.yaml").touch()
     with pytest.raises(ConfigError) as caught:
         load_sweep("rate.yaml")
-    assert str(caught.value) == "rate.yaml: no such file. Did you mean rates.yaml?"
+    missing = f"rate.yaml: no such file in {Path.cwd()}"
+    assert str(caught.value) == f"{missing}. Did you mean rates.yaml?"
 
 
 def test_a_value_may_need_a_kind_that_is_searched_too() -> None:

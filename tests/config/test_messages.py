@@ -29,7 +29,7 @@ XOR = (
 ONE_PROBLEM = {
     # unknown keys
     "training:\n  optimzer: sgd\n": (
-        "c.yaml:2:3: training.optimzer: unknown key. Did you mean optimizer?"
+        "c.yaml:2:3: training.optimzer: unknown key. Did you mean training.optimizer?"
     ),
     "epochs: 3\n": "c.yaml:1:1: epochs: unknown key. Did you mean training.epochs?",
     "dataset: {activation: relu}": (
@@ -86,16 +86,18 @@ ONE_PROBLEM = {
     "training: {shuffle: yes}": (
         "c.yaml:1:21: training.shuffle: expected true or false, received 'yes'. Write true"
     ),
-    "training: {shuffle: 0}": ("c.yaml:1:21: training.shuffle: expected true or false, received 0"),
+    "training: {shuffle: 0}": (
+        "c.yaml:1:21: training.shuffle: expected true or false, received 0. Write false"
+    ),
     "training:\n": (
         "c.yaml:1:10: training: expected a mapping with keys among epochs, batch_size, optimizer,"
         " loss, shuffle, seed, precision, checkpoint_every, schedule, reduce_on_plateau,"
         " early_stopping, clip, label_smoothing, class_weight, received null."
-        " Give it a key, or remove it for the defaults"
+        " Indent its keys below it, or remove it for the defaults"
     ),
     "model: mlp": (
         "c.yaml:1:8: model: expected a mapping with the key type: one of softmax, mlp,"
-        " received 'mlp'"
+        " received 'mlp'. Write {type: mlp}"
     ),
     "training: {optimizer: [sgd]}": (
         "c.yaml:1:23: training.optimizer: expected one of sgd, rmsprop, adam, nadam, adamw,"
@@ -153,6 +155,92 @@ ONE_PROBLEM = {
     "dataset: {validation: tset}": (
         "c.yaml:1:23: dataset.validation: expected a number from 0 to below 1, or test,"
         " received 'tset'. Did you mean test?"
+    ),
+    # words of other tools
+    "training: {lr: 0.1}": (
+        "c.yaml:1:12: training.lr: unknown key. Did you mean training.optimizer.learning_rate?"
+    ),
+    "model: {type: mlp, hidden: [{units: 8, act: relu}]}": (
+        "c.yaml:1:40: model.hidden.0.act: unknown key. Did you mean model.hidden.0.activation?"
+    ),
+    "model: {act: relu}": "c.yaml:1:9: model.act: unknown key. Did you mean model.activation?",
+    "model: {type: mlp, hidden_layers: [64]}": (
+        "c.yaml:1:20: model.hidden_layers: unknown key. Did you mean model.hidden?"
+    ),
+    "random_seed: 3": "c.yaml:1:1: random_seed: unknown key. Did you mean training.seed?",
+    "training: {patience: 3}": (
+        "c.yaml:1:12: training.patience: unknown key."
+        " Did you mean training.early_stopping.patience?"
+    ),
+    "training: {optimizer: {type: adam}}": (
+        "c.yaml:1:24: training.optimizer.type: unknown key. Did you mean training.optimizer.name?"
+    ),
+    "training: {precision: fp16}": (
+        "c.yaml:1:23: training.precision: expected one of float32, mixed_bfloat16, received 'fp16'."
+        " Did you mean mixed_bfloat16?"
+    ),
+    "training: {optimizer: torch.optim.AdamW}": (
+        "c.yaml:1:23: training.optimizer: expected one of sgd, rmsprop, adam, nadam, adamw,"
+        " received 'torch.optim.AdamW'. Did you mean adamw?"
+    ),
+    "model: {kernel_initializer: xavier}": (
+        "c.yaml:1:29: model.kernel_initializer: expected one of glorot_uniform, glorot_normal,"
+        " he_uniform, he_normal, lecun_uniform, lecun_normal, zeros, ones, random_normal,"
+        " truncated_normal, random_uniform, received 'xavier'. Did you mean glorot_uniform?"
+    ),
+    # values in other notations
+    "dataset: {name: files, path: f, classes: [0, b]}": (
+        'c.yaml:1:43: dataset.classes.0: expected text, received 0. Write "0"'
+    ),
+    "dataset: {name: files, path: f, size: [28, 2.5]}": (
+        "c.yaml:1:44: dataset.size.1: expected a whole number from 1 to 4096, received 2.5"
+    ),
+    "dataset: {name: files, path: f, size: 28x28}": (
+        "c.yaml:1:39: dataset.size: expected a list of 2 to 3 entries, or null, received '28x28'."
+        " Write [28, 28]"
+    ),
+    "training: {class_weight: [1, a, 1, 1, 1, 1, 1, 1, 1, 1]}": (
+        "c.yaml:1:30: training.class_weight.1: expected a number from 0 to 1000000, received 'a'"
+    ),
+    "dataset: {validation: 20%}": (
+        "c.yaml:1:23: dataset.validation: expected a number from 0 to below 1, or test,"
+        " received '20%'. Write 0.2"
+    ),
+    "training:\n  optimizer:\n    learning_rate: 0,001\n": (
+        "c.yaml:3:20: training.optimizer.learning_rate: expected a number above 0, up to 1000000,"
+        " received '0,001'. Write 0.001"
+    ),
+    "training:\n  epochs: 1,000\n": (
+        "c.yaml:2:11: training.epochs: expected a whole number from 1 to 1000000,"
+        " received '1,000'. Write 1000"
+    ),
+    "training: {epochs: 1,024}": (
+        "c.yaml:1:22: training.024: unknown key. In braces a comma ends a value: write numbers"
+        " without one, and lists in brackets"
+    ),
+    "training: {epochs: 10k}": (
+        "c.yaml:1:20: training.epochs: expected a whole number from 1 to 1000000,"
+        " received '10k'. Write 10000"
+    ),
+    "training: {epochs: 5 epochs}": (
+        "c.yaml:1:20: training.epochs: expected a whole number from 1 to 1000000,"
+        " received '5 epochs'. Write 5"
+    ),
+    "model:\n  type: mlp\n  hidden: (64, 32)\n": (
+        "c.yaml:3:11: model.hidden: expected a list of 1 to 64 entries, received '(64, 32)'."
+        " Write [64, 32]"
+    ),
+    "model: {type: mlp, hidden: [64 32]}": (
+        "c.yaml:1:29: model.hidden.0: expected a whole number from 1 to 65536, or a mapping with"
+        " keys among units, activation, dropout, name, received '64 32'. Write 64, 32"
+    ),
+    "training: {schedule: none}": (
+        "c.yaml:1:22: training.schedule: expected one of cosine, exponential, piecewise,"
+        " received 'none'. Write null"
+    ),
+    "training: {early_stopping: true}": (
+        "c.yaml:1:28: training.early_stopping: expected a mapping with keys among monitor,"
+        " patience, min_delta, restore_best, or null, received true. Write {monitor: val_loss}"
     ),
     # ranges
     "model: {type: mlp, hidden: [64, 0]}": (
@@ -219,6 +307,24 @@ ONE_PROBLEM = {
     "a: b: c": (
         "c.yaml:1:5: not valid YAML: mapping values are not allowed in this context."
         " Check the indentation; put quotes around text that contains a colon"
+    ),
+    "training: {<<: {epochs: 3}}": (
+        "c.yaml:1:12: training.<<: merge keys (<<) are not part of YAML 1.2."
+        " Write the keys themselves"
+    ),
+    "training:\n\u00a0\u00a0epochs: 3": (
+        "c.yaml:2:1: no-break space (U+00A0) where YAML takes spaces alone."
+        " Replace it by a space of the keyboard"
+    ),
+    "training:\n  epochs:\u2003three": (
+        "c.yaml:2:10: em space (U+2003) where YAML takes spaces alone."
+        " Replace it by a space of the keyboard"
+    ),
+    "training: {epochs: 3}".encode("utf-16"): (
+        "c.yaml: it is UTF-16 text, as Windows may write it. Save it with the encoding UTF-8"
+    ),
+    "training: {epochs: 3}".encode("utf-16-be"): (
+        "c.yaml: it is UTF-16 text, as Windows may write it. Save it with the encoding UTF-8"
     ),
     b"a: 1\nb: \xff": "c.yaml:2:4: byte 0xff is not UTF-8. Save the file as UTF-8 text",
     "a: \0": "c.yaml:1:4: character U+0000 is not allowed in YAML. Remove it",
@@ -294,7 +400,7 @@ ONE_PROBLEM = {
     ),
     "training: {early_stopping: 3}": (
         "c.yaml:1:28: training.early_stopping: expected a mapping with keys among monitor,"
-        " patience, min_delta, restore_best, or null, received 3"
+        " patience, min_delta, restore_best, or null, received 3. Write {patience: 3}"
     ),
     "training: {clip: {norm: 1.0, value: 2.0}}": (
         "c.yaml:1:18: training.clip: expected exactly one of norm, value, global_norm."
@@ -354,6 +460,27 @@ def test_xor_refuses_what_its_four_rows_and_one_unit_cannot_do() -> None:
         "c.yaml:3:9: training.loss: xor has one output unit, categorical_crossentropy needs one"
         " for each class. Set loss: mean_squared_error or binary_crossentropy",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# note:\u00a0x\ntraining: {epochs: 3}",
+        "training: {epochs: 3}\ndataset: {name: files, path: 'a:\u00a0b'}",
+        "training: {epochs: 3}\ndataset: {name: files, path: a\u00a0b}",
+    ],
+)
+def test_wide_spaces_in_comments_and_quotes_are_text(text: str) -> None:
+    Path("c.yaml").write_text(text, encoding="utf-8")
+    assert load_config("c.yaml").config.training.epochs == 3
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_an_empty_file_trains_the_defaults_and_says_so(text: str) -> None:
+    Path("c.yaml").write_text(text)
+    loaded = load_config("c.yaml")
+    assert loaded.config == load_config("mnist-softmax").config.model_copy()
+    assert loaded.notices == ("c.yaml is empty: the defaults are trained",)
 
 
 @pytest.mark.parametrize(

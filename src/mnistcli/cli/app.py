@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import inspect
 import logging
@@ -46,6 +45,7 @@ from mnistcli.cli.options import (
     drop_log_flags,
     with_log,
 )
+from mnistcli.config.suggestions import find_nearest
 from mnistcli.errors import CheckFailedError, ExitCode, MnistcliError, ResourceError, UsageError
 from mnistcli.output.logs import SHOWN, close_log, open_log, report_error
 from mnistcli.output.terminal import (
@@ -173,9 +173,18 @@ def _refuse_empty_values(parameters: list[Any], values: Mapping[str, Any]) -> No
 
 
 def _refuse_extra_arguments(words: list[str], ctx: Any) -> None:
-    if words:
-        hint = f"see {ctx.command_path} --help"
-        raise UsageError(words[0], f"one argument more than {ctx.info_name} takes", hint)
+    if not words:
+        return
+    named = [p.metavar for p in ctx.command.params if p.param_type_name == "argument"]
+    takes = f"one {' and one '.join(named)}" if named else "no arguments"
+    what, hint = f"unexpected argument: {ctx.info_name} takes {takes}", ""
+    key, is_assignment, value = words[0].partition("=")
+    if is_assignment and any("--set" in p.opts for p in ctx.command.params):
+        from mnistcli.config.messages import find_key, suggest_assignment
+
+        found = find_key(key.rpartition(".")[2])
+        hint = suggest_assignment(found, value) if found else ""
+    raise UsageError(words[0], what, hint or f"see {ctx.command_path} --help")
 
 
 def _show_examples(examples: str) -> str:
@@ -377,22 +386,41 @@ def _explain_usage(error: typer.TyperException, words: Sequence[str], program: A
     command, left = " ".join([PROGRAM, *path]), words[len(path) :]
     see_help = f"see {command} --help"
     if commands and left and not left[0].startswith("-"):
-        near = difflib.get_close_matches(left[0], commands, 1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(commands)}"
+        near = find_nearest(left[0], commands)
+        hint = f"did you mean {near}?" if near else f"choose one of {', '.join(commands)}"
         return UsageError(left[0], "no such command", hint)
     flag = getattr(error, "option_name", None)
     if flag is not None and hasattr(error, "possibilities"):
-        certainty = 0.6 if path else 0.8  # every command's flags are near to one of the two
-        near = difflib.get_close_matches(flag, error.possibilities or (), 1, certainty)
-        if not (near or path):
-            see_help = f"flags stand behind the command; {see_help}"
-        return UsageError(flag, "no such flag", f"did you mean {near[0]}?" if near else see_help)
+        return _explain_flag(flag, words, error, see_help)
     parameter = getattr(error, "param", None)
     if parameter is not None:
         return _explain_parameter(error, parameter, see_help)
     where = flag or command
     what = error.format_message().removeprefix(f"Option {flag!r} ")
     return UsageError(where, _to_phrase(what), see_help)
+
+
+def _explain_flag(
+    flag: str, words: Sequence[str], error: typer.TyperException, see_help: str
+) -> UsageError:
+    """Return the error for an unknown flag, with the one that was probably meant."""
+    from mnistcli.config.messages import suggest_flag
+
+    context: Any = getattr(error, "ctx", None)
+    if getattr(context, "parent", None) is None:  # before the command
+        near = find_nearest(flag, getattr(error, "possibilities", None) or (), 0.8)
+        behind = f"flags stand behind the command; {see_help}"
+        return UsageError(flag, "no such flag", f"did you mean {near}?" if near else behind)
+    # Of -lr only -l is reported.
+    typed = next((word for word in words if word.split("=")[0] == flag), None)
+    typed = typed or next((word for word in words if word.startswith(flag)), flag)
+    name, has_value, value = typed.partition("=")
+    following = words[words.index(typed) + 1 :] if typed in words else ()
+    if not has_value and following and not following[0].startswith("-"):
+        value = following[0]
+    flags = [name for p in context.command.params for name in p.opts if name.startswith("--")]
+    hint = suggest_flag(name, value or None, flags)
+    return UsageError(name, "no such flag", hint or see_help)
 
 
 def _find_commands(words: Sequence[str], program: Any) -> tuple[list[str], list[str]]:
@@ -410,7 +438,8 @@ def _explain_parameter(error: typer.TyperException, parameter: object, see_help:
     """Return the error about a flag's or an argument's value, or that it is missing."""
     where = _name_parameter(parameter)
     if hasattr(error, "param_type"):
-        return UsageError(where, "missing", see_help)
+        command = see_help.removeprefix("see ").removesuffix(" --help")
+        return UsageError(command, f"missing argument {where}", see_help)
     return UsageError(where, _to_phrase(str(getattr(error, "message", ""))), see_help)
 
 

@@ -180,17 +180,17 @@ def train(
     from mnistcli.output.terminal import choose_progress, ignore_broken_pipe
 
     flags = {
-        "--epochs": ("training.epochs", epochs),
-        "--batch-size": ("training.batch_size", batch_size),
-        "--optimizer": ("training.optimizer.name", optimizer),
-        "--learning-rate": ("training.optimizer.learning_rate", learning_rate),
-        "--dataset": ("dataset.name", dataset),
-        "--model": ("model.type", model),
-        "--hidden": ("model.hidden", hidden and f"[{hidden}]"),
-        "--activation": ("model.activation", activation),
-        "--dropout": ("model.dropout", dropout),
-        "--validation": ("dataset.validation", validation),
-        "--seed": ("training.seed", seed),
+        "--epochs": epochs,
+        "--batch-size": batch_size,
+        "--optimizer": optimizer,
+        "--learning-rate": learning_rate,
+        "--dataset": dataset,
+        "--model": model,
+        "--hidden": hidden and f"[{hidden}]",
+        "--activation": activation,
+        "--dropout": dropout,
+        "--validation": validation,
+        "--seed": seed,
     }
     arguments = TrainArguments(
         config=config,

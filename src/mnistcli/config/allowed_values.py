@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 from pydantic import BaseModel
 
 from mnistcli.config.schema import AnyDatasetName
+from mnistcli.config.suggestions import find_nearest
 from mnistcli.errors import UsageError
 
 AUTO = "auto"
@@ -18,6 +18,19 @@ MATRICES = ("raw", "normalized")  # of the numbers of an image
 BaselineName = Literal["logistic-regression", "random-forest"]
 BASELINES: tuple[str, ...] = get_args(BaselineName)
 BASELINE_FLAG = "--baseline"
+KEYS_OF_FLAGS = {  # of `train`, and of the arguments of `mnistcli.train`
+    "--epochs": "training.epochs",
+    "--batch-size": "training.batch_size",
+    "--optimizer": "training.optimizer.name",
+    "--learning-rate": "training.optimizer.learning_rate",
+    "--dataset": "dataset.name",
+    "--model": "model.type",
+    "--hidden": "model.hidden",
+    "--activation": "model.activation",
+    "--dropout": "model.dropout",
+    "--validation": "dataset.validation",
+    "--seed": "training.seed",
+}
 
 
 def get_choices(model: type[BaseModel], field: str) -> tuple[str, ...]:
@@ -51,6 +64,6 @@ def check_choice(value: str, choices: Sequence[str], flag: str) -> None:
     """
     if value in choices:
         return
-    near = difflib.get_close_matches(value, choices, 1)
-    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(choices)}"
+    near = find_nearest(value, choices)
+    hint = f"did you mean {near}?" if near else f"choose one of {', '.join(choices)}"
     raise UsageError(flag, f"unknown name {value!r}", hint)

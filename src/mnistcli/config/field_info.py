@@ -63,11 +63,11 @@ class FieldInfo:
 
     @cached_property
     def item(self) -> FieldInfo | None:
-        """The entries of a list; None if this is no list."""
-        if get_origin(self.annotation) is not tuple:
-            return None
-        annotation, metadata = split_annotation(get_args(self.annotation)[0])
-        return FieldInfo(annotation, metadata)
+        """The entries of a list; None where no list is accepted."""
+        branches = get_args(self.annotation) if is_union(self.annotation) else (self.annotation,)
+        plain = (split_annotation(branch)[0] for branch in branches)
+        entry = next((get_args(a)[0] for a in plain if get_origin(a) is tuple), None)
+        return None if entry is None else FieldInfo(*split_annotation(entry))
 
     @cached_property
     def tags(self) -> tuple[str, ...]:
@@ -212,6 +212,10 @@ def locate_error(loc: Sequence[str | int], root: FieldInfo = ROOT) -> ErrorLocat
         field = at.field
         if field is None or not (field.models or field.item):
             break  # the rest names a branch in a union of scalars
+        if field.item and str(part).startswith("tuple["):
+            continue  # the branch of a union that takes a list
+        if field.item and not isinstance(part, int):
+            break
         if field.tag_key and model is None:
             model, tag = field.find_model(part), str(part)
             continue
@@ -336,7 +340,7 @@ def _list_models(field: FieldInfo) -> Iterator[type[BaseModel]]:
 
 def _add_short_forms(entry: JsonObject, field: FieldInfo, blocks: dict[str, JsonObject]) -> None:
     """Add the short forms of a key, which its validators expand, to its schema."""
-    if field.item is not None:
+    if field.item is not None and "items" in entry:
         _add_short_forms(entry["items"], field.item, blocks)
     if field.tag_key and field.default is not None:  # a block without a name is the default's
         required = blocks[type(field.default).__name__].get("required", [])

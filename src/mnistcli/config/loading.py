@@ -7,6 +7,7 @@ that is wrong.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +17,17 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from mnistcli.atomic_files import open_named_file
+from mnistcli.config.allowed_values import KEYS_OF_FLAGS
 from mnistcli.config.cross_field_rules import check_rules, list_unused_settings
 from mnistcli.config.field_info import find_field
-from mnistcli.config.messages import explain_errors
+from mnistcli.config.messages import explain_errors, find_key, suggest_assignment
 from mnistcli.config.overrides import ConfigTree, FileSource, Override, merge_overrides
 from mnistcli.config.recipes import DEFAULT_RECIPE, find_recipe, list_recipe_names
 from mnistcli.config.schema import Config
+from mnistcli.config.suggestions import find_nearest
 from mnistcli.config.validation_errors import (
     ConfigIssue,
     KeyPath,
-    find_nearest,
     format_path,
     format_value,
     is_related,
@@ -142,7 +144,8 @@ def resolve_document(
     problems = [*(problem for _, problem in located), *merged.problems]
     if problems:
         raise ConfigError(problems)
-    notices = (*merged.notices, *list_unused_settings(final.config))
+    nothing = [f"{label} is empty: the defaults are trained"] if document.value is None else []
+    notices = (*nothing, *merged.notices, *list_unused_settings(final.config))
     return LoadedConfig(final.config, notices, name, tree)
 
 
@@ -239,6 +242,11 @@ def read_yaml_file(
             _refuse(name, "is a folder", "give the path of a YAML file in it")
         _refuse(name, *explain_folder(Path(name), "config"))
     except (FileNotFoundError, NotADirectoryError):
+        key, is_assignment, value = name.partition("=")
+        if is_assignment and (found := find_key(key.rpartition(".")[2])):
+            _refuse(
+                name, "keys of the config are given with --set", suggest_assignment(found, value)
+            )
         _refuse(name, *explain_missing(name, missing, _suggest_source(name, list_names())))
     except OSError as error:
         _refuse(
@@ -286,9 +294,28 @@ class _IssueLocator:
         flag = next((flag for path in paths if (flag := self.tree.find_flag(path))), None)
         if flag is not None:
             hint = issue.hint if issue.flag_hint is None else issue.flag_hint
+            if issue.literal:
+                hint = self._write_flag(flag.flag, issue) or hint
             problem = replace(issue, hint=hint).to_problem(flag.flag)
             return (_AFTER_FILE, flag.position), problem
         return self._locate_in_file(issue)
+
+    def _write_flag(self, flag: str, issue: ConfigIssue) -> str:
+        """Return how to type a flag so that it sets what was probably meant; empty if unknown."""
+        *path, last = issue.path
+        key, literal, own = format_path(issue.path), issue.literal, KEYS_OF_FLAGS.get(flag)
+        if flag == "--set" and isinstance(last, int):  # an entry is set with the whole list
+            entries = self.tree.follow(tuple(path))[-1].to_plain()
+            is_text = literal.startswith('"')
+            texts = [entry if isinstance(entry, str) else format_value(entry) for entry in entries]
+            shown = [f'"{text}"' if is_text else text for text in texts]
+            shown[last] = literal
+            key, literal = format_path(tuple(path)), f"[{', '.join(shown)}]"
+        if flag == "--set":
+            return f"write {shlex.join([flag, f'{key}={literal}'])}"
+        if own is not None and key.startswith(f"{own}."):  # --hidden takes a list's entries
+            return f"write {flag} {literal.replace(' ', '')}"
+        return f"write {shlex.join([flag, literal])}" if key == own else ""
 
     def join_issues(self, issues: Iterable[ConfigIssue]) -> Iterator[ConfigIssue]:
         """Join the issues of several keys that one flag causes."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import shlex
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from mnistcli.config.allowed_values import KEYS_OF_FLAGS
 from mnistcli.config.field_info import (
     ROOT,
     ErrorLocation,
@@ -19,11 +22,12 @@ from mnistcli.config.field_info import (
     list_keys,
     locate_error,
     split_annotation,
+    split_key,
 )
+from mnistcli.config.suggestions import find_nearest, find_synonym
 from mnistcli.config.validation_errors import (
     ConfigIssue,
     KeyPath,
-    find_nearest,
     format_path,
     format_value,
 )
@@ -32,6 +36,19 @@ from mnistcli.errors import MAX_PROBLEMS
 
 _YES = {"yes", "on", "y", "true"}
 _NO = {"no", "off", "n", "false"}
+_NULL = {"none", "nil", "null", "off", "false"}
+_SET = "--set"
+_TAG_WORDS = {"type", "name", "kind", "class", "class_name"}
+_FLAGS_OF_KEYS = {key: flag for flag, key in KEYS_OF_FLAGS.items()}
+_ELSEWHERE_CUTOFF = 0.8
+
+# Numbers in other notations: 64,32 and 28x28; 1,000; 20%; 10^-3; 10k; 5 epochs.
+_NUMBERS = re.compile(r"\d+(?:\s*[x\u00d7,;*-]\s*\d+|\s+\d+)+,?|\d+,")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:[,\s]\d{3})+")
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_POWER = re.compile(r"10(?:\^|\*\*)\(?([-+]?\d{1,2})\)?")
+_ROUND = re.compile(r"(\d{1,6})([km])")
+_UNIT = re.compile(r"\s*(?:epochs?|steps?|px|s|f|l)$")
 
 
 def explain_errors(error: ValidationError, root: FieldInfo = ROOT) -> list[ConfigIssue]:
@@ -64,17 +81,75 @@ def list_accepted(field: FieldInfo) -> tuple[set[Any], tuple[str, ...]]:
     return {a for a in plain if not is_literal(a) and isinstance(a, type)}, words
 
 
+def find_key(word: str, siblings: Sequence[str] = (), root: FieldInfo = ROOT) -> str | None:
+    """Return the dotted key that was probably meant by an unknown one, None if none is near.
+
+    Args:
+        word: its last part.
+        siblings: the dotted keys of its block, which need not be spelt as closely as others.
+        root: the model that has the keys.
+    """
+    everywhere = [format_path(path) for path in list_keys(root)]
+    ends = {key.rpartition(".")[2]: key for key in reversed(everywhere)}
+    near_ends = {key.rpartition(".")[2]: key for key in siblings}
+    if found := find_synonym(word, siblings) or find_synonym(word, everywhere) or ends.get(word):
+        return found
+    if near := find_nearest(word, near_ends):
+        return near_ends[near]
+    return ends.get(find_nearest(word, ends, _ELSEWHERE_CUTOFF) or "")
+
+
+def suggest_flag(word: str, value: str | None, flags: Sequence[str]) -> str:
+    """Suggest what to type for an unknown flag; empty if nothing is near.
+
+    Args:
+        word: with its dashes.
+        value: what follows it on the command line; None if nothing does.
+        flags: of the command.
+    """
+    near = find_synonym(word, [*flags, *(KEYS_OF_FLAGS.values() if _SET in flags else ())])
+    key = None if near in flags or _SET not in flags else near or find_key(_strip(word))
+    near = near if near in flags else _FLAGS_OF_KEYS.get(key or "")
+    if near is None and key is not None:
+        return suggest_assignment(key, value, is_negated=word.startswith("--no-"))
+    near = near or find_nearest(word, flags)
+    return f"did you mean {near}?" if near else ""
+
+
+def suggest_assignment(key: str, value: str | None, *, is_negated: bool = False) -> str:
+    """Suggest the argument of `--set` for a dotted key, quoted for a shell."""
+    field = find_field(split_key(key))
+    if field is not None and field.models and not field.shorthand_key:  # a block: its first key
+        first = next(iter(field.list_fields()))
+        key, field = f"{key}.{first}", field.find_child(first)
+    default = None if field is None else field.default
+    if field is not None and field.annotation is bool:
+        value = str(not is_negated).lower()
+    if field is not None and value:
+        value = find_synonym(value, [*field.tags, *list_accepted(field)[1]]) or value
+    shown = value or ("VALUE" if default is None or default == () else f"{default}")
+    return f"write {shlex.join([_SET, f'{key}={shown}'])}"
+
+
+def _strip(word: str) -> str:
+    return word.lstrip("-").removeprefix("no-").replace("-", "_")
+
+
 def _is_redundant(details: ErrorDetails) -> bool:
     # pydantic calls a list too short if entries of it are invalid.
-    is_short = details["type"] == "too_short"
-    return is_short and len(details["input"]) >= details["ctx"]["min_length"]
+    kind, value = details["type"], details["input"]
+    if kind == "too_short":
+        return bool(len(value) >= details["ctx"]["min_length"])
+    # A word that a union accepts besides lists: what is wrong with the list is said by itself.
+    is_branch = str(details["loc"][-1]).startswith("literal[")
+    return kind == "literal_error" and is_branch and isinstance(value, list)
 
 
 def _explain(details: ErrorDetails, root: FieldInfo) -> ConfigIssue:
     at = locate_error(details["loc"], root)
     kind = details["type"]
     if at.field is None:
-        return _make_unknown_key_issue(at, root)
+        return _make_unknown_key_issue(at, details["input"], root)
     if kind == "missing":
         return _make_missing_key_issue(at, at.field)
     if kind.startswith("union_tag"):
@@ -94,7 +169,8 @@ def _make_missing_key_issue(at: ErrorLocation, field: FieldInfo) -> ConfigIssue:
 
 def _make_wrong_value_issue(path: KeyPath, field: FieldInfo, value: object) -> ConfigIssue:
     what = f"expected {_describe_expected(field)}, received {format_value(value)}"
-    return ConfigIssue(path, what, _suggest_value(field, value))
+    hint, literal = _suggest_value(field, value, is_entry=isinstance(path[-1], int))
+    return ConfigIssue(path, what, hint, literal=literal)
 
 
 def _make_wrong_tag_issue(path: KeyPath, field: FieldInfo, value: Any) -> ConfigIssue:
@@ -105,27 +181,25 @@ def _make_wrong_tag_issue(path: KeyPath, field: FieldInfo, value: Any) -> Config
         )
     tag = value.get(key) if isinstance(value, dict) else value
     what = f"expected {_join_choices(field.tags)}, received {format_value(tag)}"
+    if field.is_nullable and str(tag).lower() in _NULL:
+        return ConfigIssue(path, what, "write null", literal="null")
     return ConfigIssue((*path, key), what, _suggest_choice(tag, field.tags))
 
 
-def _make_unknown_key_issue(at: ErrorLocation, root: FieldInfo) -> ConfigIssue:
+def _make_unknown_key_issue(at: ErrorLocation, value: object, root: FieldInfo) -> ConfigIssue:
     *block, last = at.path
     key = str(last)
     siblings = tuple(at.owner.model_fields) if at.owner else ()
     owners = [m for m in at.parent.models if key in m.model_fields]
     if owners and at.owner:
         return _make_foreign_key_issue(at, key, [t for m in owners for t in at.parent.list_tags(m)])
-    elsewhere = {path[-1]: format_path(path) for path in reversed(list(list_keys(root)))}
-    if key not in elsewhere and (near := find_nearest(key, siblings)):
-        dotted = format_path((*block, near))
-        return _make_misspelt_key_issue(at.path, f"did you mean {near}?", f"did you mean {dotted}?")
-    if near := find_nearest(key, elsewhere):
-        return _make_misspelt_key_issue(at.path, f"did you mean {elsewhere[near]}?")
-    return _make_misspelt_key_issue(at.path, f"the keys here are {', '.join(siblings)}")
-
-
-def _make_misspelt_key_issue(path: KeyPath, hint: str, flag_hint: str | None = None) -> ConfigIssue:
-    return ConfigIssue(path, "unknown key", hint, flag_hint, is_key=True)
+    near = find_key(key, [format_path((*block, sibling)) for sibling in siblings], root)
+    if key in _TAG_WORDS and at.parent.tag_key:
+        near = format_path((*block, at.parent.tag_key))
+    hint = f"did you mean {near}?" if near else f"the keys here are {', '.join(siblings)}"
+    if key.isdecimal() and value is None:  # {epochs: 1,000} are two keys
+        hint = "in braces a comma ends a value: write numbers without one, and lists in brackets"
+    return ConfigIssue(at.path, "unknown key", hint, is_key=True)
 
 
 def _make_foreign_key_issue(at: ErrorLocation, key: str, tags: list[str]) -> ConfigIssue:
@@ -215,36 +289,99 @@ def _join_choices(words: Iterable[str]) -> str:
 
 
 def _suggest_choice(value: object, words: Iterable[str]) -> str:
-    near = find_nearest(value, words) if isinstance(value, str) else None
+    # torch.optim.Adam is named by its end.
+    near = find_nearest(value.rpartition(".")[2], words) if isinstance(value, str) else None
     return f"did you mean {near}?" if near else ""
 
 
-def _suggest_value(field: FieldInfo, value: object) -> str:
-    """Suggest how to write the value that was probably meant; empty if there is none."""
+def _suggest_value(field: FieldInfo, value: object, *, is_entry: bool) -> tuple[str, str]:
+    """Return a hint on how to write the value that was probably meant, and that value in YAML."""
     kinds, words = list_accepted(field)
+    if field.is_nullable and isinstance(value, str) and value.lower() in _NULL:
+        return "write null", "null"
     if hint := _suggest_choice(value, words):
-        return hint
+        return hint, ""
+    if field.models and not field.shorthand_key:
+        return _suggest_block(field, value)
+    literal = _find_literal(field, kinds, value)
+    if is_entry and isinstance(value, str) and _is_list(value) and int in kinds:
+        literal = _join_numbers(value)
+    is_quoted = isinstance(value, str) and _is_number(value)
+    return f"write {literal}{' without quotes' if is_quoted else ''}" if literal else "", literal
+
+
+def _suggest_block(field: FieldInfo, value: object) -> tuple[str, str]:
+    """Return a hint on how to write the block that was probably meant, and that in YAML."""
+    keys = field.list_fields()
+    literal = ""
+    if value in field.tags:
+        literal = f"{{{field.tag_key}: {value}}}"
+    elif type(value) is int and "patience" in keys:
+        literal = f"{{patience: {value}}}"
+    elif value is True and isinstance(keys[first := next(iter(keys))].default, str):
+        literal = f"{{{first}: {keys[first].default}}}"
+    if literal:
+        return f"write {literal}", literal
+    if value is None:
+        return "indent its keys below it, or remove it for the defaults", ""
+    return "write key: value lines below it, without dashes", ""
+
+
+def _find_literal(field: FieldInfo, kinds: set[Any], value: object) -> str:
+    """Return how the value that was probably meant is written in YAML; empty if there is none."""
     if isinstance(value, str):
-        return _suggest_unquoted(value, kinds)
-    if value is None and field.models:
-        return "give it a key, or remove it for the defaults"
+        return _find_literal_in_text(value, kinds, has_entries=field.item is not None)
+    if str in kinds and isinstance(value, int | float | None):
+        return f'"{format_value(value)}"'
+    if bool in kinds and type(value) is int and value in (0, 1):
+        return format_value(bool(value))
     if type(value) is int and field.item:
-        return f"write [{value}]"
+        return f"[{value}]"
     if isinstance(value, float) and int in kinds and value.is_integer() and abs(value) < 1e15:
-        return f"write {int(value)}"
+        return f"{int(value)}"
     return ""
 
 
-def _suggest_unquoted(text: str, kinds: set[Any]) -> str:
-    """Suggest a number for one in quotes, and a boolean for a word that is one in YAML 1.1."""
-    word = text.lower()
+def _find_literal_in_text(text: str, kinds: set[Any], *, has_entries: bool) -> str:
+    word = text.strip().lower()
     if bool in kinds and word in _YES | _NO:
-        return f"write {'true' if word in _YES else 'false'}"
+        return "true" if word in _YES else "false"
+    if has_entries and _is_list(word):
+        return f"[{_join_numbers(word)}]"
+    if not kinds & {int, float}:
+        return ""
+    number = _find_number(word)
+    is_fitting = isinstance(number, int) or (isinstance(number, float) and float in kinds)
+    return f"{number}" if is_fitting else ""
+
+
+def _join_numbers(text: str) -> str:
+    return ", ".join(re.findall(r"\d+", text))
+
+
+def _is_list(text: str) -> bool:
+    return _NUMBERS.fullmatch(text.strip(" ()[]").lower()) is not None
+
+
+def _is_number(text: str) -> bool:
     try:
-        number = resolve_scalar(text.replace("_", ""))
+        return type(resolve_scalar(text)) in (int, float)
     except ScalarError:
-        return ""
-    is_number = type(number) in (int, float) and kinds & {int, float}
-    if not is_number:
-        return ""
-    return f"write {number}" if "_" in text else f"write {number} without quotes"
+        return False
+
+
+def _find_number(word: str) -> object:
+    """Return the number that a word means in another notation, None if it is none."""
+    if percent := _PERCENT.fullmatch(word):
+        return float(percent[1]) / 100
+    if power := _POWER.fullmatch(word):
+        return 10.0 ** int(power[1])
+    if thousands := _ROUND.fullmatch(word):
+        return int(thousands[1]) * (1000 if thousands[2] == "k" else 1_000_000)
+    plain = _UNIT.sub("", word)
+    plain = plain.replace(",", "") if _THOUSANDS.fullmatch(plain) else plain.replace(",", ".")
+    try:
+        number = resolve_scalar(re.sub(r"[_ ]", "", plain))
+    except ScalarError:
+        return None
+    return None if isinstance(number, bool) else number

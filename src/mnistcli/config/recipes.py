@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mnistcli.config.validation_errors import find_nearest
+from mnistcli.config.suggestions import find_nearest
 from mnistcli.errors import UsageError
 
 if TYPE_CHECKING:

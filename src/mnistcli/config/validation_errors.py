@@ -39,6 +39,7 @@ class ConfigIssue:
         depends_on: further keys whose values the issue depends on.
         joint_hint: what to do where one flag causes several such issues.
         mark: where the issue is, if its path does not tell: in the YAML itself.
+        literal: the value that was probably meant, as it is written in YAML.
     """
 
     path: KeyPath
@@ -49,6 +50,7 @@ class ConfigIssue:
     depends_on: tuple[KeyPath, ...] = ()
     joint_hint: str | None = None
     mark: Mark | None = None
+    literal: str = ""
 
     def to_problem(self, where: str) -> Problem:
         """Return the issue with its place, a file or `file:line:column`."""
@@ -87,14 +89,3 @@ def starts_with(path: KeyPath, prefixes: Iterable[KeyPath]) -> bool:
 def is_related(path: KeyPath, others: Iterable[KeyPath]) -> bool:
     """Return whether a path equals one of the others, or lies below or above one."""
     return any(path[: len(other)] == other[: len(path)] for other in others)
-
-
-def find_nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate whose spelling is closest to a word, None if none is close."""
-    from difflib import get_close_matches
-
-    if len(word) < 2:  # too short: it resembles every other short word
-        return None
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    near = get_close_matches(word.lower()[:64], by_lower, n=1, cutoff=0.6)
-    return by_lower[near[0]] if near else None

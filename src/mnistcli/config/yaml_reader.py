@@ -11,7 +11,9 @@ where PyYAML follows YAML 1.1: `1e-3` is a float, `yes`, `on`, `1:30` and `2001-
 
 from __future__ import annotations
 
+import codecs
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -28,6 +30,12 @@ MAX_DIGITS = 300
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it
 _UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
+
+_UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Spaces from word processors and web pages, before a key or value, which would become part of it.
+_WIDE_SPACE = re.compile(
+    r"(?m)^(?:[^#\"'\n]*[:,\[{-])?[ ]*([\u00a0\u1680\u2000-\u200b\u202f\u205f\u3000])"
+)
 
 _CONSTANTS: dict[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -146,6 +154,9 @@ def _decode(data: bytes | str, where: str) -> str:
     if len(data) > MAX_BYTES:
         what = f"larger than {MAX_BYTES // 2**20} MiB, too large for a config"
         raise ConfigError([Problem(where, what, "give a config's YAML file")])
+    if isinstance(data, bytes) and (data.startswith(_UTF_16_MARKS) or b"\0" in data[:2]):
+        hint = "save it with the encoding UTF-8"
+        raise ConfigError([Problem(where, "it is UTF-16 text, as Windows may write it", hint)])
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -155,6 +166,10 @@ def _decode(data: bytes | str, where: str) -> str:
     if bad := _UNPRINTABLE.search(text):
         what = f"character U+{ord(bad.group()):04X} is not allowed in YAML"
         _raise_at(where, text[: bad.start()], what, "remove it")
+    if space := _WIDE_SPACE.search(text):
+        name = unicodedata.name(space[1], "").lower()
+        what = f"{name} (U+{ord(space[1]):04X}) where YAML takes spaces alone"
+        _raise_at(where, text[: space.start(1)], what, "replace it by a space of the keyboard")
     return text
 
 
@@ -253,6 +268,9 @@ class _Builder:
         size, height = 1, 0
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key, mark = self.read_key(event), _mark(event)
+            if key == "<<":
+                what, hint = "merge keys (<<) are not part of YAML 1.2", "write the keys themselves"
+                self.issues.append(ConfigIssue((*path, key), what, hint, mark=mark))
             is_twice = key in values
             if is_twice:
                 first = self.key_marks[(*path, key)].line

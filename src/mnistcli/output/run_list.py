@@ -5,7 +5,6 @@ The text is plain: Rich takes a quarter of a second for 200 rows.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -20,6 +19,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from mnistcli.checkpoints.record import RecordedTrialState
+from mnistcli.config.suggestions import find_nearest
 from mnistcli.errors import UsageError
 from mnistcli.output.results import Accuracy, ListedCheckpoint, ListResult, Status, format_rows
 from mnistcli.output.terminal import is_terminal
@@ -148,8 +148,8 @@ class RunList:
         if matches:
             hint = f"write one of {', '.join(matches)}"
             raise UsageError(_FLAG, f"{text!r} can be more than one column", hint)
-        near = difflib.get_close_matches(text, known, 1)
-        guess = f"did you mean {near[0]}? " if near else ""
+        near = find_nearest(text, known)
+        guess = f"did you mean {near}? " if near else ""
         hint = f"{guess}The columns are {', '.join(self.names)}"
         raise UsageError(_FLAG, f"unknown column {text!r}", hint)
 

@@ -93,18 +93,18 @@ def train(
     from mnistcli.signals import SignalReceived, end_by_signal
 
     source, document = _read_config(config)
-    flags: Mapping[str, tuple[str, object]] = {
-        "--epochs": ("training.epochs", epochs),
-        "--batch-size": ("training.batch_size", batch_size),
-        "--optimizer": ("training.optimizer.name", optimizer),
-        "--learning-rate": ("training.optimizer.learning_rate", learning_rate),
-        "--dataset": ("dataset.name", dataset),
-        "--model": ("model.type", model),
-        "--hidden": ("model.hidden", None if hidden is None else list(hidden)),
-        "--activation": ("model.activation", activation),
-        "--dropout": ("model.dropout", dropout),
-        "--validation": ("dataset.validation", validation),
-        "--seed": ("training.seed", seed),
+    flags = {
+        "--epochs": epochs,
+        "--batch-size": batch_size,
+        "--optimizer": optimizer,
+        "--learning-rate": learning_rate,
+        "--dataset": dataset,
+        "--model": model,
+        "--hidden": None if hidden is None else list(hidden),
+        "--activation": activation,
+        "--dropout": dropout,
+        "--validation": validation,
+        "--seed": seed,
     }
     arguments = TrainArguments(
         config=source,
@@ -149,12 +149,15 @@ def _read_config(
 
 
 def _make_overrides(
-    flags: Mapping[str, tuple[str, object]], overrides: Mapping[str, object]
+    flags: Mapping[str, object], overrides: Mapping[str, object]
 ) -> tuple[Override, ...]:
+    from mnistcli.config.allowed_values import KEYS_OF_FLAGS
     from mnistcli.config.overrides import Override
 
     given = [
-        Override(key, value, flag) for flag, (key, value) in flags.items() if value is not None
+        Override(KEYS_OF_FLAGS[flag], value, flag)
+        for flag, value in flags.items()
+        if value is not None
     ]
     return (*given, *(Override(key, value, "--set") for key, value in overrides.items()))
 

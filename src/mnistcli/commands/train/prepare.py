@@ -23,6 +23,7 @@ from mnistcli.commands.train.request import (
     name_output,
     selects_best,
 )
+from mnistcli.config.allowed_values import KEYS_OF_FLAGS
 from mnistcli.config.cross_field_rules import check_class_count
 from mnistcli.config.loading import LoadedConfig, load_config, resolve_document
 from mnistcli.config.overrides import Override, parse_assignment
@@ -75,12 +76,12 @@ class Capacity:
 
 
 def parse_overrides(
-    flags: Mapping[str, tuple[str, str | None]], assignments: Iterable[str]
+    flags: Mapping[str, str | None], assignments: Iterable[str]
 ) -> tuple[Override, ...]:
     """Parse flags and the arguments of `--set`, whose values are YAML.
 
     Args:
-        flags: flag to (dotted config key, text as typed; None where it was not given).
+        flags: those of `KEYS_OF_FLAGS` with the text as typed, None where it was not given.
         assignments: the texts after `--set`.
 
     Raises:
@@ -88,9 +89,10 @@ def parse_overrides(
         UsageError: an assignment is no key=value.
     """
     overrides, problems = [], []
-    for flag, (key, text) in flags.items():
+    for flag, text in flags.items():
         if text is None:
             continue
+        key = KEYS_OF_FLAGS[flag]
         try:
             overrides.append(Override(key, parse_assignment(f"{key}={text}").value, flag))
         except UsageError as error:
