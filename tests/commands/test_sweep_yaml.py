@@ -133,7 +133,7 @@ seeds: 3
         "s.yaml:15:3: model.l1: low 0 has no logarithm. Begin above 0, or leave log out",
         "s.yaml:16:29: training.label_smoothing: expected a list of choices, or a range."
         " Write [a, b, c] or {low: 0.1, high: 1}",
-        "s.yaml:17:1: trials: missing: tpe does not end by itself. Add trials: 20, say",
+        "s.yaml:17:1: trials: missing: tpe does not end by itself. Add trials: 20",
         "s.yaml:17:10: sampler: expected one of grid, random, tpe, received 'tpr'."
         " Did you mean tpe?",
         "s.yaml:18:1: seeds: unknown key. Did you mean seed?",
@@ -193,7 +193,7 @@ BATCHES = "search: {training.batch_size: [32, 64]}\n"
         (f"{RATE}: {{low: 1e-3, high: 1e-1}}\ntrials: 1.5\n",
          "s.yaml:5:9: trials: expected a whole number from 1 to 100000, or null, received 1.5"),
         (f"{RATE}: {{low: 1e-3, high: 1e-1}}\ntrials: null\n",
-         "s.yaml:1:1: trials: missing: tpe does not end by itself. Add trials: 20, say"),
+         "s.yaml:1:1: trials: missing: tpe does not end by itself. Add trials: 20"),
         (f"{RATE}: {{low: 1e-3, high: 1e-1}}\ntrials: \"3\"\n",
          "s.yaml:5:9: trials: expected a whole number from 1 to 100000, or null, received '3'."
          " Write 3 without quotes"),

@@ -208,8 +208,9 @@ def _check_objective(file: SweepFile, config: Config, issues: SweepIssues) -> No
 def _count_trials(file: SweepFile, search: Sequence[Dimension], issues: SweepIssues) -> int:
     """Return the number of trials: the file's, for a grid the number of combinations."""
     if file.sampler != "grid":
-        if issues.document.value.get("trials") is None:  # or it is wrong, and has an issue
-            what, hint = f"missing: {file.sampler} does not end by itself", "add trials: 20, say"
+        value = issues.document.value
+        if isinstance(value, dict) and value.get("trials") is None:  # or wrong, with an issue
+            what, hint = f"missing: {file.sampler} does not end by itself", "add trials: 20"
             issues.add_for(("sampler",), ("trials",), what, hint, is_key=True)
         return file.trials or 1
     points = [dimension.list_points() for dimension in search]
