@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import h5py
@@ -50,7 +51,7 @@ def test_a_folder_of_pictures_is_trained_on_and_found_again(run: Run) -> None:
     Path("digits").rename("moved")
     gone = run("evaluate", "own.h5")
     assert gone.code == 4
-    assert gone.err.endswith("no such folder or file. Say where the data lie with --data PATH\n")
+    assert gone.err.endswith("no such folder or file. Say where the data are with --data PATH\n")
     assert run("evaluate", "own.h5", "--data", "moved", "--json").json["results"][0] == evaluated
     assert run("doctor", "own.h5").code == 4
     assert run("doctor", "own.h5", "--data", "moved").code == 0
@@ -132,7 +133,26 @@ def test_a_network_for_digits_looks_at_digits_of_ones_own(run: Run, train_once: 
             "--data: dataset.path: mnist has no path to a folder of images or to an .npz file",
         ),
         (("train", "--data", "pets", "--set", "dataset.path=x"), 2, "--set: dataset.path: already"),
-        (("train", "--data", "nowhere"), 4, "nowhere: there is no such folder or file"),
+        (("train", "--data", "nowhere"), 4, "nowhere: there is no such folder or file in HERE."),
+        (("train", "--data", "~nosuch/d"), 4, "~nosuch/d: there is no such folder or file in HERE"),
+        (
+            ("train", "--data", "$HOME/my pets"), 4,
+            "$HOME/my pets: there is no such folder or file: no shell has expanded it. Write '/h",
+        ),
+        (
+            ("data", "files", "--data", "file:///mnt/pets"), 4,
+            "file:/mnt/pets: there is no such folder or file: it is a URL. Write its path: /mnt",
+        ),
+        (
+            ("train", "--data", "https://example.org/pets.zip"), 4,
+            "it is a URL. Download it first: curl -LO https://example.org/pets.zip",
+        ),
+        (
+            ("train", "--data", "C:\\my\\pets"), 4, "it is written as on Windows. Write /mnt/c/my/",
+        ),
+        (("train", "--data-dir", "$HOME/data"), 4, "no shell has expanded it. Write /h/data"),
+        (("data", "mnist", "--data-dir", "C:\\data"), 4, "as on Windows. Write /mnt/c/data"),
+        (("train", "--data", "pets/one.yaml"), 4, "is a config, not an .npz file. Train with it:"),
         (("train", "--data", "/dev/null"), 4, "/dev/null: neither a folder nor a file"),
         (("train", "--data", "pets", "--set", "dataset.size=[9,9,2]"), 2, "an image has 3 colours"),
         (
@@ -149,14 +169,33 @@ def test_a_network_for_digits_looks_at_digits_of_ones_own(run: Run, train_once: 
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_one_line(
-    words: tuple[str, ...], code: int, line: str, run: Run
+    words: tuple[str, ...],
+    code: int,
+    line: str,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HOME", "/h")
     write_squares(Path("pets"))
+    Path("pets/one.yaml").write_text("dataset: {name: mnist}\n")
     ended = run(*words)
     assert ended.code == code
     assert ended.err.startswith("mnistcli: error: ")
     assert ended.err.count("\n") == 1
-    assert line in ended.err.replace(f" ({Path('nowhere').absolute()})", "")
+    assert line.replace("HERE", str(tmp_path)) in ended.err
+
+
+def test_images_beside_a_config_are_found_by_the_note_that_names_them(run: Run) -> None:
+    write_squares(Path("my runs/pets"))
+    Path("my runs/own.yaml").write_text("dataset: {name: files, path: pets}\n")
+    ended = run("train", "my runs/own.yaml", "--dry-run")
+    note, error = ended.err.splitlines()
+    assert error.endswith(f"pets: there is no such folder or file in {Path.cwd()}. "
+                          "Say where the data are with --data PATH")  # fmt: skip
+    flag = shlex.split(note.partition(", give ")[2])
+    assert flag == ["--data", "my runs/pets"]
+    assert run("train", "my runs/own.yaml", *flag, "--dry-run").code == 0
 
 
 def test_images_of_other_classes_than_a_networks_are_refused(run: Run, train_once: Train) -> None:

@@ -282,7 +282,7 @@ BATCH = f"data/{CIFAR_FOLDER}/test_batch"
 IDX = "t10k-images-idx3-ubyte"
 
 DATA: list[Row] = [
-    ("evaluate model.h5 --data-dir nowhere", 4, "--data-dir: nowhere does not exist. Correct the path, or create the folder with `mkdir -p nowhere`"),
+    ("evaluate model.h5 --data-dir nowhere", 4, "--data-dir: nowhere does not exist in HERE. Correct the path, or create the folder: mkdir -p nowhere"),
     ("evaluate model.h5 --data-dir taken.h5", 4, "--data-dir: taken.h5 is a file. Name the folder it is in, ."),
     (TEST, 4, f"{NPZ}: is damaged or incomplete (File is not a zip file). {REPLACE}", write(str(NPZ), b"")),
     (TRAIN, 4, f"{NPZ}: is damaged or incomplete (File is not a zip file). {REPLACE}", damage(shorten)),

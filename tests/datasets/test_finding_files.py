@@ -130,7 +130,7 @@ def test_a_misspelt_data_dir_is_an_error(tmp_path: Path) -> None:
         search_from_environment(tmp_path / "dtaa")
     assert str(caught.value) == (
         f"--data-dir: {tmp_path}/dtaa does not exist. "
-        f"Correct the path, or create the folder with `mkdir -p {tmp_path}/dtaa`"
+        f"Correct the path, or create the folder: mkdir -p {tmp_path}/dtaa"
     )
 
 

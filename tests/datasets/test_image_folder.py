@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
+import shlex
+import subprocess
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -153,11 +156,12 @@ def test_rows_are_kept_and_made_again_where_they_are_damaged_or_the_pictures_cha
 
     old = next(p for p in kept if p.stem.endswith(first.identity.arrays["x_train"]))
     os.utime(old, (0, 0))
-    (rows / f".{old.stem}.tmp").touch()
-    os.utime(rows / f".{old.stem}.tmp", (0, 0))
+    unfinished = rows / f".{old.stem[:32]}.mnistcli-abcdefgh.tmp"
+    unfinished.touch()
+    os.utime(unfinished, (0, 0))
     write_picture(root / "train/cat/1.png", make_square(8))
     read(root)
-    assert not {old, rows / f".{old.stem}.tmp"} & set(rows.iterdir())
+    assert not {old, unfinished} & set(rows.iterdir())
 
 
 def test_parts_and_statistics_of_mapped_rows_are_those_of_rows_in_memory(tmp_path: Path) -> None:
@@ -213,11 +217,11 @@ def make_many_classes(root: Path) -> None:
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "no test": (
         remove("test"), {},
-        "pets: it has a folder train and none that is named test. Make a folder for each class",
+        "pets: it has a folder train and none for testing. To hold out a fifth of train for",
     ),
     "no training images of a class": (
         lambda root: (remove("train/dog")(root), (root / "train/dog").mkdir()), {},
-        "pets/train/dog: the folder holds no images. Images are read from",
+        "pets/train/dog: the folder holds no images. Put images into it, or remove it",
     ),
     "a class in test alone": (
         write("test/cow/1.png", b""), {},
@@ -233,7 +237,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] 
     ),
     "one class": (
         lambda root: (remove("train/dog")(root), remove("test/dog")(root)), {},
-        "pets/train: 1 classes, where 2 to 256 can be told apart",
+        "pets/train: one class, where 2 to 256 can be told apart",
     ),
     "many classes": (make_many_classes, {}, "262 classes, where 2 to 256 can be told apart"),
     "an unprintable class": (
@@ -248,6 +252,41 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] 
     "a folder too deep": (
         write("train/dog/more/1.png", b""), {},
         "pets/train/dog/more: a folder within the folder of a class",
+    ),
+    "a class of lost images": (
+        lambda root: (remove("test/cat")(root), (root / "test/cat").mkdir(),
+                      (root / "test/cat/4.png").symlink_to("nowhere")), {},
+        "pets/test/cat: it holds no images, but links that lead nowhere: ",
+    ),
+    "a lost class": (
+        lambda root: (root / "train/cow").symlink_to("nowhere"), {},
+        "pets/train/cow: this link leads nowhere, and a class may be lost. Mend or remove it",
+    ),
+    "a lost class in test": (
+        lambda root: (remove("test/cat")(root), (root / "test/cat").symlink_to("nowhere")), {},
+        "pets/test/cat: this link leads nowhere, and a class may be lost",
+    ),
+    "a link round and round": (
+        lambda root: (root / "train/cow").symlink_to(root / "train/cow"), {},
+        "pets/train/cow: this link leads nowhere",
+    ),
+    "nothing for testing": (
+        lambda root: (remove("test/cat")(root), remove("test/dog")(root)), {},
+        "pets/test: the folder holds no images. Put images into it, or remove it",
+    ),
+    "nothing to hold out": (
+        lambda root: (remove("train")(root), (root / "test").rename(root / "inner"),
+                      (root / "inner/cat").rename(root / "cat"),
+                      (root / "inner/dog").rename(root / "dog"), (root / "inner").rmdir()), {},
+        "pets: no image is left for testing: each class has one. Add images, or make folders",
+    ),
+    "photographs of a telephone": (
+        lambda root: (remove("train/dog")(root), write("train/dog/1.heic", b"")(root)), {},
+        "pets/train/dog: the folder holds no images, but {root}/train/dog/1.heic. Images are read",
+    ),
+    "an archive in a folder": (
+        lambda root: (remove("train")(root), remove("test")(root), write("own.npz", b"")(root)), {},
+        "pets: it holds no folders, but {root}/own.npz. Give --data {root}/own.npz",
     ),
     "a link to itself": (link_to_itself, {}, "dog/again: a folder within the folder of a class"),
 }  # fmt: skip
@@ -270,15 +309,124 @@ def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
         write(name, b"")(root)
     for name in (".hidden", "train/cat/.DS_Store"):
         write(name, b"")(root)
-    (root / "train/dog/gone.png").symlink_to(root / "nowhere")
-    notes = list_image_files(root, None, BOTH).notes
-    assert notes == (
+    for name in ("__MACOSX/train/cat/._1.png", "train/__MACOSX/a", "test/cat/Thumbs.db"):
+        write(name, b"")(root)
+    listing = list_image_files(root, None, BOTH)
+    assert listing.notes == (
         f"left out, being neither train nor test: {root}/extra",
-        f"left out, being no folder of a class: {root}/train/notes.txt",
-        f"left out, being not named like images: {root}/train/cat/a.txt and 1 more",
-        f"left out, being not named like images: {root}/train/dog/gone.png",
+        f"left out, being no images of a class: {root}/train/notes.txt and 2 more",
         "no test images of dog",
     )
+    assert listing.warnings == ()
+
+
+def test_links_that_lead_nowhere_are_warned_of(tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "pets")
+    for name, target in {"gone": "nowhere", "lost": "nowhere", "round": "round.png"}.items():
+        (root / f"train/dog/{name}.png").symlink_to(target)
+    dataset = read(root)
+    assert dataset.warnings == (
+        f"left out, being links that lead nowhere: {root}/train/dog/gone.png and 2 more",
+    )
+    assert len(dataset.train) == 5
+
+
+def turn_round(root: Path) -> None:
+    for path in sorted(root.glob("*/*")):
+        path.rename(root / f"{path.parent.name} {path.name}")
+    for name in ("train", "test"):
+        (root / name).rmdir()
+    for path in sorted(root.iterdir()):
+        split, _, name = path.name.partition(" ")
+        (root / name).mkdir(exist_ok=True)
+        path.rename(root / name / split)
+
+
+def rename(**names: str) -> Callable[[Path], None]:
+    return lambda root: [(root / old).rename(root / new) for old, new in names.items()] and None
+
+
+def make_deeper(name: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        root.rename(root.parent / "inner")
+        root.mkdir()
+        (root.parent / "inner").rename(root / name)
+
+    return change
+
+
+def make_classes_deeper(root: Path) -> None:
+    for path in sorted(root.glob("*/*")):
+        path.rename(root / "inner")
+        path.mkdir()
+        (root / "inner").rename(path / "my images")
+
+
+def flatten(
+    table: str, text: str, row: str = "", folder: str = ".", into: str = "{cls}-{name}"
+) -> Callable[[Path], None]:
+    """All images in one folder, and a table that tells what they show."""
+
+    def change(root: Path) -> None:
+        for path in sorted(root.glob("*/*/*.png")):
+            name = into.format(cls=path.parent.name, name=path.name)
+            (root / folder).mkdir(exist_ok=True)
+            path.rename(root / folder / name)
+            if row:
+                stem = name.removesuffix(".png")
+                text_of[0] += row.format(name=name, stem=stem, cls=path.parent.name)
+        for name in ("train", "test"):
+            remove(name)(root)
+        if row:
+            (root / table).write_text(text_of[0])
+
+    text_of = [text]
+    return change
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path], object], tuple[int, int]]] = {
+    "class, then split": (turn_round, (5, 2)),
+    "train and val": (rename(test="val"), (5, 2)),
+    "Training and Testing": (rename(train="Training", test="Testing_set"), (5, 2)),
+    "train and test images": (rename(test="test_images"), (5, 2)),
+    "train alone": (remove("test"), (3, 2)),
+    "one folder deeper": (make_deeper("pets"), (5, 2)),
+    "one folder deeper, without splits": (
+        lambda root: (remove("test")(root), rename(train="all my pets")(root)), (3, 2),
+    ),
+    "each class one folder deeper": (make_classes_deeper, (5, 2)),
+    "a table": (flatten("labels.csv", "file,label\n", "{name},{cls}\n"), (5, 2)),
+    "a table of names without endings": (
+        flatten("labels.csv", "id,breed\n", "{stem},{cls}\n"), (5, 2),
+    ),
+    "a table without a head, the label first": (flatten("l.txt", "", "{cls}\t{name}\n"), (5, 2)),
+    "a table with more columns and paths": (
+        flatten("a b.csv", "n;file;width;class\n", '1;"x/{name}";6;{cls}\n\n', "images"), (5, 2),
+    ),
+    "classes in the names": (flatten("", "", into="{cls}.{name}"), (5, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_the_command_that_an_error_suggests_rearranges_a_folder(case: str, tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "my pets")
+    arrange, counts = LAYOUTS[case]
+    arrange(root)
+    with pytest.raises(DataError) as caught:
+        read(root)
+    hint = caught.value.hint
+    if given := re.search("give --data ('[^']*'|[^ :]*)", hint):
+        [root] = map(Path, shlex.split(given[1]))
+    if (command := hint.partition(": ")[2]) or not given:
+        subprocess.run(command, shell=True, check=True, cwd="/")
+    dataset = read(root)
+    assert (len(dataset.train), len(dataset.test)) == counts
+    assert dataset.info.class_names == ("cat", "dog")
+    expected = {1: 0, 2: 0, 3: 0, 4: 0, 101: 1, 102: 1, 103: 1}
+    for split in dataset.splits.values():
+        assert [expected[255 - level] for level in split.images[:, 0, 0].tolist()] == (
+            split.labels.tolist()
+        )
 
 
 X = np.arange(6 * 12, dtype=np.uint8).reshape(6, 3, 4)
@@ -302,6 +450,11 @@ def claim_too_much(path: Path) -> None:
     write_members(path, **(members | {"x_train": header.getvalue() + X.tobytes()}))
 
 
+def write_archive(path: Path, name: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, b"contents")
+
+
 def save(**changed: np.ndarray) -> Callable[[Path], None]:
     return lambda path: np.savez_compressed(path, allow_pickle=True, **(GOOD | changed))
 
@@ -312,7 +465,23 @@ def save_without(name: str) -> Callable[[Path], None]:
 
 
 BAD_ARCHIVES: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
-    "no archive": (lambda path: path.write_bytes(b"PK no"), {}, "is damaged or no .npz file"),
+    "no archive": (lambda path: path.write_bytes(b"\0no"), {}, "is damaged or no .npz file"),
+    "half an archive": (
+        lambda path: (save()(path), os.truncate(path, 500)), {},
+        "is damaged or no .npz file (File is not a zip file). Replace it by a sound copy",
+    ),
+    "a web page": (
+        lambda path: path.write_text("<!DOCTYPE html>"), {},
+        "is an HTML page, not an .npz file. Download the file itself",
+    ),
+    "a config": (
+        lambda path: path.write_text("dataset:\n  name: mnist\n"), {},
+        "is a config, not an .npz file. Train with it: mnistcli train {root}/own.npz",
+    ),
+    "an archive of images": (
+        lambda path: write_archive(path, "cat/1.png"), {},
+        "is a zip archive, not an .npz file. Unpack it first",
+    ),
     "missing": (
         save_without("x_test"), {},
         "holds no array x_test, but x_train (6, 3, 4), y_train (6,), y_test (3,)",
@@ -368,7 +537,7 @@ def test_an_archive_that_cannot_be_learned_from_is_refused(case: str, tmp_path: 
     with pytest.raises(DataError) as caught:
         read(path, **keys)
     assert str(caught.value).startswith(str(path))
-    assert message in str(caught.value)
+    assert message.replace("{root}", str(tmp_path)) in str(caught.value)
 
 
 SMALL = np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8)

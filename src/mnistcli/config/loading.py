@@ -23,7 +23,7 @@ from mnistcli.config.field_info import find_field
 from mnistcli.config.messages import explain_errors, find_key, suggest_assignment
 from mnistcli.config.overrides import ConfigTree, FileSource, Override, merge_overrides
 from mnistcli.config.recipes import DEFAULT_RECIPE, find_recipe, list_recipe_names
-from mnistcli.config.schema import Config
+from mnistcli.config.schema import Config, FilesConfig
 from mnistcli.config.suggestions import find_nearest
 from mnistcli.config.validation_errors import (
     ConfigIssue,
@@ -145,8 +145,21 @@ def resolve_document(
     if problems:
         raise ConfigError(problems)
     nothing = [f"{label} is empty: the defaults are trained"] if document.value is None else []
-    notices = (*nothing, *merged.notices, *list_unused_settings(final.config))
+    unused, beside = list_unused_settings(final.config), _find_data_beside(name, final.config)
+    notices = (*nothing, *merged.notices, *unused, *beside)
     return LoadedConfig(final.config, notices, name, tree)
+
+
+def _find_data_beside(name: str, config: Config) -> list[str]:
+    """Return a notice where images are not in the working directory, but beside the file."""
+    if not isinstance(config.dataset, FilesConfig):
+        return []
+    path = config.dataset.path
+    beside = os.path.join(os.path.dirname(name), path)  # noqa: PTH118, PTH120 (as it was typed)
+    if os.path.exists(path) or not os.path.exists(beside):  # noqa: PTH110 (raises nothing)
+        return []
+    given = f"to use {beside} beside {name}, give --data {shlex.quote(beside)}"
+    return [f"dataset.path {path} begins in the working directory: {given}"]
 
 
 def vary_config(base: Config, overrides: Sequence[Override]) -> Config:

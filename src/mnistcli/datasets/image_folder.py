@@ -35,6 +35,7 @@ from mnistcli.datasets.folder_listing import FolderListing, ImageFile, list_imag
 from mnistcli.datasets.memory_map import CachedRows, OnProgress, RowSource, load_rows
 from mnistcli.datasets.npz import ImageArchive, open_archive
 from mnistcli.errors import DataError, escape_name, make_printable
+from mnistcli.file_kinds import explain_missing
 from mnistcli.images.decoding import decode_image, fit_image
 
 _FORMAT = 1  # of the cached images: increased when images are resized in another way
@@ -73,6 +74,11 @@ class ImageFolder:
     def notes(self) -> tuple[str, ...]:
         """Messages to the user."""
         return self.listing.notes
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings of images that are missing."""
+        return self.listing.warnings
 
     def count(self, split: SplitName) -> int:
         """Count the images of a split; 0 where it was not asked for."""
@@ -136,19 +142,23 @@ def locate_data(config: FilesConfig) -> Path:
     Raises:
         DataError: it does not exist.
     """
-    path = Path(os.path.abspath(Path(config.path).expanduser()))  # noqa: PTH100 (links stay)
-    where = config.path if Path(config.path).is_absolute() else f"{config.path} ({path})"
+    # no method of Path leaves both links and an unknown user's ~ alone
+    path = Path(os.path.abspath(os.path.expanduser(config.path)))  # noqa: PTH100, PTH111
     if str(path) != escape_name(str(path)):
-        raise DataError(where, "its name is no UTF-8 text", "rename it")
+        raise DataError(config.path, "its name is no UTF-8 text", "rename it")
     try:
         mode = path.stat().st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         what = "there is no such folder or file"
-        raise DataError(where, what, "say where the data lie with --data PATH") from None
+        what, hint = explain_missing(config.path, what, "say where the data are with --data PATH")
+        raise DataError(config.path, what, hint) from None
     except (OSError, ValueError) as error:
-        raise DataError(where, f"cannot be read: {error}", "check its permissions") from error
+        reason = getattr(error, "strerror", None) or error
+        what = f"cannot be read: {reason}"
+        raise DataError(config.path, what, "check the path and its permissions") from error
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-        raise DataError(where, "neither a folder nor a file", "name another with --data PATH")
+        what = "neither a folder nor a file"
+        raise DataError(config.path, what, "name another with --data PATH")
     return path
 
 
@@ -215,7 +225,7 @@ def read_dataset(
         location=str(path),
         held_out=source.held_out,
     )
-    return Dataset(info, identity, read, notes=tuple(notes))
+    return Dataset(info, identity, read, source.warnings, tuple(notes))
 
 
 def resolve_files_config(config: FilesConfig, dataset: Dataset) -> FilesConfig:

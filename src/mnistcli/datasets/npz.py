@@ -43,6 +43,7 @@ from mnistcli.datasets.memory_map import (
     map_rows,
 )
 from mnistcli.errors import DataError, make_printable
+from mnistcli.file_kinds import explain_wrong_kind, read_head
 from mnistcli.images.arrays import (
     Header,
     Shape,
@@ -92,6 +93,7 @@ class ImageArchive:
         image_shape: of one image: (28, 28) for arrays of (count, 28, 28) and (count, 28, 28, 1).
         held_out: 0: an archive has a test set.
         notes: messages to the user, one line each.
+        warnings: none.
     """
 
     path: Path
@@ -101,6 +103,7 @@ class ImageArchive:
     image_shape: tuple[int, ...]
     held_out: float = 0.0
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def count(self, split: SplitName) -> int:
         """Count the images of a split."""
@@ -198,6 +201,8 @@ def open_archive(config: FilesConfig, path: Path) -> ImageArchive:
     """
     with _translate_archive_errors(path), zipfile.ZipFile(path) as archive:
         members = _list_members(path, archive)
+        if not members and (kind := explain_wrong_kind(read_head(path), "data", str(path))):
+            raise DataError(str(path), *kind)
         if any(name not in members for name in ARRAY_NAMES):
             raise _make_names_error(path, members)
         labels = {split: _read_labels(path, archive, split, members) for split in _SPLITS}
@@ -344,6 +349,8 @@ def _translate_archive_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except _ZIP_DAMAGE as error:
+        if kind := explain_wrong_kind(read_head(path), "data", str(path)):
+            raise DataError(str(path), *kind) from error
         reason = make_printable(str(error) or type(error).__name__)
         raise _make_archive_error(path, f"is damaged or no .npz file ({reason})") from error
     except OSError as error:

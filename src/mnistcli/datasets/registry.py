@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -31,6 +32,7 @@ from mnistcli.datasets.base import (
 )
 from mnistcli.datasets.download import OnDownload, download_file
 from mnistcli.errors import DataError, ResourceError
+from mnistcli.file_kinds import explain_missing
 from mnistcli.optional_imports import require_scikit_learn
 from mnistcli.user_folders import find_cache, find_home, make_private_folder
 
@@ -307,11 +309,12 @@ def _check_data_dir(directory: Path) -> Path:
     exists = is_folder(directory)
     _refuse_file(directory, "--data-dir")
     if not exists:
-        raise DataError(
-            "--data-dir",
+        what, hint = explain_missing(
+            str(directory),
             f"{directory} does not exist",
-            f"correct the path, or create the folder with `mkdir -p {directory}`",
+            f"correct the path, or create the folder: mkdir -p {shlex.quote(str(directory))}",
         )
+        raise DataError("--data-dir", what, hint)
     return directory
 
 
