@@ -1,19 +1,21 @@
-"""SIGINT and SIGTERM end a run soon, by the signal, at every stage; no result is lost."""
+"""Signals end a run soon, by the signal, at every stage, or have it saved; no result is lost."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from conftest import Run, Train
+from helpers.commands import read_arrays
 from mnistcli.checkpoints.reader import read_checkpoint
 
 SMALL = ("--batch-size", 100)
@@ -32,11 +34,11 @@ app.main(sys.argv[1:])
 
 @contextlib.contextmanager
 def start(
-    environment: dict[str, str], *words: object, patch: str = ""
+    environment: dict[str, str], *words: object, patch: str = "", prefix: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[str]]:
     """A command in a process of its own, which does not outlive the test."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(patch=patch), *map(str, words)],
+        [*prefix, sys.executable, "-c", PROGRAM.format(patch=patch), *map(str, words)],
         env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -67,7 +69,10 @@ def list_names() -> list[str]:
     return sorted(path.name for path in Path().iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU]
+
+
+@pytest.mark.parametrize("number", STOPPING, ids=lambda number: number.name)
 def test_a_run_that_has_only_just_begun_leaves_nothing(
     environment: dict[str, str], number: signal.Signals
 ) -> None:
@@ -75,6 +80,70 @@ def test_a_run_that_has_only_just_begun_leaves_nothing(
         wait_until(LOCK.exists)  # TensorFlow's import comes next: seconds
         assert end(process, number) == ("", "")
     assert list_names() == []
+
+
+CHUNKS_OF_A_STEP = """
+import functools
+from mnistcli.commands.train import run
+run.build_trainer = functools.partial(run.build_trainer, chunk_duration_s=0.0)
+from mnistcli.tensorflow_import import load_backend
+load_backend()
+from mnistcli.training.compiled_epoch import TrainingEpoch
+compute = TrainingEpoch.run
+TrainingEpoch.run = lambda *steps: (time.sleep(0.3), compute(*steps))
+"""
+AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+def find_process_1(process: subprocess.Popen[str]) -> int:
+    """Return the process id out here of the only child of `unshare`."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_until(lambda: path.read_text().split())
+    return int(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("prefix", "numbers", "code"),
+    [
+        pytest.param((), (signal.SIGXCPU, signal.SIGXCPU), -signal.SIGXCPU, id="XCPU"),
+        pytest.param(AS_PROCESS_1, (signal.SIGHUP, signal.SIGHUP), 129, id="HUP to process 1"),
+        *(
+            pytest.param(AS_PROCESS_1, (number,), 128 + number, marks=pytest.mark.slow)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU)
+        ),
+        pytest.param((), (signal.SIGHUP,), -signal.SIGHUP, id="HUP", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_is_saved_and_goes_on_saved_and_ends_and_is_resumed_to_the_same_bits(
+    run: Run,
+    environment: dict[str, str],
+    train_once: Train,
+    prefix: Sequence[str],
+    numbers: Sequence[signal.Signals],
+    code: int,
+) -> None:
+    if prefix and subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("unshare may not make a process 1 here")
+    buffering = {**environment, "PYTHONUNBUFFERED": "1"}
+    with start(buffering, *WORDS, patch=CHUNKS_OF_A_STEP, prefix=prefix) as process:
+        assert process.stderr is not None
+        wait_until(Path("m.h5").exists)
+        target = find_process_1(process) if prefix else process.pid
+        first = Path("m.h5").stat().st_ino
+        os.kill(target, signal.SIGUSR1)
+        wait_until(lambda: Path("m.h5").stat().st_ino != first)
+        saved = read_checkpoint(Path("m.h5")).progress
+        for number in numbers:
+            os.kill(target, number)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (code, "")
+    assert re.search(r"^saved m\.h5 after epoch \d of 4.*, as SIGUSR1 asks; goes on$", err, re.M)
+    assert list_names() == ["m.h5"]
+    stopped = read_checkpoint(Path("m.h5")).progress
+    assert (0, 0) < (saved.epoch, saved.step) <= (stopped.epoch, stopped.step) < (4, 0)
+    assert run("train", "--resume", "m.h5", "-q").code == 0
+    whole = train_once(*SMALL, "--epochs", 4)
+    assert read_arrays(Path("m.h5")) == read_arrays(whole)
 
 
 SLOW_COMPILER = """
@@ -153,12 +222,13 @@ def test_a_second_signal_ends_at_once_and_leaves_the_last_good_file(
 
 def test_what_was_to_be_ignored_is_ignored(environment: dict[str, str]) -> None:
     """As a shell arranges for jobs that a script starts in the background."""
-    script = 'trap "" INT; exec "$0" "$@"'
+    script = 'trap "" INT HUP; exec "$0" "$@"'
     command = ["bash", "-c", script, sys.executable, "-m", "mnistcli", *map(str, WORDS)]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         wait_until(LOCK.exists)
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)
         lines = [line for line in process.stderr if line.startswith("epoch ")]
         process.send_signal(signal.SIGINT)
     assert (process.returncode, len(lines)) == (0, 4)

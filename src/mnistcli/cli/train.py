@@ -172,7 +172,8 @@ def train(
     """Train a network and write its checkpoint.
 
     The result on the test set goes to stdout; progress, the path and hints to stderr. Ctrl-C
-    saves the run where it stands; --resume goes on from there to the same bits.
+    saves the run where it stands, as SIGTERM, SIGHUP and SIGXCPU do; --resume goes on from there to
+    the same bits. SIGUSR1 saves the run and lets it go on.
     """
     del debug  # acted on when it was parsed
     from mnistcli.commands.train.prepare import parse_overrides

@@ -18,7 +18,7 @@ from mnistcli.commands.train.build_trainer import build_trainer
 from mnistcli.commands.train.prepare import prepare_run, with_initial_weights
 from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
 from mnistcli.commands.train.resume import check_same_data, load_recorded_data
-from mnistcli.commands.train.run import StopOnSignal, run_training
+from mnistcli.commands.train.run import SignalCallback, run_training
 from mnistcli.commands.trained_model import DataLocation, TrainedModel, load_model
 from mnistcli.config.loading import load_config
 from mnistcli.config.recipes import Recipe, ReferenceResults
@@ -78,7 +78,7 @@ def reproduce_run(
     begin_s = time.monotonic()
     trainer = build_trainer(plan)
     with StopRequest() as stop:
-        again = trainer.fit([*callbacks, StopOnSignal(stop)])
+        again = trainer.fit([*callbacks, SignalCallback(stop)])
     stop.raise_if_received()
     arrays, identity = list_arrays(state), plan.dataset.identity
     differences = tuple(compare_arrays(arrays, list_arrays(again)))

@@ -76,6 +76,10 @@ class Callback:
         """Return whether the run should stop where it is; called at least after each chunk."""
         return False
 
+    def should_save(self) -> bool:
+        """Return whether a checkpoint is wanted where the run is; called after each chunk."""
+        return False
+
 
 class CallbackList(Callback):
     """Calls several callbacks, one after the other."""
@@ -111,6 +115,10 @@ class CallbackList(Callback):
     def should_stop(self) -> bool:
         """Return whether any callback asks for a stop."""
         return any(callback.should_stop() for callback in self._callbacks)
+
+    def should_save(self) -> bool:
+        """Return whether any callback asks for a checkpoint."""
+        return any(callback.should_save() for callback in self._callbacks)
 
 
 class KerasCallbacks:

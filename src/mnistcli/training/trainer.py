@@ -177,7 +177,10 @@ class Trainer:
             callbacks.on_epoch_end(self._progress)
             is_due = self._progress.epoch % self._config.training.checkpoint_every == 0
             is_late = time.monotonic() - saved_at_s >= self._checkpoint_interval_s
-            if is_due and self._is_running and self._strategy.broadcast(is_late):
+            is_wanted = self._strategy.any(callbacks.should_save())
+            if not self._is_running:
+                break
+            if is_wanted or (is_due and self._strategy.broadcast(is_late)):
                 callbacks.on_checkpoint(self.capture(), self._best)
                 saved_at_s = time.monotonic()
         self._keras_callbacks.end_training()
@@ -231,6 +234,10 @@ class Trainer:
         metrics = _read_metrics(self._network)
         self._step_duration_s = (time.perf_counter() - begin_s) / (hi - lo)
         callbacks.on_batch_end(BatchProgress(self._progress.epoch + 1, hi, count, metrics))
+        # After the epoch's last step its end is near, and a better place.
+        if hi < count and self._strategy.any(callbacks.should_save()):
+            self._check_finite(metrics)
+            callbacks.on_checkpoint(self.capture(), self._best)
 
     def _run_in_thread(self, call: Callable[[], _T]) -> _T:
         """Run a long call in a thread: Python handles signals in its main thread meanwhile."""

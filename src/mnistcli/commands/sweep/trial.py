@@ -30,7 +30,7 @@ from mnistcli.commands.sweep.trial_queue import TrialLease, TrialQueue
 from mnistcli.commands.train.build_trainer import build_trainer, resume_trainer
 from mnistcli.commands.train.prepare import Capacity, load_data, plan_capacity
 from mnistcli.commands.train.request import RunPlan, TrainArguments, choose_output
-from mnistcli.commands.train.run import CheckpointWriter, ProgressDisplay, StopOnSignal
+from mnistcli.commands.train.run import CheckpointWriter, ProgressDisplay, SignalCallback
 from mnistcli.config.schema import Config
 from mnistcli.errors import (
     CheckpointError,
@@ -163,7 +163,7 @@ def _train_trial(plan: RunPlan, lease: TrialLease, context: WorkerContext) -> No
         writer,
         pruning,
         _ChangeCallback(context.on_change),
-        StopOnSignal(context.stop),
+        SignalCallback(context.stop, plan),
     ]
     try:
         state = trainer.fit(callbacks)

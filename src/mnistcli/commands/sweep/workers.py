@@ -33,9 +33,9 @@ from mnistcli.commands.sweep.trial import WorkerContext, run_trial
 from mnistcli.commands.sweep.trial_queue import TrialQueue
 from mnistcli.commands.train.request import TrainArguments
 from mnistcli.errors import ExitCode, MnistcliError
-from mnistcli.output.logs import note, warn
+from mnistcli.output.logs import announce, note, warn
 from mnistcli.output.terminal import PROGRAM
-from mnistcli.signals import StopRequest, install_handlers
+from mnistcli.signals import StopRequest, end_by_signal, install_handlers
 from mnistcli.tensorflow_import import is_debugging
 
 _IDLE_S = 1.0  # before an idle worker looks for a trial again
@@ -43,6 +43,7 @@ _POLL_S = 0.5  # between updates of the pool's display
 _STOP_TIMEOUT_S = 20.0  # for a worker to save its trial
 _MAIN = (
     "import sys; sys.path.append(sys.argv[1]);"
+    " from mnistcli.signals import end_on_signals; end_on_signals();"
     " from mnistcli.commands.sweep.workers import main; main()"
 )
 
@@ -150,6 +151,8 @@ class WorkerPool:
         try:
             self._workers = [_WorkerProcess(self._spec, self._messages) for _ in range(self._count)]
             while self._workers and stop.received is None:
+                if stop.wants_save:
+                    self._request_save(stop)
                 self._handle_message(is_finished)
                 on_poll()
         finally:
@@ -179,6 +182,13 @@ class WorkerPool:
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         note(f"a worker was ended {how}: another one goes on with its trial")
         self._workers.append(_WorkerProcess(self._spec, self._messages))
+
+    def _request_save(self, stop: StopRequest) -> None:
+        """Let all workers save their trials and go on."""
+        stop.wants_save = False
+        for worker in self._workers:
+            worker.request_save()
+        announce("the trials that run are saved, as SIGUSR1 asks; the sweep goes on")
 
     def _stop(self) -> None:
         """Let all workers save their trials, then kill those that have not ended."""
@@ -259,6 +269,10 @@ class _WorkerProcess:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
 
+    def request_save(self) -> None:
+        """Ask the worker to save its trial; one that has not begun has the signal ignored."""
+        self._process.send_signal(signal.SIGUSR1)
+
     def join(self, timeout_s: float) -> None:
         """Wait for the end, and kill the process after a timeout."""
         try:
@@ -296,6 +310,8 @@ def main() -> None:
                     _Message(kind="error", error_type=kind, where=where, what=what, hint=hint)
                 )
             os._exit(error.code)
+    if stop.received is not None:  # perhaps by this worker alone: another one takes its place
+        end_by_signal(stop.received)
     os._exit(ExitCode.SUCCESS)  # taking TensorFlow down takes most of a second
 
 

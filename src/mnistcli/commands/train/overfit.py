@@ -24,7 +24,7 @@ from mnistcli.commands.train.prepare import (
     with_initial_weights,
 )
 from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
-from mnistcli.commands.train.run import StopOnSignal
+from mnistcli.commands.train.run import SignalCallback
 from mnistcli.config.schema import Config, MlpModel
 from mnistcli.datasets.base import Split, shuffle_indices
 from mnistcli.errors import CheckFailedError, DivergenceError, UsageError
@@ -93,7 +93,7 @@ def overfit_one_batch(
     note(f"learning {len(plan.train)} images by heart, in {MAX_STEPS:,} steps at most")
     check = OverfitCheck()
     with StopRequest() as stop:
-        callbacks = (plan.xla_cache, check, StopOnSignal(stop))
+        callbacks = (plan.xla_cache, check, SignalCallback(stop))
         try:
             trainer.fit([*filter(None, callbacks)])
         except DivergenceError as error:

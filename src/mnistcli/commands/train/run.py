@@ -18,7 +18,7 @@ from mnistcli.errors import DivergenceError, ResourceError
 from mnistcli.metrics.losses import LossSpec
 from mnistcli.metrics.scores import Score, evaluate_logits
 from mnistcli.models.numpy_inference import compute_penalty, run_network
-from mnistcli.output.logs import SHOWN, note, suppress_notes
+from mnistcli.output.logs import SHOWN, announce, note, suppress_notes
 from mnistcli.output.progress import EpochDisplay, SilentEpochs, format_metrics, open_epoch_display
 from mnistcli.output.results import (
     DatasetResult,
@@ -109,7 +109,7 @@ def train_as_worker(arguments: TrainArguments) -> None:
         trainer = build_trainer(plan)
         with _translate_worker_errors(plan):
             with StopRequest() as stop:
-                state = trainer.fit([StopOnSignal(stop)])
+                state = trainer.fit([SignalCallback(stop)])
             _log_weights(state)
             # The second one waits until the chief has written everything.
             received = _gather_signal(trainer, stop) or trainer.strategy.all_gather(0)[0]
@@ -134,7 +134,7 @@ def run_training(plan: RunPlan, callbacks: Sequence[Callback] = ()) -> TrainResu
     trainer = build_trainer(plan)
     with StopRequest() as stop:
         # TensorBoard's files are named after the checkpoint, so they are written after it.
-        others = (plan.xla_cache, writer, tensorboard, StopOnSignal(stop))
+        others = (plan.xla_cache, writer, tensorboard, SignalCallback(stop, plan))
         try:
             state = trainer.fit([*callbacks, *filter(None, others)])
         except DivergenceError as error:
@@ -337,15 +337,33 @@ class ProgressDisplay(Callback):
         self._display.close()
 
 
-class StopOnSignal(Callback):
-    """Stops a run once SIGINT or SIGTERM has come."""
+class SignalCallback(Callback):
+    """Stops a run once a signal that stops has come, and has it saved after SIGUSR1.
 
-    def __init__(self, stop: StopRequest) -> None:
-        self._stop = stop
+    Args:
+        stop: receives signals.
+        plan: of a run whose checkpoints are written, by a callback that is called before.
+    """
+
+    def __init__(self, stop: StopRequest, plan: RunPlan | None = None) -> None:
+        self._stop, self._plan = stop, plan
 
     def should_stop(self) -> bool:
-        """Return whether one has come."""
+        """Return whether a signal that stops has come."""
         return self._stop.received is not None
+
+    def should_save(self) -> bool:
+        """Return whether SIGUSR1 has come."""
+        return self._stop.wants_save
+
+    def on_checkpoint(self, state: RunState, best: RunState | None) -> None:  # noqa: ARG002
+        """Say that the run has been saved, where that was asked for."""
+        if self._stop.wants_save and self._plan is not None:
+            progress, epochs = state.progress, self._plan.config.training.epochs
+            step = f", step {progress.step} of the next" if progress.step else ""
+            where = f"after epoch {progress.epoch} of {epochs}{step}"
+            announce(f"saved {self._plan.output.path} {where}, as SIGUSR1 asks; goes on")
+        self._stop.wants_save = False
 
 
 def _make_tensorboard(plan: RunPlan) -> TensorBoardCallback | None:
