@@ -154,3 +154,39 @@ def test_a_user_has_the_last_word(
     monkeypatch.setenv(name, value)
     assert open_xla_cache(cache.folder.parent) is None
     assert os.environ.get("TF_XLA_FLAGS", value) == value
+
+
+def test_flags_that_would_end_the_process_are_named_and_nothing_is_left_behind(spawn: Run) -> None:
+    ended = spawn("train", "xor", "--json", "-o", "m.h5", env={"XLA_FLAGS": "--xla_no_such_flag=1"})
+    hint = "correct it, or take it away: unset XLA_FLAGS"
+    what = "TensorFlow does not know --xla_no_such_flag=1"
+    assert ended.json["error"] == {
+        "code": 7, "kind": "resource", "where": "XLA_FLAGS", "message": what, "hint": hint,
+    }  # fmt: skip
+    line = f"mnistcli: error: XLA_FLAGS: {what}. C{hint.removeprefix('c')}\n"
+    assert (ended.code, ended.err) == (7, line)
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("TF_XLA_FLAGS", "/no/file", "/no/file is no file with flags, and no flag, which begins"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("TF_XLA_FLAGS", "--nonsense", "TensorFlow does not know --nonsense"),
+                ("XLA_FLAGS", "--xla_a --xla_b", "TensorFlow does not know --xla_a --xla_b"),
+                ("XLA_FLAGS", "--xla_cpu_enable_fast_math=x", "TensorFlow does not take --xla_cpu"),
+            )
+        ),
+    ],
+)
+def test_doctor_names_the_variable(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str
+) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setenv(name, value)
+    ended = run("doctor")
+    assert ended.code == 7
+    assert ended.err.startswith(f"mnistcli: error: {name}: {what}")

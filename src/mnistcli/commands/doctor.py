@@ -38,6 +38,7 @@ from mnistcli.output.results import (
     LocatedDatasetResult,
     describe_error,
 )
+from mnistcli.training.xla_cache import check_xla_flags
 
 _LIBRARIES = ("keras", "tensorflow", "numpy", "h5py")
 
@@ -79,6 +80,10 @@ def diagnose(
     if not directories[0].writable:
         hint = "go to another folder, or choose a place with -o"
         problems.append(ResourceError(directories[0].path, "this folder is not writable", hint))
+    try:
+        check_xla_flags()
+    except ResourceError as error:
+        problems.append(error)
     checkpoint = None if path is None else _read_checkpoint(path, problems)
     needed = {"mnist"} if path is None else set()
     if checkpoint is not None and checkpoint.record is not None:

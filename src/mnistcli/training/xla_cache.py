@@ -10,11 +10,13 @@ folder of its own. What is removed is named like a program, and in these folders
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
 import re
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING
 from mnistcli.atomic_files import open_scratch_file, replace_file
 from mnistcli.checkpoints.record import read_cpuinfo
 from mnistcli.checkpoints.run_state import Progress
+from mnistcli.errors import ResourceError
 from mnistcli.training.callbacks import Callback
 from mnistcli.user_folders import make_private_folder
 
@@ -38,7 +41,28 @@ MAX_PROGRAMS = 50
 MAX_AGE_S = 30 * 24 * 3600.0
 MAX_UNVERIFIED_S = 60.0  # that a program without a checksum may be another run's
 
-_FLAGS = "TF_XLA_FLAGS"
+_XLA_FLAGS, _FLAGS = _VARIABLES = ("XLA_FLAGS", "TF_XLA_FLAGS")
+# The libraries' own parsers, in a tenth of the time that TensorFlow takes to compile something. If
+# another version names them differently, nothing is found out.
+_PARSE = """
+import ctypes, importlib.util, os
+folder = importlib.util.find_spec("tensorflow").submodule_search_locations[0]
+def load(name):
+    return ctypes.CDLL(os.path.join(folder, name), ctypes.RTLD_GLOBAL)
+framework = load("libtensorflow_framework.so.2")
+if os.environ.get("XLA_FLAGS"):
+    options = ctypes.create_string_buffer(1 << 16)  # xla::DebugOptions, many times its size
+    framework._ZN3xla24GetDebugOptionsFromFlagsEv(options)
+if os.environ.get("TF_XLA_FLAGS"):
+    load("libtensorflow_cc.so.2").TF_GetXlaConstantFoldingDisabled()
+"""
+_REFUSALS = {
+    r"Unknown flags? in (?P<name>\w+): (?P<value>.*)": "TensorFlow does not know {}",
+    r'Could not open file "(?P<value>.*?)".* variable "(?P<name>\w+)"': (
+        "{} is no file with flags, and no flag, which begins with --"
+    ),
+    r"Flag parsing failed\.\s+usage: (?P<value>.*)": "TensorFlow does not take {}",
+}
 _PROBE_BYTES = 1 << 20
 _SUFFIX = ".sha256"
 _NAME = re.compile(r"\.?xla_compile_cache.*|.+\.pb(\.sha256)?")  # unfinished ones included
@@ -118,9 +142,42 @@ def open_xla_cache(parent: Path) -> XlaCache | None:
     return cache
 
 
+def check_xla_flags(cache: XlaCache | None = None) -> None:
+    """Check the user's flags for XLA, over which TensorFlow would end the process as it compiles.
+
+    Args:
+        cache: of this process, whose folder TensorFlow has been told by one of the variables.
+
+    Raises:
+        ResourceError: a variable holds what TensorFlow does not take.
+    """
+    names = _VARIABLES if cache is None else (_XLA_FLAGS,)
+    if given := tuple((name, os.environ[name]) for name in names if os.environ.get(name)):
+        _try_flags(given)
+
+
+@functools.cache
+def _try_flags(given: tuple[tuple[str, str], ...]) -> None:
+    """Have these flags parsed in a process of its own, which ends over those that are wrong."""
+    others = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+    tried = subprocess.run(
+        [sys.executable, "-P", "-c", _PARSE],
+        env={**others, **dict(given)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    reasons = tried.stderr.decode(errors="replace") if tried.returncode else ""
+    for pattern, what in _REFUSALS.items():
+        if found := re.search(pattern, reasons):
+            name = found["name"] if "name" in found.groupdict() else " or ".join(dict(given))
+            hint = f"correct it, or take it away: unset {name.replace(' or', '')}"
+            raise ResourceError(name, what.format(found["value"]), hint)
+
+
 def _describe_machine() -> str:
     """Return a hash of what compiled code depends on besides the program."""
-    switches = [os.environ.get(name, "") for name in ("XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS")]
+    switches = [os.environ.get(name, "") for name in (_XLA_FLAGS, "TF_ENABLE_ONEDNN_OPTS")]
     parts = [version("tensorflow"), *switches, *_list_processor_facts()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

@@ -16,6 +16,7 @@ from mnistcli.commands.train.request import RunPlan
 from mnistcli.errors import CheckpointError, ResourceError, UsageError
 from mnistcli.models.memory import format_bytes
 from mnistcli.tensorflow_import import load_backend
+from mnistcli.training.xla_cache import check_xla_flags
 
 if TYPE_CHECKING:
     from mnistcli.training.distributed.cluster import Cluster
@@ -79,11 +80,12 @@ def load_strategy(plan: RunPlan) -> Strategy:
     """Load TensorFlow, set its number of threads, and return where the run is trained.
 
     Raises:
-        ResourceError: there are fewer devices, other workers did not come, or TensorFlow runs
-            with another number of threads in this process.
+        ResourceError: there are fewer devices, other workers did not come, TensorFlow runs with
+            another number of threads in this process, or would end it over its flags.
         UsageError: another worker was started with another run.
     """
     _log_plan(plan)
+    check_xla_flags(plan.xla_cache)
     load_backend()
     from mnistcli.training.distributed.strategies import make_strategy, set_thread_count
 
