@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from io import TextIOWrapper
 
+from mnistcli.user_folders import find_home
+
 DEBUG_VARIABLE = "MNISTCLI_DEBUG"
+NO_KERAS_HOME = os.devnull  # nothing can be read or made below it
 
 # Keras imports these where they are installed, for features that are not used here. That takes
 # half a second (matplotlib, scikit-learn) to four seconds (PyTorch). A None in sys.modules makes
@@ -74,15 +77,27 @@ _loading: list[Future[None]] = []
 def _import_backend() -> None:
     """Import both libraries, with the settings that a checkpoint's record assumes."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    if os.environ.get("KERAS_HOME") == "":
-        del os.environ["KERAS_HOME"]  # Keras would write its settings into the working directory
     begin_s = time.perf_counter()
+    _choose_keras_home()
     if is_debugging():
         importlib.import_module("keras")
     else:
         _import_quietly()
     _ignore_settings()
     _LOG.info("imported TensorFlow and Keras in %.2f s", time.perf_counter() - begin_s)
+
+
+def _choose_keras_home() -> None:
+    """Keep Keras from making a folder where nobody expects one, or reading other users' settings.
+
+    Without a home that it can write to, it would take `~` in the working directory, or /tmp. An
+    empty variable would be the working directory too.
+    """
+    if not os.environ.get("KERAS_HOME"):
+        os.environ.pop("KERAS_HOME", None)
+        home = find_home()
+        if home is None or not os.access(home, os.W_OK):
+            os.environ["KERAS_HOME"] = NO_KERAS_HOME
 
 
 def _ignore_settings() -> None:
@@ -125,7 +140,7 @@ def redirect_native_stderr(path: str = os.devnull) -> Iterator[None]:
     """
     stream = sys.stderr
     stream.flush()
-    writes_to_2 = isinstance(stream, TextIOWrapper) and stream is sys.__stderr__
+    writes_to_2 = isinstance(stream, TextIOWrapper) and _find_descriptor(stream) == 2
     if writes_to_2:  # the copy is never closed: other threads may hold on to it
         sys.stderr = os.fdopen(os.dup(2), "w", 1, encoding=stream.encoding, errors=stream.errors)
     try:
@@ -134,6 +149,14 @@ def redirect_native_stderr(path: str = os.devnull) -> Iterator[None]:
     finally:
         if writes_to_2:
             sys.stderr = stream
+
+
+def _find_descriptor(stream: TextIOWrapper) -> int | None:
+    """Return what a stream writes to; None where that is memory."""
+    try:
+        return stream.fileno()
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager

@@ -14,10 +14,16 @@ from pathlib import Path
 
 def find_home() -> Path | None:
     """Return the home directory; None in containers that run as users without one."""
+    home = expand_home(Path("~"))
+    return home if home.is_absolute() else None
+
+
+def expand_home(path: Path) -> Path:
+    """Expand `~` or `~user` at the beginning; without such a home the path stays as it is."""
     try:
-        return Path.home()
+        return path.expanduser()
     except RuntimeError:
-        return None
+        return path
 
 
 def find_cache(environment: Mapping[str, str]) -> Path:

@@ -20,8 +20,10 @@ import typer
 
 from mnistcli.checkpoints import has_checkpoint_name
 from mnistcli.config.allowed_values import check_choice
+from mnistcli.errors import ResourceError
 from mnistcli.output.logs import note
 from mnistcli.output.terminal import PROGRAM, print_block, print_line
+from mnistcli.user_folders import find_home
 
 SHELL_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 _LINE_VARIABLE = f"_{PROGRAM.upper()}_LINE"
@@ -104,9 +106,13 @@ class Shell:
     advice: str
 
     def locate(self) -> Path:
-        """Return the path of the script for this user."""
-        base = os.environ.get(self.base_variable)
-        return Path(base or Path.home() / self.base) / self.place
+        """Return the path of the script for this user; ResourceError where there is no home."""
+        if base := os.environ.get(self.base_variable):
+            return Path(base) / self.place
+        if (home := find_home()) is None:
+            hint = f"name one: HOME=DIR, or {self.base_variable}=DIR"
+            raise ResourceError("--install-completion", "this user has no home folder", hint)
+        return home / self.base / self.place
 
 
 def _fill_in(script: str) -> str:

@@ -34,7 +34,8 @@ from mnistcli.datasets.download import OnDownload, download_file
 from mnistcli.errors import DataError, ResourceError
 from mnistcli.file_kinds import explain_missing
 from mnistcli.optional_imports import require_scikit_learn
-from mnistcli.user_folders import find_cache, find_home, make_private_folder
+from mnistcli.tensorflow_import import NO_KERAS_HOME
+from mnistcli.user_folders import expand_home, find_cache, find_home, make_private_folder
 
 _VARIABLE = "MNISTCLI_DATA_DIR"
 _NO = ("", "0", "false", "no", "off")
@@ -206,7 +207,7 @@ def search_from_environment(data_dir: Path | None) -> DataSearch:
     cache = find_cache(environment)
     directories: tuple[Path, ...]
     if data_dir is not None:
-        directories = (_check_data_dir(_expand_home(data_dir)),)
+        directories = (_check_data_dir(expand_home(data_dir)),)
     else:
         directories = _list_environment_directories(environment)
         if keras := _keras_directory(environment):
@@ -321,7 +322,7 @@ def _check_data_dir(directory: Path) -> Path:
 def _list_environment_directories(environment: Mapping[str, str]) -> tuple[Path, ...]:
     if not (value := environment.get(_VARIABLE)):
         return ()
-    named = _expand_home(Path(value))
+    named = expand_home(Path(value))
     with contextlib.suppress(OSError):  # an error of the search, if it gets there
         _refuse_file(named, _VARIABLE)
     return (named,)
@@ -362,15 +363,8 @@ def _make_not_found_error(spec: FileDataset, search: DataSearch) -> DataError:
 
 def _keras_directory(environment: Mapping[str, str]) -> Path | None:
     """Return the folder of Keras' downloads; None without a home directory."""
-    if keras_home := environment.get("KERAS_HOME"):
-        return _expand_home(Path(keras_home)) / "datasets"
+    keras_home = environment.get("KERAS_HOME", NO_KERAS_HOME)
+    if keras_home not in ("", NO_KERAS_HOME):
+        return expand_home(Path(keras_home)) / "datasets"
     home = find_home()
     return home / ".keras" / "datasets" if home else None
-
-
-def _expand_home(path: Path) -> Path:
-    # a shell does not expand the tilde of `--data-dir=~/data`
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
