@@ -11,9 +11,15 @@ import pytest
 
 from mnistcli.checkpoints.untrusted.keras_config import parse_training_config
 from mnistcli.errors import CheckpointError
-from mnistcli.metrics.losses import LossSpec
+from mnistcli.metrics.losses import LossSpec, UnknownLoss
 
 CROSSENTROPY = LossSpec("categorical_crossentropy")
+
+
+def left_to_keras(name: str, keras_class: str, **settings: Any) -> LossSpec:
+    """A loss that Keras makes and computes."""
+    config = json.dumps({"class_name": keras_class, "config": settings})
+    return LossSpec(name, keras_config=config)
 
 
 @pytest.mark.parametrize(
@@ -33,13 +39,25 @@ CROSSENTROPY = LossSpec("categorical_crossentropy")
         (keras.losses.BinaryCrossentropy(), LossSpec("binary_crossentropy")),
         (["categorical_crossentropy"], CROSSENTROPY),
         ({"dense": "categorical_crossentropy"}, CROSSENTROPY),
-        (keras.losses.MeanSquaredError(reduction="sum"), None),
-        (keras.losses.SparseCategoricalCrossentropy(ignore_class=0), None),
-        (keras.losses.Huber(), None),
-        ("hinge", None),
+        (
+            keras.losses.MeanSquaredError(reduction="sum"),
+            left_to_keras("mean_squared_error", "MeanSquaredError", reduction="sum"),
+        ),
+        (
+            keras.losses.SparseCategoricalCrossentropy(ignore_class=0),
+            left_to_keras(
+                "sparse_categorical_crossentropy",
+                "SparseCategoricalCrossentropy",
+                from_logits=False,
+                ignore_class=0,
+            ),
+        ),
+        (keras.losses.Huber(), left_to_keras("huber", "Huber")),
+        ("hinge", left_to_keras("hinge", "Hinge")),
+        ("log_cosh", left_to_keras("log_cosh", "LogCosh")),
     ],
 )
-def test_what_keras_3_writes(tmp_path: Path, loss: Any, expected: LossSpec | None) -> None:
+def test_what_keras_3_writes(tmp_path: Path, loss: Any, expected: LossSpec) -> None:
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")])
     network.compile(loss=loss)
     with warnings.catch_warnings():
@@ -93,20 +111,28 @@ def test_what_keras_2_wrote(loss: str, expected: LossSpec) -> None:
         {"class_name": "BinaryCrossentropy", "config": {"from_logits": 1}},
         {"class_name": "BinaryCrossentropy", "config": {"label_smoothing": True}},
         {"class_name": "BinaryCrossentropy", "config": {"label_smoothing": 10**400}},
-        {"class_name": "BinaryCrossentropy", "config": {"axis": 1}},
+        {"class_name": "BinaryCrossentropy", "config": {"axis": [1]}},
+        {"class_name": "BinaryCrossentropy", "config": {"label_smoothing": 2}},
+        {"class_name": "Huber", "config": {"delta": "1; import os"}},
+        {"class_name": "Huber", "config": {"of_a_later_version": 1}},
+        {"class_name": "CategoricalFocalCrossentropy", "config": {"alpha": [0.1, 0.9]}},
         {"class_name": "BinaryCrossentropy", "config": {"reduction": ["sum"]}},
         {"class_name": "MeanSquaredError", "config": {}, "registered_name": "my>Loss"},
         {"class_name": ["MeanSquaredError"], "config": {}},
         {"class_name": "function", "config": ["mse"]},
     ],
 )
-def test_a_loss_that_is_not_known_is_none(loss: Any) -> None:
-    assert parse_training_config(json.dumps({"loss": loss}), "x.h5") is None
+def test_a_loss_that_is_not_known_says_why(loss: Any) -> None:
+    unknown = parse_training_config(json.dumps({"loss": loss}), "x.h5")
+    assert isinstance(unknown, UnknownLoss)
+    assert unknown.reason
+    weighted = {"loss": "mse", "loss_weights": [True]}
+    assert isinstance(parse_training_config(json.dumps(weighted), "x.h5"), UnknownLoss)
 
 
 def test_no_training_config_is_no_loss() -> None:
-    assert parse_training_config(None, "x.h5") is None
-    assert parse_training_config("[]", "x.h5") is None
+    assert isinstance(parse_training_config(None, "x.h5"), UnknownLoss)
+    assert isinstance(parse_training_config("[]", "x.h5"), UnknownLoss)
 
 
 def test_a_training_config_that_is_no_json_is_an_error() -> None:

@@ -32,7 +32,8 @@ from mnistcli.checkpoints.writer import compose_checkpoint, create_checkpoint, r
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Split
 from mnistcli.errors import ResourceError
-from mnistcli.metrics.scores import LossSpec, evaluate_logits
+from mnistcli.metrics.losses import LossSpec
+from mnistcli.metrics.scores import evaluate_logits
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.numpy_inference import compute_penalty, run_network
@@ -168,7 +169,7 @@ def test_plain_keras_loads_schedule_clipping_smoothing_and_penalties(
     score = evaluate_logits(
         run_network(back.architecture, back.weights, digits.images, Preprocessing(0.0, 255.0)),
         digits.labels,
-        "softmax",
+        back.architecture.head,
         back.loss,
         tuple("0123456789"),
         compute_penalty(back.architecture, back.weights),

@@ -40,6 +40,7 @@ def test_the_json_holds_the_promised_keys_and_true_figures(
     [result] = answer["results"]
     assert set(result) == {
         "checkpoint", "split", "count", "loss", "accuracy", "per_class", "confusion",
+        "loss_name", "loss_reason", "added_activation",
     }  # fmt: skip
     assert (result["checkpoint"], result["split"], result["count"]) == ("model.h5", "test", 200)
 
@@ -67,7 +68,8 @@ def test_people_get_the_same_figures_as_tables(run: Run, train_once: Train) -> N
     assert ended.code == 0
     head, _, rest = ended.out.partition("\n")
     figures = f"accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}"
-    assert head == f"model.h5 on mnist test (200 images): {figures}"
+    name = "categorical_crossentropy"
+    assert head == f"model.h5 on mnist test (200 images): {figures} ({name})"
     rows = [line.split() for line in rest.splitlines() if line.split()[:1] == ["3"]]
     zeros_as_dots = [str(count) if count else "." for count in result["confusion"][3]]
     three = result["per_class"][3]
@@ -199,12 +201,18 @@ def test_csv_is_a_line_a_checkpoint(run: Run, train_once: Train) -> None:
     results = run("evaluate", first, second, "--json").json["results"]
     ended = run("evaluate", first, second, "--csv")
     assert list(csv.reader(ended.out.splitlines())) == [
-        ["checkpoint", "dataset", "split", "count", "loss", "accuracy"],
+        [
+            "checkpoint", "dataset", "split", "count", "loss", "accuracy", "loss_name",
+            "loss_reason",
+        ],
         *(
-            [row["checkpoint"], "mnist", "test", "200", str(row["loss"]), str(row["accuracy"])]
+            [
+                row["checkpoint"], "mnist", "test", "200", str(row["loss"]), str(row["accuracy"]),
+                "categorical_crossentropy", "",
+            ]
             for row in results
         ),
-    ]
+    ]  # fmt: skip
     ended = run("evaluate", first, "--csv", "--json")
     assert (ended.code, ended.err) == (
         2, "mnistcli: error: --json, --csv: they exclude each other. Give one of them\n",
@@ -293,25 +301,74 @@ def test_a_foreign_file_is_scored_as_keras_scores_it(
         assert result["loss"] == pytest.approx(loss, rel=1e-4), name
 
 
-def test_what_is_assumed_of_a_foreign_file_is_said(run: Run) -> None:
+def test_what_is_assumed_of_a_foreign_file_is_a_warning(run: Run) -> None:
     theirs = make_foreign()
-    assumed = run("evaluate", theirs, "--dataset", "mnist")
-    assert (
-        "theirs.h5 does not say how pixels were scaled: pixels are divided by 255"
+    assumed = (
+        "mnistcli: warning: theirs.h5 does not say how pixels were scaled: they are divided by 255"
         " (--normalization unit)\n"
-    ) in assumed.err
-    told = run("evaluate", theirs, "--dataset", "mnist", "--normalization", "unit")
-    assert "does not say" not in told.err
-    assert assumed.out == told.out
+    )
+    for form in ((), ("-q",), ("--json",), ("--csv",)):
+        ended = run("evaluate", theirs, "--dataset", "mnist", *form)
+        told = run("evaluate", theirs, "--dataset", "mnist", "--normalization", "unit", *form)
+        assert assumed in ended.err
+        assert "does not say" not in told.err
+        assert ended.out == told.out
 
 
-def test_a_loss_that_is_not_a_number_is_null_and_meets_no_gate(run: Run) -> None:
+def test_outputs_that_are_not_finite_are_an_error(run: Run, tmp_path: Path) -> None:
     theirs = make_foreign(size=1e37)
-    words = ("evaluate", theirs, "--dataset", "mnist", "--normalization", "none")
-    assert run(*words, "--json").json["results"][0]["loss"] is None
-    ended = run(*words, "--fail-under", "loss=1000")
-    assert ended.code == 3
-    assert "loss nan is not at most 1000 (--fail-under)" in ended.err
+    line = (
+        "mnistcli: error: theirs.h5: its outputs are not finite for 200 of 200 images. Its weights,"
+        " or the scaling of its input (--normalization), are too large\n"
+    )
+    words = ("--dataset", "mnist", "--normalization", "none")
+    more = {"evaluate": (), "predict": ("--split", "test"), "report": (), "compare": (theirs,)}
+    for command, others in more.items():
+        ended = run(command, theirs, *words, *others)
+        assert (ended.code, ended.out) == (5, "")
+        assert ended.err.endswith(line)
+    network = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, "exponential")])
+    network.set_weights([np.ones((784, 10)), np.full(10, 80.0)])
+    save_with_keras(network, Path("theirs.h5"))  # finite logits, from which the outputs overflow
+    assert run("evaluate", theirs, *words).code == 5
+
+
+def save_rescaling() -> Path:
+    """A network that knows the drawn test digits by heart, and divides pixels itself."""
+    split = make_digits(200, seed=2)
+    pixels = split.images.reshape(200, 784) / np.float32(255)
+    kernel = np.linalg.pinv(np.c_[pixels, np.ones(200)]) @ np.eye(10)[split.labels]
+    body = [keras.layers.Rescaling(1 / 255), keras.layers.Dense(10, "softmax")]
+    network = keras.Sequential([keras.Input((784,)), *body])
+    network.set_weights([40 * kernel[:784], 40 * kernel[784]])
+    network.compile("sgd", "sparse_categorical_crossentropy")
+    return save_with_keras(network, Path("theirs.h5"))
+
+
+def test_evaluations_that_look_like_wrong_input_name_the_flag(run: Run) -> None:
+    theirs = save_rescaling()
+    ended = run("evaluate", theirs, "--dataset", "mnist", "--normalization", "unit", "-q")
+    twice, wrong = ended.err.splitlines()[-2:]
+    assert twice == (
+        "mnistcli: warning: theirs.h5 begins with layers that scale pixels: with --normalization"
+        " unit they are scaled twice. Try --normalization none"
+    )
+    assert wrong.startswith("mnistcli: warning: theirs.h5: ")
+    assert wrong.endswith(
+        ": perhaps its input was scaled otherwise in training. Try --normalization none"
+    )
+    right = run("evaluate", theirs, "--dataset", "mnist", "--normalization", "none", "-q")
+    assert "theirs.h5" not in right.err
+    assert float(right.out) > 0.99 > 0.5 > float(ended.out)
+
+
+def test_another_scaling_than_the_run_s_is_a_warning(run: Run, train_once: Train) -> None:
+    model = train_once(*GOOD)
+    assert "--normalization" not in run("evaluate", model).err
+    ended = run("evaluate", model, "--normalization", "none", "-q")
+    assert (
+        "mnistcli: warning: model.h5 was trained with --normalization unit, not none\n" in ended.err
+    )
 
 
 def test_a_network_for_other_data_is_refused(run: Run, train_once: Train) -> None:

@@ -75,6 +75,13 @@ def write_dense(path: Path, inputs: int = 4, units: int = 3) -> Path:
     return write_model(path, describe_dense(inputs, units), draw_dense(inputs, units))
 
 
+def edit_training_config(path: Path, **values: object) -> None:
+    """Change what a file says that it was compiled with."""
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["training_config"])
+        file.attrs["training_config"] = json.dumps({**config, **values})
+
+
 def seal(path: Path) -> None:
     """Seal a file as if mnistcli had written it."""
     data = path.read_bytes()

@@ -18,11 +18,12 @@ NAMES = ("cat", "dog")
 def test_the_surest_misclassified_come_first() -> None:
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]], np.float32)
     labels = np.array([0, 0, 0, 1], np.uint8)
-    surest, second = find_misclassified(probabilities, labels, 9)
+    predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    surest, second = find_misclassified(predicted, confidences, labels, 9)
     assert (surest.row, surest.true_class, surest.predicted) == (2, 0, 1)
     assert surest.probability == pytest.approx(0.8)
     assert second.row == 1
-    assert find_misclassified(probabilities, labels, 1) == (surest,)
+    assert find_misclassified(predicted, confidences, labels, 1) == (surest,)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (32, 32, 3)])

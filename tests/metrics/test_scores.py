@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from mnistcli.config.schema import Activation, Loss
 from mnistcli.errors import DataError
-from mnistcli.metrics.losses import LossSpec
+from mnistcli.metrics.losses import LossSpec, UnknownLoss
 from mnistcli.metrics.scores import (
     ClassScore,
-    class_probabilities,
+    classify,
     evaluate_logits,
-    predict_classes,
 )
+from mnistcli.models.architecture import Head
 
 HEADS: tuple[Activation, ...] = (
     "softmax", "sigmoid", "linear", "relu", "tanh", "hard_sigmoid", "softsign", "exponential",
@@ -86,7 +86,7 @@ def test_every_head_with_every_loss_is_what_keras_evaluates(head: Activation, lo
             expected = ask_keras(logits, labels, head, LossSpec(loss))
 
             score = evaluate_logits(
-                logits, labels, head, LossSpec(loss), name_classes(max(2, units))
+                logits, labels, Head(head), LossSpec(loss), name_classes(max(2, units))
             )
 
             assert (score.loss, score.accuracy) == pytest.approx(expected, rel=1e-5, nan_ok=True)
@@ -98,7 +98,7 @@ def test_losses_that_were_set_from_logits(head: Activation, loss: Loss) -> None:
     logits, labels = draw_logits(5, 10.0)
     spec = LossSpec(loss, from_logits=True)
 
-    score = evaluate_logits(logits, labels, head, spec, name_classes(5))
+    score = evaluate_logits(logits, labels, Head(head), spec, name_classes(5))
 
     assert (score.loss, score.accuracy) == pytest.approx(
         ask_keras(logits, labels, head, spec), rel=1e-5
@@ -112,7 +112,7 @@ def test_label_smoothing(head: Activation, units: int, loss: Loss) -> None:
     logits, labels = draw_logits(units, 2.0)
     spec = LossSpec(loss, label_smoothing=0.2)
 
-    score = evaluate_logits(logits, labels, head, spec, name_classes(max(2, units)))
+    score = evaluate_logits(logits, labels, Head(head), spec, name_classes(max(2, units)))
 
     expected, _ = ask_keras(logits, labels, head, spec)
     assert score.loss == pytest.approx(expected, rel=1e-5, nan_ok=True)
@@ -124,10 +124,10 @@ def test_binary_crossentropy_is_the_crossentropy_of_two_classes() -> None:
     two_units = np.log(np.stack([1 - p, p], axis=1))
 
     binary = evaluate_logits(
-        one_unit, labels, "sigmoid", LossSpec("binary_crossentropy"), ("no", "yes")
+        one_unit, labels, Head("sigmoid"), LossSpec("binary_crossentropy"), ("no", "yes")
     )
     categorical = evaluate_logits(
-        two_units, labels, "softmax", LossSpec("categorical_crossentropy"), ("no", "yes")
+        two_units, labels, Head("softmax"), LossSpec("categorical_crossentropy"), ("no", "yes")
     )
 
     assert binary.loss == pytest.approx(0.36182976573941633, rel=1e-14)
@@ -139,14 +139,14 @@ def test_saturated_outputs_are_judged_by_their_logits() -> None:
     logits, labels = np.array([[80.0, 6.3]], np.float32), np.array([1])
     crossentropy = LossSpec("categorical_crossentropy")
 
-    softmax = evaluate_logits(logits, labels, "softmax", crossentropy, ("a", "b"))
-    sigmoid = evaluate_logits(logits, labels, "sigmoid", crossentropy, ("a", "b"))
+    softmax = evaluate_logits(logits, labels, Head("softmax"), crossentropy, ("a", "b"))
+    sigmoid = evaluate_logits(logits, labels, Head("sigmoid"), crossentropy, ("a", "b"))
 
     assert softmax.loss == pytest.approx(73.7)
     assert sigmoid.loss == pytest.approx(73.7)
     # of a network that gives the same numbers as mere outputs, Keras clips: -log(1e-7)
     clipped = evaluate_logits(
-        np.array([[1, 0]], np.float32), labels, "linear", crossentropy, ("a", "b")
+        np.array([[1, 0]], np.float32), labels, Head("linear"), crossentropy, ("a", "b")
     )
     assert clipped.loss == pytest.approx(16.118, abs=1e-3)
 
@@ -158,7 +158,7 @@ def test_the_report_counts_by_hand() -> None:
     score = evaluate_logits(
         logits.astype(np.float32),
         labels,
-        "softmax",
+        Head("softmax"),
         LossSpec("sparse_categorical_crossentropy"),
         ("cat", "dog", "eel"),
     )
@@ -177,7 +177,7 @@ def test_the_report_counts_by_hand() -> None:
 def test_a_class_that_is_never_hit_has_ratios_of_zero_where_they_are_defined() -> None:
     logits = np.array([[1, 0], [1, 0]], np.float32)
     score = evaluate_logits(
-        logits, np.array([1, 1]), "softmax", LossSpec("mean_squared_error"), ("a", "b")
+        logits, np.array([1, 1]), Head("softmax"), LossSpec("mean_squared_error"), ("a", "b")
     )
     assert score.per_class == (
         ClassScore("a", 0.0, None, 0.0, 0),
@@ -186,30 +186,41 @@ def test_a_class_that_is_never_hit_has_ratios_of_zero_where_they_are_defined() -
 
 
 def test_a_single_unit_decides_above_one_half() -> None:
-    probabilities = np.array([[0.25], [0.5], [0.75]], np.float32)
+    logits = np.log([[1 / 3], [1], [3]]).astype(np.float32)
 
-    assert predict_classes(probabilities).tolist() == [0, 0, 1]
-    assert class_probabilities(probabilities).tolist() == [[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]]
+    shown = classify(logits, Head("sigmoid"), LossSpec("binary_crossentropy"))
+
+    assert shown.classes.tolist() == [0, 0, 1]
+    assert shown.probabilities == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]]))
+    assert shown.confidences == pytest.approx([0.75, 0.5, 0.75])
 
 
 def test_several_units_are_decided_by_the_largest() -> None:
-    probabilities = np.array([[0.9, 0.95, 0.1], [0.2, 0.2, 0.1]], np.float32)
+    outputs = np.array([[0.9, 0.95, 0.1], [0.2, 0.2, 0.1]], np.float32)
 
-    assert predict_classes(probabilities).tolist() == [1, 0]
-    assert predict_classes(probabilities).dtype == np.int64
-    assert class_probabilities(probabilities) is probabilities
+    shown = classify(outputs, Head("linear", is_after_probabilities=True), UnknownLoss("none"))
+
+    assert shown.classes.tolist() == [1, 0]
+    assert shown.classes.dtype == np.int64
+    assert shown.probabilities is outputs
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_logit_that_is_not_a_number_shows_in_the_loss_without_a_warning(loss: Loss) -> None:
     logits = np.array([[0, np.nan], [1, 2]], np.float32)
-    score = evaluate_logits(logits, np.array([0, 1]), "softmax", LossSpec(loss), ("a", "b"))
+    score = evaluate_logits(logits, np.array([0, 1]), Head("softmax"), LossSpec(loss), ("a", "b"))
     assert math.isnan(score.loss)
 
 
 def test_pieces_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = draw_logits(5, 1.0)
-    arguments = (logits, labels, "softmax", LossSpec("categorical_crossentropy"), name_classes(5))
+    arguments = (
+        logits,
+        labels,
+        Head("softmax"),
+        LossSpec("categorical_crossentropy"),
+        name_classes(5),
+    )
     whole = evaluate_logits(*arguments)
     monkeypatch.setattr("mnistcli.metrics.losses.CHUNK_VALUES", 35)
 
@@ -239,7 +250,7 @@ def test_what_cannot_be_evaluated_is_refused(units: int, labels: list[int], mess
         evaluate_logits(
             np.zeros((len(labels), units), np.float32),
             np.array(labels, np.uint8),
-            "softmax",
+            Head("softmax"),
             LossSpec("categorical_crossentropy"),
             ("a", "b", "c"),
         )

@@ -8,7 +8,7 @@ import pytest
 from mnistcli.config.loading import load_config
 from mnistcli.config.schema import MlpModel, SoftmaxModel
 from mnistcli.datasets.registry import get_info
-from mnistcli.models.architecture import Architecture, plan_architecture
+from mnistcli.models.architecture import Architecture, Head, plan_architecture
 from mnistcli.models.layers import (
     ActivationLayer,
     BatchNormalization,
@@ -159,16 +159,16 @@ def test_a_layer_that_does_not_fit_says_so(layer: Dense, message: str) -> None:
 
 def test_the_head_is_what_makes_the_output_of_the_logits() -> None:
     inside = Architecture((4,), (Dense("a", 3, "relu"), Dense("b", 2, "softmax")))
-    assert inside.output_activation == "softmax"
+    assert inside.head == Head("softmax")
     assert inside.without_output_activation().layers == (
         Dense("a", 3, "relu"),
         Dense("b", 2, "linear"),
     )
 
     apart = Architecture((4,), (Dense("a", 3), ActivationLayer("b", "sigmoid")))
-    assert apart.output_activation == "sigmoid"
+    assert apart.head == Head("sigmoid")
     assert apart.without_output_activation().layers == (Dense("a", 3),)
 
-    none = Architecture((4,), (Dense("a", 3), Dropout("b", 0.5)))
-    assert none.output_activation == "linear"
-    assert none.without_output_activation() is none
+    none = Architecture((4,), (Dense("a", 3),))
+    assert none.head == Head("linear")
+    assert none.without_output_activation() == none

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from conftest import make_digits
-from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
+from mnistcli.models.architecture import Architecture
+from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing, guess_normalization
+from mnistcli.models.layers import (
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    Rescaling,
+    Reshape,
+)
 
 PIXELS = np.array([[0, 51], [102, 255]], np.uint8)
 
@@ -59,3 +70,33 @@ def test_the_pixels_themselves_stay_as_they_are() -> None:
     before = PIXELS.copy()
     Preprocessing(3.0, 2.0).apply(PIXELS)
     np.testing.assert_array_equal(PIXELS, before)
+
+
+NORM = BatchNormalization("norm", center=False, scale=False)
+IMAGE = Reshape("reshape", (2, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("layers", "moments", "guessed"),
+    [
+        ((Rescaling("a", 1 / 255),), (), "none"),
+        ((Rescaling("a", 1 / 127.5, -1.0),), (), "none"),
+        ((Dropout("a", 0.1), IMAGE, Flatten("b"), Rescaling("c", 1 / 255)), (), "none"),
+        ((Rescaling("a", 2.0, -1.0),), (), "unit"),  # from 0 to 1 to -1 to 1
+        ((NORM,), (33.0, 6000.0), "none"),
+        ((NORM,), (0.0, 1.0), "none"),
+        ((NORM,), (0.13, 0.09), "unit"),  # pixels were divided when it was trained
+        ((Dense("a", 4, use_bias=False), NORM), (33.0, 6000.0), "unit"),
+        ((IMAGE, Conv2D("a", 1, (1, 1), use_bias=False), NORM), (33.0, 6000.0), "unit"),
+        ((Dense("a", 4, use_bias=False), Rescaling("b", 1 / 255)), (), "unit"),
+        ((), (), "unit"),
+    ],
+)
+def test_pixels_are_scaled_unless_that_is_done_before_the_first_kernel(
+    layers: tuple[Layer, ...], moments: tuple[float, ...], guessed: str
+) -> None:
+    architecture = Architecture((4,), (*layers, Flatten("flatten"), Dense("out", 2)))
+    values = dict(zip(("moving_mean", "moving_variance"), moments, strict=False))
+    arrays = [weight for node in architecture.iter_layers() for weight in node.weights]
+    weights = [np.full(one.shape, values.get(one.name, 0.5), np.float32) for one in arrays]
+    assert guess_normalization(architecture, weights, 255) == guessed

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from helpers.inference import compute_logits
 from mnistcli.config.schema import Activation, MlpModel, SoftmaxModel
 from mnistcli.errors import DataError
+from mnistcli.models.activations import apply_activation
 from mnistcli.models.architecture import Architecture, plan_architecture
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.layers import (
@@ -27,7 +28,6 @@ from mnistcli.models.layers import (
     Reshape,
 )
 from mnistcli.models.numpy_inference import (
-    compute_probabilities,
     is_supported_by_numpy,
     run_network,
 )
@@ -67,7 +67,7 @@ def check_against_keras(architecture: Architecture, weights: Arrays, seed: int =
     np.testing.assert_allclose(
         logits, ask_keras(architecture.without_output_activation(), weights, inputs), **close
     )
-    probabilities = compute_probabilities(architecture, logits)
+    probabilities = apply_activation(architecture.head.activation, logits)
     np.testing.assert_allclose(probabilities, ask_keras(architecture, weights, inputs), **close)
 
 
@@ -150,7 +150,7 @@ def test_one_sigmoid_unit_gives_the_raw_sigmoid() -> None:
     logits = compute_logits(architecture, weights, np.array([[1, 0], [0, 1]], np.float32))
 
     assert logits.tolist() == [[2.5], [-1.5]]
-    assert compute_probabilities(architecture, logits).ravel().tolist() == pytest.approx(
+    assert apply_activation(architecture.head.activation, logits).ravel().tolist() == pytest.approx(
         [0.92414182, 0.18242552]
     )
 
@@ -162,7 +162,7 @@ def test_an_activation_alone_is_a_network_without_weights() -> None:
     logits = compute_logits(architecture, [], inputs)
 
     assert logits.tolist() == [[-1, 0, 2]]
-    assert compute_probabilities(architecture, logits).tolist() == [[0, 0, 2]]
+    assert apply_activation(architecture.head.activation, logits).tolist() == [[0, 0, 2]]
 
 
 def test_weights_that_are_not_finite_give_logits_that_are_not_finite_and_no_warning() -> None:

@@ -380,10 +380,13 @@ def test_several_problems_stand_in_one_error() -> None:
 def test_csv_quotes_what_needs_it() -> None:
     row = Prediction(
         source='a,"b".png', row=None, class_index=1, label="1", probability=0.75,
-        probabilities=(0.25, 0.75), truth=None, preparation=None,
+        probabilities=(0.25, 0.75), truth=None, true_label=None, preparation=None,
     )  # fmt: skip
-    assert format_csv(PredictResult(predictions=(row,), class_names=("0", "1"))) == (
-        'source,row,class,label,probability,truth,p_0,p_1\n"a,""b"".png",,1,1,0.75,,0.25,0.75'
+    assert format_csv(
+        PredictResult(predictions=(row,), class_names=("0", "1"), added_activation=None)
+    ) == (
+        "source,row,class,label,probability,truth,true_label,p_0,p_1\n"
+        '"a,""b"".png",,1,1,0.75,,,0.25,0.75'
     )
 
 
@@ -411,17 +414,29 @@ def test_csv_gives_back_what_went_in(
             probability=values[0],
             probabilities=tuple(values),
             truth=row,
+            true_label=labels[-1],
             preparation=None,
         )
         for source in sources
         for values in [data.draw(st.lists(numbers, min_size=count, max_size=count))]
     ]
-    result = PredictResult(predictions=tuple(predictions), class_names=tuple(labels))
+    result = PredictResult(
+        predictions=tuple(predictions), class_names=tuple(labels), added_activation=None
+    )
     header, *lines = csv.reader(io.StringIO(format_csv(result), newline=""))
-    facts = ["source", "row", "class", "label", "probability", "truth"]
+    facts = ["source", "row", "class", "label", "probability", "truth", "true_label"]
     assert header == [*facts, *(f"p_{label}" for label in labels)]
     place = "" if row is None else str(row)
     assert lines == [
-        [p.source, place, "0", p.label, str(p.probability), place, *map(str, p.probabilities)]
+        [
+            p.source,
+            place,
+            "0",
+            p.label,
+            str(p.probability),
+            place,
+            labels[-1],
+            *map(str, p.probabilities),
+        ]
         for p in predictions
     ]

@@ -44,7 +44,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
 from mnistcli.checkpoints.untrusted.sandbox import ArraySelection, ParserOutput, ParserProcess
 from mnistcli.config.schema import TrainingConfig
 from mnistcli.errors import CheckpointError
-from mnistcli.metrics.losses import LossSpec
+from mnistcli.metrics.losses import AnyLoss
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.layers import Dropout, Shape
 
@@ -64,7 +64,7 @@ class Checkpoint:
         path: as the user gave it.
         architecture: the network.
         weights: float32 arrays in `Architecture.iter_layers` order; empty if none were read.
-        loss: the loss that the network was compiled with; None if the file does not say.
+        loss: the loss that the network was compiled with, or why it is not known.
         record: the record of the run; None for a file of Keras' or a changed one.
         progress: how far the run has come; its defaults without a record.
         state: the whole run, to continue from; None without a record, or if not `all` arrays
@@ -76,7 +76,7 @@ class Checkpoint:
     path: Path
     architecture: Architecture
     weights: tuple[Array, ...]
-    loss: LossSpec | None
+    loss: AnyLoss
     record: Record | None
     progress: Progress
     state: RunState | None

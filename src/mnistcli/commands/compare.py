@@ -23,7 +23,6 @@ from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES, BaselineNam
 from mnistcli.config.serialization import diff_configs
 from mnistcli.datasets.base import DatasetInfo, Split
 from mnistcli.errors import UsageError
-from mnistcli.metrics.scores import predict_classes
 from mnistcli.metrics.significance import (
     CONFIDENCE,
     Interval,
@@ -32,7 +31,6 @@ from mnistcli.metrics.significance import (
     compute_wilson_interval,
 )
 from mnistcli.models.input_scaling import fit_preprocessing
-from mnistcli.models.numpy_inference import compute_probabilities
 from mnistcli.optional_imports import import_scikit_learn, require_scikit_learn
 from mnistcli.output.logs import note
 from mnistcli.output.results import (
@@ -189,8 +187,7 @@ def _evaluate_checkpoint(model: TrainedModel, split_name: str) -> _Candidate:
     split, checkpoint = model.read_split(split_name), model.checkpoint
     logits = model.compute_logits(split.images)
     score = model.score(split, logits)
-    predicted = predict_classes(compute_probabilities(checkpoint.architecture, logits))
-    is_correct, record = predicted == split.labels, checkpoint.record
+    is_correct, record = model.classify(logits).classes == split.labels, checkpoint.record
     correct, interval = _count_correct(is_correct)
     result = ComparedResult(
         kind="checkpoint",
@@ -205,6 +202,8 @@ def _evaluate_checkpoint(model: TrainedModel, split_name: str) -> _Candidate:
         accuracy=score.accuracy,
         interval=interval,
         loss=score.loss,
+        loss_name=score.loss_name,
+        loss_reason=score.loss_reason,
         fit_seconds=None if record is None else record.progress.elapsed_s,
     )
     return _Candidate(result, record, _hash_split(split), is_correct)
@@ -231,6 +230,7 @@ def _evaluate_baseline(name: BaselineName, model: TrainedModel, split_name: str)
         accuracy=correct / len(split),
         interval=interval,
         loss=fitted.loss,
+        loss_name="categorical_crossentropy",
         fit_seconds=fitted.fit_s,
     )
     return _Candidate(result, None, _hash_split(split), is_correct)

@@ -29,7 +29,7 @@ class Threshold:
     def is_met(self, result: EvaluationResult) -> bool:
         """Return whether a result is good enough; not-a-number never is."""
         if self.metric == "loss":
-            return result.loss <= self.value
+            return result.loss is not None and result.loss <= self.value
         return result.accuracy >= self.value
 
 
@@ -101,6 +101,9 @@ def _parse_threshold(text: str) -> Threshold:
 
 def _describe_shortfall(threshold: Threshold, result: EvaluationResult) -> Problem:
     value = getattr(result, threshold.metric)
+    if value is None:
+        what = f"it has no loss: {result.loss_reason} ({_FLAG})"
+        return Problem(result.checkpoint, what, "set a threshold of its accuracy")
     relation = "not at most" if threshold.metric == "loss" else "below"
     return Problem(
         result.checkpoint,

@@ -88,8 +88,7 @@ def plot(
         return Plot(picture, None)
     written = write_picture(picture, path, overwrite=overwrite)
     split_read = None if "--split" not in PLOT_KINDS[kind].flags else split or "test"
-    checkpoint = trained.checkpoint.path
-    return Plot(picture, _describe_picture(picture, written, checkpoint, kind, split_read))
+    return Plot(picture, _describe_picture(picture, written, trained, kind, split_read))
 
 
 def check_picture_path(path: Path, *, overwrite: bool) -> None:
@@ -173,7 +172,9 @@ def _compose_misclassified(model: TrainedModel, split: str, first: int | None) -
     if model.info is not None:
         refuse_numbers(model.info, "mistakes")
     shown, _, note = _predict(model, split)
-    surest = find_misclassified(shown.probabilities, shown.true_classes, first or _DEFAULT_IMAGES)
+    surest = find_misclassified(
+        shown.classes, shown.confidences, shown.true_classes, first or _DEFAULT_IMAGES
+    )
     worst = shown.take([one.row for one in surest])
     note = f"{note}; {len(surest)} of {(~shown.is_correct).sum():,} mistakes"
     heading = Heading(f"{_name_model(model)}: most confident mistakes", note)
@@ -248,9 +249,15 @@ def _name_model(model: TrainedModel) -> str:
 
 
 def _describe_picture(
-    picture: Figure, written: PictureResult, checkpoint: Path, kind: str, split: str | None
+    picture: Figure, written: PictureResult, model: TrainedModel, kind: str, split: str | None
 ) -> PlotResult:
-    facts = {"checkpoint": str(checkpoint), "kind": kind, "split": split, **dict(written)}
+    facts = {
+        "checkpoint": str(model.checkpoint.path),
+        "kind": kind,
+        "split": split,
+        "added_activation": None if split is None else model.added_activation,
+        **dict(written),
+    }
     if not isinstance(picture, ReliabilityDiagram):
         return PlotResult.model_validate(facts)
     return CalibrationPlotResult.model_validate({**facts, **dict(picture.calibration)})

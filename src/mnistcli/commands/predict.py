@@ -27,8 +27,7 @@ from mnistcli.images.options import (
     describe_preparation,
 )
 from mnistcli.images.preparation import expand_paths, read_image
-from mnistcli.metrics.scores import class_probabilities, predict_classes
-from mnistcli.models.numpy_inference import compute_probabilities, is_same_layout
+from mnistcli.models.numpy_inference import is_same_layout
 from mnistcli.output.logs import note, warn
 from mnistcli.output.plots.figures import Heading, ImageGrid, compose_inputs
 from mnistcli.output.results import ClassProbability, Prediction, PredictResult, RankedPrediction
@@ -85,7 +84,11 @@ class PredictedClasses:
             top: also return so many of the most probable classes.
         """
         predictions = tuple(self._list_predictions(top))
-        return PredictResult(predictions=predictions, class_names=self.model.class_names)
+        return PredictResult(
+            predictions=predictions,
+            class_names=self.model.class_names,
+            added_activation=self.model.added_activation,
+        )
 
     def compose_picture(self) -> ImageGrid:
         """Compose the images as the network saw them, with their predicted classes."""
@@ -100,6 +103,7 @@ class PredictedClasses:
         batch, names = self.batch, self.model.class_names
         rows = self.probabilities.tolist()
         for index, (best, values) in enumerate(zip(self.classes.tolist(), rows, strict=True)):
+            truth = batch.truths[index]
             prediction = Prediction(
                 source=batch.sources[index],
                 row=batch.rows[index],
@@ -107,7 +111,8 @@ class PredictedClasses:
                 label=self.labels[index],
                 probability=values[best],
                 probabilities=tuple(values),
-                truth=batch.truths[index],
+                truth=truth,
+                true_label=None if truth is None else names[truth],
                 preparation=batch.preparations[index],
             )
             yield prediction if top is None else _rank_classes(prediction, names, top)
@@ -165,10 +170,9 @@ def predict(
 def predict_batch(model: TrainedModel, batch: ImageBatch) -> PredictedClasses:
     """Predict the classes of images that have been read; DataError where they do not fit."""
     logits = model.compute_logits(batch.pixels)
-    outputs = compute_probabilities(model.checkpoint.architecture, logits)
-    classes, names = predict_classes(outputs), model.class_names
-    labels = tuple(names[index] for index in classes.tolist())
-    return PredictedClasses(classes, labels, class_probabilities(outputs), batch, model)
+    classified, names = model.classify(logits), model.class_names
+    labels = tuple(names[index] for index in classified.classes.tolist())
+    return PredictedClasses(classified.classes, labels, classified.probabilities, batch, model)
 
 
 def read_images(

@@ -106,15 +106,12 @@ def _needs_data(model: TrainedModel, split: str | None) -> bool:
 def _evaluate(model: TrainedModel, split_name: str) -> Evaluation:
     split = model.read_split(split_name)
     predictions, score = model.predict_split(split)
-    surest = find_misclassified(predictions.probabilities, split.labels, SHOWN_ERRORS)
     confidences = predictions.confidences
-    is_probable = bool(((confidences >= 0) & (confidences <= 1)).all())
+    surest = find_misclassified(predictions.classes, confidences, split.labels, SHOWN_ERRORS)
     return Evaluation(
         data=f"{model.info.title if model.info is not None else ''} {split_name}".strip(),
         score=score,
-        calibration=(
-            measure_calibration(confidences, predictions.is_correct) if is_probable else None
-        ),
+        calibration=measure_calibration(confidences, predictions.is_correct),
         misclassified=predictions.take([one.row for one in surest]),
         misclassified_count=int((~predictions.is_correct).sum()),
     )
@@ -156,7 +153,6 @@ def _describe_report(
     dataset = None
     if record is not None:
         dataset = DatasetResult(name=record.dataset.name, sha256=record.dataset.sha256)
-    calibration = None if evaluation is None else evaluation.calibration
     return ReportResult(
         checkpoint=str(model.checkpoint.path),
         path=str(path),
@@ -165,7 +161,10 @@ def _describe_report(
         split=None if evaluation is None else split or _DEFAULT_SPLIT,
         count=None if evaluation is None else evaluation.score.count,
         loss=None if evaluation is None else evaluation.score.loss,
+        loss_name=None if evaluation is None else evaluation.score.loss_name,
+        loss_reason=None if evaluation is None else evaluation.score.loss_reason,
+        added_activation=None if evaluation is None else model.added_activation,
         accuracy=None if evaluation is None else evaluation.score.accuracy,
-        ece=None if calibration is None else calibration.ece,
+        ece=None if evaluation is None else evaluation.calibration.ece,
         mistakes=None if evaluation is None else evaluation.misclassified_count,
     )

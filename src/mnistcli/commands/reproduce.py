@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,8 +25,6 @@ from mnistcli.config.loading import load_config
 from mnistcli.config.recipes import Recipe, ReferenceResults
 from mnistcli.datasets.base import SplitName
 from mnistcli.errors import CheckFailedError, CheckpointError, ResourceError
-from mnistcli.metrics.scores import class_probabilities, predict_classes
-from mnistcli.models.numpy_inference import compute_probabilities
 from mnistcli.output.logs import note
 from mnistcli.output.results import (
     DatasetResult,
@@ -321,7 +320,8 @@ def _evaluate(model: TrainedModel, name: SplitName) -> dict[str, float]:
     """Score a loaded checkpoint on a split."""
     split = model.read_split(name)
     score = model.score(split, model.compute_logits(split.images))
-    return {f"{name} loss": score.loss, f"{name} accuracy": score.accuracy}
+    loss = math.nan if score.loss is None else score.loss
+    return {f"{name} loss": loss, f"{name} accuracy": score.accuracy}
 
 
 def _predict(model: TrainedModel, names: Collection[str]) -> Iterator[tuple[str, float]]:
@@ -330,13 +330,10 @@ def _predict(model: TrainedModel, names: Collection[str]) -> Iterator[tuple[str,
     if not asked:
         return
     test = model.read_split("test")
-    outputs = compute_probabilities(
-        model.checkpoint.architecture, model.compute_logits(test.images)
-    )
-    is_wrong = predict_classes(outputs) != test.labels
-    probabilities = class_probabilities(outputs)
+    classified = model.classify(model.compute_logits(test.images))
+    is_wrong = classified.classes != test.labels
     for name in asked:
         if match := _FIRST_WRONG.fullmatch(name):
             yield name, float(is_wrong[: int(match[1])].sum())
         elif match := _IMAGE_AS.fullmatch(name):
-            yield name, float(probabilities[int(match[1]), int(match[2])])
+            yield name, float(classified.probabilities[int(match[1]), int(match[2])])

@@ -32,21 +32,27 @@ from mnistcli.config.schema import (
 )
 from mnistcli.datasets.base import WHITE, Dataset, DatasetInfo, Split, SplitName
 from mnistcli.datasets.registry import get_info, get_recorded_info
-from mnistcli.errors import UsageError
+from mnistcli.errors import CheckpointError, UsageError
 from mnistcli.images.options import COLOUR_SHAPE, DIGIT_SHAPE
-from mnistcli.metrics.losses import LossSpec
+from mnistcli.metrics.losses import AnyLoss, LossSpec, UnknownLoss, compute_mean_loss
 from mnistcli.metrics.scores import (
+    AddedActivation,
+    Classification,
+    MeanLoss,
     Score,
-    class_probabilities,
+    choose_added_activation,
+    classify,
     evaluate_logits,
-    predict_classes,
+    find_symptom,
 )
-from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
-from mnistcli.models.layers import BatchNormalization, Rescaling, Shape
+from mnistcli.models.activations import apply_activation
+from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing, guess_normalization
+from mnistcli.models.layers import Shape
 from mnistcli.models.numpy_inference import (
+    ForwardBuilder,
     build_numpy_forward,
+    compute_activity_penalty,
     compute_penalty,
-    compute_probabilities,
     is_supported_by_numpy,
     run_network,
     takes_images,
@@ -60,6 +66,11 @@ from mnistcli.tensorflow_import import load_backend
 if TYPE_CHECKING:
     from mnistcli.commands.predict import Images, PredictedClasses
 
+_ADDED: dict[AddedActivation, str] = {
+    "softmax": "the softmax of its outputs",
+    "sigmoid": "the sigmoid of its output",
+    "clip": "its output, clipped to 0 to 1",
+}
 _DATASET, _DATA, _FILES = "--dataset", "--data", "files"
 
 CheckpointSource = str | os.PathLike[str] | ParserProcess
@@ -143,6 +154,7 @@ class TrainedModel:
             checkpoint=str(self.checkpoint.path),
             dataset=self.dataset_name or "",
             split=split,
+            added_activation=self.added_activation,
             **dict(score),
         )
 
@@ -207,7 +219,8 @@ class TrainedModel:
         record = self.checkpoint.record
         if self.normalization is None and record is not None:
             return record.preprocessing
-        normalization = self.normalization or self._guess_normalization()
+        normalization = self.normalization or self._guessed_normalization
+        self._warn_of_normalization(normalization)
         if normalization != "standard":
             return fit_preprocessing(normalization, np.empty(0, np.uint8), self.max_value)
         if self.dataset is None:
@@ -265,31 +278,55 @@ class TrainedModel:
     ) -> NDArray[np.float32]:
         """Return the network's logits [n, units] for raw images."""
         checkpoint = self.checkpoint
-        build_forward = build_numpy_forward
-        if not is_supported_by_numpy(checkpoint.architecture):
-            load_backend()
-            from mnistcli.training.network_state import build_keras_forward
-
-            build_forward = build_keras_forward
-        return run_network(
+        logits = run_network(
             checkpoint.architecture,
             checkpoint.weights,
             images,
             self.preprocessing,
-            build_forward=build_forward,
+            build_forward=self._build_forward,
         )
+        outputs = apply_activation(checkpoint.architecture.head.activation, logits)
+        is_finite = np.isfinite(logits).all(axis=1) & np.isfinite(outputs).all(axis=1)
+        if not is_finite.all():
+            wrong = np.count_nonzero(~is_finite)
+            what = f"its outputs are not finite for {wrong:,} of {len(logits):,} images"
+            hint = "its weights, or the scaling of its input (--normalization), are too large"
+            raise CheckpointError(str(checkpoint.path), what, hint)
+        return logits
+
+    def classify(self, logits: NDArray[np.float32]) -> Classification:
+        """Return classes and probabilities of the logits that `compute_logits` gave."""
+        checkpoint = self.checkpoint
+        if self.added_activation is not None:
+            what = f"{checkpoint.path} does not end in probabilities"
+            note(f"{what}: they are {_ADDED[self.added_activation]}")
+        return classify(logits, checkpoint.architecture.head, checkpoint.loss)
+
+    @property
+    def added_activation(self) -> AddedActivation | None:
+        """What turns the network's outputs into probabilities; None where they are such."""
+        architecture = self.checkpoint.architecture
+        units = architecture.output_shape[-1]
+        return choose_added_activation(architecture.head, units, self.checkpoint.loss)
 
     def score(self, split: Split, logits: NDArray[np.float32]) -> Score:
         """Return the score of the logits that `compute_logits` gave for a split's images."""
-        checkpoint = self.checkpoint
-        return evaluate_logits(
-            logits,
-            split.labels,
-            checkpoint.architecture.output_activation,
-            checkpoint.loss or LossSpec("sparse_categorical_crossentropy"),
-            self.class_names,
-            compute_penalty(checkpoint.architecture, checkpoint.weights),
-        )
+        loss, penalty = self._find_loss(), 0.0
+        architecture, weights = self.checkpoint.architecture, self.checkpoint.weights
+        mean_loss: MeanLoss = compute_mean_loss
+        if isinstance(loss, LossSpec):
+            inputs = (architecture, weights, split.images, self.preprocessing, self._build_forward)
+            penalty = compute_penalty(architecture, weights) + compute_activity_penalty(*inputs)
+            if loss.keras_config:
+                load_backend()
+                from mnistcli.training.compile_model import compute_keras_loss
+
+                mean_loss = compute_keras_loss
+        arguments = (logits, split.labels, architecture.head, loss, self.class_names, penalty)
+        score = evaluate_logits(*arguments, mean_loss)
+        if self.checkpoint.record is None or self.normalization is not None:
+            self._warn_of_wrong_input(find_symptom(score, loss, penalty))
+        return score
 
     def predict_split(self, split: Split) -> tuple[Predictions, Score]:
         """Return the predictions for labelled images, and their score.
@@ -298,30 +335,69 @@ class TrainedModel:
             DataError: there are none, or their classes are not the network's.
         """
         logits = self.compute_logits(split.images)
-        outputs = compute_probabilities(self.checkpoint.architecture, logits)
+        classified = self.classify(logits)
         predictions = Predictions(
             images=self.to_uint8_range(split.images),
             rows=np.arange(len(split)),
-            probabilities=class_probabilities(outputs),
-            classes=predict_classes(outputs),
+            probabilities=classified.probabilities,
+            classes=classified.classes,
             true_classes=split.labels,
             labels=self.class_names,
         )
         return predictions, self.score(split, logits)
 
-    def _guess_normalization(self) -> Normalization:
-        scales_itself = any(
-            isinstance(layer, Rescaling | BatchNormalization)
-            for layer in self.checkpoint.architecture.layers[:2]
+    def _find_loss(self) -> AnyLoss:
+        """Return the loss, unless a penalty that is part of it is not known."""
+        loss = self.checkpoint.loss
+        for layer in self.checkpoint.architecture.layers:
+            for regularizer in layer.regularizers:
+                if regularizer.unknown is not None and isinstance(loss, LossSpec):
+                    what = f"the {regularizer.target} regularizer {regularizer.unknown} of its"
+                    return UnknownLoss(f"{what} layer {layer.name} is not L1 or L2", loss.name)
+        return loss
+
+    @property
+    def _build_forward(self) -> ForwardBuilder:
+        if is_supported_by_numpy(self.checkpoint.architecture):
+            return build_numpy_forward
+        load_backend()
+        from mnistcli.training.network_state import build_keras_forward
+
+        return build_keras_forward
+
+    @cached_property
+    def _guessed_normalization(self) -> Normalization:
+        checkpoint = self.checkpoint
+        return guess_normalization(checkpoint.architecture, checkpoint.weights, self.max_value)
+
+    def _warn_of_normalization(self, normalization: Normalization) -> None:
+        """Warn where it is guessed, and where the network scales pixels that are scaled already."""
+        path, record = self.checkpoint.path, self.checkpoint.record
+        if self.normalization is None:
+            is_none, divided = normalization == "none", f"divided by {self.max_value}"
+            warn(
+                f"{path} does not say how pixels were scaled: they are"
+                f" {'used as they are' if is_none else divided} (--normalization {normalization})"
+            )
+        elif record is None and normalization != "none" and self._guessed_normalization == "none":
+            warn(
+                f"{path} begins with layers that scale pixels: with --normalization"
+                f" {normalization} they are scaled twice. Try --normalization none"
+            )
+        elif record is not None and normalization != record.config.dataset.normalization:
+            trained = record.config.dataset.normalization
+            warn(f"{path} was trained with --normalization {trained}, not {normalization}")
+
+    def _warn_of_wrong_input(self, symptom: str | None) -> None:
+        if symptom is None:
+            return
+        used = self.normalization or self._guessed_normalization
+        others = [name for name in ("unit", "none") if name != used]
+        flags = " or ".join(f"--normalization {name}" for name in others)
+        warn(
+            f"{self.checkpoint.path}: {symptom}: perhaps its input was scaled otherwise in"
+            f" training. Try {flags}"
         )
-        normalization: Normalization = "none" if scales_itself else "unit"
-        divided = f"pixels are divided by {self.max_value}"
-        assumed = "pixels are used as they are" if scales_itself else divided
-        note(
-            f"{self.checkpoint.path} does not say how pixels were scaled: {assumed}"
-            f" (--normalization {normalization})"
-        )
-        return normalization
 
 
 def load_model(

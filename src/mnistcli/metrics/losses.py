@@ -1,4 +1,6 @@
-"""The losses that `model.evaluate` of Keras 3 reports. NumPy only.
+"""The losses that `model.evaluate` of Keras 3 reports: the usual ones, in NumPy.
+
+Others are computed by Keras (`mnistcli.training.compile_model.compute_keras_loss`).
 
 Keras keeps the logits of a softmax or sigmoid output and computes every cross-entropy from them,
 whichever of the two it was (keras/src/backend/tensorflow/nn.py, `_get_logits`): so the categorical
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.config.schema import Activation, Loss
+from mnistcli.config.schema import Activation
 from mnistcli.models.activations import apply_activation
 
 Doubles = NDArray[np.float64]
@@ -25,29 +27,54 @@ CHUNK_VALUES = 1 << 20  # of the logits, summed up at a time: 8 MiB of float64
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss and its settings.
+    """A loss of Keras' and its settings.
 
     Attributes:
         name: name of the loss in Keras.
         from_logits: the network's outputs are logits, whatever its activation.
         label_smoothing: 0 to 1; used by categorical and binary cross-entropy.
+        weight: what Keras multiplies it by.
+        keras_config: what Keras makes it from, in JSON; empty where the formulas here compute it.
     """
 
-    name: Loss
+    name: str
     from_logits: bool = False
     label_smoothing: float = 0.0
+    weight: float = 1.0
+    keras_config: str = ""
+
+    @property
+    def is_plain_crossentropy(self) -> bool:
+        """Return whether it is a mean cross-entropy, which is never large without a reason."""
+        return not self.keras_config and self.weight == 1 and self.name.endswith("crossentropy")
 
 
-def sum_losses(
+@dataclass(frozen=True)
+class UnknownLoss:
+    """Why there is no loss: a file names none, or one that is not Keras' own.
+
+    Attributes:
+        reason: why, for people.
+        name: of the loss, where the file names one.
+    """
+
+    reason: str
+    name: str | None = None
+
+
+AnyLoss = LossSpec | UnknownLoss
+
+
+def compute_mean_loss(
     logits: NDArray[np.floating], labels: NDArray[np.int64], head: Activation, loss: LossSpec
 ) -> float:
-    """Return the sum of the images' losses."""
+    """Return the mean of the images' losses."""
     # In chunks: targets and logarithms in float64 are as large as the logits.
     rows, total = max(1, CHUNK_VALUES // logits.shape[1]), 0.0
     for start in range(0, len(logits), rows):
         piece = slice(start, start + rows)
         total += float(_compute_losses(logits[piece], labels[piece], head, loss).sum())
-    return total
+    return total / len(logits)
 
 
 def _compute_losses(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mnistcli.config.schema import Activation
 from mnistcli.errors import DataError
-from mnistcli.metrics.losses import LossSpec, sum_losses
+from mnistcli.metrics.losses import AnyLoss, LossSpec, UnknownLoss, compute_mean_loss
+from mnistcli.metrics.significance import compute_wilson_interval
 from mnistcli.models.activations import apply_activation
+from mnistcli.models.architecture import Head
+
+MAX_CROSSENTROPY = 10.0  # above it, a network is shown what it was not trained on, or is ruined
+MIN_COUNT = 20  # images, for their mean loss to tell
 
 
 @dataclass(frozen=True)
@@ -41,19 +47,24 @@ class Score(BaseModel):
 
     Attributes:
         count: number of images.
-        loss: mean loss over the images, plus the weights' penalty; NaN where logits are NaN.
+        loss: mean loss over the images, plus all penalties, as Keras computes it; None where it
+            is not known.
         accuracy: share of correct predictions, 0 to 1.
         per_class: metrics per class, in class order.
         confusion: counts [true class][predicted class], both in class order.
+        loss_name: Keras' name of the loss; None where there is none.
+        loss_reason: why the loss is not known; None where it is.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="null", defer_build=True)
 
     count: int
-    loss: float
+    loss: float | None
     accuracy: float = Field(ge=0, le=1)
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
+    loss_name: str | None = None
+    loss_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,79 +84,162 @@ class Misclassified:
     probability: float
 
 
-def predict_classes(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the class of each row as int64 [n].
+AddedActivation = Literal["softmax", "sigmoid", "clip"]
+MeanLoss = Callable[
+    [NDArray[np.floating], NDArray[np.int64], Activation, LossSpec], float | UnknownLoss
+]
+"""Computes the mean loss of logits; or says why Keras cannot."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """What a network takes n images for.
+
+    Attributes:
+        classes: the predicted class of each, int64 [n].
+        probabilities: one column a class, float32 [n, classes].
+    """
+
+    classes: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    @property
+    def confidences(self) -> NDArray[np.float32]:
+        """The probability of each predicted class, [n]."""
+        return self.probabilities[np.arange(len(self.classes)), self.classes]
+
+
+def choose_added_activation(head: Head, units: int, loss: AnyLoss) -> AddedActivation | None:
+    """Return what turns a network's outputs into probabilities; None where they are such already.
+
+    Outputs of a linear layer (or a relu, tanh …) are scores: softmax. A single one is the logit of
+    class 1: sigmoid; unless it was fitted to the labels 0 and 1 themselves, as by a mean squared
+    error: then it is clipped to this range.
+    """
+    if head.gives_probabilities:
+        return None
+    if units > 1:
+        return "softmax"
+    is_logit = isinstance(loss, UnknownLoss) or loss.from_logits or "hinge" in loss.name
+    return "sigmoid" if is_logit else "clip"
+
+
+def classify(logits: NDArray[np.floating], head: Head, loss: AnyLoss) -> Classification:
+    """Return classes and probabilities: the one place where logits become probabilities.
 
     Args:
-        probabilities: [n, units]; the largest wins, the first of several equal ones; a single
-            unit stands for class 1 and decides above 0.5.
+        logits: [n, units], what the output activation is applied to.
+        head: the end of the network.
+        loss: what it was trained with.
+
+    Returns:
+        The class of the largest output, the first of several equal ones, as in Keras. A single
+        unit stands for class 1 and decides above a probability of 0.5; its columns are 1 - p and p.
     """
-    if probabilities.shape[1] == 1:
-        return (probabilities[:, 0] > 0.5).astype(np.int64)
-    return np.asarray(probabilities.argmax(axis=1), np.int64)
-
-
-def class_probabilities(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return one column a class, [n, classes]; of a single unit p, the columns 1 - p and p."""
-    if probabilities.shape[1] == 1:
-        return np.concatenate([1 - probabilities, probabilities], axis=1)
-    return probabilities
+    outputs = apply_activation(head.activation, logits.astype(np.float32, copy=False))
+    probabilities = outputs
+    added = choose_added_activation(head, logits.shape[1], loss)
+    if added == "clip":
+        probabilities = np.clip(outputs, 0, 1)
+    elif added is not None:
+        probabilities = apply_activation(added, outputs)
+    if logits.shape[1] > 1:
+        return Classification(outputs.argmax(axis=1).astype(np.int64), probabilities)
+    is_second = (probabilities[:, 0] > 0.5).astype(np.int64)
+    return Classification(is_second, np.concatenate([1 - probabilities, probabilities], axis=1))
 
 
 def evaluate_logits(
     logits: NDArray[np.floating],
     labels: NDArray[np.integer],
-    head: Activation,
-    loss: LossSpec,
+    head: Head,
+    loss: AnyLoss,
     class_names: Sequence[str],
     penalty: float = 0.0,
+    mean_loss: MeanLoss = compute_mean_loss,
 ) -> Score:
     """Evaluate a network's logits against the true classes.
 
     Args:
         logits: [n, units], what the output activation is applied to.
         labels: class indices [n]; for one unit 0 or 1.
-        head: the output activation.
+        head: the end of the network.
         loss: what the network was trained with.
         class_names: one a class, in class order.
         penalty: regularization loss, added to the mean (`mnistcli.models.numpy_inference`).
+        mean_loss: computes the loss of the logits.
 
     Raises:
         DataError: there are no images, or their classes are not the network's.
     """
     _check_classes(logits.shape[1], labels, len(class_names))
     true_classes = labels.astype(np.int64)
+    value: float | None = None
     with np.errstate(all="ignore"):  # the caller sees a loss that is not finite
-        predicted = predict_classes(apply_activation(head, logits))
-        mean_loss = sum_losses(logits, true_classes, head, loss) / len(logits) + penalty
+        predicted = classify(logits, head, loss).classes
+        if isinstance(loss, LossSpec):
+            computed = mean_loss(logits, true_classes, head.activation, loss)
+            if isinstance(computed, UnknownLoss):
+                loss = computed
+            else:
+                value = computed * loss.weight + penalty
     confusion = _count_confusion(true_classes, predicted, len(class_names))
     return Score(
         count=len(logits),
-        loss=mean_loss,
+        loss=value,
         accuracy=int(confusion.trace()) / len(logits),
         per_class=_score_classes(confusion, class_names),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
+        loss_name=loss.name,
+        loss_reason=loss.reason if isinstance(loss, UnknownLoss) else None,
     )
 
 
 def find_misclassified(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], limit: int
+    predicted: NDArray[np.integer],
+    confidences: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    limit: int,
 ) -> tuple[Misclassified, ...]:
     """Return the misclassified images, those with the highest probability first.
 
     Args:
-        probabilities: one column a class, [n, classes].
-        labels: class indices [n].
+        predicted: the predicted classes [n].
+        confidences: their probabilities [n].
+        labels: the true classes [n].
         limit: the largest number of images that is returned.
     """
-    predicted = probabilities.argmax(axis=1)
-    confidences = probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     surest = wrong[np.argsort(-confidences[wrong], kind="stable")][:limit]
     return tuple(
         Misclassified(int(row), int(labels[row]), int(predicted[row]), float(confidences[row]))
         for row in surest
     )
+
+
+def find_symptom(score: Score, loss: AnyLoss, penalty: float = 0.0) -> str | None:
+    """Describe what shows that a network has not learned its images, or is shown others.
+
+    None for networks that merely are bad, and for so few images that chance explains it.
+
+    Args:
+        score: of the network.
+        loss: what it was trained with.
+        penalty: the part of the score's loss that does not depend on the images.
+    """
+    count, chance = score.count, 1 / len(score.per_class)
+    correct = sum(row[k] for k, row in enumerate(score.confusion))
+    if compute_wilson_interval(correct, count).high < chance + min(0.1 * (1 - chance), chance):
+        return f"accuracy {score.accuracy:.4f} is near chance ({chance:.4f})"
+    for k, column in enumerate(zip(*score.confusion, strict=True)):
+        wrong = sum(column) - column[k]
+        if compute_wilson_interval(wrong, count).low > 0.5:
+            label = score.per_class[k].label
+            return f"{wrong:,} of {count:,} images are wrongly predicted as {label}"
+    is_measure = isinstance(loss, LossSpec) and loss.is_plain_crossentropy and count >= MIN_COUNT
+    if is_measure and score.loss is not None and score.loss - penalty > MAX_CROSSENTROPY:
+        return f"loss {score.loss:.4g} is that of a network that is sure and wrong"
+    return None
 
 
 def _check_classes(units: int, labels: NDArray[np.integer], class_count: int) -> None:

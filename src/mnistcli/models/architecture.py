@@ -21,13 +21,38 @@ from mnistcli.models.layers import (
     Dropout,
     DtypePolicy,
     Flatten,
+    GlobalPooling2D,
     Layer,
+    Pooling2D,
+    Regularizer,
     Reshape,
     Shape,
     Weight,
     move_channels_back,
     move_channels_last,
 )
+
+_PROBABILITIES: tuple[Activation, ...] = ("softmax", "sigmoid", "hard_sigmoid")
+_KEEPING_RANGE = (Dropout, Flatten, Reshape, Pooling2D, GlobalPooling2D)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a network.
+
+    Attributes:
+        activation: turns logits into the network's outputs.
+        is_after_probabilities: what is called logits are probabilities already: of an activation
+            that stands before layers that only reshape or pool.
+    """
+
+    activation: Activation
+    is_after_probabilities: bool = False
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Return whether the outputs are probabilities; otherwise they are scores."""
+        return self.activation in _PROBABILITIES or self.is_after_probabilities
 
 
 @dataclass(frozen=True)
@@ -95,10 +120,14 @@ class Architecture:
         return move_channels_last(self.input_shape, next(formats, "channels_last"))
 
     @property
-    def output_activation(self) -> Activation:
-        """The activation of the last layer, which turns logits into the network's output."""
-        last = self.layers[-1]
-        return last.activation if isinstance(last, ActivationLayer | Dense | Conv2D) else "linear"
+    def head(self) -> Head:
+        """The end of the network, which turns logits into its outputs."""
+        activation = _get_activation(self._layers_to_head[-1])
+        before = [la for la in self.layers if not isinstance(la, _KEEPING_RANGE)]
+        while before and _does_nothing(before[-1]):
+            before.pop()
+        is_after = bool(before) and _get_activation(before[-1]) in _PROBABILITIES
+        return Head(activation, activation == "linear" and is_after)
 
     @property
     def weight_shapes(self) -> tuple[tuple[Shape, ...], ...]:
@@ -135,12 +164,22 @@ class Architecture:
 
     def without_output_activation(self) -> Architecture:
         """Return the network without its output activation: its outputs are logits."""
-        last = self.layers[-1]
+        *before, last = self._layers_to_head
         if isinstance(last, ActivationLayer):
-            return replace(self, layers=self.layers[:-1])
+            return replace(self, layers=tuple(before))
         if isinstance(last, Dense | Conv2D):
-            return replace(self, layers=(*self.layers[:-1], replace(last, activation="linear")))
-        return self
+            last = replace(last, activation="linear")
+        return replace(self, layers=(*before, last))
+
+    @property
+    def _layers_to_head(self) -> tuple[Layer, ...]:
+        # Keras looks for the logits behind layers at the end that do nothing.
+        end = len(self.layers)
+        while end > 1 and _does_nothing(self.layers[end - 1]):
+            if self.layers[end - 1].dtype != self.layers[end - 2].dtype:
+                break  # it converts its inputs
+            end -= 1
+        return self.layers[:end]
 
 
 def plan_architecture(model: Model, image_shape: Shape, class_count: int) -> Architecture:
@@ -160,9 +199,24 @@ def plan_architecture(model: Model, image_shape: Shape, class_count: int) -> Arc
     is_one_unit = class_count == 2 and model.output_activation == "sigmoid"
     units = 1 if is_one_unit else class_count
     name = names.make("dense")
-    layers.append(Dense(name, units, model.output_activation, l1=model.l1, l2=model.l2))
+    layers.append(
+        Dense(name, units, model.output_activation, regularizers=_plan_regularizers(model))
+    )
     input_shape = image_shape if model.flatten else (math.prod(image_shape),)
     return Architecture(input_shape, tuple(layers))
+
+
+def _get_activation(layer: Layer) -> Activation:
+    return layer.activation if isinstance(layer, ActivationLayer | Dense | Conv2D) else "linear"
+
+
+def _does_nothing(layer: Layer) -> bool:
+    is_linear = isinstance(layer, ActivationLayer) and layer.activation == "linear"
+    return is_linear or isinstance(layer, Dropout)
+
+
+def _plan_regularizers(model: Model) -> tuple[Regularizer, ...]:
+    return (Regularizer("kernel", model.l1, model.l2),) if model.l1 or model.l2 else ()
 
 
 class _LayerNames:
@@ -181,7 +235,7 @@ def _plan_hidden(model: MlpModel, names: _LayerNames) -> Iterator[Layer]:
     for hidden in model.hidden:
         name = hidden.name or names.make("dense")
         activation = hidden.activation or model.activation
-        yield Dense(name, hidden.units, activation, l1=model.l1, l2=model.l2)
+        yield Dense(name, hidden.units, activation, regularizers=_plan_regularizers(model))
         rate = model.dropout if hidden.dropout is None else hidden.dropout
         if rate > 0:
             yield Dropout(names.make("dropout"), rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 
 from mnistcli.config.schema import Normalization
 from mnistcli.datasets.memory_map import iter_chunks
+from mnistcli.models.architecture import Architecture
+from mnistcli.models.layers import BatchNormalization, Rescaling
+
+MAX_SCALED = 16.0  # what a Rescaling layer makes of the largest pixel, where it is meant for pixels
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,36 @@ def fit_preprocessing(
     mean = float((counts * values).sum() / total)
     deviation = math.sqrt(float((counts * (values - mean) ** 2).sum() / total))
     return Preprocessing(float(np.float32(mean)), float(np.float32(deviation or 1.0)))
+
+
+def guess_normalization(
+    architecture: Architecture, weights: Sequence[NDArray[np.float32]], max_value: int
+) -> Normalization:
+    """Guess the scaling of a network that does not record it.
+
+    Args:
+        architecture: the network.
+        weights: its arrays in `Architecture.iter_layers` order.
+        max_value: the largest value in the data set, 255 for MNIST.
+
+    Returns:
+        `none` where layers before the first one with a kernel bring raw pixels to a small range;
+        `unit` otherwise.
+    """
+    arrays = iter(weights)
+    for node in architecture.iter_layers():
+        own = [next(arrays) for _ in node.weights]
+        match node.layer:
+            case Rescaling(scale=scale):
+                return "none" if np.abs(scale).max() * max_value <= MAX_SCALED else "unit"
+            case BatchNormalization():
+                # Pixels from 0 to 1 have a mean in this range and a variance of at most 1/4.
+                mean, variance = own[-2:]
+                is_unit = mean.min() >= 0 and mean.max() <= 1 and variance.max() <= 0.25
+                return "unit" if is_unit else "none"
+        if any(weight.name.endswith("kernel") for weight in node.weights):
+            break
+    return "unit"
 
 
 def _count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -27,6 +27,25 @@ class Weight:
     trainable: bool = True
 
 
+ACTIVITY = "activity"
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """A penalty that Keras adds to the loss: l1 · Σ|x| + l2 · Σx².
+
+    Attributes:
+        target: the layer's array that it is computed of, `kernel`, `bias` …, or `activity`, its
+            outputs.
+        unknown: the name of a regularizer that is not of this form; its penalty is not known.
+    """
+
+    target: str
+    l1: float = 0.0
+    l2: float = 0.0
+    unknown: str | None = None
+
+
 @dataclass(frozen=True)
 class Layer:
     """Base of all layers; by default the output has the input's shape, and there are no weights.
@@ -34,10 +53,12 @@ class Layer:
     Attributes:
         name: Keras' name of the layer.
         dtype: Keras' dtype policy, in which Keras computes the layer.
+        regularizers: what Keras adds to the loss.
     """
 
     name: str
     dtype: DtypePolicy = field(default="float32", kw_only=True)
+    regularizers: tuple[Regularizer, ...] = field(default=(), kw_only=True)
 
     @property
     def type(self) -> str:
@@ -55,18 +76,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """A fully connected layer: activation(inputs · kernel + bias) over the last axis.
-
-    Attributes:
-        l1: factor of the L1 regularization of the kernel.
-        l2: factor of the L2 regularization of the kernel.
-    """
+    """A fully connected layer: activation(inputs · kernel + bias) over the last axis."""
 
     units: int
     activation: Activation = "linear"
     use_bias: bool = True
-    l1: float = 0.0
-    l2: float = 0.0
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's shape with `units` as the last axis."""

@@ -1,14 +1,15 @@
 """Run a trained network in NumPy, without loading TensorFlow.
 
-`run_network` returns logits, since losses are computed from logits; `compute_probabilities` applies
-the output activation. Convolution, pooling and half precision are not implemented: for networks
-with such layers the caller passes a forward pass that Keras computes.
+`run_network` returns logits, since losses are computed from logits; `classify` in
+`mnistcli.metrics.scores` turns them into probabilities. Convolution, pooling and half precision are
+not implemented: for networks with such layers the caller passes a forward pass that Keras computes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -19,6 +20,7 @@ from mnistcli.models.activations import Floats, apply_activation, apply_elu, app
 from mnistcli.models.architecture import Architecture, LayerNode
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.layers import (
+    ACTIVITY,
     ELU,
     IMAGE_LAYERS,
     ActivationLayer,
@@ -26,6 +28,7 @@ from mnistcli.models.layers import (
     Dense,
     Flatten,
     LeakyReLU,
+    Regularizer,
     ReLU,
     Rescaling,
     Reshape,
@@ -109,10 +112,7 @@ def run_network(
     forward = build_forward(architecture.without_output_activation(), weights)
     for start in range(0, len(images), rows):
         batch = slice(start, start + rows)
-        inputs = preprocessing.apply(images[batch])
-        if not is_same_layout(inputs.shape[1:], shape):
-            inputs = np.moveaxis(inputs, -1, 1)
-        logits[batch] = forward(inputs.reshape(-1, *shape))
+        logits[batch] = forward(_prepare_inputs(preprocessing, images[batch], shape))
     return logits
 
 
@@ -135,36 +135,63 @@ def is_same_layout(image_shape: Shape, input_shape: Shape) -> bool:
     return image == wanted or (is_flat and math.prod(image) == math.prod(wanted))
 
 
-def compute_probabilities(architecture: Architecture, logits: Floats) -> Floats:
-    """Return the network's output: its output activation applied to logits.
-
-    Args:
-        architecture: the network.
-        logits: float32 [n, units].
-
-    Returns:
-        float32 [n, units]; for a network with one sigmoid unit [n, 1], the raw sigmoid.
-    """
-    return apply_activation(architecture.output_activation, logits)
-
-
 def compute_penalty(architecture: Architecture, weights: Sequence[Floats]) -> float:
-    """Return the regularization loss: l1 · Σ|w| + l2 · Σw² over the kernels of Dense layers.
-
-    Keras adds it to the loss in training and in `model.evaluate`.
+    """Return the regularization loss of the weights, which Keras adds to the loss.
 
     Args:
         architecture: the network.
         weights: its arrays in `Architecture.iter_layers` order.
     """
-    remaining, penalty = iter(weights), 0.0
-    for node in architecture.iter_layers():
-        arrays = [next(remaining) for _ in node.weights]
-        if isinstance(node.layer, Dense) and (node.layer.l1 or node.layer.l2):
-            kernel = arrays[0].astype(np.float64)
-            penalty += node.layer.l1 * float(np.abs(kernel).sum())
-            penalty += node.layer.l2 * float(np.square(kernel).sum())
+    penalty = 0.0
+    for node, arrays in _pair_weights(architecture, weights):
+        named = {weight.name: array for weight, array in zip(node.weights, arrays, strict=True)}
+        for regularizer in node.layer.regularizers:
+            if regularizer.target in named:
+                penalty += _sum_penalty(regularizer, named[regularizer.target])
     return penalty
+
+
+def compute_activity_penalty(
+    architecture: Architecture,
+    weights: Sequence[Floats],
+    images: NDArray[np.uint8] | NDArray[np.float32],
+    preprocessing: Preprocessing,
+    build_forward: ForwardBuilder = build_numpy_forward,
+) -> float:
+    """Return the regularization loss of the layers' outputs, a mean over images as in Keras 3.
+
+    The arguments are those of `run_network`.
+    """
+    total, used = 0.0, 0
+    rows = _limit_batch_size(architecture, DEFAULT_BATCH_SIZE)
+    for end, node in enumerate(architecture.iter_layers(), 1):
+        used += len(node.weights)
+        for regularizer in node.layer.regularizers:
+            if regularizer.target != ACTIVITY:
+                continue
+            part = replace(architecture, layers=architecture.layers[:end])
+            forward = build_forward(part, weights[:used])
+            for start in range(0, len(images), rows):
+                batch = images[start : start + rows]
+                inputs = _prepare_inputs(preprocessing, batch, architecture.input_shape)
+                total += _sum_penalty(regularizer, forward(inputs))
+    return total / len(images)
+
+
+def _prepare_inputs(
+    preprocessing: Preprocessing, images: NDArray[np.uint8] | NDArray[np.float32], shape: Shape
+) -> Floats:
+    inputs = preprocessing.apply(images)
+    if not is_same_layout(inputs.shape[1:], shape):
+        inputs = np.moveaxis(inputs, -1, 1)
+    return inputs.reshape(-1, *shape)
+
+
+def _sum_penalty(regularizer: Regularizer, values: Floats) -> float:
+    wide = values.astype(np.float64)
+    return regularizer.l1 * float(np.abs(wide).sum()) + regularizer.l2 * float(
+        np.square(wide).sum()
+    )
 
 
 def _pair_weights(

@@ -26,6 +26,7 @@ from mnistcli.metrics.calibration import Calibration, ConfidenceBin
 from mnistcli.metrics.scores import ClassScore, Score
 from mnistcli.output.plots.figures import Curves, Line, Panel, Pixels, Predictions
 from mnistcli.output.results import LayerResult, SummaryResult, TrainingFacts
+from mnistcli.output.tables import format_loss
 
 _STYLE = Path(__file__).with_name("style.css")
 MAX_MATRIX_CLASSES = 20  # more columns are not readable on any screen
@@ -54,14 +55,14 @@ class Evaluation:
     Attributes:
         data: name of the data set and the split: `MNIST test`.
         score: loss, accuracy, metrics per class, confusion matrix.
-        calibration: confidence against accuracy; None where outputs are not probabilities.
+        calibration: confidence against accuracy.
         misclassified: the images that are shown, the most confident predictions first.
         misclassified_count: number of misclassified images in the split.
     """
 
     data: str
     score: Score
-    calibration: Calibration | None
+    calibration: Calibration
     misclassified: Predictions
     misclassified_count: int
 
@@ -423,10 +424,9 @@ def _render_key_figures(report: Report) -> Markup:
         figures += [
             (f"accuracy, {evaluation.data}", f"{score.accuracy:.4f}"),
             ("right", f"{right:,} of {score.count:,}"),
-            ("loss", f"{score.loss:.4f}"),
+            (f"loss ({score.loss_name or 'none'})", format_loss(score)),
+            ("calibration error", f"{evaluation.calibration.ece:.4f}"),
         ]
-        if evaluation.calibration is not None:
-            figures.append(("calibration error", f"{evaluation.calibration.ece:.4f}"))
     if run is not None:
         part = f" and {run.step} steps" if run.step else ""
         figures.append(("epochs", f"{run.epochs}{part} of {run.planned_epochs}"))
@@ -451,17 +451,13 @@ def _render_evaluation(evaluation: Evaluation) -> Iterator[Markup]:
     else:
         yield _section("Confusion", _wrap(make_pairs(score)))
     calibration = evaluation.calibration
-    if calibration is None:
-        words = "The network's outputs are no probabilities: there is nothing to compare."
-        yield _section("Calibration", tag("p", words))
-    else:
-        words = (
-            "Where the bars reach the line of mean confidence, the network's probabilities can be"
-            f" taken at their word. Expected calibration error: {calibration.ece:.4f}."
-        )
-        parts = (draw_calibration(calibration), _wrap(make_bins(calibration.bins)))
-        chart = tag("div", *parts, class_="charts")
-        yield _section("Calibration", tag("p", words, class_="note"), chart)
+    words = (
+        "Where the bars reach the line of mean confidence, the network's probabilities can be"
+        f" taken at their word. Expected calibration error: {calibration.ece:.4f}."
+    )
+    parts = (draw_calibration(calibration), _wrap(make_bins(calibration.bins)))
+    chart = tag("div", *parts, class_="charts")
+    yield _section("Calibration", tag("p", words, class_="note"), chart)
     yield _section("Most confident mistakes", *_render_misclassified(evaluation))
 
 

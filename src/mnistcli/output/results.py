@@ -24,7 +24,7 @@ from mnistcli.config.schema import Config
 from mnistcli.errors import MnistcliError, escape_name, make_displayable
 from mnistcli.images.options import Preparation
 from mnistcli.metrics.calibration import Calibration
-from mnistcli.metrics.scores import Score
+from mnistcli.metrics.scores import AddedActivation, Score
 from mnistcli.metrics.significance import Interval
 from mnistcli.models.memory import MemoryEstimate
 
@@ -151,8 +151,11 @@ class EvaluatedSplit(AnswerPart):
 class EvaluationResult(Score, EvaluatedSplit):
     """How one checkpoint did on a split; in `confusion`, rows are the truth.
 
-    `dataset` is for people: no part of the JSON.
+    `dataset` is for people: no part of the JSON. `added_activation` is what makes probabilities
+    of the network's outputs, null where they are such.
     """
+
+    added_activation: AddedActivation | None = None
 
 
 class EvaluateResult(Answer):
@@ -173,8 +176,8 @@ class Prediction(AnswerPart):
     """What the network takes one image for.
 
     `row` is the place in a data set or an array, null for a file of one image; `truth` is the
-    class where it is known. `preparation` is what was done to an image file, null where numbers
-    were taken as they are.
+    true class where it is known, `true_label` its name. `preparation` is what was done to an image
+    file, null where numbers were taken as they are.
     """
 
     source: Name
@@ -184,6 +187,7 @@ class Prediction(AnswerPart):
     probability: float
     probabilities: tuple[float, ...]
     truth: int | None
+    true_label: str | None
     preparation: Preparation | None
 
 
@@ -194,10 +198,15 @@ class RankedPrediction(Prediction):
 
 
 class PredictResult(Answer):
-    """The answer of `predict`."""
+    """The answer of `predict`.
+
+    `added_activation` is what makes probabilities of the network's outputs, null where they are
+    such.
+    """
 
     predictions: tuple[RankedPrediction | Prediction, ...]
     class_names: tuple[str, ...] = Field(exclude=True)  # the columns of CSV; no part of the JSON
+    added_activation: AddedActivation | None
 
     def list_parts(self) -> Iterable[AnswerPart]:
         """Return a line an image."""
@@ -428,7 +437,9 @@ class ComparedResult(AnswerPart):
     correct: int
     accuracy: Accuracy
     interval: Interval
-    loss: float
+    loss: float | None
+    loss_name: str | None = None
+    loss_reason: str | None = None
     fit_seconds: float | None
 
 
@@ -631,7 +642,11 @@ class PictureResult(AnswerPart):
 
 
 class PlotResult(Answer):
-    """The answer of `plot`; `split` is null for what was drawn from the checkpoint alone."""
+    """The answer of `plot`; `split` is null for what was drawn from the checkpoint alone.
+
+    `added_activation` is what makes probabilities of the network's outputs, null where they are
+    such.
+    """
 
     checkpoint: Name
     kind: str
@@ -639,6 +654,7 @@ class PlotResult(Answer):
     width: int
     height: int
     split: str | None
+    added_activation: AddedActivation | None
 
 
 class CalibrationPlotResult(Calibration, PlotResult):
@@ -702,8 +718,9 @@ class ReportResult(Answer):
     """The answer of `report`.
 
     `dataset` is what the run was trained on, null without a record of it; `split` and the figures
-    are null where nothing says which data the network is for, `ece` also where its outputs are no
-    probabilities.
+    are null where nothing says which data the network is for, `loss` also where `loss_reason` says
+    why. `added_activation` is what makes probabilities of the network's outputs, null where they
+    are such.
     """
 
     checkpoint: Name
@@ -714,6 +731,9 @@ class ReportResult(Answer):
     count: int | None
     loss: float | None
     accuracy: Accuracy | None
+    loss_name: str | None
+    loss_reason: str | None
+    added_activation: AddedActivation | None
     ece: float | None
     mistakes: int | None
 
@@ -810,6 +830,7 @@ class PredictionRow(CsvRow):
     label: str
     probability: float
     truth: int | None
+    true_label: str | None
 
 
 class EvaluationRow(CsvRow):
@@ -819,8 +840,10 @@ class EvaluationRow(CsvRow):
     dataset: str
     split: str
     count: int
-    loss: float
+    loss: float | None
     accuracy: Accuracy
+    loss_name: str | None
+    loss_reason: str | None
 
 
 class PairRow(CsvRow):
@@ -946,8 +969,8 @@ def _(result: PredictResult) -> str:
     header = [*PredictionRow.list_columns(), *(f"p_{label}" for label in result.class_names)]
     rows = []
     for one in result.predictions:
-        facts = [one.source, one.row, one.class_index, one.label, one.probability, one.truth]
-        rows.append([*facts, *one.probabilities])
+        facts = [one.source, one.row, one.class_index, one.label, one.probability]
+        rows.append([*facts, one.truth, one.true_label, *one.probabilities])
     return format_rows(header, rows)
 
 

@@ -14,10 +14,12 @@ from rich.text import Text
 from mnistcli.checkpoints.record import describe_devices
 from mnistcli.checkpoints.run_state import EarlyStoppingState
 from mnistcli.errors import make_displayable
+from mnistcli.metrics.scores import Score
 from mnistcli.models.memory import format_bytes
 from mnistcli.output.results import (
     Answer,
     CheckpointResult,
+    ComparedResult,
     CompareResult,
     CopiedRecipeResult,
     DataResult,
@@ -92,6 +94,11 @@ def describe_time(seconds: EstimatedSecondsResult) -> str:
         f" {format_duration(seconds.total)} in all"
         f" (measured over {_count(seconds.measured_steps, 'step')})"
     )
+
+
+def format_loss(score: Score | ComparedResult) -> str:
+    """Format a loss with four digits; `-` where it is not known."""
+    return "-" if score.loss is None else f"{score.loss:.4f}"
 
 
 def format_duration(duration_s: float) -> str:
@@ -181,7 +188,7 @@ def _render_evaluate(result: EvaluateResult) -> Iterable[RenderableType]:
 def _render_evaluation(result: EvaluationResult) -> Iterator[RenderableType]:
     yield Text(
         f"{result.checkpoint} on {result.dataset} {result.split} ({result.count:,} images): "
-        f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f}"
+        f"accuracy {result.accuracy:.4f}, loss {_describe_loss(result)}"
     )
     classes = _make_table("class", "precision", "recall", "f1", "images")
     for row in result.per_class:
@@ -200,8 +207,16 @@ def _render_evaluation(result: EvaluationResult) -> Iterator[RenderableType]:
     yield confusion
 
 
+def _describe_loss(result: EvaluationResult) -> str:
+    if result.loss is None:
+        return f"not known: {make_displayable(result.loss_reason or '')}"
+    return f"{result.loss:.4f} ({result.loss_name})"
+
+
 def _render_evaluations(results: Iterable[EvaluationResult]) -> Table:
-    table = _make_table("checkpoint", "data", "split", "images", "accuracy", "loss", left=3)
+    columns = ("checkpoint", "data", "split", "images", "accuracy", "loss", "loss function")
+    table = _make_table(*columns, left=3)
+    table.columns[-1].justify = "left"
     for row in results:
         table.add_row(
             row.checkpoint,
@@ -209,7 +224,8 @@ def _render_evaluations(results: Iterable[EvaluationResult]) -> Table:
             row.split,
             f"{row.count:,}",
             f"{row.accuracy:.4f}",
-            f"{row.loss:.4f}",
+            format_loss(row),
+            row.loss_name or "-",
         )
     return table
 
@@ -218,14 +234,14 @@ def _render_evaluations(results: Iterable[EvaluationResult]) -> Table:
 def _render_predict(result: PredictResult) -> Iterator[RenderableType]:
     rows = result.predictions
     has_true_classes = any(row.truth is not None for row in rows)
-    columns = ["image", "class", "probability", *(["truth"] if has_true_classes else [])]
+    columns = ["image", "class", "probability", *(["true class"] if has_true_classes else [])]
     has_top = any(isinstance(row, RankedPrediction) for row in rows)
     table = _make_table(*columns, *(["next"] if has_top else []), left=2)
     for row in rows:
         wrong = row.truth is not None and row.truth != row.class_index
         cells = [_name_source(row), row.label, f"{row.probability:.4f}"]
         if has_true_classes:
-            cells.append(f"{row.truth}{' wrong' if wrong else ''}")
+            cells.append(f"{row.true_label or '-'}{' wrong' if wrong else ''}")
         if isinstance(row, RankedPrediction):
             cells.append("  ".join(f"{o.label} {o.probability:.4f}" for o in row.top[1:]))
         table.add_row(*cells, style="bold" if wrong else None)
@@ -315,14 +331,15 @@ def _render_compare(answer: CompareResult) -> Iterator[RenderableType]:
     interval = f"{100 * answer.confidence:g} % interval"
     columns = ("", "checkpoint", "data", "epochs", "images", "accuracy", interval, "loss")
     has_baselines = any(row.kind == "baseline" for row in answer.results)
-    table = _make_table(*columns, *(["time"] if has_baselines else []), left=3)
+    table = _make_table(*columns, *(["time"] if has_baselines else []), "loss function", left=3)
+    table.columns[-1].justify = "left"
     for place, row in enumerate(answer.results):
         time = "-" if row.fit_seconds is None else f"{row.fit_seconds:.1f} s"
         bounds = f"{row.interval.low:.4f}-{row.interval.high:.4f}"
         epochs = "-" if row.epochs is None else f"{row.epochs}"
         data = f"{row.dataset} {answer.split}"
-        score = (f"{row.count:,}", f"{row.accuracy:.4f}", bounds, f"{row.loss:.4f}")
-        cells = (*score, *([time] if has_baselines else []))
+        score = (f"{row.count:,}", f"{row.accuracy:.4f}", bounds, format_loss(row))
+        cells = (*score, *([time] if has_baselines else []), row.loss_name or "-")
         table.add_row(letter(place), row.checkpoint, data, epochs, *cells)
     yield table
     yield from _render_differences(answer)

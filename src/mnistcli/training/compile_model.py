@@ -6,6 +6,7 @@ as Keras' own: a checkpoint names neither of them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow.compiler.tf2xla.python import xla
 
 from mnistcli.config.schema import (
     LOSSES,
+    Activation,
     Clip,
     Cosine,
     Exponential,
@@ -26,6 +29,7 @@ from mnistcli.config.schema import (
     Precision,
     TrainingConfig,
 )
+from mnistcli.metrics.losses import LossSpec, UnknownLoss
 from mnistcli.models import layers as plan
 from mnistcli.models.architecture import Architecture
 
@@ -132,12 +136,12 @@ def compile_network(
 def encode_labels(labels: tf.Tensor, loss: str, units: int) -> tf.Tensor:
     """Return class indices [batch] in the form that a loss takes.
 
-    That is int32 [batch] for sparse cross-entropy, float32 [batch, 1] for a single unit, and
-    one-hot vectors, float32 [batch, units], for other losses.
+    That is int32 [batch] for sparse cross-entropy and the circle loss, float32 [batch, 1] for a
+    single unit, and one-hot vectors, float32 [batch, units], for other losses.
     """
     if units == 1:
         return tf.cast(labels, tf.float32)[:, tf.newaxis]
-    if loss == "sparse_categorical_crossentropy":
+    if loss in ("sparse_categorical_crossentropy", "circle"):
         return tf.cast(labels, tf.int32)
     return tf.one_hot(tf.cast(labels, tf.int32), units)
 
@@ -150,9 +154,35 @@ def make_loss(training: TrainingConfig) -> str | keras.losses.Loss:
     return keras.losses.get({"class_name": LOSSES[training.loss].keras_class, "config": settings})
 
 
-def make_regularizer(l1: float, l2: float) -> keras.regularizers.Regularizer | None:
-    """Return the regularizer of a kernel; None where it would add nothing."""
-    return keras.regularizers.L1L2(l1=l1, l2=l2) if l1 or l2 else None
+def compute_keras_loss(
+    logits: NDArray[np.floating], labels: NDArray[np.int64], head: Activation, loss: LossSpec
+) -> float | UnknownLoss:
+    """Return a loss of Keras' list as `model.evaluate` computes it, in its batches of 32.
+
+    Args:
+        logits: [n, units].
+        labels: class indices [n].
+        head: the output activation.
+        loss: with what Keras makes it from.
+    """
+    units = logits.shape[1]
+    network = keras.Sequential([keras.Input((units,)), keras.layers.Activation(head)])
+    config = json.loads(loss.keras_config)
+    targets = encode_labels(tf.constant(labels), loss.name, units)
+    try:
+        made = config if isinstance(config, str) else keras.losses.get(config)
+        network.compile(loss=made, jit_compile=False)
+        return float(network.evaluate(logits, targets.numpy(), verbose=0))
+    except (ArithmeticError, TypeError, ValueError, tf.errors.OpError):
+        return UnknownLoss("Keras cannot compute it for these classes", loss.name)
+
+
+def make_regularizer(layer: plan.Layer) -> keras.regularizers.Regularizer | None:
+    """Return the regularizer of a layer's kernel; None where it has none."""
+    for entry in layer.regularizers:
+        if entry.target == "kernel":
+            return keras.regularizers.L1L2(l1=entry.l1, l2=entry.l2)
+    return None
 
 
 def make_optimizer(training: TrainingConfig, step_count: int) -> keras.optimizers.Optimizer:
@@ -187,7 +217,7 @@ def _make_layer(
             kind = Dense if layer.units <= MAX_NARROW_UNITS else keras.layers.Dense
             return kind(
                 layer.units, layer.activation, layer.use_bias,
-                kernel_regularizer=make_regularizer(layer.l1, layer.l2), **base, **drawn,
+                kernel_regularizer=make_regularizer(layer), **base, **drawn,
             )  # fmt: skip
         case plan.Flatten():
             return keras.layers.Flatten(layer.data_format, **base)
@@ -207,6 +237,7 @@ def _make_layer(
         case _:  # the others' settings are Keras' arguments
             settings = {f.name: getattr(layer, f.name) for f in fields(layer)}
             settings.pop("operation", None)  # a part of the class's name
+            del settings["regularizers"]  # of other people's networks, which are not trained
             return getattr(keras.layers, layer.type)(**settings)
 
 

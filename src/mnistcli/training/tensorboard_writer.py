@@ -23,10 +23,11 @@ import numpy as np
 from mnistcli.checkpoints.run_state import Array, LayerState, Progress, RunState
 from mnistcli.datasets.base import Dataset, Split
 from mnistcli.errors import ResourceError
-from mnistcli.metrics.scores import Misclassified, class_probabilities, find_misclassified
+from mnistcli.metrics.losses import LossSpec
+from mnistcli.metrics.scores import Misclassified, classify, find_misclassified
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
-from mnistcli.models.numpy_inference import compute_probabilities, run_network
+from mnistcli.models.numpy_inference import run_network
 from mnistcli.optional_imports import require
 from mnistcli.output.logs import note, warn
 from mnistcli.training.callbacks import Callback
@@ -206,8 +207,10 @@ class TensorBoardCallback(Callback):
             return
         weights = tuple(array.values for layer in layers for array in layer.weights)
         logits = run_network(self._architecture, weights, split.images, self._preprocessing)
-        probabilities = class_probabilities(compute_probabilities(self._architecture, logits))
-        found = find_misclassified(probabilities, split.labels, SHEET_COLUMNS * SHEET_ROWS)
+        loss = LossSpec(self._trainer.config.training.loss)
+        shown = classify(logits, self._architecture.head, loss)
+        limit = SHEET_COLUMNS * SHEET_ROWS
+        found = find_misclassified(shown.classes, shown.confidences, split.labels, limit)
         if found:
             bright = Split(info.to_uint8_range(split.images), split.labels)
             sheet = draw_misclassified(bright, found, info.class_names)

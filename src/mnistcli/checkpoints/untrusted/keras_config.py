@@ -4,17 +4,19 @@ Nothing is executed and Keras is not imported. The formats of Keras 2 and 3 are 
 `batch_input_shape` or `batch_shape`, in an InputLayer or in the first layer, or `build_input_shape`
 next to the layers, which early Keras 2 stores as a bare list. A Functional network whose layers
 form one chain is read as the Sequential network that it is. Settings that only matter in training
-(initializers, regularizers, constraints) are ignored. Every other unknown setting is refused, since
-it may change what the network computes. docs/foreign-checkpoints.md lists what is refused.
+(initializers, constraints) are ignored. Every other unknown setting is refused, since it may change
+what the network computes; a loss or a regularizer that is not Keras' own leaves the loss unknown.
+docs/foreign-checkpoints.md lists what is refused.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeGuard, cast, get_args
 
 from mnistcli.checkpoints.record import MAX_PARAMETERS
 from mnistcli.checkpoints.untrusted.protocol import (
@@ -28,9 +30,10 @@ from mnistcli.checkpoints.untrusted.protocol import (
 )
 from mnistcli.config.schema import LOSSES, MAX_UNITS, Activation
 from mnistcli.errors import CheckpointError
-from mnistcli.metrics.losses import LossSpec
+from mnistcli.metrics.losses import AnyLoss, LossSpec, UnknownLoss
 from mnistcli.models.architecture import Architecture, LayerNode
 from mnistcli.models.layers import (
+    ACTIVITY,
     ELU,
     ActivationLayer,
     BatchNormalization,
@@ -45,6 +48,7 @@ from mnistcli.models.layers import (
     LeakyReLU,
     Padding,
     Pooling2D,
+    Regularizer,
     ReLU,
     Rescaling,
     Reshape,
@@ -74,13 +78,46 @@ _TRAINING_ONLY = (
     "renorm_clipping",
     *(f"{array}_initializer" for array in ("kernel", "bias", "beta", "gamma")),
     *(f"moving_{array}_initializer" for array in ("mean", "variance")),
-    *(f"{array}_regularizer" for array in ("kernel", "bias", "beta", "gamma", "activity")),
     *(f"{array}_constraint" for array in ("kernel", "bias", "beta", "gamma")),
 )  # fmt: skip
-_REDUCTIONS_TO_MEAN = (None, "auto", "mean", "mean_with_sample_weight", "sum_over_batch_size")
-_LOSSES = {
-    name: loss for loss, info in LOSSES.items() for name in (loss, info.keras_class, *info.aliases)
+_REGULARIZERS = ("kernel", "bias", "beta", "gamma", "activity")
+_REGULARIZER_DEFAULTS = {"L1": (0.01, 0.0), "L2": (0.0, 0.01), "L1L2": (0.0, 0.0)}
+_REGULARIZER_ALIASES = {"l1": "L1", "l2": "L2", "l1_l2": "L1L2"}
+_MEAN_REDUCTIONS = ("auto", "mean", "mean_with_sample_weight", "none", "sum_over_batch_size")
+_LOSS_CLASSES = {
+    **{name: info.keras_class for name, info in LOSSES.items()},
+    "mean_absolute_error": "MeanAbsoluteError",
+    "mean_absolute_percentage_error": "MeanAbsolutePercentageError",
+    "mean_squared_logarithmic_error": "MeanSquaredLogarithmicError",
+    "cosine_similarity": "CosineSimilarity",
+    "huber": "Huber",
+    "log_cosh": "LogCosh",
+    "hinge": "Hinge",
+    "squared_hinge": "SquaredHinge",
+    "categorical_hinge": "CategoricalHinge",
+    "kl_divergence": "KLDivergence",
+    "poisson": "Poisson",
+    "binary_focal_crossentropy": "BinaryFocalCrossentropy",
+    "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
+    "dice": "Dice",
+    "tversky": "Tversky",
+    "circle": "Circle",
+    "crossentropy": "crossentropy",  # for Keras, binary or categorical as the outputs are
 }
+_LOSS_ALIASES = {
+    **{alias: name for name, info in LOSSES.items() for alias in info.aliases},
+    **{keras_class: name for name, keras_class in _LOSS_CLASSES.items()},
+    "mae": "mean_absolute_error", "MAE": "mean_absolute_error",
+    "mape": "mean_absolute_percentage_error", "MAPE": "mean_absolute_percentage_error",
+    "msle": "mean_squared_logarithmic_error", "MSLE": "mean_squared_logarithmic_error",
+    "kld": "kl_divergence", "KLD": "kl_divergence", "ce": "crossentropy",
+    "kullback_leibler_divergence": "kl_divergence", "logcosh": "log_cosh",  # Keras 2's names
+}  # fmt: skip
+_LOSS_SETTINGS: dict[str, type] = {
+    "from_logits": bool, "apply_class_balancing": bool, "remove_diagonal": bool,
+    "label_smoothing": float, "delta": float, "alpha": float, "beta": float, "gamma": float,
+    "margin": float, "axis": int, "ignore_class": int,
+}  # fmt: skip
 
 
 OpenShape = tuple[int | None, ...]
@@ -121,8 +158,8 @@ def parse_model_config(text: str, where: str, weight_shapes: WeightShapes = ()) 
     return Architecture(input_shape, _read_layers(entries, input_shape, where))
 
 
-def parse_training_config(text: str | None, where: str) -> LossSpec | None:
-    """Return the loss that a `training_config` names; None if it names none that is supported.
+def parse_training_config(text: str | None, where: str) -> AnyLoss:
+    """Return the loss that a `training_config` names, or why it is not known.
 
     Args:
         text: the JSON of the file's attribute; None if it has none.
@@ -131,10 +168,16 @@ def parse_training_config(text: str | None, where: str) -> LossSpec | None:
     Raises:
         CheckpointError: the text is too long or not JSON.
     """
-    if text is None:
-        return None
-    config = parse_json(text, where, "training_config")
-    return _read_loss(_unwrap_single(config.get("loss"))) if isinstance(config, dict) else None
+    config = None if text is None else parse_json(text, where, "training_config")
+    if not isinstance(config, dict) or config.get("loss") is None:
+        return UnknownLoss("the file names no loss: the network was saved without one")
+    loss = _read_loss(_unwrap_single(config["loss"]))
+    weight = _unwrap_single(config.get("loss_weights"))
+    if weight is None or isinstance(loss, UnknownLoss):
+        return loss
+    if not _is_number(weight):
+        return UnknownLoss(f"its weight {quote(weight)} is not a number", loss.name)
+    return replace(loss, weight=float(weight))
 
 
 def _find_layers(model: Any, where: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -405,21 +448,19 @@ def _check_network(nodes: list[LayerNode], where: str) -> None:
 def _read_layer(entry: _LayerEntry) -> Layer:
     """Return the layer; CheckpointError if a setting is missing or not supported."""
     dtype = _take_dtype(entry.settings)
-    layer = replace(_READERS[entry.class_name](entry), dtype=dtype)
+    regularizers = tuple(_take_regularizers(entry.settings))
+    layer = _READERS[entry.class_name](entry)
     entry.settings.ignore(*_LAYER_INPUT_SHAPE_KEYS, *_TRAINING_ONLY)
     entry.settings.finish()
-    return layer
+    return replace(layer, dtype=dtype, regularizers=regularizers)
 
 
 def _read_dense(entry: _LayerEntry) -> Layer:
-    l1, l2 = _take_penalty(entry.settings)
     return Dense(
         entry.name,
         entry.settings.take_integer("units", 1, MAX_UNITS),
         _take_activation(entry.settings),
         entry.settings.take_bool("use_bias", True),
-        l1,
-        l2,
     )
 
 
@@ -574,17 +615,35 @@ def _take_padding(settings: Settings) -> Padding:
     return cast(Padding, settings.take_choice("padding", get_args(Padding), "valid"))
 
 
-def _take_penalty(settings: Settings) -> tuple[float, float]:
-    """Return l1 and l2 of the kernel's regularizer; 0 for others, which affect no output."""
-    entry = settings.take("kernel_regularizer")
-    if not isinstance(entry, dict) or not is_from_keras(entry):
-        return 0.0, 0.0
-    values = entry.get("config")
-    if entry.get("class_name") not in ("L1", "L2", "L1L2") or not isinstance(values, dict):
-        return 0.0, 0.0
-    l1, l2 = (values.get(key, 0.0) for key in ("l1", "l2"))
-    numbers = (v for v in (l1, l2) if type(v) in (int, float) and 0 <= v <= MAX_FLOAT32)
-    return (float(l1), float(l2)) if len(list(numbers)) == 2 else (0.0, 0.0)
+def _take_regularizers(settings: Settings) -> Iterator[Regularizer]:
+    """Yield the regularizers that Keras counts: those of frozen weights it does not."""
+    is_frozen = settings.take("trainable", True) is False
+    for target in _REGULARIZERS:
+        entry = settings.take(f"{target}_regularizer")
+        if entry is not None and not (is_frozen and target != ACTIVITY):
+            yield _read_regularizer(target, entry)
+
+
+def _read_regularizer(target: str, entry: Any) -> Regularizer:
+    name, values = _split_entry(entry)
+    kind = _REGULARIZER_ALIASES.get(name, name) if isinstance(name, str) else None
+    if kind in _REGULARIZER_DEFAULTS and isinstance(values, dict):
+        l1, l2 = _REGULARIZER_DEFAULTS[kind]
+        factors = (values.get("l1", l1), values.get("l2", l2))
+        if all(map(_is_number, factors)):
+            return Regularizer(target, float(factors[0]), float(factors[1]))
+    return Regularizer(target, unknown=quote(name))
+
+
+def _split_entry(entry: Any) -> tuple[Any, Any]:
+    """Return the class name and the config of a serialised object; a name alone has no config."""
+    if not isinstance(entry, dict):
+        return entry, {}
+    return entry.get("class_name"), entry.get("config") if is_from_keras(entry) else None
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float) and -MAX_FLOAT32 <= value <= MAX_FLOAT32
 
 
 def _unwrap_single(loss: Any) -> Any:
@@ -596,29 +655,42 @@ def _unwrap_single(loss: Any) -> Any:
     return loss
 
 
-def _read_loss(loss: Any) -> LossSpec | None:
+def _read_loss(loss: Any) -> AnyLoss:
     if isinstance(loss, dict) and loss.get("class_name") == "function":
         loss = loss.get("config")
-    if isinstance(loss, str):
-        return LossSpec(_LOSSES[loss]) if loss in _LOSSES else None
-    if not isinstance(loss, dict) or not is_from_keras(loss):
-        return None
-    class_name, settings = loss.get("class_name"), loss.get("config")
-    if not isinstance(class_name, str) or not isinstance(settings, dict):
-        return None
-    return _read_loss_settings(class_name, settings) if class_name in _LOSSES else None
+    name, settings = _split_entry(loss)
+    if not isinstance(name, str):
+        return UnknownLoss(f"its loss is {quote(name)}, not one for one output")
+    known = _LOSS_ALIASES.get(name, name)
+    if known not in _LOSS_CLASSES or not isinstance(settings, dict):
+        shown = quote(name)[1:-1]
+        return UnknownLoss(f"its loss {shown} is not one of Keras' own", shown)
+    return _read_loss_settings(known, settings)
 
 
-def _read_loss_settings(class_name: str, settings: dict[str, Any]) -> LossSpec | None:
-    """Return the loss with its settings; None if one of them is not supported."""
-    from_logits = settings.get("from_logits", False)
-    label_smoothing = settings.get("label_smoothing", 0.0)
-    is_mean = settings.get("reduction") in _REDUCTIONS_TO_MEAN
-    is_plain = settings.get("axis", -1) == -1 and settings.get("ignore_class") is None
-    is_number = type(label_smoothing) in (int, float) and 0 <= label_smoothing <= 1
-    if not (is_mean and is_plain and is_number and type(from_logits) is bool):
-        return None
-    return LossSpec(_LOSSES[class_name], from_logits, float(label_smoothing))
+def _read_loss_settings(name: str, settings: dict[str, Any]) -> AnyLoss:
+    """Return the loss with its settings; Keras computes what no formula here covers."""
+    ignored = ("name", "fn", "dtype", "reduction")
+    values = {k: v for k, v in settings.items() if v is not None and k not in ignored}
+    if values.get("axis") == -1:
+        del values["axis"]
+    for key, value in values.items():
+        kind = _LOSS_SETTINGS.get(key)
+        if type(value) is not kind and not (kind is float and _is_number(value)):
+            return UnknownLoss(f"the setting {quote(key)} of its loss is not supported", name)
+    reduction = settings.get("reduction") or "mean"
+    if reduction == "sum":
+        values["reduction"] = reduction
+    elif type(reduction) is not str or reduction not in _MEAN_REDUCTIONS:
+        return UnknownLoss(f"the reduction {quote(reduction)} of its loss is not supported", name)
+    from_logits, smoothing = values.get("from_logits", False), values.get("label_smoothing", 0.0)
+    if not 0 <= smoothing <= 1:
+        return UnknownLoss(f"the label smoothing {smoothing:g} of its loss is not 0 to 1", name)
+    keras_config = ""
+    if name not in LOSSES or not {"reduction", "axis", "ignore_class"}.isdisjoint(values):
+        made = {"class_name": _LOSS_CLASSES[name], "config": values}
+        keras_config = json.dumps(name if name == "crossentropy" else made)
+    return LossSpec(name, from_logits, float(smoothing), keras_config=keras_config)
 
 
 _READERS: dict[str, Callable[[_LayerEntry], Layer]] = {

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.record import Record, TestSetScore, TrialMark, make_record
 from mnistcli.checkpoints.run_state import Progress, RunState, hash_weights
@@ -16,9 +18,9 @@ from mnistcli.commands.train.prepare import check_tensorboard, prepare_run
 from mnistcli.commands.train.request import RunPlan, TrainArguments
 from mnistcli.errors import DivergenceError, ResourceError
 from mnistcli.metrics.losses import LossSpec
-from mnistcli.metrics.scores import Score, evaluate_logits
+from mnistcli.metrics.scores import Score, evaluate_logits, find_symptom
 from mnistcli.models.numpy_inference import compute_penalty, run_network
-from mnistcli.output.logs import SHOWN, announce, note, suppress_notes
+from mnistcli.output.logs import SHOWN, announce, note, suppress_notes, warn
 from mnistcli.output.progress import EpochDisplay, SilentEpochs, format_metrics, open_epoch_display
 from mnistcli.output.results import (
     DatasetResult,
@@ -267,10 +269,20 @@ def score_run(plan: RunPlan, state: RunState) -> Score:
     """Evaluate on the test set as `mnistcli evaluate` does, so that both give the same numbers."""
     test, weights = plan.dataset.test, state.network.weights
     logits = run_network(plan.architecture, weights, test.images, plan.preprocessing)
-    training, head = plan.config.training, plan.architecture.output_activation
+    if not np.isfinite(logits).all():
+        what = "the network's outputs for the test set are not finite"
+        raise DivergenceError(str(plan.output.path), what, "lower the learning rate")
+    training, names = plan.config.training, plan.dataset.info.class_names
     loss = LossSpec(training.loss, label_smoothing=training.label_smoothing)
     penalty = compute_penalty(plan.architecture, weights)
-    return evaluate_logits(logits, test.labels, head, loss, plan.dataset.info.class_names, penalty)
+    score = evaluate_logits(logits, test.labels, plan.architecture.head, loss, names, penalty)
+    if (symptom := find_symptom(score, loss, penalty)) is not None:
+        warn(
+            f"the network has not learned its classes: {symptom}. Likely causes: a learning rate"
+            f" ({training.optimizer.learning_rate:g}) that is too high or too low, too few epochs,"
+            " or labels that do not belong to their images"
+        )
+    return score
 
 
 class EpochResults(Callback):
