@@ -136,7 +136,7 @@ def make_blown_up_bytes() -> bytes:
 IMAGES = make_batch(0)[b"data"]
 HOSTILE = {
     "empty": (b"", "is not a pickled batch, or is damaged (EOFError"),
-    "no pickle": (b"<html>404</html>", "is not a pickled batch"),
+    "no pickle": (b"<html>404</html>", "is an HTML page"),
     "cut short": (change_batch()[:-500], "is not a pickled batch, or is damaged"),
     "a command": (
         pickle.dumps({b"data": Call(os.system, "touch pwned")}, 2),
@@ -299,7 +299,7 @@ def claim_huge_header(path: Path) -> None:
 DAMAGED_ARCHIVES = {
     "cut short": (shorten, "is damaged or incomplete"),
     "a wrong checksum": (break_checksum, "is damaged or incomplete (CRC check failed"),
-    "no gzip": (lambda path: path.write_text("<html>"), "is damaged or incomplete (Not a gzipped"),
+    "no gzip": (lambda path: path.write_text("<html>"), "is an HTML page"),
     "empty": (lambda path: path.write_bytes(b""), "is damaged or incomplete"),
     "no tar": (lambda path: path.write_bytes(gzip.compress(b"text" * 500)), "is damaged or"),
     "missing batch": (leave_out_batch_4, "holds no cifar-10-batches-py/data_batch_4"),

@@ -61,6 +61,14 @@ def test_idx_files_are_found_and_read(
     assert_holds_arrays(tmp_path / layout)
 
 
+def test_what_an_idx_file_is_is_decided_by_its_contents(tmp_path: Path) -> None:
+    write_idx(tmp_path, compressed=True)
+    images, labels = (tmp_path / f"{IDX_NAMES[name]}.gz" for name in ("x_train", "y_test"))
+    images.write_bytes(gzip.decompress(images.read_bytes()))  # as browsers do, and keep the name
+    labels.rename(labels.with_suffix(""))
+    assert_holds_arrays(tmp_path)
+
+
 def test_a_folder_without_mnist_holds_none(tmp_path: Path) -> None:
     (tmp_path / "mnist.npz").mkdir()
     assert find_files(tmp_path) is None
@@ -112,7 +120,7 @@ def test_fortran_order_and_headers_of_python_2_are_understood(tmp_path: Path) ->
 
 DAMAGED_NPZ = {
     "empty file": (lambda path: path.write_bytes(b""), "is damaged or incomplete"),
-    "no zip": (lambda path: path.write_text("<html>404</html>"), "is damaged or incomplete"),
+    "no zip": (lambda path: path.write_bytes(b"\1no zip"), "is damaged or incomplete"),
     "cut short": (shorten, "is damaged or incomplete"),
     "a flipped byte": (flip_a_byte_of_x_train, "is damaged or incomplete"),
     "larger than any data set": (
@@ -195,7 +203,7 @@ def test_a_damaged_npz_is_named_and_kept(tmp_path: Path, kind: str) -> None:
     assert caught.value.where == str(path)
     assert what in caught.value.what
     if kind in OTHER_ARRAYS:
-        hint = f"this is not MNIST: to use it as your own images, give --data {path}"
+        hint = f"to use these data as your own images, give --data {path}"
         assert caught.value.hint == hint
     else:
         assert caught.value.hint.startswith("replace it by a sound copy")
@@ -229,14 +237,33 @@ DAMAGED_IDX = {
     "other kind": (
         TRAIN_IMAGES,
         lambda data: b"\0\0\x0d\x03" + data[4:],
+        "is an IDX file of float32 with 3 axes, not of bytes with 3",
+    ),
+    "labels as images": (
+        TRAIN_IMAGES,
+        lambda data: b"\0\0\x08\x01" + data[4:],
+        "is an IDX file of bytes with 1 axes, not of bytes with 3",
+    ),
+    "unknown kind": (
+        TRAIN_IMAGES,
+        lambda data: b"\0\0\x07\x03" + data[4:],
         "does not begin as an IDX file of bytes with 3 axes",
+    ),
+    "a web page": (
+        TRAIN_IMAGES + ".gz",
+        lambda _: b"<html>403 Forbidden</html>",
+        "is an HTML page",
+    ),
+    "not fetched": (
+        TRAIN_IMAGES,
+        lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "is a Git LFS pointer",
     ),
     "huge": (
         TRAIN_IMAGES,
         lambda data: data[:4] + b"\xff" * 12 + data[16:],
         "claims 79228162458924105385300197375 bytes, too many for a data set",
     ),
-    "no gzip": (TRAIN_IMAGES + ".gz", lambda data: data, "is damaged or incomplete (Not a gzipped"),
     "short gzip": (
         TRAIN_IMAGES + ".gz",
         lambda data: gzip.compress(data)[:-20],

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.memory_map import select_rows
 from mnistcli.errors import DataError, ResourceError, escape_name
+from mnistcli.file_kinds import explain_wrong_kind, read_head
 from mnistcli.images.options import ImageKind
 from mnistcli.user_folders import find_cache
 
@@ -41,6 +42,9 @@ MAX_ARRAY_BYTES = 256 * 2**20
 
 MAX_FILE_BYTES = 512 * 2**20
 """The limit for one file or archive on disk."""
+
+# How archives, IDX files and pickles of several protocols begin: what is damaged is still one.
+_FORMATS = (b"PK", b"\x1f\x8b", b"\0\0", b"\x80", b"(")
 
 _MAX_REASON = 200  # characters: libraries quote whatever stands in a damaged file
 
@@ -323,7 +327,22 @@ def make_damage_error(path: Path, what: str) -> DataError:
         path: the file, which is never deleted.
         what: what is wrong, a phrase without a full stop.
     """
-    hint = "replace it by a sound copy, or move it away to have the data downloaded again"
+    cure, head = "replace it by a sound copy", read_head(path)
+    if not head.startswith(_FORMATS) and (kind := explain_wrong_kind(head, "data", str(path))):
+        what, cure = kind[0].partition(", not ")[0], kind[1]
+    return DataError(str(path), what, f"{cure}, or move it away to have the data downloaded again")
+
+
+def make_other_data_error(path: Path, what: str) -> DataError:
+    """Return the error for arrays that are sound, and not those of a published data set.
+
+    Args:
+        path: the file or folder.
+        what: what is different, a phrase without a full stop.
+    """
+    is_archive = path.suffix == ".npz"
+    given = shlex.quote(str(path)) if is_archive else "FILE.npz, an archive of the arrays"
+    hint = f"to use these data as your own images, give --data {given}"
     return DataError(str(path), what, hint)
 
 
@@ -415,11 +434,11 @@ def is_folder(path: Path) -> bool:
 def _check_images(path: Path, name: str, images: NDArray[Any], info: DatasetInfo) -> None:
     # float images are refused: how they were scaled is not known
     if images.dtype != np.uint8:
-        raise _make_other_data_error(path, f"{name} has dtype {images.dtype}, not uint8", info)
+        raise make_other_data_error(path, f"{name} has dtype {images.dtype}, not uint8")
     if images.shape[1:] != info.image_shape:
         expected = ", ".join(map(str, info.image_shape))
         what = f"{name} has shape {images.shape}, not (count, {expected})"
-        raise _make_other_data_error(path, what, info)
+        raise make_other_data_error(path, what)
     if len(images) == 0:
         raise make_damage_error(path, f"{name} is empty")
 
@@ -428,25 +447,16 @@ def _check_labels(path: Path, name: str, labels: NDArray[Any], info: DatasetInfo
     # any integer dtype: writers differ
     if labels.dtype.kind not in "iu":
         what = f"{name} has dtype {labels.dtype}, not an integer one"
-        raise _make_other_data_error(path, what, info)
+        raise make_other_data_error(path, what)
     if labels.ndim != 1:
-        raise _make_other_data_error(path, f"{name} has shape {labels.shape}, not (count,)", info)
+        raise make_other_data_error(path, f"{name} has shape {labels.shape}, not (count,)")
     if len(labels) == 0:
         raise make_damage_error(path, f"{name} is empty")
     last = len(info.class_names) - 1
     if labels.min() < 0 or labels.max() > last:
         wrong = labels[(labels < 0) | (labels > last)][0]
         what = f"{name} holds the label {wrong}; classes are 0 to {last}"
-        raise _make_other_data_error(path, what, info)
-
-
-def _make_other_data_error(path: Path, what: str, info: DatasetInfo) -> DataError:
-    """Return the error for arrays that are sound, and not those of a published data set."""
-    given = (
-        shlex.quote(str(path)) if path.suffix == ".npz" else "FILE.npz, an archive of its arrays"
-    )
-    hint = f"this is not {info.title}: to use it as your own images, give --data {given}"
-    return DataError(str(path), what, hint)
+        raise make_other_data_error(path, what)
 
 
 def _select(split: Split, chosen: NDArray[np.bool_]) -> Split:

@@ -36,11 +36,13 @@ from mnistcli.datasets.base import (
     make_damage_error,
     make_dataset,
     make_missing_file_error,
+    make_other_data_error,
     make_split,
     translate_read_errors,
 )
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.npz import read_npz
+from mnistcli.file_kinds import read_head
 
 INFO = DatasetInfo(
     name="mnist",
@@ -63,6 +65,9 @@ _IDX_NAMES = {
 }
 
 # LeCun's files as they come, and torchvision's layout seen from its root and from within it.
+_IDX_TYPES = {b"\x08": "bytes", b"\x09": "int8", b"\x0b": "int16", b"\x0c": "int32",
+              b"\x0d": "float32", b"\x0e": "float64"}  # fmt: skip
+
 _IDX_FOLDERS = (".", "MNIST/raw", "raw")
 
 _ARRAY_SHA256 = {
@@ -154,7 +159,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes.
 
     Args:
-        path: the file; gzipped where its name ends in `.gz`.
+        path: the file, plain or gzipped.
         axes: the number of axes: 3 for images, 1 for labels.
 
     Returns:
@@ -188,14 +193,20 @@ def _find_idx(folder: Path, array: str) -> Path | None:
 
 
 def _open(path: Path) -> IO[bytes]:
-    # both kinds of stream decompress no more than is read of them
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    # By contents: browsers unpack what they download, and keep its name. Both kinds of stream
+    # decompress no more than is read of them.
+    is_packed = read_head(path).startswith(b"\x1f\x8b")
+    return gzip.open(path) if is_packed else path.open("rb")  # type: ignore[return-value]
 
 
 def _read_shape(path: Path, stream: IO[bytes], axes: int) -> tuple[int, ...]:
     header = stream.read(4 + 4 * axes)
-    if len(header) < 4 + 4 * axes or header[:4] != bytes((0, 0, 8, axes)):
+    dtype = _IDX_TYPES.get(header[2:3], "") if header[:2] == b"\0\0" else ""
+    if len(header) < 4 + 4 * axes or not dtype:
         raise make_damage_error(path, f"does not begin as an IDX file of bytes with {axes} axes")
+    if header[2:4] != bytes((8, axes)):
+        what = f"is an IDX file of {dtype} with {header[3]} axes, not of bytes with {axes}"
+        raise make_other_data_error(path, what)
     return struct.unpack(f">{axes}I", header[4:])
 
 
