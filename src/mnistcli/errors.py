@@ -15,6 +15,7 @@ Each says where it happened, what is wrong and what to do; `str(error)` is one l
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -53,6 +54,24 @@ def make_displayable(text: str) -> str:
     if len(text) > MAX_SHOWN:
         text = f"{text[:MAX_SHOWN]}… ({len(text):,} characters)"
     return make_printable(text)
+
+
+def format_command(*words: object) -> str:
+    """Format a command of ours, or a part of one, as a shell takes it: `mnistcli train 'a b'`."""
+    return shlex.join(map(str, words))
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Format a number with its noun: `1 image`, `2,000 classes`, `3 entries`."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith(("s", "x", "tch")):
+        noun += "es"
+    elif noun.endswith("y"):
+        noun = f"{noun[:-1]}ies"
+    else:
+        noun += "s"
+    return f"{number:,} {noun}"
 
 
 def escape_name(name: str) -> str:

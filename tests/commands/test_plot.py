@@ -89,7 +89,7 @@ def test_curves_and_weights_take_nothing_but_the_checkpoint(
 def test_figures_are_those_of_evaluate(run: Run, model: Path) -> None:
     [result] = run("evaluate", model, "--split", "validation", "--json").json["results"]
     shown = run("plot", "confusion", model, "--split", "validation", "--show").out
-    assert f"MNIST validation, 210 examples: accuracy {result['accuracy']:.4f}" in shown
+    assert f"MNIST validation, 210 images: accuracy {result['accuracy']:.4f}" in shown
     rows = [line.split() for line in shown.splitlines()[4:14]]
     assert [[int(n.replace(".", "0")) for n in row[1:]] for row in rows] == result["confusion"]
     wrong = result["count"] - sum(result["confusion"][k][k] for k in range(10))

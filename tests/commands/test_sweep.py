@@ -155,7 +155,7 @@ def test_failed_trials_do_not_end_a_sweep(run: Run) -> None:
     none = run("sweep", "t.yaml")
     assert (none.code, none.err.splitlines()[-1]) == (
         6,
-        f"mnistcli: error: t.yaml: all 2 trials failed, the first at: {refused}."
+        f"mnistcli: error: t.yaml: 2 trials failed, and none is complete; the first at: {refused}."
         " Search other values, lower learning rates for example",
     )
 

@@ -388,7 +388,7 @@ def test_resuming_a_finished_run_answers_again_and_leaves_the_file_alone(
         ("--overwrite", "--overwrite: a resumed run goes on in its own file with its own"),
         ("--init-from model.h5", "--init-from: a resumed run goes on in its own file with its own"),
         ("--epochs 3 --more 1", "--more: --epochs says the total already. Give one of --epochs"),
-        ("--epochs 1", "--epochs: 1 is less than the 2 epochs that are done. Give a larger total"),
+        ("--epochs 1", "--epochs: 1 is less than the 2 epochs done. Give a larger total"),
         ("--epochs 0", "--epochs: training.epochs: expected a whole number from 1 to 1000000"),
     ],
 )
@@ -600,11 +600,14 @@ def test_a_signal_saves_the_run_which_then_goes_on_to_the_same_bits(
     *epoch_lines, interrupted, hint = err.splitlines()
     assert all(line.startswith("epoch ") for line in epoch_lines)
     match = re.fullmatch(
-        rf"interrupted after (\d+)( and \d+ steps)? of {epochs} epochs; saved m\.h5", interrupted
+        rf"interrupted (after|in epoch) (\d+) of {epochs}(?: epochs| \(step [\d,]+ of [\d,]+\));"
+        r" saved m\.h5",
+        interrupted,
     )
     assert match is not None
-    assert 0 < int(match[1]) < epochs
-    assert read_checkpoint(Path("m.h5")).progress.epoch == int(match[1])
+    completed = int(match[2]) - (match[1] == "in epoch")
+    assert 0 < completed < epochs
+    assert read_checkpoint(Path("m.h5")).progress.epoch == completed
     assert hint == "next  mnistcli train --resume m.h5 --data-dir 'my data'"
 
     ended = run(*shlex.split(hint)[2:], "-q")

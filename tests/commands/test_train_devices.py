@@ -66,7 +66,7 @@ def test_more_devices_than_there_are_gpus_are_refused(
     ended = run("train", *SMALL, "--devices", 3, "-o", "m.h5")
     assert (ended.code, ended.out, list(Path().iterdir())) == (7, "", [])
     assert ended.err.splitlines()[-1] == (
-        "mnistcli: error: --devices: 3 devices were asked for, this machine has 2 GPUs."
+        "mnistcli: error: --devices: 3 devices asked for, and this machine has 2 GPUs."
         " Give --devices 2 or less, or hide them: CUDA_VISIBLE_DEVICES=-1"
     )
 

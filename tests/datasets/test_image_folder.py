@@ -237,7 +237,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] 
     ),
     "one class": (
         lambda root: (remove("train/dog")(root), remove("test/dog")(root)), {},
-        "pets/train: one class, where 2 to 256 can be told apart",
+        "pets/train: 1 class, where 2 to 256 can be told apart",
     ),
     "many classes": (make_many_classes, {}, "262 classes, where 2 to 256 can be told apart"),
     "an unprintable class": (

@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from conftest import Ended, Run, Train
-from mnistcli.errors import CheckFailedError, ConfigError, DataError, Problem
+from mnistcli.errors import CheckFailedError, ConfigError, DataError, Problem, pluralize
 from mnistcli.output.results import (
     ErrorResult,
     EvaluateResult,
@@ -34,6 +37,7 @@ from mnistcli.output.results import (
     describe_error,
     format_csv,
 )
+from mnistcli.output.tables import describe_progress
 from mnistcli.output.terminal import Form, emit
 
 ESCAPE = "\x1b"
@@ -440,3 +444,51 @@ def test_csv_gives_back_what_went_in(
         ]
         for p in predictions
     ]
+
+
+@pytest.mark.parametrize(
+    ("progress", "phrase"),
+    [
+        ((5, 1557, 600, 1875), "in epoch 6 of 600 (step 1,557 of 1,875)"),
+        ((0, 1, 1, None), "in epoch 1 of 1 (step 1)"),
+        ((4, 0, 9, 10), "after 4 of 9 epochs"),
+        ((0, 0, 1, 10), "after 0 of 1 epoch"),
+    ],
+)
+def test_how_far_a_run_has_come_is_said_in_plain_words(
+    progress: tuple[int, int, int, int | None], phrase: str
+) -> None:
+    assert describe_progress(*progress) == phrase
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (1, "image", "1 image"), (0, "image", "0 images"), (2000, "class", "2,000 classes"),
+        (3, "entry", "3 entries"), (2, "box", "2 boxes"), (2, "batch", "2 batches"),
+    ],
+)  # fmt: skip
+def test_one_thing_is_not_several(number: int, noun: str, text: str) -> None:
+    assert pluralize(number, noun) == text
+
+
+def test_one_image_is_not_several_wherever_it_is_counted(run: Run, tmp_path: Path) -> None:
+    for split, count in (("train", 2), ("test", 1)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "train" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count if name == "cat" else count + 1):
+                Image.fromarray(np.full((8, 8), 9 * number, np.uint8)).save(
+                    folder / f"{number}.png"
+                )
+    words = ("train", "mnist-mlp", "--data", "train", "--hidden", 4, "--epochs", 1, "-o", "m.h5")
+    trained = run(*words, "--progress", "lines")
+    assert trained.code == 0, trained.err
+    assert "preparing train split of train\n" in trained.err
+    predicted = run("predict", "m.h5", "--index", 3)
+    assert predicted.err.endswith("beyond the last of 3 images. Give 0 to 2\n")
+    planned = run(*words, "--overwrite", "--dry-run")
+    assert "would train 1 epoch of 5 images in batches" in planned.err
+    shutil.rmtree(tmp_path / "train/test/dog")
+    shutil.rmtree(tmp_path / "train/train/dog")
+    assert "train/train: 1 class, where 2 to 256 can be told apart" in run(*words[:-2]).err

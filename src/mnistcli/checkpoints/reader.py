@@ -43,7 +43,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
 )
 from mnistcli.checkpoints.untrusted.sandbox import ArraySelection, ParserOutput, ParserProcess
 from mnistcli.config.schema import TrainingConfig
-from mnistcli.errors import CheckpointError
+from mnistcli.errors import CheckpointError, pluralize
 from mnistcli.metrics.losses import AnyLoss
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.layers import Dropout, Shape
@@ -341,7 +341,8 @@ def _check_state(
     _check_callback_weights(state, where)
     dropouts = sum(isinstance(layer, Dropout) and layer.rate > 0 for layer in architecture.layers)
     if len(state.network.generators) != dropouts:
-        what = f"{len(state.network.generators)} random generators for {dropouts} dropout layers"
+        generators = pluralize(len(state.network.generators), "random generator")
+        what = f"{generators} for {pluralize(dropouts, 'dropout layer')}"
         raise CheckpointError(where, what, RESTORE_HINT)
 
 

@@ -127,7 +127,8 @@ def sweep(
             )
         except SweepInterrupted as interrupted:
             command = _format_resume_command(source, output, storage, study, jobs, data_dir)
-            announce(f"{interrupted}\nnext  {command}")
+            announce(str(interrupted))
+            announce(f"next  {command}")
             raise
         emit(result, form)
         _note_best(result, data_dir)

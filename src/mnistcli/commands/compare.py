@@ -22,7 +22,7 @@ from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, Train
 from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES, BaselineName, check_choice
 from mnistcli.config.serialization import diff_configs
 from mnistcli.datasets.base import DatasetInfo, Split
-from mnistcli.errors import UsageError
+from mnistcli.errors import UsageError, pluralize
 from mnistcli.metrics.significance import (
     CONFIDENCE,
     Interval,
@@ -211,7 +211,7 @@ def _evaluate_checkpoint(model: TrainedModel, split_name: str) -> _Candidate:
 
 def _evaluate_baseline(name: BaselineName, model: TrainedModel, split_name: str) -> _Candidate:
     split, dataset = model.read_split(split_name), model.open_dataset(frozenset({"train", "test"}))
-    title = f"{name} on {len(dataset.train):,} images of {dataset.info.title}"
+    title = f"{name} on {pluralize(len(dataset.train), 'image')} of {dataset.info.title}"
     note(f"fitting {title}")
     fitted = run_baseline(name, dataset.train, split, dataset.info, count_processors())
     if not fitted.has_converged:

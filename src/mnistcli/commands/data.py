@@ -28,7 +28,7 @@ from mnistcli.config.overrides import Override, parse_assignment
 from mnistcli.config.schema import AnyDataset, DatasetConfig, Normalization
 from mnistcli.datasets.base import BOTH_SPLITS, Dataset, Split, SplitName
 from mnistcli.datasets.registry import get_info
-from mnistcli.errors import UsageError
+from mnistcli.errors import UsageError, pluralize
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
 from mnistcli.output.plots.figures import Heading, ImageGrid, compose_images
 from mnistcli.output.results import (
@@ -210,7 +210,7 @@ def _describe_example(dataset: Dataset, selection: _Selection, index: int) -> Ex
     """Return the facts of one image; UsageError where there is no such row."""
     split, names = dataset.splits[selection.image_split], dataset.info.class_names
     if index >= len(split):
-        what = f"{index} is beyond the last of {len(split)} images"
+        what = f"{index} is beyond the last of {pluralize(len(split), 'image')}"
         raise UsageError("--index", what, f"give 0 to {len(split) - 1}")
     label = int(split.labels[index])
     values: np.ndarray = split.images[index]

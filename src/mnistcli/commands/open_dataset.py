@@ -12,7 +12,7 @@ from pathlib import Path
 from mnistcli.config.schema import AnyDataset, Config, FilesConfig
 from mnistcli.datasets.base import BOTH_SPLITS, Dataset, Split, SplitName, split_validation
 from mnistcli.datasets.registry import has_files, load_dataset, search_from_environment
-from mnistcli.errors import DataError
+from mnistcli.errors import DataError, pluralize
 from mnistcli.output.logs import note, warn
 from mnistcli.output.progress import DownloadDisplay
 from mnistcli.output.terminal import ProgressMode, choose_progress
@@ -95,7 +95,8 @@ def choose_splits(config: Config, dataset: Dataset) -> tuple[Split, Split | None
         return dataset.train, None
     train, validation = split_validation(dataset.train, held_out, config.training.seed)
     if len(train) == 0 or len(validation) == 0:
-        what = f"validation {held_out:g} of {len(dataset.train)} images leaves one part empty"
+        images = pluralize(len(dataset.train), "image")
+        what = f"validation {held_out:g} of {images} leaves one part empty"
         raise DataError(dataset.info.name, what, "choose another fraction with --validation")
     return train, validation
 

@@ -11,7 +11,7 @@ from typing import Unpack, cast
 from mnistcli.atomic_files import check_output, write_output
 from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.datasets.base import DatasetInfo, Split
-from mnistcli.errors import UsageError, make_printable
+from mnistcli.errors import UsageError, make_printable, pluralize
 from mnistcli.metrics.calibration import measure_calibration
 from mnistcli.metrics.scores import Score, find_misclassified
 from mnistcli.output.plots import PLOT_KINDS
@@ -188,7 +188,8 @@ def _predict(
     examples = model.read_split(split)
     shown, score = model.predict_split(Split(examples.images[:first], examples.labels[:first]))
     title = model.info.title if model.info is not None else ""
-    return shown, score, f"{title} {split}, {score.count:,} examples: accuracy {score.accuracy:.4f}"
+    images = pluralize(score.count, "image")
+    return shown, score, f"{title} {split}, {images}: accuracy {score.accuracy:.4f}"
 
 
 def _compose_curves(model: TrainedModel, split: str, first: int | None) -> Curves:

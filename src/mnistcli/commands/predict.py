@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.config.allowed_values import check_choice
-from mnistcli.errors import DataError, UsageError
+from mnistcli.errors import DataError, UsageError, pluralize
 from mnistcli.images.arrays import ARRAY_SUFFIX, is_array, make_shape_error, read_array
 from mnistcli.images.decoding import read_content
 from mnistcli.images.options import (
@@ -217,7 +217,7 @@ def _read_rows_of_split(
     rows = range(len(split) if first is None else min(first, len(split)))
     if index is not None:
         if index >= len(split):
-            what = f"{index} is beyond the last of {len(split)} images"
+            what = f"{index} is beyond the last of {pluralize(len(split), 'image')}"
             raise UsageError("--index", what, f"give 0 to {len(split) - 1}")
         rows = range(index, index + 1)
     chosen = slice(rows.start, rows.stop)

@@ -24,7 +24,7 @@ from mnistcli.commands.trained_model import DataLocation, TrainedModel, load_mod
 from mnistcli.config.loading import load_config
 from mnistcli.config.recipes import Recipe, ReferenceResults
 from mnistcli.datasets.base import SplitName
-from mnistcli.errors import CheckFailedError, CheckpointError, ResourceError
+from mnistcli.errors import CheckFailedError, CheckpointError, ResourceError, pluralize
 from mnistcli.output.logs import note
 from mnistcli.output.results import (
     DatasetResult,
@@ -147,7 +147,7 @@ def find_deviations(result: ReproduceRecipesResult) -> CheckFailedError | None:
         return None
     where = ", ".join(dict.fromkeys(recipe for recipe, _ in found))
     total = sum(len(again.figures) for again in result.recipes)
-    what = f"{len(found)} of {total} figures differ from those measured before"
+    what = f"{len(found)} of {pluralize(total, 'figure')} differ from those measured before"
     hint = f"look for other data or versions: {PROGRAM} doctor"
     return CheckFailedError(where, what, hint)
 

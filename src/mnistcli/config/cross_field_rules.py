@@ -20,6 +20,7 @@ from mnistcli.config.schema import (
     Sgd,
 )
 from mnistcli.config.validation_errors import ConfigIssue, KeyPath, format_path
+from mnistcli.errors import pluralize
 
 _SIZE: KeyPath = ("dataset", "size")
 _CLASSES: KeyPath = ("dataset", "classes")
@@ -185,7 +186,7 @@ def _check_schedule(config: Config) -> Iterator[ConfigIssue]:
         if any(a >= b for a, b in itertools.pairwise(boundaries)):
             yield ConfigIssue((*_SCHEDULE, "boundaries"), "they do not rise", "put them in order")
         if len(boundaries) != len(factors):
-            what = f"{len(factors)} for {len(boundaries)} boundaries"
+            what = f"{len(factors)} for {pluralize(len(boundaries), 'boundary')}"
             path, other = (*_SCHEDULE, "factors"), (*_SCHEDULE, "boundaries")
             yield ConfigIssue(path, what, "give one a boundary", depends_on=(other,))
 
@@ -243,7 +244,8 @@ def _check_files(config: Config) -> Iterator[ConfigIssue]:
 def _check_class_weight(config: Config, count: int) -> Iterator[ConfigIssue]:
     weights = config.training.class_weight
     if isinstance(weights, tuple) and len(weights) != count:
-        what = f"{config.dataset.name} has {count} classes, received {len(weights)} weights"
+        received = pluralize(len(weights), "weight")
+        what = f"{config.dataset.name} has {count} classes, received {received}"
         yield ConfigIssue(
             _CLASS_WEIGHT, what, f"give {count}, or balanced", depends_on=(_NAME, _CLASSES)
         )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.memory_map import select_rows
-from mnistcli.errors import DataError, ResourceError, escape_name
+from mnistcli.errors import DataError, ResourceError, escape_name, pluralize
 from mnistcli.file_kinds import explain_wrong_kind, read_head
 from mnistcli.images.options import ImageKind
 from mnistcli.user_folders import find_cache
@@ -259,9 +259,9 @@ def make_split(
     _check_images(path, f"x_{name}", images, info)
     _check_labels(path, f"y_{name}", labels, info)
     if len(images) != len(labels):
-        raise make_damage_error(
-            path, f"x_{name} has {len(images)} images, y_{name} {len(labels)} labels"
-        )
+        count = pluralize(len(images), "image")
+        what = f"x_{name} has {count}, y_{name} {pluralize(len(labels), 'label')}"
+        raise make_damage_error(path, what)
     return Split(images=images, labels=labels.astype(np.uint8, copy=False))
 
 

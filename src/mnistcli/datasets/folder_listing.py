@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mnistcli.config.schema import MAX_LABELS
 from mnistcli.datasets.base import SplitName
-from mnistcli.errors import DataError, escape_name, make_printable
+from mnistcli.errors import DataError, escape_name, make_printable, pluralize
 from mnistcli.file_kinds import read_head
 from mnistcli.images.decoding import FORMATS_HINT, IMAGE_NAME
 
@@ -140,7 +140,7 @@ def _list_undivided(
         count = len(found["test"])
         notes += (
             f"{make_printable(str(top.path))} has no folders train and test: a fifth of each"
-            f" class, chosen by file name, is held out for testing ({count:,} images)",
+            f" class, chosen by file name, is held out for testing ({pluralize(count, 'image')})",
         )
     notes += _note_untested(names, found["test"])
     files_of = {split: tuple(found[split]) for split in _SPLITS if split in splits}
@@ -256,8 +256,7 @@ def _choose_classes(
         what = f"it has no folder for the class {absent}"
         raise DataError(str(part.path), what, f"its folders are {', '.join(sorted(folders)[:10])}")
     if not 2 <= len(names) <= MAX_LABELS:
-        count = "one class" if len(names) == 1 else f"{len(names)} classes"
-        what = f"{count}, where 2 to {MAX_LABELS} can be told apart"
+        what = f"{pluralize(len(names), 'class')}, where 2 to {MAX_LABELS} can be told apart"
         raise DataError(str(part.path), what, LAYOUT_HINT)
     return names
 

@@ -210,7 +210,9 @@ def read_dataset(
     made_bytes, cache = 0, cache_directory / ROWS_FOLDER
     for name in sorted(splits, reverse=True):
         labels = source.read_labels(name)
-        rows = source.read_rows(name, cache, partial(on_preparation, f"{info.title} {name}"))
+        rows = source.read_rows(
+            name, cache, partial(on_preparation, f"{name} split of {info.title}")
+        )
         made_bytes += rows.images.nbytes if rows.is_new else 0
         read[name] = Split(rows.images, labels)
         arrays |= {f"x_{name}": rows.sha256, f"y_{name}": hash_array(labels)}

@@ -42,7 +42,7 @@ from mnistcli.datasets.memory_map import (
     load_rows,
     map_rows,
 )
-from mnistcli.errors import DataError, make_printable
+from mnistcli.errors import DataError, make_printable, pluralize
 from mnistcli.file_kinds import explain_wrong_kind, read_head
 from mnistcli.images.arrays import (
     Header,
@@ -501,7 +501,7 @@ def _name_classes(
     names = config.classes or tuple(str(label) for label in range(max(learned | tested) + 1))
     if max(learned | tested) >= len(names):
         count = max(learned | tested) + 1
-        what = f"there are {count} classes, and dataset.classes names {len(names)}"
+        what = f"there are {pluralize(count, 'class')}, and dataset.classes names {len(names)}"
         raise DataError(str(path), what, "name them all")
     if tested - learned:
         what = (

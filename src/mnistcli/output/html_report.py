@@ -21,7 +21,7 @@ from mnistcli.checkpoints.record import Record, describe_devices
 from mnistcli.config.schema import Config
 from mnistcli.config.serialization import dump_config, list_value_paths
 from mnistcli.config.validation_errors import format_path
-from mnistcli.errors import make_printable
+from mnistcli.errors import make_printable, pluralize
 from mnistcli.metrics.calibration import Calibration, ConfidenceBin
 from mnistcli.metrics.scores import ClassScore, Score
 from mnistcli.output.plots.figures import Curves, Line, Panel, Pixels, Predictions
@@ -583,7 +583,7 @@ def _draw_bin(row: ConfidenceBin, share: float, strip: float) -> Markup:
     top, size = _place(accuracy, 0, 1), max(1.0, share * _STRIP_HEIGHT)
     level = _place(confidence, 0, 1)
     words = (
-        f"confidence {row.low:.2f} to {row.high:.2f}: {row.count:,} examples,"
+        f"confidence {row.low:.2f} to {row.high:.2f}: {pluralize(row.count, 'image')},"
         f" accuracy {accuracy:.4f}, mean confidence {confidence:.4f}"
     )
     return tag(

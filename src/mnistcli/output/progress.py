@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from mnistcli.errors import make_displayable
+from mnistcli.errors import make_displayable, pluralize
 from mnistcli.output.terminal import ProgressMode, make_console, write_error_line
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ class TrialTable:
         running = [trial for trial in trials if trial.state == "running"]
         shown = [*[t for t in trials if t.state in _ENDED][:_SHOWN_TRIALS], *running]
         printable = [trial.make_displayable() for trial in shown]
-        head = Text(f"{done} of {len(trials)} trials{f': {told}' if told else ''}", style="bold")
+        count = f"{done} of {pluralize(len(trials), 'trial')}"
+        head = Text(f"{count}: {told}" if told else count, style="bold")
         self._live.update(Group(head, make_trial_table(printable, self._objective)))
 
     def close(self) -> None:

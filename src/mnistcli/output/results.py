@@ -21,7 +21,7 @@ from mnistcli.checkpoints.record import Environment, Number, TestScore, TrialMar
 from mnistcli.checkpoints.run_state import ArrayDifference
 from mnistcli.config.recipes import Tolerance, Verdict
 from mnistcli.config.schema import Config
-from mnistcli.errors import MnistcliError, escape_name, make_displayable
+from mnistcli.errors import MnistcliError, escape_name, make_displayable, pluralize
 from mnistcli.images.options import Preparation
 from mnistcli.metrics.calibration import Calibration
 from mnistcli.metrics.scores import AddedActivation, Score
@@ -931,8 +931,8 @@ def list_verdicts(answer: CompareResult) -> Iterator[str]:
         yield (
             f"{second} - {first} = {100 * pair.difference:+.2f} points,"
             f" {_format_p(pair.adjusted_p_value)}{allowing}: {verdict}"
-            f" ({pair.only_second:,} images only {second} got right, {pair.only_first:,} only"
-            f" {first})"
+            f" ({pluralize(pair.only_second, 'image')} only {second} got right,"
+            f" {pair.only_first:,} only {first})"
         )
     for unpaired in answer.unpaired:
         first, second = letter(unpaired.first), letter(unpaired.second)

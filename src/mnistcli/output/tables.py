@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mnistcli.checkpoints.record import describe_devices
 from mnistcli.checkpoints.run_state import EarlyStoppingState
-from mnistcli.errors import make_displayable
+from mnistcli.errors import make_displayable, pluralize
 from mnistcli.metrics.scores import Score
 from mnistcli.models.memory import format_bytes
 from mnistcli.output.results import (
@@ -80,9 +80,25 @@ def format_train(result: TrainResult) -> str:
     return f"test accuracy {result.test.accuracy:.4f}, loss {result.test.loss:.4f}"
 
 
+def describe_progress(epoch: int, step: int, epochs: int, steps: int | None = None) -> str:
+    """Describe in one phrase how far a run has come.
+
+    Args:
+        epoch: number of completed epochs.
+        step: number of steps of the one after them.
+        epochs: planned.
+        steps: of an epoch; None where it is not known.
+    """
+    if not step:
+        return f"after {epoch:,} of {pluralize(epochs, 'epoch')}"
+    of_steps = "" if steps is None else f" of {steps:,}"
+    return f"in epoch {epoch + 1:,} of {epochs:,} (step {step:,}{of_steps})"
+
+
 def describe_early_stopping(state: EarlyStoppingState, epochs: int) -> str:
     """Describe in one line what early stopping did to a run of `epochs` epochs."""
-    ended = f"ended the run after {epochs} epochs" if state.is_stopped else "had no reason to stop"
+    after = pluralize(epochs, "epoch")
+    ended = f"ended the run after {after}" if state.is_stopped else "had no reason to stop"
     kept = f"; the weights are those of epoch {state.best_epoch + 1}" if state.is_restored else ""
     return f"early stopping {ended}{kept}"
 
@@ -92,7 +108,7 @@ def describe_time(seconds: EstimatedSecondsResult) -> str:
     return (
         f"about {format_duration(seconds.per_epoch)} an epoch,"
         f" {format_duration(seconds.total)} in all"
-        f" (measured over {_count(seconds.measured_steps, 'step')})"
+        f" (measured over {pluralize(seconds.measured_steps, 'step')})"
     )
 
 
@@ -170,8 +186,8 @@ def _render_repeat(answer: RepeatResult) -> Iterator[RenderableType]:
 @render.register(OverfitResult)
 def _render_overfit(result: OverfitResult) -> Iterator[RenderableType]:
     yield (
-        f"{'learned' if result.learned else 'did not learn'} {_count(result.images, 'image')} by"
-        f" heart in {_count(result.steps, 'step')}:"
+        f"{'learned' if result.learned else 'did not learn'} {pluralize(result.images, 'image')} by"
+        f" heart in {pluralize(result.steps, 'step')}:"
         f" loss {result.loss.first:.4f} -> {result.loss.last:.4f},"
         f" accuracy {result.accuracy.first:.4f} -> {result.accuracy.last:.4f}"
         f" ({format_duration(result.seconds)})"
@@ -187,8 +203,9 @@ def _render_evaluate(result: EvaluateResult) -> Iterable[RenderableType]:
 
 def _render_evaluation(result: EvaluationResult) -> Iterator[RenderableType]:
     yield Text(
-        f"{result.checkpoint} on {result.dataset} {result.split} ({result.count:,} images): "
-        f"accuracy {result.accuracy:.4f}, loss {_describe_loss(result)}"
+        f"{result.checkpoint} on {result.dataset} {result.split}"
+        f" ({pluralize(result.count, 'image')}):"
+        f" accuracy {result.accuracy:.4f}, loss {_describe_loss(result)}"
     )
     classes = _make_table("class", "precision", "recall", "f1", "images")
     for row in result.per_class:
@@ -444,11 +461,13 @@ def _render_location(result: FetchResult) -> Iterable[str]:
 
 @render.register(ReproduceResult)
 def _render_reproduce(result: ReproduceResult) -> Iterator[RenderableType]:
-    where = f"{result.checkpoint}, {_count(result.epochs, 'epoch')}"
+    where = f"{result.checkpoint}, {pluralize(result.epochs, 'epoch')}"
     if result.same:
         yield Text(f"{where}: same bits in all {result.arrays} arrays")
         return
-    yield Text(f"{where}: other bits in {len(result.differences)} of {result.arrays} arrays")
+    yield Text(
+        f"{where}: other bits in {len(result.differences)} of {pluralize(result.arrays, 'array')}"
+    )
     table = _make_table("array", "numbers", "differing", "largest difference")
     for row in result.differences:
         largest = row.max_abs_difference
@@ -482,7 +501,8 @@ def _list_figure_cells(row: FigureResult) -> tuple[str, ...]:
 def _explain_verdicts(recipes: tuple[RecipeReproduction, ...]) -> Iterator[str]:
     verdicts = [row.verdict for again in recipes for row in again.figures]
     counts = {name: verdicts.count(name) for name in dict.fromkeys(verdicts)}
-    yield f"{len(verdicts)} figures: {', '.join(f'{n} {name}' for name, n in counts.items())}"
+    shown = ", ".join(f"{n} {name}" for name, n in counts.items())
+    yield f"{pluralize(len(verdicts), 'figure')}: {shown}"
     seeds = recipes[0].seeds
     yield (
         f"measured before: the range over seeds {seeds[0]} to {seeds[-1]}; a figure holds within"
@@ -501,7 +521,7 @@ def _render_doctor(result: DoctorResult) -> Iterator[RenderableType]:
         table.add_row(name, version or "not installed")
     features = ", ".join(result.processor_features) or "features unknown"
     table.add_row("processor", f"{result.processor} ({features})")
-    table.add_row("threads", f"{result.threads} of {result.processors} processors")
+    table.add_row("threads", f"{result.threads} of {pluralize(result.processors, 'processor')}")
     if result.available_memory is not None:
         table.add_row("memory", f"{format_bytes(result.available_memory)} available")
     for dataset in result.datasets:
@@ -529,7 +549,8 @@ def _describe_directory(directory: DirectoryResult) -> str:
 def _describe_checkpoint(checkpoint: CheckpointResult) -> Iterator[RenderableType]:
     yield Text(f"\n{checkpoint.path}: {_CHECKSUM_STATES[checkpoint.seal]}")
     yield Text(
-        f"{_count(checkpoint.layers, 'layer')}, {checkpoint.parameters:,} parameters, all finite"
+        f"{pluralize(checkpoint.layers, 'layer')},"
+        f" {pluralize(checkpoint.parameters, 'parameter')}, all finite"
     )
     facts = checkpoint.training
     if facts is not None:
@@ -582,7 +603,7 @@ def _render_sweep(answer: SweepResult) -> Iterator[RenderableType]:
             shares.add_row(shorten[key], f"{share:.2f}")
         yield shares
     counts = f"{answer.complete} complete, {answer.pruned} pruned, {answer.failed} failed"
-    yield Text(f"{answer.trials} trials: {counts}")
+    yield Text(f"{pluralize(answer.trials, 'trial')}: {counts}")
     yield _describe_best(answer)
 
 
@@ -601,10 +622,10 @@ def _render_sweep_plan(answer: SweepPlanResult) -> Iterator[RenderableType]:
     for row in answer.search:
         table.add_row(row.key, row.values, "-" if row.points is None else str(row.points))
     yield table
-    points = "" if answer.points is None else f" of {answer.points} combinations"
+    points = "" if answer.points is None else f" of {pluralize(answer.points, 'combination')}"
     yield Text(
-        f"{answer.trials} trials{points}, sampler {answer.sampler}, pruner {answer.pruner},"
-        f" objective {answer.objective}"
+        f"{pluralize(answer.trials, 'trial')}{points}, sampler {answer.sampler},"
+        f" pruner {answer.pruner}, objective {answer.objective}"
     )
     if answer.refused:
         yield Text(f"{answer.refused} of them are refused by the config's rules, and would fail")
@@ -636,7 +657,3 @@ def _make_facts() -> Table:
 
 def _format_ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -16,7 +16,7 @@ from mnistcli.checkpoints.record import count_processors
 from mnistcli.commands.sweep.definition import Sweep
 from mnistcli.commands.sweep.sweep_yaml import load_sweep
 from mnistcli.commands.train.request import TrainArguments
-from mnistcli.errors import ConfigError, DivergenceError, UsageError
+from mnistcli.errors import ConfigError, DivergenceError, UsageError, pluralize
 from mnistcli.optional_imports import require
 from mnistcli.output.logs import note
 from mnistcli.output.progress import open_trial_display
@@ -45,7 +45,8 @@ class SweepInterrupted(SignalReceived):
         self.ended, self.trials = ended, trials
 
     def __str__(self) -> str:
-        return f"interrupted after {self.ended} of {self.trials} trials; none of them is lost"
+        trials = pluralize(self.trials, "trial")
+        return f"interrupted after {self.ended} of {trials}; none of them is lost"
 
 
 def plan_sweep(source: str) -> SweepPlanResult:
@@ -198,7 +199,8 @@ def _run_workers(
 def _check_result(result: SweepResult, source: str) -> None:
     if result.complete == 0 and result.pruned == 0:
         reason = next((trial.reason for trial in result.ranking if trial.reason), "")
-        what = f"all {result.failed} trials failed, the first at: {reason}"
+        failed = pluralize(result.failed, "trial")
+        what = f"{failed} failed, and none is complete; the first at: {reason}"
         hint = "search other values, lower learning rates for example"
         raise DivergenceError(source, what, hint)
 
@@ -222,7 +224,7 @@ class _TrialMonitor:
         self._ended = {trial.trial for trial in self._list_trials() if trial.has_ended}
         self._display = open_trial_display(queue.sweep.objective, progress)
         if self._ended:
-            count = f"{len(self._ended)} of {queue.sweep.trials} trials"
+            count = f"{len(self._ended)} of {pluralize(queue.sweep.trials, 'trial')}"
             note(f"goes on with {queue.study.study_name}: {count} have ended before")
 
     def update(self) -> None:

@@ -17,6 +17,7 @@ from mnistcli.commands.train.prepare import (
     require_single_worker,
 )
 from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
+from mnistcli.errors import pluralize
 from mnistcli.models.memory import format_bytes
 from mnistcli.output.results import DryRunResult, EstimatedSecondsResult, MemoryResult
 from mnistcli.output.tables import describe_time
@@ -53,8 +54,9 @@ class DryRun:
         limit = "at most " if training.early_stopping is not None else ""
         yield f"takes {limit}{describe_time(self.result.seconds)}"
         yield (
-            f"would train {training.epochs} epochs of {len(plan.train):,} images"
-            f" in batches of {training.batch_size} and write {plan.output.path}"
+            f"would train {pluralize(training.epochs, 'epoch')} of"
+            f" {pluralize(len(plan.train), 'image')} in batches of {training.batch_size}"
+            f" and write {plan.output.path}"
         )
         if self.outputs:
             files = ", ".join(str(output.path) for output in self.outputs)

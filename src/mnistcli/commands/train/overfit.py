@@ -27,7 +27,7 @@ from mnistcli.commands.train.request import OutputFile, RunPlan, TrainArguments
 from mnistcli.commands.train.run import SignalCallback
 from mnistcli.config.schema import Config, MlpModel
 from mnistcli.datasets.base import Split, shuffle_indices
-from mnistcli.errors import CheckFailedError, DivergenceError, UsageError
+from mnistcli.errors import CheckFailedError, DivergenceError, UsageError, pluralize
 from mnistcli.models.architecture import plan_architecture
 from mnistcli.output.logs import note
 from mnistcli.output.results import FirstAndLastResult, OverfitResult
@@ -90,7 +90,7 @@ def overfit_one_batch(
     _refuse_flags(arguments)
     plan = _plan_batch(arguments, progress)
     trainer, begin_s = build_trainer(plan), time.monotonic()
-    note(f"learning {len(plan.train)} images by heart, in {MAX_STEPS:,} steps at most")
+    note(f"learning {pluralize(len(plan.train), 'image')} by heart, in {MAX_STEPS:,} steps at most")
     check = OverfitCheck()
     with StopRequest() as stop:
         callbacks = (plan.xla_cache, check, SignalCallback(stop))
@@ -111,7 +111,7 @@ def overfit_one_batch(
     )
     if result.learned:
         return result, None
-    what = f"{result.images} images are not known by heart after {result.steps} steps"
+    what = f"{result.images} images are not known by heart after {pluralize(result.steps, 'step')}"
     return result, CheckFailedError(FLAG, what, suggest_remedy(loss))
 
 

@@ -20,7 +20,7 @@ from mnistcli.commands.train.request import (
 from mnistcli.config.loading import load_config
 from mnistcli.config.overrides import Override
 from mnistcli.config.schema import Config, Cosine, FilesConfig
-from mnistcli.errors import CheckpointError, DataError, UsageError
+from mnistcli.errors import CheckpointError, DataError, UsageError, pluralize
 from mnistcli.output.logs import warn
 from mnistcli.output.terminal import ProgressMode
 
@@ -119,7 +119,7 @@ def _extend(config: Config, arguments: TrainArguments, completed: int) -> Config
     elif total is not None:
         epochs = _check_epochs(total)
         if epochs < completed:
-            what = f"{epochs} is less than the {completed} epochs that are done"
+            what = f"{epochs} is less than the {pluralize(completed, 'epoch')} done"
             raise UsageError("--epochs", what, "give a larger total, or --more N")
     training = config.training.model_copy(update={"epochs": epochs})
     return config.model_copy(update={"training": training})

@@ -28,7 +28,7 @@ from mnistcli.output.results import (
     SecondsResult,
     TrainResult,
 )
-from mnistcli.output.tables import describe_early_stopping
+from mnistcli.output.tables import describe_early_stopping, describe_progress
 from mnistcli.output.terminal import ProgressMode, format_command
 from mnistcli.signals import SignalReceived, StopRequest
 from mnistcli.tensorflow_import import load_backend
@@ -56,9 +56,10 @@ class TrainingInterrupted(SignalReceived):
         self.skipped_seeds: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        part = f" and {self.progress.step} steps" if self.progress.step else ""
-        epochs, path = self.plan.config.training.epochs, self.plan.output.path
-        return f"interrupted after {self.progress.epoch}{part} of {epochs} epochs; saved {path}"
+        training, path = self.plan.config.training, self.plan.output.path
+        steps = -(-len(self.plan.train) // training.batch_size)
+        where = describe_progress(self.progress.epoch, self.progress.step, training.epochs, steps)
+        return f"interrupted {where}; saved {path}"
 
 
 def prepare_and_train(

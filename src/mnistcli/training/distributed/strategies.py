@@ -20,7 +20,7 @@ from tensorflow.python.eager import context
 
 from mnistcli.config.schema import TrainingConfig
 from mnistcli.datasets.base import Split
-from mnistcli.errors import ResourceError, UsageError
+from mnistcli.errors import ResourceError, UsageError, pluralize
 from mnistcli.models.input_scaling import Preprocessing
 from mnistcli.models.memory import Placement
 from mnistcli.training.compiled_epoch import (
@@ -336,7 +336,8 @@ def _is_lost_worker(error: tf.errors.OpError) -> bool:
 
 def _check_gpu_count(asked: int, present: int) -> None:
     if asked > present:
-        what = f"{asked} devices were asked for, this machine has {present} GPUs"
+        gpus = pluralize(present, "GPU")
+        what = f"{pluralize(asked, 'device')} asked for, and this machine has {gpus}"
         hint = f"give --devices {present} or less, or hide them: CUDA_VISIBLE_DEVICES=-1"
         raise ResourceError("--devices", what, hint)
 
