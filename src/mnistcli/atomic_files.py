@@ -177,9 +177,32 @@ def write_output(path: Path, content: bytes, title: str, *, overwrite: bool) -> 
     except FileExistsError:
         raise make_file_exists_error(path) from None
     except OSError as error:
-        what = f"{title} could not be written: {error.strerror or error}"
-        hint = "free some space, or choose another place with -o"
-        raise ResourceError(str(path), what, hint) from error
+        raise explain_write_error(path, title, error) from error
+
+
+def explain_write_error(path: Path, title: str, error: OSError) -> ResourceError:
+    """Return the error about a file that could not be written: why, and the way out of just that.
+
+    Args:
+        path: of the file.
+        title: what it is called: `the checkpoint`.
+        error: the system's.
+    """
+    folder, elsewhere = shlex.quote(str(path.parent)), "choose another place with -o"
+    reason, hint = error.strerror or str(error), f"see whether the disk is sound, or {elsewhere}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = f"free some space, or {elsewhere}"
+    elif error.errno == errno.EROFS:
+        hint = elsewhere
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        hint = f"make {folder} writable, or {elsewhere}"
+    elif error.errno == errno.EFBIG:
+        hint = "raise the limit on the size of files (ulimit -f)"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "raise the limit on open files (ulimit -n)"
+    elif not path.parent.is_dir():
+        reason, hint = "its folder is gone", f"make it: mkdir -p {folder}, or {elsewhere}"
+    return ResourceError(str(path), f"{title} could not be written: {reason}", hint)
 
 
 def check_output(

@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import keras
 import numpy as np
 import pytest
 
+import mnistcli
 from conftest import Run, Train, save_with_keras
 from helpers.commands import (
     HARD,
@@ -33,7 +36,9 @@ from helpers.commands import (
     write_command,
 )
 from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.run_state import Progress
 from mnistcli.checkpoints.writer import replace_checkpoint
+from mnistcli.errors import ResourceError
 
 # The answer
 
@@ -244,6 +249,46 @@ def test_runs_that_begin_in_the_same_second_never_share_a_name(
     assert list_files() == sorted(["model.h5", *names])
     for name in names:
         assert read_arrays(Path(name)) == read_arrays(model)
+
+
+def limit_file_size(_: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (shutil.rmtree, "its folder is gone. Make it: mkdir -p FOLDER, or choose another place"),
+        (
+            limit_file_size,
+            "File too large. Raise the limit on the size of files (ulimit -f);"
+            " FOLDER/m.h5 holds epoch 0",
+        ),
+    ],
+    ids=["gone", "full"],
+)
+def test_a_save_that_fails_says_why_and_what_the_last_good_file_holds(
+    run: Run, tmp_path: Path, spoil: Callable[[Path], None], what: str
+) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+
+    class Spoiler(mnistcli.Callback):
+        def on_epoch_end(self, progress: Progress) -> None:
+            if progress.epoch == 2:
+                spoil(folder)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(ResourceError) as caught:
+            mnistcli.train("xor", epochs=3, output=folder / "m.h5", callbacks=[Spoiler()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    line = f"{folder}/m.h5: the checkpoint could not be written: {what}"
+    assert str(caught.value).startswith(line.replace("FOLDER", str(folder)))
+    if folder.exists():
+        assert read_checkpoint(folder / "m.h5").progress.epoch == 0
+        assert [path.name for path in folder.iterdir()] == ["m.h5"]
 
 
 def test_overwrite_replaces_a_file(run: Run) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mnistcli.atomic_files import create_file, replace_file
+from mnistcli.atomic_files import create_file, explain_write_error, replace_file
 from mnistcli.checkpoints.checksum import format_checksum_line
 from mnistcli.checkpoints.record import Record, check_checkpoint_size
 from mnistcli.checkpoints.run_state import NamedArray, RunState
@@ -20,9 +20,6 @@ from mnistcli.checkpoints.untrusted.protocol import (
     DURATIONS,
     RECORD_GROUP,
 )
-from mnistcli.errors import ResourceError
-
-_SPACE_HINT = "free some space, or choose another place with -o"
 
 
 def replace_checkpoint(path: Path, state: RunState, record: Record) -> None:
@@ -107,5 +104,4 @@ def _translate_os_errors(target: Path) -> Iterator[None]:
     except FileExistsError:
         raise
     except OSError as error:
-        what = f"the checkpoint could not be written: {error.strerror or error}"
-        raise ResourceError(str(target), what, _SPACE_HINT) from error
+        raise explain_write_error(target, "the checkpoint", error) from error

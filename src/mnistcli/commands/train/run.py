@@ -170,7 +170,7 @@ class CheckpointWriter(Callback):
         keeps_best: whether the best model gets a file of its own.
 
     Attributes:
-        saved_epoch: epochs completed in the last checkpoint.
+        saved_epoch: epochs completed in the last checkpoint; None without one.
         trial: recorded in the checkpoints of a sweep's trial.
     """
 
@@ -182,7 +182,7 @@ class CheckpointWriter(Callback):
         record = plan.start.record if plan.start else None
         self._elapsed_before_s = record.progress.elapsed_s if record else 0.0
         self._saved_best_epoch = 0
-        self.saved_epoch = 0
+        self.saved_epoch = record.progress.epoch if record else None
         self.trial: TrialMark | None = None
 
     def on_checkpoint(self, state: RunState, best: RunState | None) -> None:
@@ -193,10 +193,28 @@ class CheckpointWriter(Callback):
         """
         is_new = best is not None and best.progress.best_epoch != self._saved_best_epoch
         if best is not None and is_new and self._keeps_best:
-            self._plan.output.write_best(best, self._record(best))
+            with self._name_last_checkpoint():
+                self._plan.output.write_best(best, self._record(best))
             self._saved_best_epoch = best.progress.best_epoch
-        self._plan.output.write(state, self._record(state, self._find_score(state)))
+        self._write(state, self._find_score(state))
+
+    def _write(self, state: RunState, test: TestSetScore | None) -> None:
+        """Write the run."""
+        with self._name_last_checkpoint():
+            self._plan.output.write(state, self._record(state, test))
         self.saved_epoch = state.progress.epoch
+
+    @contextlib.contextmanager
+    def _name_last_checkpoint(self) -> Iterator[None]:
+        """Say what there is to go on from, where a file cannot be written."""
+        try:
+            yield
+        except ResourceError as error:
+            path = self._plan.output.path
+            if self.saved_epoch is None or not path.exists():
+                raise
+            hint = f"{error.hint}; {path} holds epoch {self.saved_epoch}"
+            raise ResourceError(error.where, error.what, hint) from error
 
     def _find_score(self, state: RunState) -> TestSetScore | None:
         """Keep the score of a run that is resumed, for as long as the file holds its weights."""
@@ -210,7 +228,7 @@ class CheckpointWriter(Callback):
         """Score the run on the test set, write the score down, and return the result."""
         score, plan = score_run(self._plan, state), self._plan
         test = TestSetScore(count=score.count, loss=score.loss, accuracy=score.accuracy)
-        plan.output.write(state, self._record(state, test))
+        self._write(state, test)
         return _describe_run(plan, state.progress, test, self._elapsed_s())
 
     def _elapsed_s(self) -> float:
