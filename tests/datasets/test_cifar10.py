@@ -59,6 +59,12 @@ def test_an_archive_is_read_without_being_extracted(tmp_path: Path, name: str) -
     assert list((tmp_path / "data").iterdir()) == [tmp_path / "data" / name]
 
 
+def test_an_archive_that_a_browser_has_unpacked_is_read(tmp_path: Path) -> None:
+    path = archive_batches(tmp_path / "cifar-10-python.tar.gz", write_batches(tmp_path / "b"))
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+    assert_holds_batches(path)
+
+
 def test_folder_and_archive_have_the_same_identity(tmp_path: Path) -> None:
     folder = write_batches(tmp_path / CIFAR_FOLDER)
     from_folder = read_dataset(folder, BOTH)

@@ -28,7 +28,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,7 @@ from mnistcli.datasets.base import (
     translate_read_errors,
 )
 from mnistcli.datasets.download import RemoteFile
+from mnistcli.file_kinds import read_head
 
 INFO = DatasetInfo(
     name="cifar10",
@@ -220,7 +221,7 @@ def unpickle_batch(path: Path, contents: bytes) -> PickledBatch:
 def read_members(
     path: Path, folder: str, names: Collection[str], max_bytes: int
 ) -> Generator[tuple[str, bytes]]:
-    """Yield name and contents of files in a .tar.gz, in the order of the archive.
+    """Yield name and contents of files in a .tar.gz or .tar, in the order of the archive.
 
     After the last one the archive is read to its end, where gzip's checksum is, unless the caller
     closes the generator before.
@@ -239,8 +240,8 @@ def read_members(
     check_file_size(path)
     with (
         translate_read_errors(path, *_TAR_DAMAGE),
-        _BoundedGzip(path) as inflated,
-        tarfile.open(fileobj=inflated, mode="r|", bufsize=_BUFFER_BYTES) as archive,
+        _open_archive(path) as stream,
+        tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER_BYTES) as archive,
     ):
         for member in archive:
             parts = PurePosixPath(member.name).parts
@@ -489,6 +490,12 @@ def _get_integers(path: Path, batch: dict[Any, Any], key: str) -> NDArray[Any]:
         except OverflowError as error:
             raise make_damage_error(path, f"its {key} hold impossible numbers") from error
     raise make_damage_error(path, f"its {key} are neither an array nor a list of integers")
+
+
+def _open_archive(path: Path) -> IO[bytes]:
+    # by contents: browsers unpack what they download, and keep its name
+    is_packed = read_head(path).startswith(b"\x1f\x8b")
+    return _BoundedGzip(path) if is_packed else path.open("rb")  # type: ignore[return-value]
 
 
 class _BoundedGzip(gzip.GzipFile):
