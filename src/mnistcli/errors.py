@@ -15,6 +15,7 @@ Each says where it happened, what is wrong and what to do; `str(error)` is one l
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,6 +75,19 @@ def pluralize(number: int, noun: str) -> str:
     return f"{number:,} {noun}"
 
 
+_PORT = r"\d+(?:[/?][^\s@]*)?[:,.)]?(?:[\s'\"]|$)"
+_PASSWORDS = re.compile(
+    rf"(://[^\s/:@]*:)(?!{_PORT})[^\n@]*@(?:\S*@)?"  # of a URL; one with an @ in it too
+    r"|(\b\w*(?:password|passwd|secret|token)\w*=)(?:(?!:\s)[^\s&;'\"])*",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str) -> str:
+    """Replace the passwords in a text's URLs and parameters by `***`."""
+    return _PASSWORDS.sub(lambda m: f"{m[1]}***@" if m[1] else f"{m[2]}***", text)
+
+
 def escape_name(name: str) -> str:
     r"""Return a file's name as valid Unicode: bytes that are not UTF-8 become `\udcff` or alike."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -81,7 +95,7 @@ def escape_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One thing that is wrong; passwords in its texts are replaced.
 
     Attributes:
         where: a flag, a file, or `file:line:column`.
@@ -92,6 +106,10 @@ class Problem:
     where: str
     what: str
     hint: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("where", "what", "hint"):
+            object.__setattr__(self, name, redact(getattr(self, name)))  # it is frozen
 
     def __str__(self) -> str:
         # One after the other: what is long must not push the hint out.

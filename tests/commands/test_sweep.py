@@ -182,6 +182,36 @@ def test_what_cannot_begin(run: Run, words: tuple[object, ...], code: int, messa
     assert len(ended.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("postgresql://me:{}@127.0.0.1:1/sweeps", 7),
+        ("postgresql://me@127.0.0.1:1/sweeps?password={}&sslpassword={}", 7),
+        ("postgresql://me:1234{}/5@127.0.0.1:1/sweeps", 7),
+        ("postgresql://me:x%40{}@127.0.0.1:1/sweeps", 7),
+        ("postgresql://me:x@{}@127.0.0.1:1/sweeps", 2),
+        ("postgresql://me:x@y@{}@127.0.0.1:1/sweeps", 2),
+        ("postgresql://me:x {} y@127.0.0.1:1/sweeps", 7),
+        ("postgresql://me:{}@127.0.0.1:port/sweeps", 2),
+        ("nosuch://me:{}@127.0.0.1:1/sweeps", 2),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_storages_password_is_shown_nowhere(
+    run: Run, monkeypatch: pytest.MonkeyPatch, url: str, code: int
+) -> None:
+    monkeypatch.setenv("MNISTCLI_DEBUG", "1")
+    Path("s.yaml").write_text(f"{HEAD}search: {{{RATE}: [0.1]}}\nsampler: grid\n")
+    words = ("sweep", "s.yaml", "--storage", url.replace("{}", "hunter2"), "--json")
+    ended = run(*words, "--log-file", "run.log", "--log-level", "debug")
+    log = Path("run.log").read_text()
+    assert ended.code == code
+    assert "hunter2" not in ended.out + ended.err + log
+    assert "sweep s.yaml --storage" in log
+    assert ended.json["error"]["code"] == code
+    assert "hunter2" not in run("train", *words[1:]).err  # where it is no flag
+
+
 def test_without_optuna_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write(f"search: {{{RATE}: [0.1, 0.2]}}\nsampler: grid\n")
     monkeypatch.setitem(sys.modules, "optuna", None)

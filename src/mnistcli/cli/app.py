@@ -46,7 +46,14 @@ from mnistcli.cli.options import (
     with_log,
 )
 from mnistcli.config.suggestions import find_nearest
-from mnistcli.errors import CheckFailedError, ExitCode, MnistcliError, ResourceError, UsageError
+from mnistcli.errors import (
+    CheckFailedError,
+    ExitCode,
+    MnistcliError,
+    ResourceError,
+    UsageError,
+    redact,
+)
 from mnistcli.output.logs import SHOWN, close_log, open_log, report_error
 from mnistcli.output.terminal import (
     PROGRAM,
@@ -314,7 +321,7 @@ def _report_signal(received: SignalReceived) -> int:
 def _report_failure(error: MnistcliError, words: Sequence[str]) -> int:
     """Report an error on stderr, and with --json on stdout; return its exit code."""
     if is_debugging():
-        traceback.print_exception(error)
+        _print_traceback(error)
     report_error(error)
     _LOG.debug("where it failed", exc_info=error)
     if _wants_json(words) and not isinstance(error, CheckFailedError):  # its results came with it
@@ -322,6 +329,10 @@ def _report_failure(error: MnistcliError, words: Sequence[str]) -> int:
 
         _print_error(describe_error(error))
     return int(error.code)
+
+
+def _print_traceback(error: BaseException) -> None:
+    sys.stderr.write(redact("".join(traceback.format_exception(error))))
 
 
 def _print_error(detail: ErrorDetail) -> None:
@@ -358,9 +369,9 @@ def _report_bug(
 ) -> None:
     """Report a bug in one line; Python then exits with 1."""
     if is_debugging():
-        traceback.print_exception(kind, error, trace)
+        _print_traceback(error.with_traceback(trace))
     _LOG.error("a bug", exc_info=(kind, error, trace), extra=SHOWN)
-    what = " ".join(f"{kind.__name__}: {error}".split())
+    what = redact(" ".join(f"{kind.__name__}: {error}".split()))
     hint = f"this is a bug in {PROGRAM}: --debug shows where"
     write_error_line(f"{PROGRAM}: error: internal: {what}. {hint[0].upper()}{hint[1:]}")
     if _wants_json(words):

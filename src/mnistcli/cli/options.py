@@ -40,7 +40,7 @@ from mnistcli.config.schema import (
     Optimizer,
     TrainingConfig,
 )
-from mnistcli.errors import UsageError
+from mnistcli.errors import UsageError, redact
 from mnistcli.output.logs import DEFAULT_FILE_LEVEL, DEFAULT_LEVEL, LEVELS, open_log
 from mnistcli.output.terminal import PROGRAM, Form, ProgressMode
 from mnistcli.tensorflow_import import DEBUG_VARIABLE
@@ -520,7 +520,8 @@ def with_log(command: Callable[..., None]) -> Callable[..., None]:
             check_choice(level, LEVELS, _LEVEL)
         is_quiet = any(values.get(flag) for flag in _QUIET_FLAGS)
         open_log(level, file, shows_notes=not is_quiet)
-        _LOG.info("%s %s: %s", PROGRAM, __version__, shlex.join(invocation.words))
+        words = [redact(re.sub(r"\s", "%20", w)) if "://" in w else w for w in invocation.words]
+        _LOG.info("%s %s: %s", PROGRAM, __version__, shlex.join(words))
         command(**values)
 
     added = [

@@ -18,7 +18,14 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from mnistcli.atomic_files import open_named_file
-from mnistcli.errors import MnistcliError, Problem, ResourceError, UsageError, make_printable
+from mnistcli.errors import (
+    MnistcliError,
+    Problem,
+    ResourceError,
+    UsageError,
+    make_printable,
+    redact,
+)
 from mnistcli.output.terminal import PROGRAM, write_error_line
 from mnistcli.tensorflow_import import redirect_native_stderr
 
@@ -147,9 +154,9 @@ class _FileFormatter(logging.Formatter):
         super().__init__(line, "%Y-%m-%dT%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record."""
+        """Format a record, without passwords."""
         record.zone = self.formatTime(record, "%z")
-        return super().format(record)
+        return redact(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Format the message in one line, whatever a file is called."""

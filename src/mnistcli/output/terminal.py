@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from mnistcli.errors import make_displayable, make_printable
+from mnistcli.errors import make_displayable, make_printable, redact
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -261,9 +261,12 @@ def abandon_stdout() -> None:
 
 
 def write_error_line(line: str) -> None:
-    """Write one line on stderr, printable; an error there is ignored, and so is what follows."""
+    """Write one line on stderr, printable and without passwords.
+
+    An error there is ignored, and so is what follows.
+    """
     try:
-        sys.stderr.write(make_displayable(line) + "\n")
+        sys.stderr.write(make_displayable(redact(line)) + "\n")
         sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

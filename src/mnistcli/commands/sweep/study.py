@@ -29,7 +29,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from mnistcli.commands.sweep.definition import Dimension, NumericDimension, PrunerName, Sweep
-from mnistcli.errors import DataError, ResourceError, UsageError
+from mnistcli.errors import DataError, ResourceError, UsageError, redact
 from mnistcli.tensorflow_import import is_debugging
 
 TRIAL = "trial"
@@ -163,7 +163,7 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 def format_url(url: str) -> str:
-    """Format a database's URL without its password.
+    """Format a database's URL without its passwords.
 
     Raises:
         UsageError: the URL is invalid.
@@ -171,7 +171,7 @@ def format_url(url: str) -> str:
     address = _parse_url(url)
     if address.drivername == _DRIVER:
         address = address.set(drivername=address.get_backend_name())  # as users write it
-    return address.render_as_string(hide_password=True)
+    return redact(address.render_as_string(hide_password=True))
 
 
 @contextlib.contextmanager
@@ -291,6 +291,9 @@ def _parse_url(url: str) -> sqlalchemy.URL:
         if address.drivername in ("postgresql", "postgres"):
             address = address.set(drivername=_DRIVER)
         address.get_dialect()
+        if "@" in (address.host or ""):
+            hint = "write %40 for an @ in the password"
+            raise UsageError(_FLAG, "the URL has two @", hint)
     except (sqlalchemy.exc.ArgumentError, ValueError):
         raise UsageError(_FLAG, "no database's URL", hint) from None
     return address
