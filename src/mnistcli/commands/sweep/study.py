@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
+import shlex
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from mnistcli.atomic_files import open_scratch_file
 from mnistcli.commands.sweep.definition import Dimension, NumericDimension, PrunerName, Sweep
 from mnistcli.errors import DataError, ResourceError, UsageError, redact
+from mnistcli.output.logs import warn
 from mnistcli.tensorflow_import import is_debugging
 
 TRIAL = "trial"
@@ -46,6 +51,8 @@ _FLAG = "--storage"
 _DRIVER = "postgresql+psycopg"  # SQLAlchemy 2.0 defaults to psycopg2
 _CONNECT_TIMEOUT_S = 10
 _ATTEMPTS = 5
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
+"""What reading raises where a record is no JSON, or has other keys or types."""
 
 
 def open_study(storage: BaseStorage, name: str, sweep: Sweep, where: str, hint: str) -> Study:
@@ -67,16 +74,16 @@ def open_study(storage: BaseStorage, name: str, sweep: Sweep, where: str, hint: 
         "sampler": TrialSampler(sweep),
         "pruner": _make_pruner(sweep.pruner),
     }
-    with suppress_optuna_warnings():
+    with suppress_optuna_warnings(), refuse_damage(name):
         try:
             study = optuna.create_study(**parts, direction=sweep.direction)
         except DuplicatedStudyError:
             study = optuna.load_study(**parts)
-    identity = sweep.hash_parts()
-    known = study.user_attrs.get(_IDENTITY)
-    if known is None and not study.get_trials(deepcopy=False):
-        study.set_user_attr(_IDENTITY, identity)
-        return study
+        identity = sweep.hash_parts()
+        known = study.user_attrs.get(_IDENTITY)
+        if known is None and not study.get_trials(deepcopy=False):
+            study.set_user_attr(_IDENTITY, identity)
+            return study
     if not isinstance(known, dict):
         what = f"the study {name} was not made by mnistcli sweep"
         raise UsageError(where, what, hint)
@@ -109,22 +116,31 @@ def list_distributions(sweep: Sweep) -> dict[str, BaseDistribution]:
 def open_journal(directory: Path) -> BaseStorage:
     """Open the journal of a folder, or create one.
 
+    A damaged end, which a power cut leaves for example, is cut off with a warning.
+
     Raises:
-        ResourceError: it cannot be written or read, or the file system does not support locks.
+        ResourceError: it cannot be written or read, or the file system does not support locks; or
+            it is damaged in the middle.
     """
     _silence_optuna_log()
     path = directory / JOURNAL
+    lock: Any = _JournalLock(path)  # has the methods of Optuna's base class
     try:
-        with _JournalLock(path).held():
-            pass
-        lock: Any = _JournalLock(path)  # has the methods of Optuna's base class
-        return JournalStorage(JournalFileBackend(str(path), lock))
+        with lock.held():
+            os.close(open_scratch_file(path))
+            file = _JournalFile(str(path), lock)
+            try:
+                storage = _Journal(file)  # Optuna passes over a last line that is no JSON
+            except ResourceError:
+                if not _cut_damaged_end(path, file.line):
+                    raise
+            else:
+                if not _cut_damaged_end(path, file.line):
+                    return storage
+            return _Journal(_JournalFile(str(path), lock))
     except (OSError, NotImplementedError) as error:
         what = f"cannot be kept here: {getattr(error, 'strerror', None) or error}"
         raise ResourceError(str(path), what, "choose another folder with -o") from error
-    except (ValueError, KeyError, AssertionError) as error:
-        hint = "choose another folder with -o"
-        raise ResourceError(str(path), "damaged: it is no journal of Optuna's", hint) from error
 
 
 def open_database(url: str) -> BaseStorage:
@@ -203,6 +219,21 @@ def suppress_optuna_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def refuse_damage(study: str) -> Iterator[None]:
+    """Raise ResourceError where a study's records make no sense.
+
+    Args:
+        study: its name.
+    """
+    try:
+        yield
+    except _DAMAGE as error:
+        what = f"its storage holds what mnistcli does not write: {error}"
+        hint = "restore it from a copy, or begin another sweep with -o and --study"
+        raise ResourceError(f"the study {study}", what, hint) from error
 
 
 class TrialSampler(BaseSampler):
@@ -305,6 +336,76 @@ def _silence_optuna_log() -> None:
         optuna.logging.set_verbosity(logging.ERROR)
 
 
+class _JournalFile(JournalFileBackend):
+    """A journal's file.
+
+    Attributes:
+        line: number of the line that is read next, from 1; where reading failed, of that line.
+    """
+
+    line = 1
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Yield the records from a number on."""
+        self.line = log_number_from + 1
+        for record in super().read_logs(log_number_from):
+            yield record
+            self.line += 1  # only after the reader has made sense of it
+
+
+class _Journal(JournalStorage):
+    """A journal whose damage is reported with its line, whenever it is read."""
+
+    def __init__(self, file: _JournalFile) -> None:
+        self._file = file
+        super().__init__(file)
+
+    def _sync_with_backend(self) -> None:
+        try:
+            super()._sync_with_backend()
+        except _DAMAGE as error:
+            path, line = self._file._file_path, self._file.line
+            if line == 1:
+                hint = "choose another folder with -o"
+                raise ResourceError(path, "damaged: it is no journal of Optuna's", hint) from error
+            what = f"line {line} is damaged, in the middle of others"
+            cut = f"sed -i.bak '{line},$d' {shlex.quote(path)}"
+            hint = (
+                f"{cut} keeps what stands above it, and a copy of the whole; trials below it go on"
+                " from their files"
+            )
+            raise ResourceError(path, what, hint) from error
+
+
+def _cut_damaged_end(path: Path, line: int) -> bool:
+    """Cut a journal off at a damaged line, unless a record follows; return whether that was done.
+
+    Args:
+        path: of the journal, which is locked.
+        line: number of the first line that is damaged or missing, from 1.
+    """
+    size = 0
+    with path.open("rb+") as file:
+        for number, content in enumerate(file, 1):
+            if number < line:
+                size += len(content)
+            elif line == 1 or (number > line and _is_record(content)):
+                return False
+        if size == file.tell():
+            return False
+        file.truncate(size)
+    warn(f"{path}: damaged from line {line} on, and cut off there: what it held is done again")
+    return True
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "op_code" in record
+
+
 class _JournalLock:
     """Lock a journal for one writer; the kernel releases the lock when its process ends.
 
@@ -320,6 +421,7 @@ class _JournalLock:
 
     def acquire(self) -> bool:
         """Wait for the lock and repair the journal's last line."""
+        os.close(open_scratch_file(Path(self._lock.lock_file)))
         self._lock.acquire(poll_interval=0.01)
         try:
             self._remove_partial_line()
@@ -345,7 +447,7 @@ class _JournalLock:
         """Truncate a line that a killed process began; no other process has read it."""
         if not self._path.exists():
             return
-        with self._path.open("rb+") as file:
+        with os.fdopen(open_scratch_file(self._path), "rb+") as file:
             size = file.seek(0, 2)
             if size == 0:
                 return

@@ -162,19 +162,26 @@ def _make_directory(directory: Path) -> None:
 
 
 def _open_queue(spec: WorkerSpec) -> TrialQueue:
-    """Open the study; a new one must not replace another sweep's checkpoints.
+    """Open the study; one without trials must not train over the checkpoints of others.
 
     Raises:
-        UsageError: the folder holds those of another sweep.
+        UsageError: the folder holds trials that the storage knows nothing of.
     """
     from mnistcli.commands.sweep.study import JOURNAL
     from mnistcli.commands.sweep.workers import open_queue
 
-    is_new = spec.storage is None and not (spec.directory / JOURNAL).exists()
-    if is_new and next(spec.directory.glob("trial-*.h5"), None) is not None:
+    has_files = next(spec.directory.glob("trial-*.h5"), None) is not None
+    journal = spec.directory / JOURNAL
+    if has_files and spec.storage is None and not journal.exists():
         what = f"{spec.directory} holds trials of another sweep"
         raise UsageError("--output", what, "choose another folder")
-    return open_queue(spec)
+    queue = open_queue(spec)
+    if has_files and not queue.has_trials():
+        queue.close()
+        where = str(journal) if spec.storage is None else spec.storage_name
+        what = f"no trial is recorded, but {spec.directory} holds some, which would be overwritten"
+        raise UsageError(where, what, "restore it from a copy, or choose another folder with -o")
+    return queue
 
 
 def _run_workers(

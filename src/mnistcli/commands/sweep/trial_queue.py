@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,13 +29,15 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from mnistcli.atomic_files import open_scratch_file
 from mnistcli.checkpoints.lock import LockedError, RunLock, is_locked
 from mnistcli.checkpoints.record import TestScore
-from mnistcli.commands.sweep.definition import Sweep
+from mnistcli.commands.sweep.definition import MAX_TRIALS, Sweep
 from mnistcli.commands.sweep.study import (
     TRIAL,
     close_storage,
     list_distributions,
+    refuse_damage,
     suppress_optuna_warnings,
 )
 from mnistcli.errors import ResourceError
@@ -120,6 +123,10 @@ class TrialQueue:
                 if lease is not None:
                     return lease
 
+    def has_trials(self) -> bool:
+        """Return whether any trial was ever begun."""
+        return bool(group_attempts(self.study))
+
     def is_finished(self) -> bool:
         """Return whether every trial is complete, pruned or failed for good."""
         groups = group_attempts(self.study)
@@ -180,8 +187,10 @@ class TrialQueue:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Exclude this folder's other workers, so that leasing and locking is one step."""
-        lock = FileLock(self.directory / ".sweep-claim", fallback_to_soft=False, is_singleton=False)
+        path = self.directory / ".sweep-claim"
+        lock = FileLock(path, fallback_to_soft=False, is_singleton=False)
         try:
+            os.close(open_scratch_file(path))
             lock.acquire(poll_interval=0.02)
         except (OSError, NotImplementedError) as error:
             what = f"workers cannot lock files here: {getattr(error, 'strerror', '') or error}"
@@ -282,11 +291,15 @@ def needs_retry(attempt: FrozenTrial) -> bool:
 def group_attempts(study: Study) -> dict[int, list[FrozenTrial]]:
     """Return all attempts by trial number, in Optuna's order."""
     groups: dict[int, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        # One without a number is to be ignored: Optuna creates a new trial if another machine
-        # takes the enqueued one first, and `_lease` drops it.
-        if TRIAL in trial.user_attrs:
-            groups.setdefault(int(trial.user_attrs[TRIAL]), []).append(trial)
+    with refuse_damage(study.study_name):
+        for trial in study.get_trials(deepcopy=False):
+            # One without a number is to be ignored: Optuna creates a new trial if another machine
+            # takes the enqueued one first, and `_lease` drops it.
+            if TRIAL in trial.user_attrs:
+                number = int(trial.user_attrs[TRIAL])
+                if not 0 <= number < MAX_TRIALS:
+                    raise ValueError(f"a trial with the number {number}")
+                groups.setdefault(number, []).append(trial)
     return groups
 
 
@@ -314,7 +327,8 @@ def list_trials(queue: TrialQueue) -> list[TrialResult]:
     """Return all trials of a sweep by number; one that was lost or stopped is waiting again."""
     groups = group_attempts(queue.study)
     numbers = range(max([queue.sweep.trials - 1, *groups], default=0) + 1)
-    return [_describe_trial(number, groups.get(number, ()), queue) for number in numbers]
+    with refuse_damage(queue.study.study_name):
+        return [_describe_trial(number, groups.get(number, ()), queue) for number in numbers]
 
 
 def rank_trials(trials: Iterable[TrialResult], sweep: Sweep) -> list[TrialResult]:
@@ -395,6 +409,7 @@ def _find_test(number: int, study: Study) -> TestScore | None:
     """Return a trial's score on the test set."""
     for attempt in group_attempts(study).get(number, ()):
         if not needs_retry(attempt) and TEST in attempt.user_attrs:
-            loss, accuracy = attempt.user_attrs[TEST]
-            return TestScore(loss=loss, accuracy=accuracy)
+            with refuse_damage(study.study_name):
+                loss, accuracy = attempt.user_attrs[TEST]
+                return TestScore(loss=loss, accuracy=accuracy)
     return None
