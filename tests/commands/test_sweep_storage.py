@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,23 +16,28 @@ import pytest
 from conftest import Run
 from helpers.commands import read_arrays
 from helpers.sweeps import HEAD, RATE, read_journal
+from mnistcli.commands.sweep.supervisor import run_sweep
+from mnistcli.errors import ResourceError
+from mnistcli.output.results import TrialResult
+
+pytest_plugins = ("helpers.postgresql",)
 
 GRID = f"{HEAD}search: {{{RATE}: [0.1, 0.2]}}\nsampler: grid\n"
 
 
 @pytest.fixture(scope="module")
-def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("finished")
 
 
 @pytest.fixture
-def journal(run: Run, _finished: Path) -> Path:
+def journal(run: Run, finished: Path) -> Path:
     """The journal of a sweep of two trials that has ended."""
     Path("s.yaml").write_text(GRID)
-    if not (_finished / "s-sweep").exists():
+    if not (finished / "s-sweep").exists():
         assert run("sweep", "s.yaml", "-q").code == 0
-        shutil.move("s-sweep", _finished)
-    shutil.copytree(_finished / "s-sweep", "s-sweep")
+        shutil.move("s-sweep", finished)
+    shutil.copytree(finished / "s-sweep", "s-sweep")
     return Path("s-sweep/sweep.journal")
 
 
@@ -117,6 +124,85 @@ def test_a_storage_without_the_trials_of_a_folder_does_not_train_over_them(
     ended = run("sweep", "s.yaml", "--storage", "sqlite:///s.db", "-q")
     assert ended.code == 2
     assert "sqlite:///s.db: no trial is recorded, but s-sweep holds some" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("UPDATE trial_user_attributes SET value_json = '{bad'", "the study s: its storage holds"),
+        ("UPDATE trial_values SET value = 'high'", "the study s: its storage holds"),
+        ("UPDATE trial_params SET param_value = 99", "the study s: its storage holds"),
+        ("UPDATE study_user_attributes SET value_json = '['", "the study s: its storage holds"),
+        ("UPDATE alembic_version SET version_num = 'v9'",
+         "sqlite:///s.db: its tables are those of another version of Optuna"),
+        ("", "sqlite:///s.db: the database does not answer: file is not a database"),
+    ],
+)  # fmt: skip
+def test_a_damaged_database_is_an_error_and_costs_no_file(
+    run: Run, finished: Path, statement: str, message: str
+) -> None:
+    Path("s.yaml").write_text(GRID)
+    words = ("sweep", "s.yaml", "--storage", "sqlite:///s.db", "-q")
+    if not (finished / "s.db").exists():
+        assert run(*words).code == 0
+        shutil.copy("s.db", finished)
+    Path("s-sweep").mkdir(exist_ok=True)
+    shutil.copy(finished / "s.db", "s.db")
+    if statement:
+        with contextlib.closing(sqlite3.connect("s.db")) as connection:
+            connection.execute(statement)
+            connection.commit()
+    else:
+        Path("s.db").write_bytes(b"garbage")
+    times = list_times()
+    ended = run(*words)
+    assert (ended.code, ended.out) == (7, "")
+    assert f"mnistcli: error: {message}" in ended.err
+    assert list_times() == times
+
+
+def test_a_database_that_is_gone_in_mid_sweep_costs_no_trial_that_has_ended(
+    run: Run, postgresql: str
+) -> None:
+    import psycopg
+
+    server, _, name = postgresql.rpartition("/")
+    Path("s.yaml").write_text(GRID)
+    gone: list[TrialResult] = []
+
+    def execute(statement: str) -> None:
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+            connection.execute(statement)
+
+    def stop(trial: TrialResult) -> None:
+        if not gone:
+            execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    f" WHERE datname = '{name}'")  # fmt: skip
+        gone.append(trial)
+
+    with pytest.raises(ResourceError) as caught:
+        run_sweep("s.yaml", storage=postgresql, on_trial_end=stop)
+    assert caught.value.where == postgresql
+    assert caught.value.what.startswith("the database does not answer: ")
+    assert caught.value.hint.endswith("goes on with the sweep, and no trial that has ended is lost")
+    (checkpoint,) = {str(trial.checkpoint) for trial in gone}
+    before = Path(checkpoint).stat().st_mtime_ns
+    execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    ended = run("sweep", "s.yaml", "--storage", postgresql, "--json")
+    assert (ended.code, ended.json["complete"]) == (0, 2)
+    assert Path(checkpoint).stat().st_mtime_ns == before
+
+
+def test_a_database_file_that_is_deleted_in_mid_sweep_is_named(run: Run) -> None:
+    Path("s.yaml").write_text(GRID)
+    with pytest.raises(ResourceError) as caught:
+        run_sweep("s.yaml", storage="sqlite:///s.db", on_trial_end=lambda _: Path("s.db").unlink())
+    assert str(caught.value).startswith("sqlite:///s.db: the database does not answer: ")
+    assert Path("s-sweep/trial-0000.h5").exists()
+    ended = run("sweep", "s.yaml", "--storage", "sqlite:///s.db")
+    assert ended.code == 2
+    assert "no trial is recorded, but s-sweep holds some" in ended.err
 
 
 def alter(journal: Path, change: Callable[[dict[str, object]], None]) -> None:

@@ -168,6 +168,10 @@ def open_database(url: str) -> BaseStorage:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 time.sleep(0.2 * (attempt + 1))  # another process is creating the tables
+            except RuntimeError as error:
+                what = "its tables are those of another version of Optuna"
+                hint = "use that version, or another database"
+                raise ResourceError(format_url(url), what, hint) from error
     raise AssertionError
 
 
@@ -200,10 +204,14 @@ def translate_storage_errors(where: str) -> Iterator[None]:
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
-        lines = str(cause or error).strip().splitlines()
-        what = f"the database does not answer: {lines[0] if lines else type(error).__name__}"
-        hint = "see that it runs and takes this user; the same command goes on with the sweep"
+        cause: BaseException = error.__cause__ or error  # Optuna's own says nothing
+        cause = getattr(cause, "orig", None) or cause
+        lines = str(cause).strip().splitlines()
+        what = f"the database does not answer: {lines[0] if lines else type(cause).__name__}"
+        hint = (
+            "see that it runs and takes this user; the same command goes on with the sweep, and no"
+            " trial that has ended is lost"
+        )
         raise ResourceError(where, what, hint) from error
     except ImportError as error:
         what = "there is no driver for it"
@@ -231,7 +239,8 @@ def refuse_damage(study: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        what = f"its storage holds what mnistcli does not write: {error}"
+        why = " ".join(str(error).split())[:100]
+        what = f"its storage holds what mnistcli does not write: {why}"
         hint = "restore it from a copy, or begin another sweep with -o and --study"
         raise ResourceError(f"the study {study}", what, hint) from error
 

@@ -252,9 +252,10 @@ class _WorkerProcess:
 
     def _read_messages(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with contextlib.suppress(ValueError):
-                self._messages.put(_Message.model_validate_json(line))
+        with self._process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    self._messages.put(_Message.model_validate_json(line))
         self._process.wait()
         self._messages.put(_Exit(self))
 
