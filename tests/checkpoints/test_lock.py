@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -26,6 +27,27 @@ with RunLock() as lock:
     lock.acquire(Path(sys.argv[1]))
     print("taken", flush=True)
     sys.stdin.readline()
+"""
+
+# Seccomp has the system call answer as it does on a file system without locks, for this process.
+WITHOUT_LOCKS = """
+import ctypes, errno, platform, struct, sys
+from pathlib import Path
+from mnistcli.checkpoints.lock import RunLock
+
+flock = {"x86_64": 73, "aarch64": 32}[platform.machine()]
+rows = [  # load the call's number; if it is flock, answer with an error; allow all others
+    (0x20, 0, 0, 0), (0x15, 0, 1, flock), (0x06, 0, 0, 0x00050000 | int(sys.argv[1])),
+    (0x06, 0, 0, 0x7FFF0000),
+]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in rows))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(rows), ctypes.addressof(code)))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+    sys.exit("no seccomp here")
+with RunLock() as lock:
+    lock.acquire(Path("m.h5"))
+    lock.acquire(Path("m.best.h5"))
 """
 
 COLD = """
@@ -182,3 +204,16 @@ def test_a_run_keeps_others_off_its_file_as_long_as_it_trains(
             first.communicate()
     assert spawn("train", "--resume", model, "--more", 1, "-q").out == "model.h5\n"
     assert list_names(Path()) == ["model.h5"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_warned_of_once(tmp_path: Path, number: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LOCKS, str(number)], cwd=tmp_path, text=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)}, capture_output=True, check=False,
+    )  # fmt: skip
+    if ended.stderr == "no seccomp here\n":
+        pytest.skip(ended.stderr)
+    what = "its file system has no locks, so another run could write the same file"
+    assert (ended.returncode, ended.stderr) == (0, f"{tmp_path}: {what}\n")
+    assert list(tmp_path.iterdir()) == []

@@ -353,9 +353,7 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(
-        ResourceError, match=r"is gone\. Make it: mkdir -p /.*/missing,"
-    ):
+    with pytest.raises(ResourceError, match=r"is gone\. Make it: mkdir -p /.*/missing,"):
         replace_checkpoint(tmp_path / "missing" / "model.h5", *make_run())
 
 

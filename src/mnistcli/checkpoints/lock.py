@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import socket
@@ -23,6 +24,7 @@ from mnistcli.atomic_files import open_scratch_file
 from mnistcli.errors import ResourceError
 from mnistcli.signals import hold_signals
 
+_LOG = logging.getLogger(__name__)
 _SUFFIX = ".mnistcli-lock"
 _MAX_NAME_BYTES = 255
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # a file system without locks
@@ -38,6 +40,7 @@ class RunLock:
 
     def __init__(self) -> None:
         self._held: dict[Path, FileLock] = {}
+        self._has_warned = False
 
     def __enter__(self) -> RunLock:
         return self
@@ -57,7 +60,7 @@ class RunLock:
     def acquire(self, path: Path) -> None:
         """Lock a checkpoint, unless this run holds the lock already.
 
-        On a file system without locks it succeeds, and protects nothing.
+        On a file system without locks it succeeds, and protects nothing; a warning says so.
 
         Args:
             path: of the checkpoint, which need not exist; its folder must.
@@ -74,6 +77,7 @@ class RunLock:
             with hold_signals():  # a signal in between would leave the file behind
                 self._held[lock_path] = _lock(lock_path, _TIMEOUT_S)
                 _write_owner(lock_path)
+            self._warn_without_lock(lock_path)
         except Timeout:
             what = f"another run is writing it{_describe_owner(lock_path)}"
             hint = "wait for its end, or write to another file"
@@ -81,6 +85,12 @@ class RunLock:
         except OSError as error:
             what = f"cannot be locked: {error.strerror or error}"
             raise ResourceError(str(path), what, "choose another place with -o") from error
+
+    def _warn_without_lock(self, lock_path: Path) -> None:
+        if not (self._held[lock_path].is_locked or self._has_warned):
+            self._has_warned = True
+            what = "its file system has no locks, so another run could write the same file"
+            _LOG.warning("%s: %s", lock_path.parent, what)
 
     def holds(self, path: Path) -> bool:
         """Return whether this run has locked a checkpoint."""
