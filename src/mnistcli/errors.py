@@ -57,8 +57,8 @@ def make_displayable(text: str) -> str:
     return make_printable(text)
 
 
-def format_command(*words: object) -> str:
-    """Format a command of ours, or a part of one, as a shell takes it: `mnistcli train 'a b'`."""
+def quote_words(*words: object) -> str:
+    """Format a command, or flags with their values, so that a shell takes it as it stands."""
     return shlex.join(map(str, words))
 
 

@@ -154,7 +154,7 @@ BATCHES = "search: {training.batch_size: [32, 64]}\n"
         (BATCHES, "s.yaml:1:1: config: missing. Give it text, or a mapping"),
         ("config: mnist-mlp\nsearch: {}\nset: {dataset.validation: 0.1}\nsampler: grid\n",
          "s.yaml:2:1: search: there is nothing to search."
-         " Name keys of the config, training.batch_size: [32, 64] for example"),
+         " Name keys of the config, for example training.batch_size: [32, 64]"),
         (f"config: mnist-ml\n{BATCHES}trials: 2\n",
          "mnist-ml: no such file or recipe in HERE. Did you mean mnist-mlp?"),
         (f"config: mnist-mlp\n{BATCHES}trials: 2\n",

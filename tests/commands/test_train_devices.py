@@ -76,5 +76,5 @@ def test_devices_are_counted_from_one(run: Run) -> None:
     assert (ended.code, ended.err) == (
         2,
         "mnistcli: error: --devices: expected a whole number from 1, received '0'."
-        " Write --devices 3 for example\n",
+        " For example --devices 3\n",
     )

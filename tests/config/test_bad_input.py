@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shlex
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image
 
-from conftest import Ended, Run
+from conftest import Ended, Run, Train
 from helpers.checkpoints import make_run, write_dense
 from helpers.dataset_files import (
     ARRAYS,
@@ -41,6 +44,7 @@ from helpers.dataset_files import (
     write_npz,
 )  # fmt: skip
 from mnistcli.checkpoints.writer import create_checkpoint
+from mnistcli.cli import app
 
 Prepare = Callable[[], object]
 Row = tuple[str, int, str] | tuple[str, int, str, Prepare]
@@ -149,7 +153,7 @@ FLAGS: list[Row] = [
     ("compare model.h5 model.h5 --split tset", 2, "--split: unknown name 'tset'. Did you mean test?"),
     ("compare model.h5 no.h5", 5, f"no.h5: no such checkpoint in HERE. {GIVE_H5}"),
     ("train --repeat 2 --overfit-one-batch", 2, f"--repeat and --overfit-one-batch: {EXCLUDE}"),
-    ("train --repeat 1", 2, "--repeat: expected a whole number from 2, received '1'. Write --repeat 3 for example"),
+    ("train --repeat 1", 2, "--repeat: expected a whole number from 2, received '1'. For example --repeat 3"),
     ("reproduce", 2, "MODEL.h5|RECIPE: nothing to reproduce. Give a checkpoint, a recipe's name, or --all"),
     ("reproduce xor --all", 2, "MODEL.h5|RECIPE: --all is every recipe. Give a checkpoint, a recipe's name, or --all"),
     ("reproduce mnist-mpl", 2, "mnist-mpl: no such recipe. Did you mean mnist-mlp?"),
@@ -182,12 +186,12 @@ FLAGS: list[Row] = [
     ("train -o a.h5 --output b.h5", 2, "--output: given more than once. Give it once"),
     ("predict model.h5 --top 2 --top 3", 2, "--top: given more than once. Give it once"),
     # values of flags
-    ("train --resume model.h5 --more 0", 2, "--more: expected a whole number from 1, received '0'. Write --more 3 for example"),
+    ("train --resume model.h5 --more 0", 2, "--more: expected a whole number from 1, received '0'. For example --more 3"),
     ("train --resume model.h5 --more 999999", 2, "--more: training.epochs: expected a whole number from 1 to 1000000, received 1000001"),
-    ("predict model.h5 --first 0", 2, "--first: expected a whole number from 1, received '0'. Write --first 3 for example"),
-    ("predict model.h5 --first 1e3", 2, "--first: expected a whole number from 1, received '1e3'. Write --first 3 for example"),
-    ("predict model.h5 --index -1", 2, "--index: expected a whole number from 0, received '-1'. Write --index 3 for example"),
-    ("predict model.h5 --top many", 2, "--top: expected a whole number from 1, received 'many'. Write --top 3 for example"),
+    ("predict model.h5 --first 0", 2, "--first: expected a whole number from 1, received '0'. For example --first 3"),
+    ("predict model.h5 --first 1e3", 2, "--first: expected a whole number from 1, received '1e3'. For example --first 3"),
+    ("predict model.h5 --index -1", 2, "--index: expected a whole number from 0, received '-1'. For example --index 3"),
+    ("predict model.h5 --top many", 2, "--top: expected a whole number from 1, received 'many'. For example --top 3"),
     ("train --epochs 1.5", 2, "--epochs: training.epochs: expected a whole number from 1 to 1000000, received 1.5"),
     ("train --epochs 010", 2, "--epochs: '010' is octal in YAML 1.1 and decimal in YAML 1.2. Write 10 without the leading zero"),
     ("train --batch-size 0", 2, "--batch-size: training.batch_size: expected a whole number from 1 to 1000000, received 0"),
@@ -202,7 +206,7 @@ FLAGS: list[Row] = [
     ("train --set model.dropout=[", 2, "--set model.dropout:2:1: not valid YAML: did not find expected node content. Check the indentation, brackets and quotes up to here"),
     ("evaluate model.h5 --split valid", 2, "--split: unknown name 'valid'. Did you mean validation?"),
     ("train --batch-size true", 2, "--batch-size: training.batch_size: expected a whole number from 1 to 1000000, received true"),
-    ("train --set epochs", 2, "--set: 'epochs' is no key=value. Write --set training.epochs=10 for example"),
+    ("train --set epochs", 2, "--set: 'epochs' is no key=value. For example --set training.epochs=10"),
     ("evaluate model.h5 --fail-under speed=1", 2, "--fail-under: unknown metric 'speed'. Write accuracy=0.9 or loss=0.5"),
     ("evaluate model.h5 --fail-under accuracy=good", 2, "--fail-under: 'good' is not a number. Write accuracy=0.9 or loss=0.5"),
     ("evaluate model.h5 --fail-under accuracy=90", 2, "--fail-under: 90 is out of range. An accuracy lies between 0 and 1"),
@@ -394,6 +398,90 @@ def test_bad_input_gets_one_line_and_changes_nothing(
     flags = ["--json", *others] if first in COMMANDS else [first, *others, "--json"]
     check_error_object(workshop(*([first] if first in COMMANDS else []), *flags), code, line)
     assert take_snapshot(tmp_path) == before
+
+
+SUGGESTED = re.compile(r"(?:mnistcli (?!or )[a-z]+|--[a-z][a-z-]+ (?!or |and |with )).*$")
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[f"{row[0]}"[:60] for row in TABLE])
+def test_a_command_in_a_hint_ends_it_and_can_be_parsed(row: Row) -> None:
+    hint = row[2].rpartition(". ")[2]
+    found = SUGGESTED.search(hint)
+    if found is None or "FILE" in found[0]:  # a text, or a form to fill in
+        return
+    program, *words = shlex.split(found[0])
+    command = row[0].split()[0] if program != "mnistcli" else words.pop(0)
+    words = words if program == "mnistcli" else [program, *words]
+    parser: Any = typer.main.get_command(app.app)
+    for word in [command, *(words[:1] if command == "recipes" else [])]:
+        parser = parser.commands[word]
+    rest = words[1:] if command == "recipes" else words
+    context = parser.context_class(parser)
+    _, left_over, _ = parser.make_parser(context).parse_args(rest)
+    assert left_over == []
+
+
+PASTED = {
+    "compare 'a b.h5'": (
+        "MODEL.h5: one checkpoint is nothing to compare. Name another, or a --baseline; of one"
+        " alone: mnistcli evaluate 'a b.h5'"
+    ),
+    "train --resume 'a b.h5' --print-config": (
+        "--print-config: a resumed run has its checkpoint's config. See the config there:"
+        " mnistcli summary 'a b.h5' --json"
+    ),
+    "data mnist --data 'my data'": (
+        "NAME and --data: images of your own are the data set files. Give both:"
+        " mnistcli data files --data 'my data'"
+    ),
+    "train 'my data'": (
+        "my data: is a folder. Train on the images in it: mnistcli train --data 'my data'"
+    ),
+    "train --set training.loss=binary_crossentropy": (
+        "--set: training.loss: binary_crossentropy does not match softmax outputs. Write"
+        " --set training.loss=categorical_crossentropy or add --set model.output_activation=sigmoid"
+    ),
+    "train --set training.early_stopping.patience=3": (
+        "--set: training.early_stopping: it monitors val_loss, and there is no validation set."
+        " Add --validation 0.1"
+    ),
+}
+
+
+def find_command(hint: str, given: list[str]) -> list[str]:
+    """The command in a hint, or what was typed with the flags in it."""
+    words = shlex.split(re.split(r": (?=mnistcli |--set)|Add | or add ", hint)[-1])
+    return words[1:] if words[0] == "mnistcli" else [*given, *words]
+
+
+def draw_folders(root: str, sizes: list[tuple[int, int]]) -> None:
+    for name in ("a", "b"):
+        Path(root, name).mkdir(parents=True)
+        for number, size in enumerate(sizes):
+            Image.new("L", size, 9 * number).save(Path(root, name, f"{number}.png"))
+
+
+@pytest.mark.parametrize("words", PASTED)
+def test_a_command_in_a_hint_works_when_it_is_pasted(
+    run: Run, train_once: Train, words: str
+) -> None:
+    draw_folders("my data", [(8, 8)] * 3)
+    train_once("--epochs", 1, name="a b.h5")
+    given = shlex.split(words)
+    assert run(*given).err == f"mnistcli: error: {PASTED[words]}\n"
+    pasted = find_command(PASTED[words], given)
+    assert run(*pasted, *(["--dry-run"] if pasted[0] == "train" else [])).code == 0
+
+
+def test_the_size_that_a_folder_needs_can_be_pasted(run: Run) -> None:
+    draw_folders("mixed", [(8, 8), (16, 8), (8, 8)])
+    given = ["train", "--data", "mixed", "--dry-run"]
+    ended = run(*given)
+    assert (ended.code, ". Bring all to one size: --set 'dataset.size=[8, " in ended.err) == (
+        4,
+        True,
+    )
+    assert run(*find_command(ended.err, given)).code == 0
 
 
 # The environment

@@ -372,7 +372,7 @@ ONE_PROBLEM = {
         "c.yaml:1:52: training.schedule.boundaries: they do not rise. Put them in order"
     ),
     "training: {schedule: {name: piecewise, boundaries: [3], factors: [1, 2]}}": (
-        "c.yaml:1:66: training.schedule.factors: 2 for 1 boundaries. Give one a boundary"
+        "c.yaml:1:66: training.schedule.factors: 2 for 1 boundary. Give one a boundary"
     ),
     "training: {reduce_on_plateau: {monitor: loss}, schedule: cosine}": (
         "c.yaml:1:31: training.reduce_on_plateau: a learning rate that follows a schedule cannot"
@@ -380,11 +380,11 @@ ONE_PROBLEM = {
     ),
     "training: {early_stopping: {}}": (
         "c.yaml:1:28: training.early_stopping: it monitors val_loss, and there is no validation"
-        " set. Set dataset.validation: 0.1, say"
+        " set. Set dataset.validation: 0.1"
     ),
     "{dataset: {validation: test}, training: {reduce_on_plateau: {}}}": (
         "c.yaml:1:61: training.reduce_on_plateau: the test set must not decide about training."
-        " Set dataset.validation: 0.1, say"
+        " Set dataset.validation: 0.1"
     ),
     f"{XOR}, training: {{loss: mean_squared_error, reduce_on_plateau: {{}}}}}}": (
         "c.yaml:1:162: training.reduce_on_plateau: it monitors val_loss, and there is no"
@@ -404,7 +404,7 @@ ONE_PROBLEM = {
     ),
     "training: {clip: {norm: 1.0, value: 2.0}}": (
         "c.yaml:1:18: training.clip: expected exactly one of norm, value, global_norm."
-        " Write clip: {norm: 1.0}, say"
+        " Write clip: {norm: 1.0}"
     ),
     "training: {class_weight: [1, 2]}": (
         "c.yaml:1:26: training.class_weight: mnist has 10 classes, received 2 weights."

@@ -69,9 +69,9 @@ def test_a_set_value_is_strict_yaml() -> None:
     [
         (
             "training.epochs",
-            "--set: 'training.epochs' is no key=value. Write --set training.epochs=10 for example",
+            "--set: 'training.epochs' is no key=value. For example --set training.epochs=10",
         ),
-        ("=3", "--set: '=3' is no key=value. Write --set training.epochs=10 for example"),
+        ("=3", "--set: '=3' is no key=value. For example --set training.epochs=10"),
         ("training.seed=!!int 3", "--set training.seed: tag !!int is not allowed. Remove it"),
         (
             "training.seed=010",
@@ -366,5 +366,5 @@ def test_deciding_by_a_validation_set_that_a_flag_took_away_blames_the_flag(
         tmp_path, Override("dataset.validation", "test", "--validation"), text=text
     ) == [
         "--validation: training.early_stopping: the test set must not decide about training."
-        " Add --validation 0.1, say"
+        " Add --validation 0.1"
     ]

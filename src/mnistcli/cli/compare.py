@@ -22,7 +22,7 @@ from mnistcli.cli.options import (
     choose_form,
 )
 from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES
-from mnistcli.errors import UsageError
+from mnistcli.errors import UsageError, quote_words
 from mnistcli.output.terminal import emit
 
 EXAMPLES = """
@@ -70,7 +70,8 @@ def compare(
     del debug
     form = choose_form(json=json, csv=csv, quiet=quiet)
     if len(models) < 2 and not baseline:
-        hint = f"name another, or a {BASELINE_FLAG}; of one alone: mnistcli evaluate {models[0]}"
+        command = quote_words("mnistcli", "evaluate", models[0])
+        hint = f"name another, or a {BASELINE_FLAG}; of one alone: {command}"
         raise UsageError("MODEL.h5", "one checkpoint is nothing to compare", hint)
     from mnistcli.commands.compare import compare as compare_checkpoints
 

@@ -80,7 +80,7 @@ def count_from(lowest: int, flag: str) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not _WHOLE_NUMBER.fullmatch(text) or int(text) < lowest:
             what = f"expected a whole number from {lowest}, received {text!r}"
-            raise UsageError(flag, what, f"write {flag} {max(lowest, 3)} for example")
+            raise UsageError(flag, what, f"for example {flag} {max(lowest, 3)}")
         return int(text)
 
     return parse

@@ -28,7 +28,7 @@ from mnistcli.config.overrides import Override, parse_assignment
 from mnistcli.config.schema import AnyDataset, DatasetConfig, Normalization
 from mnistcli.datasets.base import BOTH_SPLITS, Dataset, Split, SplitName
 from mnistcli.datasets.registry import get_info
-from mnistcli.errors import UsageError, pluralize
+from mnistcli.errors import UsageError, pluralize, quote_words
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing
 from mnistcli.output.plots.figures import Heading, ImageGrid, compose_images
 from mnistcli.output.results import (
@@ -163,7 +163,7 @@ def _choose_config(name: str, data: str | os.PathLike[str] | None, size: str | N
     """Return the data set's config as a run would have it; UsageError, ConfigError."""
     check_choice(name, list_dataset_names(), "NAME")
     if (name == "files") is not (data is not None):
-        hint = "give both: mnistcli data files --data PATH"
+        hint = f"give both: {quote_words('mnistcli', 'data', 'files', '--data', data or 'PATH')}"
         raise UsageError("NAME and --data", "images of your own are the data set files", hint)
     if size is not None and data is None:
         raise UsageError("--size", f"{name} has its own", "leave it out")

@@ -11,7 +11,7 @@ from typing import Unpack, cast
 from mnistcli.atomic_files import check_output, write_output
 from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.datasets.base import DatasetInfo, Split
-from mnistcli.errors import UsageError, make_printable, pluralize
+from mnistcli.errors import UsageError, make_printable, pluralize, quote_words
 from mnistcli.metrics.calibration import measure_calibration
 from mnistcli.metrics.scores import Score, find_misclassified
 from mnistcli.output.plots import PLOT_KINDS
@@ -200,7 +200,8 @@ def _compose_curves(model: TrainedModel, split: str, first: int | None) -> Curve
         raise UsageError(str(checkpoint.path), "it holds no history of its training", hint)
     if not any(checkpoint.progress.history.values()):
         what = "no epoch of it is completed yet"
-        raise UsageError(str(checkpoint.path), what, "go on with mnistcli train --resume")
+        command = quote_words("mnistcli", "train", "--resume", checkpoint.path)
+        raise UsageError(str(checkpoint.path), what, f"go on with it: {command}")
     training, test = record.config.training, record.test
     facts = [
         record.dataset.known_as or record.dataset.name,

@@ -100,7 +100,11 @@ def _check_head_and_loss(config: Config) -> Iterator[ConfigIssue]:
     if is_binary and has_classes and config.model.output_activation == "softmax":
         what = "binary_crossentropy does not match softmax outputs"
         hint = "set training.loss: categorical_crossentropy, or model.output_activation: sigmoid"
-        yield ConfigIssue(_LOSS, what, hint, hint.replace(": ", "="), depends_on=(_OUTPUT,))
+        flag_hint = (
+            "write --set training.loss=categorical_crossentropy"
+            " or add --set model.output_activation=sigmoid"
+        )
+        yield ConfigIssue(_LOSS, what, hint, flag_hint, depends_on=(_OUTPUT,))
 
 
 def _check_layer_names(config: Config) -> Iterator[ConfigIssue]:
@@ -162,7 +166,7 @@ def _check_monitors(config: Config) -> Iterator[ConfigIssue]:
 def _suggest_monitor(path: KeyPath, config: Config) -> tuple[str, str]:
     """Return hints for a metric to monitor, one for a file and one for the command line."""
     if config.dataset.name != "xor":
-        return "set dataset.validation: 0.1, say", "add --validation 0.1, say"
+        return "set dataset.validation: 0.1", "add --validation 0.1"
     if path == _STOPPING:
         hint = "leave it out: xor's four rows leave none to hold out"
         return hint, hint
@@ -197,8 +201,8 @@ def _check_clip(config: Config) -> Iterator[ConfigIssue]:
     if clip is not None and len(clip.model_dump(exclude_none=True)) != 1:
         kinds = ", ".join(Clip.model_fields)
         involved = tuple((*_CLIP, kind) for kind in Clip.model_fields)
-        what, hint = f"expected exactly one of {kinds}", "write clip: {norm: 1.0}, say"
-        yield ConfigIssue(_CLIP, what, hint, depends_on=involved)
+        what, hint = f"expected exactly one of {kinds}", "write clip: {norm: 1.0}"
+        yield ConfigIssue(_CLIP, what, hint, "give one of them", depends_on=involved)
 
 
 def _check_smoothing(config: Config) -> Iterator[ConfigIssue]:

@@ -206,7 +206,7 @@ def parse_assignment(text: str) -> Override:
     key = key.strip()
     if not equals or not key:
         what = f"{format_value(text)} is no key=value"
-        raise UsageError(_SET, what, "write --set training.epochs=10 for example")
+        raise UsageError(_SET, what, "for example --set training.epochs=10")
     where = f"{_SET} {key}"
     document = parse_yaml(value, where)
     if document.issues:

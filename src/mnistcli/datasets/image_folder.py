@@ -34,7 +34,7 @@ from mnistcli.datasets.download import OnDownload
 from mnistcli.datasets.folder_listing import FolderListing, ImageFile, list_image_files
 from mnistcli.datasets.memory_map import CachedRows, OnProgress, RowSource, load_rows
 from mnistcli.datasets.npz import ImageArchive, open_archive
-from mnistcli.errors import DataError, escape_name, make_printable
+from mnistcli.errors import DataError, escape_name, make_printable, quote_words
 from mnistcli.file_kinds import explain_missing
 from mnistcli.images.decoding import decode_image, fit_image
 
@@ -281,7 +281,8 @@ def _make_size_error(
 ) -> DataError:
     size = ", ".join(map(str, wanted))
     what = f"it is {_describe(shape)}, and {first} is {_describe(wanted)}"
-    return DataError(str(path), what, f"bring all to one size: --set dataset.size=[{size}], say")
+    flag = quote_words("--set", f"dataset.size=[{size}]")
+    return DataError(str(path), what, f"bring all to one size: {flag}")
 
 
 def _describe(shape: tuple[int, ...]) -> str:

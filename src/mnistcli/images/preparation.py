@@ -186,7 +186,7 @@ def read_image(
     if kind == "picture" and len(image_shape) == 2:
         return _fit_grey_image(decode_image(source, where), where, image_shape, options)
     what = f"the network takes {image_shape}, not images"
-    hint = "give it numbers, as an array in an .npy file, say, or rows of its data with --split"
+    hint = "give it numbers: an array in an .npy file, or rows of its data with --split"
     raise DataError(where, what, hint)
 
 

@@ -231,7 +231,7 @@ def _count_trials(file: SweepFile, search: Sequence[Dimension], issues: SweepIss
 def _parse_search(search: dict[str, Any], issues: SweepIssues) -> Iterator[Dimension]:
     """Yield the searched keys without the invalid ones."""
     if not search:
-        hint = "name keys of the config, training.batch_size: [32, 64] for example"
+        hint = "name keys of the config, for example training.batch_size: [32, 64]"
         issues.add((SEARCH,), "there is nothing to search", hint, is_key=True)
     for key, value in search.items():
         dimension = _parse_dimension(key, value, (SEARCH, key), issues)

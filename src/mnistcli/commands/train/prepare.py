@@ -40,6 +40,7 @@ from mnistcli.errors import (
     UsageError,
     escape_name,
     make_printable,
+    quote_words,
 )
 from mnistcli.models.architecture import Architecture, plan_architecture
 from mnistcli.models.input_scaling import fit_preprocessing
@@ -123,7 +124,8 @@ def explain_config(arguments: TrainArguments) -> tuple[LoadedConfig, ConfigResul
         UsageError: the run is a resumed one, whose config is in its checkpoint.
     """
     if arguments.resume is not None:
-        hint = f"see the config there: mnistcli summary {arguments.resume} --json"
+        command = quote_words("mnistcli", "summary", arguments.resume, "--json")
+        hint = f"see the config there: {command}"
         raise UsageError("--print-config", "a resumed run has its checkpoint's config", hint)
     loaded = resolve_config(arguments)
     origins = {

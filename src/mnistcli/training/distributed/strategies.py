@@ -43,7 +43,7 @@ _LOST = (
     tf.errors.FailedPreconditionError,
     tf.errors.DeadlineExceededError,
 )
-_LOST_HINT = "see its own messages; then go on with the last checkpoint: train --resume"
+_LOST_HINT = "see its messages, then go on: mnistcli train --resume FILE.h5"
 _LOG = logging.getLogger(__name__)
 
 
