@@ -183,7 +183,13 @@ def _train_trial(plan: RunPlan, lease: TrialLease, context: WorkerContext) -> No
         queue.release(lease)
     else:
         writer.trial = mark(state="complete")
-        test = writer.write_score(state).test
+        try:
+            test = writer.write_score(state).test
+        except DivergenceError as error:
+            writer.trial = mark(state="failed")
+            writer.on_checkpoint(state, None)
+            queue.fail(lease, error.what)
+            return
         queue.complete(lease, _find_value(state, objective), (test.loss, test.accuracy))
 
 

@@ -156,6 +156,13 @@ def run_training(plan: RunPlan, callbacks: Sequence[Callback] = ()) -> TrainResu
     except SignalReceived as received:
         _wait_for_workers(trainer, plan, received.number)
         raise TrainingInterrupted(received.number, plan, state.progress) from None
+    if writer.symptom is not None:
+        rate = plan.config.training.optimizer.learning_rate
+        warn(
+            f"training seems to have failed: {writer.symptom}. Likely causes: a learning rate"
+            f" ({rate:g}) too high, or too low for so few steps; or labels that do not belong to"
+            " their images"
+        )
     if tensorboard is not None:
         tensorboard.write_score(state, result.test.loss, result.test.accuracy)
     _wait_for_workers(trainer, plan)
@@ -171,6 +178,7 @@ class CheckpointWriter(Callback):
 
     Attributes:
         saved_epoch: epochs completed in the last checkpoint; None without one.
+        symptom: what shows that the network has not learned, once it is scored.
         trial: recorded in the checkpoints of a sweep's trial.
     """
 
@@ -183,6 +191,7 @@ class CheckpointWriter(Callback):
         self._elapsed_before_s = record.progress.elapsed_s if record else 0.0
         self._saved_best_epoch = 0
         self.saved_epoch = record.progress.epoch if record else None
+        self.symptom: str | None = None
         self.trial: TrialMark | None = None
 
     def on_checkpoint(self, state: RunState, best: RunState | None) -> None:
@@ -226,7 +235,8 @@ class CheckpointWriter(Callback):
 
     def write_score(self, state: RunState) -> TrainResult:
         """Score the run on the test set, write the score down, and return the result."""
-        score, plan = score_run(self._plan, state), self._plan
+        plan = self._plan
+        score, self.symptom = score_run(plan, state)
         test = TestSetScore(count=score.count, loss=score.loss, accuracy=score.accuracy)
         self._write(state, test)
         return _describe_run(plan, state.progress, test, self._elapsed_s())
@@ -284,8 +294,15 @@ def _describe_run(
     )
 
 
-def score_run(plan: RunPlan, state: RunState) -> Score:
-    """Evaluate on the test set as `mnistcli evaluate` does, so that both give the same numbers."""
+def score_run(plan: RunPlan, state: RunState) -> tuple[Score, str | None]:
+    """Evaluate on the test set as `mnistcli evaluate` does, so that both give the same numbers.
+
+    Returns:
+        The score, and what shows that the network has not learned, if anything does.
+
+    Raises:
+        DivergenceError: the network's outputs are not finite.
+    """
     test, weights = plan.dataset.test, state.network.weights
     logits = run_network(plan.architecture, weights, test.images, plan.preprocessing)
     if not np.isfinite(logits).all():
@@ -295,13 +312,7 @@ def score_run(plan: RunPlan, state: RunState) -> Score:
     loss = LossSpec(training.loss, label_smoothing=training.label_smoothing)
     penalty = compute_penalty(plan.architecture, weights)
     score = evaluate_logits(logits, test.labels, plan.architecture.head, loss, names, penalty)
-    if (symptom := find_symptom(score, loss, penalty)) is not None:
-        warn(
-            f"the network has not learned its classes: {symptom}. Likely causes: a learning rate"
-            f" ({training.optimizer.learning_rate:g}) that is too high or too low, too few epochs,"
-            " or labels that do not belong to their images"
-        )
-    return score
+    return score, find_symptom(score, loss, penalty)
 
 
 class EpochResults(Callback):
