@@ -103,7 +103,7 @@ def test_pictures_are_brought_to_a_size(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(root)
     assert "wide.png: it is 20 x 9 in colour, and " in str(caught.value)
-    assert "1.png is 6 x 4 in grey. Bring all to one size: --set dataset.size=[4, 6]" in str(
+    assert "1.png is 6 x 4 in grey. Bring all to one size: --set 'dataset.size=[4, 6]'" in str(
         caught.value
     )
 
@@ -283,6 +283,11 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] 
     "photographs of a telephone": (
         lambda root: (remove("train/dog")(root), write("train/dog/1.heic", b"")(root)), {},
         "pets/train/dog: the folder holds no images, but {root}/train/dog/1.heic. Images are read",
+    ),
+    "a published data set": (
+        lambda root: (remove("train")(root), remove("test")(root),
+                      write("train-images.idx3-ubyte", b"")(root)), {},
+        "The folder of a published data set is given with --data-dir {root}",
     ),
     "an archive in a folder": (
         lambda root: (remove("train")(root), remove("test")(root), write("own.npz", b"")(root)), {},
@@ -506,7 +511,20 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[Path], object], dict[str, object], str]]
         save(x_test=X[:3, ..., None].repeat(3, 3)), {},
         "images of x_train are (3, 4), of x_test (3, 4, 3). Both have to be of one size",
     ),
-    "halves of labels": (save(y_train=np.arange(6) / 4), {}, "Labels are whole numbers from 0"),
+    "several classes": (
+        save(y_train=np.ones((6, 2), int)), {},
+        "y_train has shape (6, 2): a vector of 2 numbers for each image, some of several classes",
+    ),
+    "too many classes": (
+        save(x_train=np.repeat(X, 50, 0), y_train=np.arange(300)), {},
+        "holds the label 256; classes are 0 to at most 255. Labels tell 2 to 256 classes apart",
+    ),
+    "one class": (save(y_train=np.full(6, 3)), {}, "y_train has one class alone. Two can be"),
+    "many axes": (
+        save(x_train=np.zeros([1] * 40)), {}, "x_train has 40 axes. Images are (count, height,",
+    ),
+    "empty": (lambda path: path.touch(), {}, "the file is empty. Replace it by a sound copy"),
+    "halves of labels": (save(y_train=np.arange(6) / 4), {}, "by whole numbers from 0"),
     "no labels": (save(y_train=np.arange(0)), {}, "y_train is empty. Labels are"),
     "another size": (save(), {"size": [4, 3]}, "its images are (3, 4), dataset.size is (4, 3)"),
     "too few labels": (

@@ -37,6 +37,9 @@ _SYSTEM_NAMES = frozenset({
 _TRAIN_NAME = re.compile(r"train(ing)?[-_ ]?(set|data|images)?", re.IGNORECASE)
 _TEST_NAME = re.compile(r"test(ing)?[-_ ]?(set|data|images)?", re.IGNORECASE)
 _VALIDATION_NAME = re.compile(r"(val(id(ation)?)?|dev|eval)[-_ ]?(set|data|images)?", re.IGNORECASE)
+_PUBLISHED_NAME = re.compile(
+    r"mnist\.npz|(train|t10k)-(images|labels)|data_batch_1|cifar-10-python"
+)
 _NAME_WITH_CLASS = re.compile(r"([^\W\d_]+)[._ -]?\d+\.\w+")  # cat.0.jpg
 _TABLE_NAME = re.compile(r".*\.(csv|tsv|txt)", re.IGNORECASE)
 _LABEL_COLUMN = re.compile(r"labels?|class(es)?|category|species|breed|target", re.IGNORECASE)
@@ -338,12 +341,14 @@ def _make_nesting_error(part: _Entries, entries: _Entries) -> DataError:
 def _make_flat_error(part: _Entries, tables: Sequence[Path], hint: str) -> DataError:
     """Return the error for a folder without folders, with the command that makes some."""
     if part.images:
-        what = f"it holds {len(part.images):,} images and no folders of classes"
+        what = f"it holds {pluralize(len(part.images), 'image')} and no folders of classes"
         hint = _sort_by_table(part, [*tables, *part.others]) or _sort_by_name(part) or hint
         return DataError(str(part.path), what, hint)
     shown = _list_paths([*part.others, *part.lost])
     archive = next((path for path in part.others if path.suffix == ".npz"), None)
-    if archive is not None:
+    if any(_PUBLISHED_NAME.match(path.name) for path in part.others):
+        hint = f"the folder of a published data set is given with --data-dir {_quote(part.path)}"
+    elif archive is not None:
         hint = f"give --data {_quote(archive)}"
     return DataError(str(part.path), f"it holds no folders{shown and f', but {shown}'}", hint)
 

@@ -284,7 +284,9 @@ def _list_members(path: Path, archive: zipfile.ZipFile) -> dict[str, ArrayMember
                 if name not in ARRAY_NAMES:
                     continue
                 what = make_printable(f"{name} {error}")
-                raise DataError(str(path), what, _OBJECTS_HINT) from None
+                hint = _AXES_HINT if name in _IMAGES else _LABELS_HINT
+                hint = _OBJECTS_HINT if "objects" in what else hint
+                raise DataError(str(path), what, hint) from None
         declared = header.header_bytes + header.array_bytes
         if declared != info.file_size:
             what = f"{name} claims {declared} bytes and has {info.file_size}"
@@ -308,6 +310,9 @@ def _read_labels(
         raise DataError(str(path), f"{name} is empty", _LABELS_HINT)
     if len(shape) == 2 and shape[1] > 1 and header.dtype.kind not in "US":
         what = f"{name} has shape {shape}: a vector of {shape[1]} numbers for each image"
+        sums = _read_values(path, archive, members[name], name).reshape(shape).sum(axis=1)
+        if not np.allclose(sums, 1):
+            raise DataError(str(path), f"{what}, some of several classes", _LABELS_HINT)
         raise DataError(str(path), what, _suggest_arrays(path, "d[k].argmax(1)", *_LABELS))
     if shape not in ((count,), (count, 1)) or count not in images.shape:
         what = f"{name} has shape {shape}, x_{split} {images.shape}"
@@ -349,8 +354,11 @@ def _translate_archive_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except _ZIP_DAMAGE as error:
-        if kind := explain_wrong_kind(read_head(path), "data", str(path)):
+        head = read_head(path)
+        if kind := explain_wrong_kind(head, "data", str(path)):
             raise DataError(str(path), *kind) from error
+        if not head:
+            raise _make_archive_error(path, "the file is empty") from error
         reason = make_printable(str(error) or type(error).__name__)
         raise _make_archive_error(path, f"is damaged or no .npz file ({reason})") from error
     except OSError as error:
@@ -480,15 +488,18 @@ def _suggest_arrays(path: Path, expression: str, *names: str) -> str:
 
 def _suggest_numbers(path: Path, labels: NDArray[Any]) -> str:
     """Return the hint to number the classes from 0, in the order of their numbers or names."""
-    if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
-        return _LABELS_HINT
+    classes = np.unique(labels)
+    is_measured = labels.dtype.kind == "f" and not np.array_equal(classes, np.round(classes))
+    if is_measured or len(classes) > MAX_LABELS:
+        return f"labels tell 2 to {MAX_LABELS} classes apart, by whole numbers from 0"
     statements = (
         'c = np.unique(np.append(d["y_train"], d["y_test"]));'
         f" d |= {{k: np.searchsorted(c, d[k]) for k in {json.dumps(_LABELS)}}}"
     )
-    purpose, names = "mend a copy", np.unique(labels).astype(str)
-    if labels.dtype.kind in "US" and len(names) <= _MAX_SHOWN:
-        setting = f"dataset.classes={json.dumps(names.tolist(), ensure_ascii=False)}"
+    purpose, names = "mend a copy", classes.astype(str).tolist()
+    are_short = len(names) <= _MAX_SHOWN and max(map(len, names)) <= _MAX_NAME_LENGTH
+    if labels.dtype.kind in "US" and are_short and all(map(str.isprintable, names)):
+        setting = f"dataset.classes={json.dumps(names, ensure_ascii=False)}"
         purpose += f", add --set {shlex.quote(setting)}"
     return _suggest(path, statements, purpose)
 
@@ -498,6 +509,8 @@ def _name_classes(
 ) -> tuple[str, ...]:
     """Return the class names of the config, or the labels; DataError where they do not fit."""
     learned, tested = (set(np.unique(labels[split]).tolist()) for split in _SPLITS)
+    if len(learned) < 2:
+        raise DataError(str(path), "y_train has one class alone", "two can be told apart")
     names = config.classes or tuple(str(label) for label in range(max(learned | tested) + 1))
     if max(learned | tested) >= len(names):
         count = max(learned | tested) + 1
@@ -520,6 +533,4 @@ def _name_classes(
             raise DataError(str(path), what, "name in dataset.classes the classes that there are")
         what = f"labels of y_train go from {min(learned)} to {max(learned)}, none is {absent}"
         raise DataError(str(path), what, _suggest_numbers(path, labels["train"]))
-    if len(names) < 2:
-        raise DataError(str(path), "there is one class", "two can be told apart")
     return names
