@@ -328,6 +328,9 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 @pytest.mark.parametrize(
     ("right", "array"),
     [
+        (COLOURS[:, :8, :8], COLOURS[:, :8, :8].transpose(0, 3, 1, 2)),
+        (COLOURS[0, :8, :8], COLOURS[0, :8, :8].transpose(2, 0, 1)),
+        (COLOURS, COLOURS[np.newaxis]),
         (COLOURS, COLOURS.transpose(0, 3, 1, 2)),
         (COLOURS[0], COLOURS[0].transpose(2, 0, 1)),
         (COLOURS, COLOURS.transpose(1, 2, 3, 0)),
@@ -343,7 +346,8 @@ def test_the_command_that_an_error_suggests_mends_the_array(
 ) -> None:
     if right.max() <= 1:
         right = right * np.uint8(255)
-    model = write_dense(tmp_path / "flat.h5", 3072, 10)  # which takes any order of the axes
+    pixels = right[..., 0].size * 3 // (len(right) if right.ndim == 4 else 1)
+    model = write_dense(tmp_path / "flat.h5", pixels, 10)  # which takes any order of the axes
     path = save_array(array, "my arrays.npy")
     ended = run("predict", model, path, "--json")
     assert ended.code == 4
@@ -351,6 +355,15 @@ def test_the_command_that_an_error_suggests_mends_the_array(
     run_python_command(command)
     np.testing.assert_array_equal(np.load("my arrays-mended.npy"), right)
     assert run("predict", model, "my arrays-mended.npy", "--normalization", "unit").code == 0
+
+
+def test_an_array_is_scaled_to_the_white_of_a_data_set(run: Run, tmp_path: Path) -> None:
+    digits = (COLOURS[:, :8, :8, 0] % 17).astype(np.float32)
+    model = write_dense(tmp_path / "flat.h5", 64, 10)
+    for array in (digits, digits / 16):
+        ended = run("predict", model, save_array(array), "--dataset", "digits", "--json")
+        run_python_command(ended.json["error"]["hint"].partition("give that: ")[2])
+        np.testing.assert_array_equal(np.load("rows-mended.npy"), digits)
 
 
 def test_an_array_that_no_order_of_axes_mends_is_explained(run: Run, tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def _read_files(
     for source, data in list(_list_sources(names)):  # a missing file is reported first
         content = read_content(data, source)
         if is_array(content):
-            array = read_array(content, source)
+            array = read_array(content, source, model.max_value)
             _check_maximum(model, array, source)
             images, numbers = _fit_array(model, array, source)
             preparations += [None] * len(images)
@@ -342,7 +342,8 @@ def _fit_array(
     model: TrainedModel, array: NDArray[Any], source: str
 ) -> tuple[NDArray[Any], Sequence[int | None]]:
     """Return an array as a batch, and the row of each image in it; None for a single image."""
-    wanted, image_shape = model.checkpoint.architecture.input_shape, model.image_shape
+    wanted = model.checkpoint.architecture.input_shape
+    image_shape = model.image_shape or _guess_image_shape(array.shape, wanted)
 
     def fits(shape: tuple[int, ...]) -> bool:
         # a flat network takes any order of axes, and understands that of its data set alone
@@ -354,6 +355,13 @@ def _fit_array(
     if fits(array.shape):
         return array[np.newaxis], [None]
     raise make_shape_error(source, array.shape, wanted, image_shape)
+
+
+def _guess_image_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return what images with the channels first are to be for a flat network of unknown images."""
+    *_, channels, height, width = (0, 0, 0, *shape)
+    is_channels_first = channels == 3 != width and wanted == (channels * height * width,)
+    return (height, width, channels) if is_channels_first else None
 
 
 def _list_sources(names: tuple[str, ...]) -> Iterator[tuple[str, Path | bytes]]:

@@ -36,7 +36,6 @@ _DTYPE = re.compile(r"['\"](?P<dtype>[<>|=]?(?:[iu][1248]|f[248]|b1|[US]\d{1,4})
 _MAX_AXES = 8  # of NumPy's 64; images have four
 _HOW = "send whole numbers from 0 (black) to 255 (white), as uint8"
 _WHITE = 255
-_MIN_RANGE_OF_BYTES = 127  # numbers that end below are not meant as 0 to 255
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,13 @@ def is_array(content: bytes) -> bool:
     return content.startswith(MAGIC)
 
 
-def read_array(content: bytes, where: str) -> NDArray[np.uint8]:
+def read_array(content: bytes, where: str, white: int = _WHITE) -> NDArray[np.uint8]:
     """Return the array of a .npy file, unchanged: it is not cropped, scaled or inverted.
 
     Args:
         content: the file; integers from 0 to 255, of any integer type.
         where: the file's name, for messages.
+        white: the largest value of a pixel, to which a hint scales others.
 
     Returns:
         uint8 of the array's shape, perhaps read-only.
@@ -135,27 +135,28 @@ def read_array(content: bytes, where: str) -> NDArray[np.uint8]:
     if values.dtype.kind in "iu" and lowest >= 0 and highest <= _WHITE:
         return values.astype(np.uint8)
     what = f"the array holds {values.dtype} from {lowest:g} to {highest:g}"
-    expression = scale_to_bytes("x", lowest, highest)
+    expression = scale_to_bytes("x", lowest, highest, white)
     hint = _HOW if expression is None else _suggest(where, expression)
     raise DataError(where, f"{what}, not whole numbers from 0 to {_WHITE}", hint)
 
 
-def scale_to_bytes(name: str, lowest: float, highest: float) -> str | None:
+def scale_to_bytes(name: str, lowest: float, highest: float, white: int = _WHITE) -> str | None:
     """Return NumPy's expression that makes uint8 images of an array; None where none is known.
 
     Args:
         name: of the array in the expression.
         lowest: the smallest number in it.
         highest: the largest.
+        white: what the largest is to become.
     """
     if not (math.isfinite(lowest) and math.isfinite(highest)) or lowest == highest:
         return None
     if lowest >= 0 and highest <= 1:
-        scaled = f"({name} * 255)"
-    elif lowest >= 0 and _MIN_RANGE_OF_BYTES < highest <= _WHITE:
+        scaled = f"({name} * {white})"
+    elif lowest >= 0 and white / 2 < highest <= white:  # what ends below is not meant so
         scaled = name
     else:
-        scaled = f"np.interp({name}, ({min(lowest, 0.0):g}, {highest:g}), (0, 255))"
+        scaled = f"np.interp({name}, ({min(lowest, 0.0):g}, {highest:g}), (0, {white}))"
     return f'{scaled}.round().astype("uint8")'
 
 
@@ -173,6 +174,12 @@ def arrange_axes(name: str, shape: Shape, image_shape: Shape) -> str | None:
     if len(image_shape) == 2 and shape[-3:] == (*image_shape, 3):
         return f'({name} @ [0.299, 0.587, 0.114]).round().astype("uint8")'  # colours to grey
     batch_axes = len(shape) - len(image_shape)
+    axes_above_1 = tuple(size for size in shape if size != 1)
+    if (
+        axes_above_1[-len(image_shape) :] == image_shape
+        and len(axes_above_1) <= len(image_shape) + 1
+    ):
+        return f"{name}.reshape({', '.join(map(str, (-1, *image_shape)))})"
     if batch_axes not in (0, 1):
         return None
     for axes in permutations(range(len(shape))):
