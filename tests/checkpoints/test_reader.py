@@ -488,31 +488,39 @@ def test_a_record_with_additions_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "parts",
+    ("parts", "what"),
     [
-        {"format_version": "one"},
-        {"format_version": 0},
-        {"config": "{"},
-        {"config": "[" * 10_000},
-        {"config": {"training": {"epochs": 0}}},
-        {"progress": change("progress", epoch=-1)},
-        {"progress": change("progress", epoch=10**30)},
-        {"progress": change("progress", epoch=3)},
-        {"progress": change("progress", elapsed_s=float("inf"))},
-        {"class_names": list("012345678")},
-        {"class_names": [*"012345678", "\x1b[31mnine"]},
-        {"dataset": change("dataset", name="imagenet")},
-        {"preprocessing": {"offset": 0.0, "scale": 0.0}},
-        {"preprocessing": {"offset": float("nan"), "scale": 1.0}},
-        {"running": {"generators": {"seed": [2**63, 0]}, "metrics": {}}},
-        {"environment": change("environment", threads=0)},
-        {"test": '1}, "class_names": {"a": 1'},
+        ({"format_version": "one"}, "no JSON"),
+        ({"format_version": 0}, "format_version: Input should be 1"),
+        ({"config": "{"}, "Invalid JSON"),
+        ({"config": "[" * 10_000}, "Invalid JSON"),
+        ({"config": {"training": {"epochs": 0}}}, "config.training.epochs: "),
+        ({"progress": change("progress", epoch=-1)}, "progress.epoch: "),
+        ({"progress": change("progress", epoch=10**30)}, "progress.epoch: "),
+        ({"progress": change("progress", epoch="2")}, "progress.epoch: "),
+        ({"progress": change("progress", epoch=3)}, "history: 'accuracy' holds no number for"),
+        ({"progress": change("progress", elapsed_s=float("inf"))}, "progress.elapsed_s: "),
+        ({"class_names": list("012345678")}, "class_names: they are not those of mnist"),
+        ({"class_names": [*"012345678", "\x1b[31mnine"]}, "class_names.9: "),
+        ({"dataset": change("dataset", name="imagenet")}, "Value error, no such data set"),
+        ({"preprocessing": {"offset": 0.0, "scale": 0.0}}, "preprocessing: offset 0 and scale 0"),
+        ({"preprocessing": {"offset": float("nan"), "scale": 1.0}}, "preprocessing: offset nan"),
+        ({"running": {"generators": {"seed": [2**63, 0]}, "metrics": {}}}, "running.generators."),
+        ({"running": {"generators": {}, "metrics": {"loss/total": 1e300}}}, "running.metrics: "),
+        ({"environment": change("environment", threads=0)}, "environment.threads: "),
+        ({"test": '1}, "class_names": {"a": 1'}, "Invalid JSON"),
     ],
-    ids=repr,
-)
-def test_a_record_that_makes_no_sense_is_refused(tmp_path: Path, parts: dict[str, Any]) -> None:
+)  # fmt: skip
+def test_a_record_that_makes_no_sense_is_refused(
+    tmp_path: Path, parts: dict[str, Any], what: str
+) -> None:
     path = rewrite(tmp_path / "model.h5", **parts)
-    expect_refusal(path, f"its record of the run is damaged. {AGAIN}")
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: its record of the run is damaged ({what}")
+    assert line.endswith(f"). {AGAIN}")
+    assert len(line) < len(str(path)) + 300
 
 
 def test_a_run_of_before_there_were_callbacks_is_read_as_one_without(tmp_path: Path) -> None:
@@ -539,14 +547,8 @@ def test_a_record_without_one_of_its_parts_is_refused(tmp_path: Path) -> None:
         with h5py.File(path, "r+") as file:
             del file["mnistcli"].attrs[name]
         seal(path)
-        expect_refusal(path, f"its record of the run is damaged. {AGAIN}")
-
-
-def test_metrics_beyond_single_precision_are_no_warning(tmp_path: Path) -> None:
-    running = {"generators": {}, "metrics": {"loss/total": 1e300}}
-    state = read_checkpoint(rewrite(tmp_path / "model.h5", running=running), "all").state
-    assert state is not None
-    assert state.network.metrics[0].values == np.inf
+        line = f"its record of the run is damaged ({name}: Field required). {AGAIN}"
+        expect_refusal(path, line)
 
 
 # What a child that has been taken over could say.
@@ -668,7 +670,7 @@ SLOT = NamedArray("sgd/momentum", np.zeros((784, 10), np.float32))
         ((STEP, RATE, SLOT), {},
          "its optimizer's arrays are not those that sgd keeps for this network"),
         ((STEP, RATE), {"schedule": "exponential"},
-         "its optimizer's arrays are not those that sgd keeps for this network"),
+         "its record of the run is damaged (history: learning_rate is missing)"),
         ((STEP, replace(RATE, values=np.array(np.inf, np.float32))), {},
          "'sgd/learning_rate' holds numbers that are not finite"),
         ((STEP, RATE, SLOT, NamedArray("b", np.zeros(10, np.float64))),
@@ -684,7 +686,8 @@ def test_an_optimizer_that_is_not_the_runs_is_refused_when_it_is_read(
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(tmp_path / "model.h5", "all")
     assert str(caught.value) == f"{tmp_path / 'model.h5'}: {line}. {AGAIN}"
-    assert read_checkpoint(tmp_path / "model.h5").state is None
+    if "record" not in line:
+        assert read_checkpoint(tmp_path / "model.h5").state is None
 
 
 def test_generators_and_kept_weights_belong_to_the_network(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from mnistcli.checkpoints.untrusted import sandbox
 from mnistcli.checkpoints.untrusted.protocol import RUN_METADATA_FIELDS, MetricRange
 from mnistcli.checkpoints.untrusted.sandbox import MetadataReader, ParsedMetadata
 from mnistcli.checkpoints.writer import replace_checkpoint
+from mnistcli.config.schema import Config
 from mnistcli.errors import CheckpointError
 
 DAMAGED = "damaged: its contents do not match its checksum"
@@ -67,15 +68,24 @@ def test_the_parts_that_are_asked_for_are_those_of_the_excerpt() -> None:
 
 def test_a_run_tells_its_record_and_its_metrics(tmp_path: Path) -> None:
     state, record = make_run(3)
-    history = {"loss": (0.5, float("nan"), 0.25), "val_accuracy": (float("inf"),) * 3}
+    config = Config.model_validate({"dataset": {"validation": "test"}})
+    record = record.model_copy(update={"config": config})
+    history = {
+        "loss": (0.5, 0.125, 0.25),
+        "accuracy": (0.5, 0.25, 0.75),
+        "val_loss": (0.5, float("nan"), 0.25),
+        "val_accuracy": (float("inf"),) * 3,
+    }
     progress = replace(state.progress, history=history, epoch_durations_s=(9.0, 1.0, 2.0))
     replace_checkpoint(tmp_path / "a.h5", replace(state, progress=progress), record)
     [answer] = read_all_metadata([tmp_path / "a.h5"])
     file = expect_file(answer)
     assert (file.parameters, file.keras_version, file.is_changed) == (7850, "3.15.1", False)
     assert file.history == {
-        "loss": MetricRange(last=0.25, lowest=0.25, highest=0.5),
-        "val_accuracy": MetricRange(last=None, lowest=None, highest=None),
+        "loss": MetricRange(3, 0.25, 0.125, 0.5, lowest_epoch=2, at_best=None),
+        "accuracy": MetricRange(3, 0.75, 0.25, 0.75, lowest_epoch=2, at_best=None),
+        "val_loss": MetricRange(3, 0.25, 0.25, 0.5, lowest_epoch=None, at_best=None),
+        "val_accuracy": MetricRange(3, None, None, None, lowest_epoch=None, at_best=None),
     }
     assert file.warm_epoch_s == 1.5
     assert file.record is not None
@@ -130,7 +140,8 @@ def make_bad(folder: Path) -> dict[Path, str]:
         "later.h5": "written by a later mnistcli (format 9)",
         "link.h5": "'/mnistcli' is an external link, which can lead anywhere",
         "noise.h5": "damaged: HDF5 cannot make sense of it",
-        "record.h5": "its record of the run is damaged",
+        "record.h5": "its record of the run is damaged"
+        " (progress.epoch: Input should be greater than or equal to 0)",
         "text.h5": "is a text file, not an HDF5 file",
         "weights.h5": "weights without their network: no arrays",
     }

@@ -58,7 +58,13 @@ OPTIMIZERS = [
 def train_a_little(optimizer: object, digits: Split) -> tuple[keras.Sequential, Config]:
     """A compiled network with dropout after two steps, in the middle of an epoch."""
     model = {"type": "mlp", "hidden": [16, 8], "dropout": 0.2, "flatten": True}
-    config = Config.model_validate({"model": model, "training": {"optimizer": optimizer}})
+    config = Config.model_validate(
+        {
+            "dataset": {"validation": "test"},
+            "model": model,
+            "training": {"optimizer": optimizer},
+        }
+    )
     network = initialize_network(plan_architecture(config.model, (28, 28), 10), config.model, 1)
     compile_network(network, config.training)
     labels = np.eye(10, dtype=np.float32)[digits.labels]
@@ -68,8 +74,11 @@ def train_a_little(optimizer: object, digits: Split) -> tuple[keras.Sequential, 
 
 
 def save(path: Path, network: keras.Sequential, config: Config) -> RunState:
-    history = {"val_loss": (0.1, 1 / 3), "loss": (float("inf"), 1e-300), "accuracy": (0.0, 1.0)}
-    state = RunState(capture_state(network), Progress(2, 2, history, (0.5, 0.25), 1))
+    progress = Progress()
+    if int(network.optimizer.iterations) > 0:
+        history = {"val_loss": (float("inf"),), "val_accuracy": (1 / 3,)}
+        progress = Progress(1, 1, history | {"loss": (1e-300,), "accuracy": (1.0,)}, (0.5,))
+    state = RunState(capture_state(network), progress)
     replace_checkpoint(path, state, make_record(state.network, state.progress, None, config))
     return state
 

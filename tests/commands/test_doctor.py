@@ -122,7 +122,7 @@ def test_a_checkpoint_is_described(run: Run, train_once: Train) -> None:
     seal, network, history = ended.out.splitlines()[-3:]
     assert seal == "model.h5: as mnistcli wrote it (its checksum holds)"
     assert network == "1 layer, 7,850 parameters, all finite"
-    assert history.startswith("mnist, 2 of 2 epochs, seed 0, test accuracy 0.")
+    assert history.startswith("mnist, epochs: 2 of 2, seed 0, test accuracy 0.")
     answer = run("doctor", model, "--json").json["checkpoint"]
     assert (answer["seal"], answer["layers"], answer["parameters"]) == ("intact", 1, 7850)
     assert (answer["training"]["epochs"], answer["differences"]) == (2, [])

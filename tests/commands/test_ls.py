@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -17,10 +18,12 @@ import h5py
 import pytest
 
 from conftest import Run
-from helpers.checkpoints import make_run, write_dense
+from helpers.checkpoints import describe_network, make_run, write_dense
 from mnistcli.checkpoints.record import TestSetScore
+from mnistcli.checkpoints.run_state import EarlyStoppingState
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.config.schema import Config
+from mnistcli.models.architecture import plan_architecture
 
 SAVED = 1_750_000_000  # 2025-06-15 15:06:40 UTC
 FIXED = [
@@ -28,7 +31,8 @@ FIXED = [
     "epochs", "planned_epochs", "last.loss", "last.accuracy", "last.val_loss",
     "last.val_accuracy", "best.loss", "best.accuracy", "best.val_loss", "best.val_accuracy",
     "test.loss", "test.accuracy", "seconds.total", "seconds.per_epoch", "saved",
-    "trial.study", "trial.number", "trial.state",
+    "trial.study", "trial.number", "trial.state", "stopped_early", "weights_epoch",
+    "metrics.loss", "metrics.accuracy", "metrics.val_loss", "metrics.val_accuracy",
 ]  # fmt: skip
 
 
@@ -41,19 +45,44 @@ def write_run(
 ) -> Path:
     """A run as `train` leaves it, with the values given."""
     metrics = dict(history or {"loss": (0.7, 0.4), "accuracy": (0.8, 0.9)})
-    state, record = make_run(len(next(iter(metrics.values()))))
+    epochs = len(next(iter(metrics.values())))
+    state, record = make_run(epochs)
+    settings = {"epochs": max(2, epochs), **(training or {})}
+    stops = "early_stopping" in settings
+    if stops:
+        metrics |= {"val_loss": (0.6, 0.5), "val_accuracy": (0.7, 0.8)}
+    if "schedule" in settings:
+        metrics["learning_rate"] = (0.1,) * epochs
+    elif "learning_rate" in metrics:
+        settings["schedule"] = "exponential"
+    validation = 0.2 if stops else "test" if "val_loss" in metrics else 0.0
     config = Config.model_validate(
-        {"model": model or {"type": "softmax"}, "training": training or {"epochs": 2}}
+        {
+            "dataset": {"validation": validation},
+            "model": model or {"type": "softmax"},
+            "training": settings,
+        }
     )
-    progress = replace(state.progress, history=metrics)
-    record = record.model_copy(update={"config": config, "test": test})
-    replace_checkpoint(Path(name), replace(state, progress=progress), record)
+    network = describe_network(plan_architecture(config.model, (28, 28), 10))
+    state = replace(
+        state,
+        network=replace(state.network, model_config=json.dumps(network)),
+        progress=replace(state.progress, history=metrics),
+    )
+    best_epoch = 2 if stops else 0
+    changes = {
+        "config": config,
+        "test": test,
+        "progress": record.progress.model_copy(update={"best_epoch": best_epoch}),
+        "early_stopping": EarlyStoppingState(0.5, best_epoch=1) if stops else None,
+    }
+    replace_checkpoint(Path(name), state, record.model_copy(update=changes))
     os.utime(name, (SAVED, SAVED))
     return Path(name)
 
 
-def score(accuracy: float, loss: float | None = 0.5) -> TestSetScore:
-    return TestSetScore(count=10, loss=loss, accuracy=accuracy)
+def score(accuracy: float, loss: float | None = 0.5, count: int = 100) -> TestSetScore:
+    return TestSetScore(count=count, loss=loss, accuracy=accuracy)
 
 
 @pytest.fixture
@@ -113,6 +142,9 @@ def test_the_json_holds_the_promised_keys_and_the_records_values(run: Run) -> No
         "parameters": 7850,
         "epochs": 2,
         "planned_epochs": 2,
+        "stopped_early": False,
+        "weights_epoch": 2,
+        "metrics": {"loss": 0.4, "accuracy": 0.9},
         "last": {"loss": 0.4, "accuracy": 0.9},
         "best": {"loss": 0.4, "accuracy": 0.9},
         "test": {"loss": 0.5, "accuracy": 0.81},
@@ -147,7 +179,8 @@ def test_best_is_the_best_of_all_epochs_and_what_is_not_finite_is_none(run: Run)
 
 @pytest.mark.usefixtures("sweep")
 def test_csv_has_the_fixed_columns_then_what_differs_with_numbers_in_full(run: Run) -> None:
-    write_run("third.h5", None, None, {"loss": (1 / 3,), "accuracy": (2 / 3,)}, score(1 / 7))
+    history = {"loss": (1 / 3,), "accuracy": (2 / 3,)}
+    write_run("third.h5", None, None, history, score(1 / 7, count=7))
     lines = run("ls", "--csv").out.splitlines()
     extra = ["training.optimizer.name", "training.optimizer.learning_rate"]
     assert lines[0].split(",") == [*FIXED, *extra]
@@ -196,7 +229,7 @@ def test_an_unknown_column_is_met_with_those_that_exist(run: Run) -> None:
     assert (ended.code, ended.err) == (
         2,
         "mnistcli: error: --sort: 'accuracy' can be more than one column. Write one of"
-        " last.accuracy, best.accuracy, test.accuracy\n",
+        " last.accuracy, best.accuracy, test.accuracy, metrics.accuracy\n",
     )
     assert run("ls", "--json", "--csv").code == 2
 
@@ -214,6 +247,7 @@ def test_only_what_tells_runs_apart_is_shown(run: Run) -> None:
         "mlp 256-64(tanh,0.5)", "softmax", "softmax",
     ]  # fmt: skip
     assert answer["differing"] == [
+        "dataset.validation",
         "training.optimizer.name",
         "training.optimizer.learning_rate",
         "training.optimizer.weight_decay",

@@ -22,6 +22,8 @@ from helpers.pages import Page
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.run_state import hash_weights
 from mnistcli.checkpoints.writer import replace_checkpoint
+from mnistcli.config.schema import Config
+from mnistcli.datasets.base import Identity
 from mnistcli.output.html_report import Markup, choose_ticks, draw_panel, escape, tag
 from mnistcli.output.plots.figures import Line, Panel
 
@@ -154,12 +156,16 @@ def write_hostile(path: Path) -> Path:
             "processor_features": (EVIL,),
         }
     )
+    names = (EVIL, *"12345678", "\"'&<>")
+    own = {"name": "files", "path": "/gone.npz", "size": [28, 28], "classes": names}
     replace_checkpoint(
         path,
         state,
         record.model_copy(
             update={
-                "class_names": (EVIL, *"12345678", "\"'&<>"),
+                "config": Config.model_validate({"dataset": own}),
+                "dataset": Identity("files", "0" * 64, {}, None, EVIL),
+                "class_names": names,
                 "environment": environment,
                 "init_from": f"$(touch owned) {EVIL}",
                 "init_weights_sha256": EVIL,
@@ -169,9 +175,11 @@ def write_hostile(path: Path) -> Path:
     return path
 
 
-def test_text_from_a_hostile_checkpoint_stays_text(run: Run, tmp_path: Path) -> None:
+def test_text_from_a_hostile_checkpoint_stays_text(
+    run: Run, tmp_path: Path, digits_directory: Path
+) -> None:
     model = write_hostile(tmp_path / "<script>alert(1)<!--.h5")
-    ended = run("report", model, "-o", "page.html")
+    ended = run("report", model, "--data", digits_directory / "mnist.npz", "-o", "page.html")
     assert ended.code == 0, ended.err
     page = read_page("page.html")
     page.check_harmless()

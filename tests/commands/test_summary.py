@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, save_with_keras
+from helpers.commands import STOPPED_EARLY
 from mnistcli.checkpoints.reader import read_checkpoint
 
 TABLES = {
@@ -107,8 +108,8 @@ def test_the_json_of_a_checkpoint(run: Run, train_once: Train) -> None:
     ]
     training = answer["training"]
     assert set(training) == {
-        "dataset", "known_as", "config", "epochs", "step", "planned_epochs", "last", "test",
-        "seconds", "environment", "class_names",
+        "dataset", "known_as", "config", "epochs", "step", "planned_epochs", "stopped_early",
+        "weights_epoch", "metrics", "last", "test", "seconds", "environment", "class_names",
     }  # fmt: skip
     assert training["dataset"]["name"] == "mnist"
     assert (training["epochs"], training["planned_epochs"], training["step"]) == (2, 2, 0)
@@ -188,3 +189,41 @@ def test_a_file_that_was_changed_since_says_so(run: Run, train_once: Train) -> N
         " treated as a foreign file\n"
     )
     assert ended.out == TABLES["mnist-softmax"].removeprefix("\n")
+
+
+def test_the_metrics_shown_first_are_those_of_the_weights_in_the_file(
+    run: Run, train_once: Train
+) -> None:
+    path = train_once(*STOPPED_EARLY)
+    training = run("summary", path, "--json").json["training"]
+    epochs, weights_epoch = training["epochs"], training["weights_epoch"]
+    assert 0 < weights_epoch < epochs < training["planned_epochs"] == 30
+    assert training["stopped_early"] is True
+    assert training["metrics"] != training["last"]
+
+    [scored] = run("evaluate", path, "--split", "validation", "--json").json["results"]
+    assert scored["accuracy"] == pytest.approx(training["metrics"]["val_accuracy"], abs=1e-6)
+    assert scored["loss"] == pytest.approx(training["metrics"]["val_loss"], rel=1e-5)
+
+    lines = run("summary", path).out.splitlines()
+    rows = {name: rest.strip() for name, _, rest in (line.partition(" ") for line in lines)}
+    stopped = f"stopped early after {epochs} of 30; weights of epoch {weights_epoch}"
+    assert rows["epochs"] == stopped
+    assert rows["val_accuracy"] == f"{scored['accuracy']:.4f}"
+
+    [listed] = run("ls", path, "--json").json["checkpoints"]
+    for key in ("stopped_early", "weights_epoch", "metrics", "last"):
+        assert listed[key] == training[key]
+    head, _, row = run("ls", path).out.splitlines()
+    assert head.index("metrics.val_accuracy") < head.index("last.val_accuracy")
+    assert f"{epochs}/30 stopped early   " in row
+    assert f" {scored['accuracy']:.4f} " in row
+
+    assert run("plot", "curves", path, "-o", "c.svg").code == 0
+    assert Path("c.svg").read_text().count(f"weights of epoch {weights_epoch}") == 2
+    assert f"weights of epoch {weights_epoch}" in run("plot", "curves", path, "--show").out
+    assert run("report", path, "-o", "r.html").code == 0
+    page = Path("r.html").read_text()
+    assert stopped in page
+    assert page.count(f">weights of epoch {weights_epoch}<") == 2
+    assert stopped in run("doctor", path).out

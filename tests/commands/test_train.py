@@ -698,12 +698,13 @@ def test_a_run_that_early_stopping_ended_says_so_and_goes_on_only_when_asked(run
     words = [word for setting in settings for word in ("--set", setting)]
     ended = run("train", "--epochs", 9, "--validation", 0.2, *words, "-o", "m.h5")
     assert ended.code == 0, ended.err
-    assert (
-        "early stopping ended the run after 2 epochs; the weights are those of epoch 1\n"
-        in ended.err
-    )
     again = run("train", "--resume", "m.h5", "--json").json
-    assert again["epochs"] == 2
+    assert (again["epochs"], again["stopped_early"], again["weights_epoch"]) == (2, True, 1)
+    assert again["metrics"] == {name: values[0] for name, values in again["history"].items()}
+    assert (
+        "early stopping ended the run after 2 epochs; the weights are those of epoch 1:"
+        f" loss {again['metrics']['loss']:.4f}"
+    ) in ended.err
     scored = run("evaluate", "m.h5", "--json").json["results"][0]
     assert scored["loss"] == again["test"]["loss"]
     assert scored["accuracy"] == again["test"]["accuracy"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
 from conftest import Run, Train, make_digits
+from helpers.checkpoints import seal
 from helpers.custom_images import make_square, write_digits, write_picture, write_squares
 
 MLP = ("--model", "mlp", "--hidden", "16", "--dropout", "0.2", "--optimizer", "adam")
@@ -109,6 +115,9 @@ def test_an_archive_and_a_config_that_names_it(run: Run) -> None:
 
     np.savez("own.npz", **(arrays | {"x_test": 255 - test.images}), y_test=test.labels)
     changed = run("evaluate", "own.h5", "-q")
+    assert changed.code == 4
+    assert "own.npz: not the images that the checkpoint recorded for this place" in changed.err
+    changed = run("evaluate", "own.h5", "--data", "own.npz", "-q")
     assert changed.code == 0
     assert "own.npz: not the data that own.h5 was trained on" in changed.err
 
@@ -203,8 +212,129 @@ def test_images_of_other_classes_than_a_networks_are_refused(run: Run, train_onc
     write_picture(Path("mine/b/1.png"), make_square(2))
     train_once("--epochs", 1)
     ended = run("evaluate", "model.h5", "--data", "mine")
-    assert ended.code == 4
-    assert "mine/a: dataset.classes does not name it" in ended.err
+    assert ended.code == 2
+    assert (
+        "--data: its classes are a, b, those of model.h5 are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."
+        in ended.err
+    )
+
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def train_on_words(train_once: Train, name: str = "own.h5") -> Path:
+    """Train on folders named zero to nine: their alphabetical order is that of the classes."""
+    write_digits(Path("digits"), 200, seed=1)
+    return train_once("--data", "digits", *FLAGS, name=name)
+
+
+def change_record(path: Path, part: str, change: Callable[[Any], object]) -> None:
+    """Change a part of a record, and seal the file again."""
+    with h5py.File(path, "r+") as file:
+        record = file["mnistcli"].attrs
+        value = json.loads(record[part])
+        record[part] = json.dumps(change(value) or value)
+    seal(path)
+
+
+def test_classes_are_matched_by_name_whatever_their_order(
+    run: Run, train_once: Train, digits_directory: Path
+) -> None:
+    own = train_on_words(train_once)
+    order = sorted(WORDS)
+    with np.load(digits_directory / "mnist.npz") as arrays:
+        images, labels = arrays["x_test"], arrays["y_test"]
+    outputs = keras.models.load_model(own).predict(images.reshape(-1, 784) / 255, verbose=0)
+    places = outputs.argmax(axis=1)
+    accuracy = float(np.mean([WORDS.index(order[place]) for place in places] == labels))
+    assert accuracy > np.mean(places == labels) + 0.05  # which it would be by position
+
+    for words in (("--dataset", "mnist"), ("--data", digits_directory / "mnist.npz")):
+        [result] = run("evaluate", own, *words, "--json").json["results"]
+        assert result["accuracy"] == pytest.approx(accuracy)
+        found = {row["label"]: row["support"] for row in result["per_class"]}
+        assert list(found) == order
+        assert found == {word: int((labels == digit).sum()) for digit, word in enumerate(WORDS)}
+
+    predicted = run("predict", own, "--dataset", "mnist", "--first", 5, "--json").json
+    truths = [row["truth"] for row in predicted["predictions"]]
+    assert [order[place] for place in truths] == [WORDS[digit] for digit in labels[:5]]
+
+    numbers = train_once("--epochs", 1, name="numbers.h5")
+    compared = run("compare", own, numbers, "--dataset", "mnist", "--json").json
+    assert [pair["count"] for pair in compared["pairs"]] == [200]
+    assert compared["results"][0]["accuracy"] == pytest.approx(accuracy)
+
+    [mine] = run("evaluate", numbers, "--data", "digits", "--json").json["results"]
+    assert [row["label"] for row in mine["per_class"]] == list("0123456789")
+    per_digit = {row["label"]: row["support"] for row in mine["per_class"]}
+    assert per_digit == {
+        str(digit): found_in_folder
+        for digit, found_in_folder in enumerate(
+            round(0.2 * len(list(Path("digits", word).iterdir()))) for word in WORDS
+        )
+    }
+
+
+@pytest.mark.parametrize("names", [[str(k) for k in range(1, 11)], [f"class {k}" for k in WORDS]])
+def test_classes_of_other_names_are_refused_with_both_lists(
+    run: Run, train_once: Train, names: list[str]
+) -> None:
+    own = train_on_words(train_once)
+    change_record(own, "class_names", lambda _: names)
+    change_record(own, "config", lambda config: config["dataset"].update(classes=names))
+    for words in (
+        ("evaluate", own, "--dataset", "mnist"),
+        ("predict", own, "--dataset", "mnist", "--first", 1),
+        ("report", own, "--dataset", "mnist", "-o", "r.html"),
+        ("plot", "confusion", own, "--dataset", "mnist", "-o", "c.svg"),
+        ("compare", own, own, "--dataset", "mnist"),
+    ):
+        ended = run(*words)
+        assert ended.code == 2, words
+        assert (
+            "--dataset: its classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, those of own.h5 are"
+            f" {', '.join(names)}. "
+        ) in ended.err
+
+
+@pytest.mark.parametrize("is_alike", [False, True], ids=["other labels", "as many images"])
+def test_a_record_opens_no_pictures_but_those_that_it_was_trained_on(
+    run: Run, train_once: Train, tmp_path: Path, is_alike: bool
+) -> None:
+    own = train_on_words(train_once)
+    Path("digits").rename("private")
+    victims = sorted(Path("private").glob("*/*.png"))
+    for path in victims:  # what is decoded of these is an error of its own
+        path.write_bytes(path.read_bytes()[:70])
+    if is_alike:
+        shutil.rmtree("private")
+        write_digits(Path("private"), 200, seed=1)
+        for path in victims:
+            write_picture(path, make_square(9, 28, 28))
+    else:
+        for path in victims[1:10]:  # of the first class, eight
+            path.unlink()
+    private = str(Path("private").absolute())
+    change_record(own, "config", lambda config: config["dataset"].update(path=private))
+    before = own.read_bytes()
+    for words in (
+        ("report", own, "-o", "r.html"),
+        ("plot", "predictions", own, "-o", "p.svg"),
+        ("predict", own, "--split", "test"),
+        ("evaluate", own),
+        ("compare", own, own),
+        ("train", "--resume", own, "--more", 1),
+    ):
+        ended = run(*words)
+        assert ended.code == 4, words
+        assert f"{private}: not the images that the checkpoint recorded" in ended.err
+    assert not {"r.html", "p.svg"} & {path.name for path in tmp_path.iterdir()}
+    assert own.read_bytes() == before
+    if is_alike:
+        ended = run("evaluate", own, "--data", "private")
+        assert ended.code == 0
+        assert "not the data that own.h5 was trained on" in ended.err
 
 
 def test_what_does_not_fit_into_memory_is_streamed_by_itself(

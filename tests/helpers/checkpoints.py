@@ -23,7 +23,9 @@ from mnistcli.checkpoints.run_state import (
 )
 from mnistcli.config.schema import Config
 from mnistcli.datasets.base import Identity
+from mnistcli.models.architecture import Architecture
 from mnistcli.models.input_scaling import Preprocessing
+from mnistcli.models.layers import Dense, Dropout
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -36,6 +38,21 @@ def describe_dense(inputs: int, units: int, **settings: object) -> dict[str, Any
         {"class_name": "InputLayer", "config": shape},
         {"class_name": "Dense", "config": dense},
     ]
+    return {"class_name": "Sequential", "config": {"name": "sequential", "layers": layers}}
+
+
+def describe_network(architecture: Architecture) -> dict[str, Any]:
+    """Keras 3's model_config of a network without penalties."""
+    layers: list[dict[str, Any]] = [
+        {"class_name": "InputLayer", "config": {"batch_shape": [None, *architecture.input_shape]}}
+    ]
+    for layer in architecture.layers:
+        config: dict[str, Any] = {"name": layer.name}
+        if isinstance(layer, Dense):
+            config |= {"units": layer.units, "activation": layer.activation}
+        if isinstance(layer, Dropout):
+            config |= {"rate": layer.rate}
+        layers.append({"class_name": layer.type, "config": config})
     return {"class_name": "Sequential", "config": {"name": "sequential", "layers": layers}}
 
 
@@ -109,7 +126,11 @@ def make_run(epoch: int = 2, inputs: int = 784) -> tuple[RunState, Record]:
     )
     history = {"loss": (1 / 3,) * epoch, "accuracy": (0.1,) * epoch}
     progress = Progress(epoch, 0, history, (0.5,) * epoch)
-    return RunState(network, progress), make_record(network, progress)
+    config = Config()
+    if inputs != 784:
+        own = {"name": "files", "path": "/gone.npz", "size": (1, inputs)}
+        config = Config.model_validate({"dataset": own | {"classes": (*"0123456789",)}})
+    return RunState(network, progress), make_record(network, progress, config=config)
 
 
 def make_record(
@@ -119,9 +140,10 @@ def make_record(
     config: Config | None = None,
 ) -> Record:
     """What stands beside such a run."""
+    config = config or Config()
     return Record(
-        config=config or Config(),
-        dataset=Identity("mnist", "0" * 64, {"x_train": "1" * 64}, None, "mnist.npz"),
+        config=config,
+        dataset=Identity(config.dataset.name, "0" * 64, {"x_train": "1" * 64}, None, "mnist.npz"),
         class_names=tuple("0123456789"),
         preprocessing=Preprocessing(0.0, 255.0),
         progress=ProgressRecord(

@@ -24,6 +24,12 @@ MLP = (*SMALL, *ADAM, "--model", "mlp", "--hidden", 16)
 HARD = (*MLP, "--dropout", 0.2, "--validation", 0.2, "--seed", 5)  # whatever a state can hold
 LONG = ("--batch-size", 20, *ADAM, "--model", "mlp", "--hidden", 32,
         "--dropout", 0.2, "--seed", 5)  # fmt: skip
+STOPPED_EARLY = (  # after a few of its epochs, with the weights of an earlier one
+    *SMALL, "--epochs", 30, "--model", "mlp", "--hidden", 16, "--dropout", 0.1,
+    "--optimizer", "adam", "--learning-rate", 0.1, "--validation", 0.2,
+    "--set", "training.early_stopping.patience=2",
+    "--set", "training.reduce_on_plateau.patience=1",
+)  # fmt: skip
 NOT_CANONICAL = "is not canonical MNIST"
 
 

@@ -207,9 +207,8 @@ def make_rich(
     return make_training(Config.model_validate(config), train, validation, chunk_duration_s)
 
 
-def through_a_file(path: Path, state: RunState, settings: object) -> RunState:
+def through_a_file(path: Path, state: RunState, config: Config) -> RunState:
     path.unlink(missing_ok=True)
-    config = Config.model_validate({"training": settings})
     record = make_record(state.network, state.progress, state.callbacks, config)
     create_checkpoint(path, state, record)
     back = read_checkpoint(path, "all").state
@@ -240,7 +239,7 @@ def test_a_run_with_callbacks_stopped_again_and_again_ends_with_the_same_bits(
     for pieces in (4, 23, None):  # in an epoch, and after a later one
         if state is not None:
             run = make_rich(digits, **RICH_RUNS[name], **one_step)
-            run.restore(through_a_file(tmp_path / "run.h5", state, RICH_RUNS[name]))
+            run.restore(through_a_file(tmp_path / "run.h5", state, run.config))
         state = run.fit([RecordingCallback(stop_after_chunks=pieces)])
 
     assert_same_run(state, whole)
@@ -256,7 +255,7 @@ def test_a_run_that_ended_with_its_best_weights_goes_on_from_its_last_ones(
     assert ended.callbacks.early_stopping is not None
     assert ended.callbacks.early_stopping.is_restored
     extended = make_rich(digits, epochs=6, **settings)
-    extended.restore(through_a_file(tmp_path / "run.h5", ended, settings))
+    extended.restore(through_a_file(tmp_path / "run.h5", ended, extended.config))
     assert_same_run(extended.fit(), whole)
 
 

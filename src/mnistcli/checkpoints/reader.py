@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.checkpoints.record import Record, RunMetadata, make_damaged_record_error, parse_record
+from mnistcli.checkpoints.record_rules import check_record
 from mnistcli.checkpoints.run_state import (
     Array,
     CallbackStates,
@@ -38,15 +39,16 @@ from mnistcli.checkpoints.untrusted.protocol import (
     FileMetadata,
     MetricRange,
     WeightShapes,
+    measure_range,
     quote,
     split_arrays,
 )
 from mnistcli.checkpoints.untrusted.sandbox import ArraySelection, ParserOutput, ParserProcess
 from mnistcli.config.schema import TrainingConfig
-from mnistcli.errors import CheckpointError, pluralize
+from mnistcli.errors import CheckpointError
 from mnistcli.metrics.losses import AnyLoss
 from mnistcli.models.architecture import Architecture
-from mnistcli.models.layers import Dropout, Shape
+from mnistcli.models.layers import Shape
 
 MAX_NAMES_SHOWN = 3
 CHANGED = "changed since mnistcli wrote it (its checksum is gone)"
@@ -142,9 +144,15 @@ def parse_checkpoint(
     if is_changed:
         warnings = (f"{where}: {CHANGED}: {_TREATMENTS[changed_as]}",)
     if contents.record is not None and (not is_changed or changed_as == "ours"):
-        record = _parse_record(contents.record, architecture, where)
+        record = parse_record(contents.record, Record, where)
         architecture = architecture.with_precision("float32")  # whatever it was trained in
-    progress = _make_progress(record, history, where) if record else Progress()
+    loss = parse_training_config(contents.training_config, where)
+    progress = Progress()
+    if record is not None:
+        progress = _make_progress(record, history, where)
+        best = record.early_stopping.best_epoch if record.early_stopping is not None else None
+        ranges = {name: measure_range(v.astype(float), best) for name, v in history.items()}
+        check_record(record, architecture, ranges, loss, where)
     state = None
     if record is not None and output.selection == "all":
         kept = tuple(
@@ -156,7 +164,7 @@ def parse_checkpoint(
         path=path,
         architecture=architecture,
         weights=tuple(array.values for layer in layers for array in layer.weights),
-        loss=parse_training_config(contents.training_config, where),
+        loss=loss,
         record=record,
         progress=progress,
         state=state,
@@ -177,14 +185,16 @@ def parse_metadata(path: Path, line: Mapping[str, Any]) -> CheckpointMetadata:
     except ValueError:
         raise CheckpointError(where, "damaged: it was not read completely", RESTORE_HINT) from None
     is_changed = metadata.record is not None and metadata.checksum != "valid"
+    architecture = _parse_model_config(metadata.model_config, metadata.weight_shapes, where)
     record = None
     if metadata.record is not None and not is_changed:
         record = parse_record(metadata.record, RunMetadata, where)
+        check_record(record, architecture, metadata.history, None, where)
     return CheckpointMetadata(
-        parameters=_count_parameters(metadata.model_config, metadata.weight_shapes, where),
+        parameters=architecture.parameter_count,
         keras_version=quote(metadata.keras_version)[1:-1] if metadata.keras_version else "",
         record=record,
-        history=metadata.history if record is not None else {},
+        history={n: m for n, m in metadata.history.items() if record and n != DURATIONS},
         warm_epoch_s=metadata.warm_epoch_s,
         is_changed=is_changed,
     )
@@ -195,16 +205,16 @@ def _make_metadata_adapter() -> TypeAdapter[FileMetadata]:
     return TypeAdapter(FileMetadata)  # takes as long as reading a file
 
 
-def _count_parameters(model_config: str, weight_shapes: WeightShapes, where: str) -> int:
+def _parse_model_config(model_config: str, weight_shapes: WeightShapes, where: str) -> Architecture:
     try:
-        return _count_parameters_cached(model_config, weight_shapes)
+        return _parse_model_config_cached(model_config, weight_shapes)
     except CheckpointError as error:
         raise CheckpointError(where, error.what, error.hint) from None
 
 
 @lru_cache(64)
-def _count_parameters_cached(model_config: str, weight_shapes: WeightShapes) -> int:
-    return parse_model_config(model_config, "", weight_shapes).parameter_count
+def _parse_model_config_cached(model_config: str, weight_shapes: WeightShapes) -> Architecture:
+    return parse_model_config(model_config, "", weight_shapes)
 
 
 def _unpack(output: ParserOutput, where: str) -> tuple[FileContents, dict[str, dict[str, Array]]]:
@@ -277,17 +287,12 @@ def _check_weight(name: str, values: Array, where: str) -> NamedArray:
     return NamedArray(name, weight)
 
 
-def _parse_record(parts: Mapping[str, str], architecture: Architecture, where: str) -> Record:
-    record = parse_record(parts, Record, where)
-    if len(record.class_names) != max(2, architecture.output_shape[-1]):
-        raise make_damaged_record_error(where)
-    return record
-
-
 def _make_progress(record: Record, arrays: Mapping[str, Array], where: str) -> Progress:
     recorded = record.progress
-    if any(v.dtype.kind != "f" or v.shape != (recorded.epoch,) for v in arrays.values()):
-        raise make_damaged_record_error(where)
+    for name, values in arrays.items():
+        if values.dtype.kind != "f" or values.shape != (recorded.epoch,):
+            what = f"history: {quote(name)} holds no number for each of {recorded.epoch} epochs"
+            raise make_damaged_record_error(where, what)
     history = {name: tuple(values.tolist()) for name, values in arrays.items()}
     durations_s = history.pop(DURATIONS, ())
     return Progress(recorded.epoch, recorded.step, history, durations_s, recorded.best_epoch)
@@ -339,11 +344,12 @@ def _check_state(
             what = f"{quote(array.name)} holds numbers that are not finite"
             raise CheckpointError(where, what, RESTORE_HINT)
     _check_callback_weights(state, where)
-    dropouts = sum(isinstance(layer, Dropout) and layer.rate > 0 for layer in architecture.layers)
-    if len(state.network.generators) != dropouts:
-        generators = pluralize(len(state.network.generators), "random generator")
-        what = f"{generators} for {pluralize(dropouts, 'dropout layer')}"
-        raise CheckpointError(where, what, RESTORE_HINT)
+    progress, first = state.progress, state.network.optimizer[0].values
+    steps = int(first) if first.shape == () else -1  # Keras' first variable counts the steps
+    # with other data, which --force allows, an epoch's number of steps has changed
+    if steps < progress.epoch + progress.step or (progress.epoch == 0 and steps != progress.step):
+        what = f"after {progress.epoch} epochs and {progress.step} steps its optimizer has done"
+        raise make_damaged_record_error(where, f"progress.step: {what} {quote(steps)}")
 
 
 def _count_optimizer_shapes(architecture: Architecture, training: TrainingConfig) -> Counter[Shape]:

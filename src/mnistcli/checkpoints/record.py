@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    ValidationError,
     model_validator,
 )
 
@@ -39,6 +40,7 @@ MAX_PARAMETERS = 200_000_000
 _MAX_HISTORIES = 7  # loss and accuracy, twice; learning rate, durations; and one to spare
 _VALUE_BYTES = 8
 _STRUCTURE_BYTES = 4 << 20  # HDF5's own and the record's texts; a few kilobytes for each array
+_MAX_SHOWN = 100  # characters of what is wrong with a record
 _SIZE_HINT = "use a smaller network (--hidden), or an optimizer that keeps less (--optimizer sgd)"
 _LIBRARIES = ("keras", "tensorflow", "numpy")
 # The vector instructions that decide in which order products are summed.
@@ -56,12 +58,13 @@ PrintableText = Annotated[str, Field(max_length=200), AfterValidator(_check_prin
 # JSON has null for what is not finite.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_Count = Annotated[int, Field(ge=0, le=10**9)]
 RecordedTrialState = Literal["running", "complete", "pruned", "failed"]
 
 
 class _RecordPart(BaseModel):
     # Later versions may add keys, which this one ignores.
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
 class Environment(_RecordPart):
@@ -89,9 +92,9 @@ class Environment(_RecordPart):
 class ProgressRecord(_RecordPart):
     """How far the run has come; the histories are stored as arrays."""
 
-    epoch: int = Field(ge=0)
-    step: int = Field(ge=0)
-    best_epoch: int = Field(ge=0)
+    epoch: _Count
+    step: _Count
+    best_epoch: _Count
     elapsed_s: FiniteFloat = Field(ge=0)
 
 
@@ -120,7 +123,7 @@ class TestScore(_RecordPart):
 
 
 class _ImageCount(_RecordPart):
-    count: int = Field(ge=0)
+    count: _Count
 
 
 # In a record `count` comes first: the fields of the last base do.
@@ -138,7 +141,7 @@ class TrialMark(_RecordPart):
     """
 
     study: PrintableText
-    number: int = Field(ge=0)
+    number: _Count
     state: RecordedTrialState
 
 
@@ -152,6 +155,8 @@ class RunMetadata(_RecordPart):
         progress: how far the run has come.
         test: the score on the test set; None before the end of the run.
         trial: the run's place in a sweep; None for other runs.
+        early_stopping: the callback's state; None for a run without it.
+        reduce_on_plateau: likewise.
     """
 
     format_version: Literal[1] = 1
@@ -160,6 +165,27 @@ class RunMetadata(_RecordPart):
     progress: ProgressRecord
     test: TestSetScore | None = None
     trial: TrialMark | None = None
+    early_stopping: EarlyStoppingState | None = None
+    reduce_on_plateau: ReduceLROnPlateauState | None = None
+
+    @property
+    def is_stopped_early(self) -> bool:
+        """Whether early stopping has ended the run."""
+        return self.early_stopping is not None and self.early_stopping.is_stopped
+
+    @property
+    def weights_epoch(self) -> int:
+        """The epoch (from 1) after which the network had the weights that the file holds.
+
+        The best one where early stopping has put its weights back, else the last completed one.
+        """
+        return self.restored_epoch or self.progress.epoch
+
+    @property
+    def restored_epoch(self) -> int | None:
+        """The epoch (from 1) whose weights early stopping has put back; None without."""
+        stopping = self.early_stopping
+        return stopping.best_epoch + 1 if stopping is not None and stopping.is_restored else None
 
     @model_validator(mode="after")
     def _check_dataset(self) -> Self:
@@ -175,8 +201,6 @@ class Record(RunMetadata):
         class_names: in class order.
         preprocessing: how images become network input.
         running: states of random generators, and sums of metrics.
-        early_stopping: the callback's state; None for a run without it.
-        reduce_on_plateau: likewise.
         environment: versions, processor, threads, devices.
         init_from: path of the checkpoint that gave the initial weights; None if they were drawn.
         init_weights_sha256: hash of those weights' bytes; None if they were drawn.
@@ -185,18 +209,9 @@ class Record(RunMetadata):
     class_names: tuple[PrintableText, ...] = Field(max_length=10_000)
     preprocessing: Preprocessing
     running: RunningState
-    early_stopping: EarlyStoppingState | None = None
-    reduce_on_plateau: ReduceLROnPlateauState | None = None
     environment: Environment
     init_from: str | None = None
     init_weights_sha256: str | None = None
-
-    @model_validator(mode="after")
-    def _check_preprocessing(self) -> Self:
-        offset, scale = self.preprocessing.offset, self.preprocessing.scale
-        if not (math.isfinite(offset) and math.isfinite(scale) and scale != 0):
-            raise ValueError("preprocessing is not finite")
-        return self
 
 
 _Model = TypeVar("_Model", bound=RunMetadata)
@@ -276,13 +291,18 @@ def parse_record(parts: Mapping[str, str], model: type[_Model], where: str) -> _
             raise CheckpointError(where, what, "upgrade mnistcli")
         pairs = (f"{json.dumps(key)}:{value}" for key, value in parts.items())
         return model.model_validate_json("{" + ",".join(pairs) + "}")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = ".".join(map(str, first["loc"]))[:_MAX_SHOWN]
+        what = ": ".join(filter(None, (path, first["msg"][:_MAX_SHOWN])))
+        raise make_damaged_record_error(where, what) from None
     except (ValueError, RecursionError):
-        raise make_damaged_record_error(where) from None
+        raise make_damaged_record_error(where, "no JSON") from None
 
 
-def make_damaged_record_error(where: str) -> CheckpointError:
-    """Return the error for a record that is invalid, or does not belong to its network."""
-    return CheckpointError(where, "its record of the run is damaged", RESTORE_HINT)
+def make_damaged_record_error(where: str, what: str) -> CheckpointError:
+    """Return the error for a record that is invalid, or cannot be true; `what` names the part."""
+    return CheckpointError(where, f"its record of the run is damaged ({what})", RESTORE_HINT)
 
 
 def estimate_file_size(architecture: Architecture, training: TrainingConfig) -> int:

@@ -84,7 +84,11 @@ class Progress:
     @property
     def last_metrics(self) -> dict[str, float]:
         """Metrics of the last completed epoch."""
-        return {name: values[-1] for name, values in self.history.items()}
+        return self.find_metrics(self.epoch)
+
+    def find_metrics(self, epoch: int) -> dict[str, float]:
+        """Return the metrics of a completed epoch, counted from 1; none for 0."""
+        return {name: values[epoch - 1] for name, values in self.history.items() if epoch > 0}
 
     @property
     def warm_epoch_s(self) -> float | None:

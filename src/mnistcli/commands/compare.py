@@ -21,7 +21,7 @@ from mnistcli.checkpoints.record import Record, count_processors
 from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.config.allowed_values import BASELINE_FLAG, BASELINES, BaselineName, check_choice
 from mnistcli.config.serialization import diff_configs
-from mnistcli.datasets.base import DatasetInfo, Split
+from mnistcli.datasets.base import DatasetInfo, Split, unify_class_names
 from mnistcli.errors import UsageError, pluralize
 from mnistcli.metrics.significance import (
     CONFIDENCE,
@@ -206,7 +206,7 @@ def _evaluate_checkpoint(model: TrainedModel, split_name: str) -> _Candidate:
         loss_reason=score.loss_reason,
         fit_seconds=None if record is None else record.progress.elapsed_s,
     )
-    return _Candidate(result, record, _hash_split(split), is_correct)
+    return _Candidate(result, record, _hash_split(split, model.class_names), is_correct)
 
 
 def _evaluate_baseline(name: BaselineName, model: TrainedModel, split_name: str) -> _Candidate:
@@ -233,7 +233,7 @@ def _evaluate_baseline(name: BaselineName, model: TrainedModel, split_name: str)
         loss_name="categorical_crossentropy",
         fit_seconds=fitted.fit_s,
     )
-    return _Candidate(result, None, _hash_split(split), is_correct)
+    return _Candidate(result, None, _hash_split(split, model.class_names), is_correct)
 
 
 def _make_classifier(
@@ -258,10 +258,13 @@ def _count_correct(is_correct: NDArray[np.bool_]) -> tuple[int, Interval]:
     return correct, compute_wilson_interval(correct, len(is_correct))
 
 
-def _hash_split(split: Split) -> bytes:
+def _hash_split(split: Split, class_names: Sequence[str]) -> bytes:
     # Not the file's hash: two files may hold the same images, and two seeds hold out others.
+    # Labels count by name: networks may have the same classes in another order.
+    names = unify_class_names(class_names)
+    places = np.array([sorted(names).index(name) for name in names], np.uint8)
     digest = hashlib.sha256(np.ascontiguousarray(split.images).data)
-    digest.update(np.ascontiguousarray(split.labels).data)
+    digest.update(places[split.labels].data)
     return digest.digest()
 
 

@@ -101,6 +101,12 @@ def _describe_readable(path: Path, file: CheckpointMetadata) -> ListedCheckpoint
         parameters=file.parameters,
         epochs=progress.epoch,
         planned_epochs=config.training.epochs,
+        stopped_early=record.is_stopped_early,
+        weights_epoch=record.weights_epoch,
+        metrics={
+            name: metric.last if record.restored_epoch is None else metric.at_best
+            for name, metric in file.history.items()
+        },
         last={name: metric.last for name, metric in file.history.items()},
         best=dict(_find_best(file.history)),
         test=record.test,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,7 @@ def open_dataset(
     splits: frozenset[SplitName],
     data_dir: Path | None = None,
     progress: ProgressMode = "auto",
+    required_arrays: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Find or download a data set, read splits of it, and show its notes and warnings.
 
@@ -46,17 +47,20 @@ def open_dataset(
         splits: what is read of it.
         data_dir: the folder to look in; None for those of the environment.
         progress: how downloads are shown on stderr.
+        required_arrays: the sha256 that each array of custom images has to have, where their place
+            comes from a checkpoint's record: it may name any folder of this machine.
 
     Raises:
-        DataError: it is missing, unreachable or invalid.
+        DataError: it is missing, unreachable or invalid, or not the images that are required.
         ResourceError: what is decoded or unpacked of it cannot be kept.
     """
-    key, cache = (_make_key(config), splits, data_dir), _cache.get()
+    key, cache = (_make_key(config, required_arrays), splits, data_dir), _cache.get()
     if cache is not None and key in cache:
         return cache[key]
     if cache is not None:
         cache.clear()  # before the next one is read: two may be too much
-    dataset = _read_dataset(config, splits, data_dir, choose_progress(progress, silent=False))
+    mode = choose_progress(progress, silent=False)
+    dataset = _read_dataset(config, splits, data_dir, mode, required_arrays=required_arrays)
     if cache is not None:
         cache[key] = dataset
     return dataset
@@ -101,10 +105,11 @@ def choose_splits(config: Config, dataset: Dataset) -> tuple[Split, Split | None
     return train, validation
 
 
-def _make_key(config: AnyDataset) -> tuple[object, ...]:
+def _make_key(config: AnyDataset, required_arrays: Mapping[str, str] | None) -> tuple[object, ...]:
     """Return the settings that decide which data are read."""
     if isinstance(config, FilesConfig):
-        return config.name, config.path, config.size, config.classes
+        required = None if required_arrays is None else frozenset(required_arrays.items())
+        return config.name, config.path, config.size, config.classes, required
     return (config.name,)
 
 
@@ -114,6 +119,7 @@ def _read_dataset(
     data_dir: Path | None,
     progress: ProgressMode,
     downloaded: set[str] | None = None,
+    required_arrays: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Read a data set, show its notes and warnings, and collect the names of downloaded files."""
     downloads, preparations = DownloadDisplay(progress), DownloadDisplay(progress, "preparing")
@@ -128,6 +134,7 @@ def _read_dataset(
             search_from_environment(data_dir),
             on_download=show_download,
             on_preparation=preparations.show,
+            required_arrays=required_arrays,
         )
         dataset = load_dataset(config, splits, search)
     finally:

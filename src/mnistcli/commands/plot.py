@@ -210,6 +210,7 @@ def _compose_curves(model: TrainedModel, split: str, first: int | None) -> Curve
         f"batch {training.batch_size}",
         f"seed {training.seed}",
         *([f"test accuracy {test.accuracy:.4f}"] if test is not None else []),
+        *([f"stopped early after epoch {record.progress.epoch}"] * record.is_stopped_early),
     ]
     heading = Heading(f"{_name_model(model)}: training", ", ".join(facts))
     on_test = record.config.dataset.validation == "test"
@@ -218,6 +219,7 @@ def _compose_curves(model: TrainedModel, split: str, first: int | None) -> Curve
         checkpoint.progress.history,
         training.loss.replace("_", " "),
         "validation (the test set)" if on_test else "validation",
+        record.restored_epoch,
     )
 
 

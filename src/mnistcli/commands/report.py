@@ -127,6 +127,7 @@ def _compose_curves(checkpoint: Checkpoint) -> Curves | None:
         history,
         record.config.training.loss.replace("_", " "),
         "validation (the test set)" if on_test else "validation",
+        record.restored_epoch,
     )
 
 

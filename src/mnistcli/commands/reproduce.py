@@ -229,7 +229,7 @@ def _plan_rerun(
     config = record.config.model_copy(update={"training": training})
     devices = record.environment.devices
     arguments = TrainArguments(data_dir=location.data_dir, data=location.data, devices=devices)
-    plan = load_recorded_data(config, arguments, OutputFile.disabled(), progress)
+    plan = load_recorded_data(config, record, arguments, OutputFile.disabled(), progress)
     check_same_data(plan, record, checkpoint.path)
     plan = replace(plan, threads=record.environment.threads)
     return (

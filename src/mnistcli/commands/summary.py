@@ -102,7 +102,10 @@ def describe_training(record: Record, checkpoint: Checkpoint) -> TrainingFacts:
         epochs=record.progress.epoch,
         step=record.progress.step,
         planned_epochs=record.config.training.epochs,
-        last={name: values[-1] for name, values in checkpoint.progress.history.items() if values},
+        stopped_early=record.is_stopped_early,
+        weights_epoch=record.weights_epoch,
+        metrics=checkpoint.progress.find_metrics(record.weights_epoch),
+        last=checkpoint.progress.last_metrics,
         test=record.test,
         seconds=SecondsResult(
             total=record.progress.elapsed_s, per_epoch=checkpoint.progress.warm_epoch_s

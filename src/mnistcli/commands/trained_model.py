@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,15 @@ from mnistcli.config.schema import (
     FilesConfig,
     Normalization,
 )
-from mnistcli.datasets.base import WHITE, Dataset, DatasetInfo, Split, SplitName
+from mnistcli.datasets.base import (
+    WHITE,
+    Dataset,
+    DatasetInfo,
+    Split,
+    SplitName,
+    match_classes,
+    unify_class_names,
+)
 from mnistcli.datasets.registry import get_info, get_recorded_info
 from mnistcli.errors import CheckpointError, UsageError
 from mnistcli.images.options import COLOUR_SHAPE, DIGIT_SHAPE
@@ -71,6 +79,7 @@ _ADDED: dict[AddedActivation, str] = {
     "sigmoid": "the sigmoid of its output",
     "clip": "its output, clipped to 0 to 1",
 }
+MAX_CLASSES_SHOWN, MAX_CLASS_NAME = 12, 20
 _DATASET, _DATA, _FILES = "--dataset", "--data", "files"
 
 CheckpointSource = str | os.PathLike[str] | ParserProcess
@@ -244,14 +253,35 @@ class TrainedModel:
             where, shape = str(self.checkpoint.path), self.checkpoint.architecture.input_shape
             what = f"the file does not say which data it is for (its input is {shape})"
             raise UsageError(where, what, f"name them with {_DATASET}, or your own with {_DATA}")
-        dataset = open_dataset(self.dataset, splits, self.location.data_dir, self.progress)
         record = self.checkpoint.record
+        is_recorded_place = record is not None and self.location.data is None
+        dataset = open_dataset(
+            self.dataset,
+            splits,
+            self.location.data_dir,
+            self.progress,
+            record.dataset.arrays if record is not None and is_recorded_place else None,
+        )
         if record is not None and record.dataset.name == dataset.identity.name:
             recorded = record.dataset.arrays
             if any(recorded.get(k, v) != v for k, v in dataset.identity.arrays.items()):
                 place, path = dataset.identity.location, self.checkpoint.path
                 warn(f"{place}: not the data that {path} was trained on")
-        return dataset
+        return self._order_classes(dataset)
+
+    def _order_classes(self, dataset: Dataset) -> Dataset:
+        """Return the data set with its classes in the order of the network's outputs."""
+        names = self.class_names
+        order = _match_classes(self.checkpoint, dataset.info, _DATASET)
+        if order == tuple(range(len(names))):
+            return dataset
+        places = np.array(order, np.uint8)
+        splits = {
+            name: Split(split.images, places[split.labels])
+            for name, split in dataset.splits.items()
+        }
+        info = replace(dataset.info, class_names=names)
+        return replace(dataset, info=info, splits=splits)
 
     def read_split(self, name: str) -> Split:
         """Return a split of the data set by its name.
@@ -276,7 +306,12 @@ class TrainedModel:
     def compute_logits(
         self, images: NDArray[np.uint8] | NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Return the network's logits [n, units] for raw images."""
+        """Return the network's logits [n, units] for raw images.
+
+        Raises:
+            CheckpointError: some are not finite, and so tell no class.
+            DataError: the images do not fit the network.
+        """
         checkpoint = self.checkpoint
         logits = run_network(
             checkpoint.architecture,
@@ -477,6 +512,7 @@ def choose_dataset(
     if name is not None:
         chosen = DatasetConfig(name=name)
         _check_fit(checkpoint, get_info(chosen), _DATASET)
+        _match_classes(checkpoint, get_info(chosen), _DATASET)
         return chosen
     return recorded
 
@@ -492,14 +528,10 @@ def _complete_recorded_images(
     checkpoint: Checkpoint, recorded: FilesConfig, data: Path | None
 ) -> FilesConfig:
     """Return the recorded images' config, with their current place, size and classes."""
-    names = checkpoint.record.class_names if checkpoint.record is not None else ()
-    return recorded.model_copy(
-        update={
-            "path": recorded.path if data is None else str(data),
-            "size": recorded.size or checkpoint.architecture.input_shape,
-            "classes": recorded.classes or names,
-        }
-    )
+    if data is None:
+        return recorded
+    is_archive = Path(recorded.path).suffix == ".npz"
+    return _name_classes(checkpoint, recorded, data, is_archive=is_archive)
 
 
 def _resolve_custom_images(
@@ -512,11 +544,56 @@ def _resolve_custom_images(
         if len(info.image_shape) == 1:
             what = f"{recorded.name} takes {info.image_shape[0]} numbers, not images"
             raise UsageError(_DATA, what, "leave it out")
-        changes = {"size": info.image_shape, "classes": checkpoint.record.class_names}
-        return config.model_copy(update=changes)
+        sized = config.model_copy(update={"size": info.image_shape})
+        return _name_classes(checkpoint, sized, data, is_archive=False)
     info = get_info(config)
     _check_fit(checkpoint, info, _DATA)
     return config.model_copy(update={"size": info.image_shape, "classes": info.class_names})
+
+
+def _name_classes(
+    checkpoint: Checkpoint, config: FilesConfig, data: Path, *, is_archive: bool
+) -> FilesConfig:
+    """Return the config of your own images with the names of their classes.
+
+    The labels of an .npz file have no names. They are the network's places where it was trained on
+    such a file (`is_archive`), and numbers where its classes are digits; else its places too.
+
+    Raises:
+        UsageError: they are not the network's classes.
+        DataError: the images cannot be looked at.
+    """
+    names = checkpoint.record.class_names if checkpoint.record is not None else ()
+    unnamed = config.model_copy(update={"path": str(data), "classes": None})
+    info = get_info(unnamed)
+    is_numbered = all(name.isdecimal() for name in unify_class_names(names))
+    if data.suffix == ".npz" and (is_archive or not is_numbered):
+        return unnamed.model_copy(update={"classes": names})
+    _match_classes(checkpoint, info, _DATA)
+    in_order = set(info.class_names) == set(names)  # else they are put in order once they are read
+    return unnamed.model_copy(update={"classes": names if in_order else info.class_names})
+
+
+def _match_classes(checkpoint: Checkpoint, info: DatasetInfo, flag: str) -> tuple[int, ...]:
+    """Return the network's output for each class of the data.
+
+    Raises:
+        UsageError: the names of both are known, and they are not the same.
+    """
+    if checkpoint.record is None:
+        return tuple(range(len(info.class_names)))
+    names = checkpoint.record.class_names
+    order = match_classes(names, info.class_names)
+    if order is None:
+        what = f"its classes are {_list_names(info.class_names)}, those of {checkpoint.path} are"
+        hint = "name data of the same classes; for your own, name the folders like the network's"
+        raise UsageError(flag, f"{what} {_list_names(names)}", hint)
+    return order
+
+
+def _list_names(names: Sequence[str]) -> str:
+    shown = ", ".join(name[:MAX_CLASS_NAME] for name in names[:MAX_CLASSES_SHOWN])
+    return f"{shown}, …" if len(names) > MAX_CLASSES_SHOWN else shown
 
 
 def _check_fit(checkpoint: Checkpoint, info: DatasetInfo, flag: str) -> None:

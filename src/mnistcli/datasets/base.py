@@ -12,7 +12,7 @@ import hashlib
 import os
 import shlex
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +46,7 @@ MAX_FILE_BYTES = 512 * 2**20
 # How archives, IDX files and pickles of several protocols begin: what is damaged is still one.
 _FORMATS = (b"PK", b"\x1f\x8b", b"\0\0", b"\x80", b"(")
 
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _MAX_REASON = 200  # characters: libraries quote whatever stands in a damaged file
 
 # Keeps the draw of a validation split apart from the orders of epochs, which use [seed, epoch].
@@ -211,6 +212,30 @@ DatasetSpec = FileDataset | BuiltInDataset
 
 class OtherDatasetError(DataError):
     """Files that were found belong to another data set than the one that was asked for."""
+
+
+def match_classes(wanted: Sequence[str], found: Sequence[str]) -> tuple[int, ...] | None:
+    """Find classes by their names; "zero" to "nine" are other names of "0" to "9".
+
+    Args:
+        wanted: names in class order.
+        found: the same classes in another order, perhaps.
+
+    Returns:
+        For each class that was found its index among those wanted; None where they are not the
+        same classes.
+    """
+    names, others = tuple(wanted), tuple(found)
+    if set(names) != set(others):
+        names, others = unify_class_names(wanted), unify_class_names(found)
+    if sorted(names) != sorted(others) or len(set(names)) < len(names):
+        return None
+    return tuple(names.index(name) for name in others)
+
+
+def unify_class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return class names with digits in place of the words from "zero" to "nine"."""
+    return tuple(str(_DIGITS.index(name)) if name in _DIGITS else name for name in names)
 
 
 def shuffle_indices(seed: int, epoch: int, count: int) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -189,6 +189,7 @@ def read_dataset(
     splits: frozenset[SplitName],
     cache_directory: Path,
     on_preparation: OnDownload,
+    required_arrays: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Read splits of custom images; they are memory-mapped and need not fit into memory.
 
@@ -197,9 +198,11 @@ def read_dataset(
         splits: the splits to read.
         cache_directory: decoded or unpacked images are kept in a folder of it.
         on_preparation: called while they are decoded or unpacked: title, bytes so far and in total.
+        required_arrays: the sha256 that each array has to have, by its name; None for any. The
+            labels, which names and numbers of files tell, are compared before an image is opened.
 
     Raises:
-        DataError: they are missing, damaged, or not laid out as expected.
+        DataError: they are missing, damaged, not laid out as expected, or not those required.
         ResourceError: the cache cannot be written.
     """
     path = locate_data(config)
@@ -208,14 +211,18 @@ def read_dataset(
     read: dict[SplitName, Split] = {}
     arrays: dict[str, str] = {}
     made_bytes, cache = 0, cache_directory / ROWS_FOLDER
-    for name in sorted(splits, reverse=True):
-        labels = source.read_labels(name)
+    names = sorted(splits, reverse=True)
+    labels_of = {name: source.read_labels(name) for name in names}
+    arrays |= {f"y_{name}": hash_array(labels_of[name]) for name in names}
+    _check_arrays(path, arrays, required_arrays)
+    for name in names:
         rows = source.read_rows(
             name, cache, partial(on_preparation, f"{name} split of {info.title}")
         )
         made_bytes += rows.images.nbytes if rows.is_new else 0
-        read[name] = Split(rows.images, labels)
-        arrays |= {f"x_{name}": rows.sha256, f"y_{name}": hash_array(labels)}
+        read[name] = Split(rows.images, labels_of[name])
+        arrays[f"x_{name}"] = rows.sha256
+    _check_arrays(path, arrays, required_arrays)
     if made_bytes:
         size = f"{made_bytes / 1e6:,.1f} MB"
         notes.append(f"what was decoded of {info.title} is kept ({size}) in {cache}")
@@ -228,6 +235,12 @@ def read_dataset(
         held_out=source.held_out,
     )
     return Dataset(info, identity, read, source.warnings, tuple(notes))
+
+
+def _check_arrays(path: Path, found: Mapping[str, str], required: Mapping[str, str] | None) -> None:
+    if required is not None and any(required.get(name) != found[name] for name in found):
+        what = "not the images that the checkpoint recorded for this place"
+        raise DataError(str(path), what, "name those that you mean with --data PATH")
 
 
 def resolve_files_config(config: FilesConfig, dataset: Dataset) -> FilesConfig:

@@ -58,6 +58,7 @@ class DataSearch:
         on_download: called with the progress of a download: file name, bytes so far, bytes in
             total (None where that is not known).
         on_preparation: called with the progress of decoding or unpacking, likewise.
+        required_arrays: the sha256 that each array of custom images has to have; None for any.
     """
 
     directories: tuple[Path, ...]
@@ -66,6 +67,7 @@ class DataSearch:
     offline: bool
     on_download: OnDownload = _ignore_progress
     on_preparation: OnDownload = _ignore_progress
+    required_arrays: Mapping[str, str] | None = None
 
 
 def list_specs() -> tuple[DatasetSpec, ...]:
@@ -129,7 +131,11 @@ def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: Data
         from mnistcli.datasets import image_folder
 
         return image_folder.read_dataset(
-            dataset, splits, search.cache_directory, search.on_preparation
+            dataset,
+            splits,
+            search.cache_directory,
+            search.on_preparation,
+            search.required_arrays,
         )
     if dataset.name == "auto":
         return _load_mnist_or_synthetic(splits, search)

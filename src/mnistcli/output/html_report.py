@@ -26,7 +26,7 @@ from mnistcli.metrics.calibration import Calibration, ConfidenceBin
 from mnistcli.metrics.scores import ClassScore, Score
 from mnistcli.output.plots.figures import Curves, Line, Panel, Pixels, Predictions
 from mnistcli.output.results import LayerResult, SummaryResult, TrainingFacts
-from mnistcli.output.tables import format_loss
+from mnistcli.output.tables import describe_epochs, format_loss
 
 _STYLE = Path(__file__).with_name("style.css")
 MAX_MATRIX_CLASSES = 20  # more columns are not readable on any screen
@@ -163,6 +163,10 @@ def draw_panel(panel: Panel) -> Markup:
         tag("span", f"{line.label} {_format_last(line)}", class_=f"key s{number}")
         for number, line in enumerate(panel.lines)
     ]
+    if panel.marked_epoch is not None:
+        x = _place_epoch(panel.marked_epoch, count)
+        parts.append(_stroke("mark", x, _BASE, x, _TOP))
+        keys.append(tag("span", panel.describe_mark(), class_="key mark"))
     caption = tag("figcaption", tag("strong", panel.title), *keys)
     return tag("figure", caption, _make_svg(_BASE + _AXIS_HEIGHT, panel.title, parts))
 
@@ -428,8 +432,12 @@ def _render_key_figures(report: Report) -> Markup:
             ("calibration error", f"{evaluation.calibration.ece:.4f}"),
         ]
     if run is not None:
-        part = f" and {run.step} steps" if run.step else ""
-        figures.append(("epochs", f"{run.epochs}{part} of {run.planned_epochs}"))
+        figures.append(("epochs", describe_epochs(run)))
+        figures += [
+            (f"{name}, epoch {run.weights_epoch}", f"{run.metrics[name]:.4f}")
+            for name in ("val_accuracy", "val_loss")
+            if name in run.metrics
+        ]
     figures.append(("parameters", f"{report.summary.total_parameters:,}"))
     return tag(
         "dl",
@@ -543,7 +551,7 @@ def _list_notes(record: Record) -> Iterator[str]:
             " and a TF_CONFIG of its own."
         )
     planned = record.config.training.epochs
-    if (progress.epoch, progress.step) != (planned, 0):
+    if (progress.epoch, progress.step) != (planned, 0) and not record.is_stopped_early:
         part = f" and {progress.step} steps" if progress.step else ""
         yield (
             f"This file stands after {progress.epoch}{part} of {planned} epochs; from nothing the"

@@ -124,6 +124,9 @@ class TrainResult(Answer):
         best_checkpoint: path of the best model, where a validation set selects one; not in JSON.
         dataset: that it was trained on.
         epochs: completed in all.
+        stopped_early: whether early stopping ended it.
+        weights_epoch: the epoch (from 1) whose weights it ended with.
+        metrics: of that epoch.
         history: one value per epoch for each metric.
         test: the score on the test set.
         seconds: the time that training took.
@@ -134,6 +137,9 @@ class TrainResult(Answer):
     best_checkpoint: SkipJsonSchema[str | None] = Field(None, exclude=True)
     dataset: DatasetResult
     epochs: int
+    stopped_early: bool
+    weights_epoch: int
+    metrics: dict[str, float]
     history: dict[str, tuple[float, ...]]
     test: TestScore
     seconds: SecondsResult
@@ -223,7 +229,11 @@ class LayerResult(AnswerPart):
 
 
 class TrainingFacts(AnswerPart):
-    """Where a checkpoint comes from and how far it has come."""
+    """Where a checkpoint comes from and how far it has come.
+
+    `metrics` are those of the epoch whose weights the file holds, `weights_epoch` (from 1): where
+    early stopping has put the best epoch's weights back, `last` has those of a later one.
+    """
 
     dataset: DatasetResult
     known_as: str | None
@@ -231,6 +241,9 @@ class TrainingFacts(AnswerPart):
     epochs: int
     step: int
     planned_epochs: int
+    stopped_early: bool
+    weights_epoch: int
+    metrics: dict[str, float]
     last: dict[str, float]
     test: TestScore | None
     seconds: SecondsResult
@@ -604,6 +617,8 @@ class ListedCheckpoint(AnswerPart):
     `status` is `run` for a file as mnistcli wrote it, `foreign` for one that holds no run,
     `changed` for one whose run was changed since, `refused` for one that is damaged or no
     checkpoint; `reason` says why it is no `run`. What only a run has is null for the others.
+    `metrics` are those of the epoch whose weights the file holds, `weights_epoch`; `last` those of
+    the last one, which is later where early stopping has put the best epoch's weights back.
     `best` holds the highest accuracies and the lowest losses of all epochs, each on its own.
     `saved` is when the file was last written; `trial` says which of a sweep it is.
     """
@@ -616,6 +631,9 @@ class ListedCheckpoint(AnswerPart):
     parameters: int | None = None
     epochs: int | None = None
     planned_epochs: int | None = None
+    stopped_early: bool | None = None
+    weights_epoch: int | None = None
+    metrics: dict[str, Number] = {}
     last: dict[str, Number]
     best: dict[str, Number]
     test: TestScore | None = None

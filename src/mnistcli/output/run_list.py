@@ -34,7 +34,8 @@ _FLAG = "--sort"
 
 def _format_epochs(row: Row) -> str:
     is_complete = row["epochs"] == row["planned_epochs"]
-    return f"{row['epochs']}" if is_complete else f"{row['epochs']}/{row['planned_epochs']}"
+    text = f"{row['epochs']}" if is_complete else f"{row['epochs']}/{row['planned_epochs']}"
+    return f"{text} stopped early" if row["stopped_early"] == "true" else text
 
 
 def _format_saved(row: Row) -> str:
@@ -87,22 +88,30 @@ COLUMNS = (
     Column("epochs", int | None, 3, hidden=8, format=_format_epochs),
     Column("planned_epochs", int | None),
     _metric("last.loss"),
-    _metric("last.accuracy", 5, hidden=4),
+    _metric("last.accuracy", 8, hidden=4),
     _metric("last.val_loss"),
-    _metric("last.val_accuracy", 7, hidden=5),
+    _metric("last.val_accuracy", 10, hidden=5),
     _metric("best.loss"),
-    _metric("best.accuracy", 6, hidden=2),
+    _metric("best.accuracy", 9, hidden=2),
     _metric("best.val_loss"),
-    _metric("best.val_accuracy", 8, hidden=7),
+    _metric("best.val_accuracy", 11, hidden=7),
     _metric("test.loss"),
-    _metric("test.accuracy", 9, is_kept=True),
-    Column("seconds.total", float | None, 10, hidden=1, format=_format_seconds),
+    _metric("test.accuracy", 12, is_kept=True),
+    Column("seconds.total", float | None, 13, hidden=1, format=_format_seconds),
     Column("seconds.per_epoch", float | None),
-    Column("saved", datetime | None, 11, hidden=0, format=_format_saved),
+    Column("saved", datetime | None, 14, hidden=0, format=_format_saved),
     Column("trial.study", str | None),
     Column("trial.number", int | None),
     Column("trial.state", RecordedTrialState | None, 4),
+    Column("stopped_early", bool | None),
+    Column("weights_epoch", int | None, 5, hidden=10),
+    _metric("metrics.loss"),
+    _metric("metrics.accuracy", 6, hidden=9),
+    _metric("metrics.val_loss"),
+    _metric("metrics.val_accuracy", 7, hidden=11),
 )
+# Of the epoch whose weights early stopping has put back.
+_OF_WEIGHTS = ("weights_epoch", "metrics.accuracy", "metrics.val_accuracy")
 _BY_NAME = {column.name: column for column in COLUMNS}
 FIXED = tuple(_BY_NAME)
 _SHOWN = sorted((c for c in COLUMNS if c.position is not None), key=lambda c: c.position or 0)
@@ -260,6 +269,8 @@ def make_run_table(result: ListResult) -> RunTable:
     runs = [row for row in listed.rows if row["status"] == "run"]
     reasons = [(str(r["checkpoint"]), str(r["reason"])) for r in listed.rows if r not in runs]
     names = [n for n in _list_shown(listed, result.sorted_by) if _has_cells(n, runs)]
+    if all(run["weights_epoch"] == run["epochs"] for run in runs):  # then they are the last ones
+        names = [n for n in names if n not in _OF_WEIGHTS or n == result.sorted_by]
     texts = {
         name: [listed.shorten(name), *(_format_cell(name, run) for run in runs)] for name in names
     }

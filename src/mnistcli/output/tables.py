@@ -12,10 +12,11 @@ from pydantic import JsonValue
 from rich.text import Text
 
 from mnistcli.checkpoints.record import describe_devices
-from mnistcli.checkpoints.run_state import EarlyStoppingState
+from mnistcli.checkpoints.run_state import EarlyStoppingState, Progress
 from mnistcli.errors import make_displayable, pluralize
 from mnistcli.metrics.scores import Score
 from mnistcli.models.memory import format_bytes
+from mnistcli.output.progress import format_metrics
 from mnistcli.output.results import (
     Answer,
     CheckpointResult,
@@ -95,12 +96,26 @@ def describe_progress(epoch: int, step: int, epochs: int, steps: int | None = No
     return f"in epoch {epoch + 1:,} of {epochs:,} (step {step:,}{of_steps})"
 
 
-def describe_early_stopping(state: EarlyStoppingState, epochs: int) -> str:
-    """Describe in one line what early stopping did to a run of `epochs` epochs."""
-    after = pluralize(epochs, "epoch")
-    ended = f"ended the run after {after}" if state.is_stopped else "had no reason to stop"
-    kept = f"; the weights are those of epoch {state.best_epoch + 1}" if state.is_restored else ""
-    return f"early stopping {ended}{kept}"
+def describe_early_stopping(state: EarlyStoppingState, progress: Progress) -> str:
+    """Describe in one line what early stopping did to a run."""
+    after = f"ended the run after {pluralize(progress.epoch, 'epoch')}"
+    line = f"early stopping {after if state.is_stopped else 'had no reason to stop'}"
+    if not state.is_restored:
+        return line
+    epoch = state.best_epoch + 1
+    metrics = format_metrics(progress.find_metrics(epoch))
+    return f"{line}; the weights are those of epoch {epoch}: {metrics}"
+
+
+def describe_epochs(facts: TrainingFacts) -> str:
+    """Describe in one phrase how far a run has come, and of which epoch its weights are."""
+    part = f" and {pluralize(facts.step, 'step')}" if facts.step else ""
+    line = f"{facts.epochs}{part} of {facts.planned_epochs}"
+    if facts.stopped_early:
+        line = f"stopped early after {line}"
+    if facts.weights_epoch != facts.epochs:
+        line = f"{line}; weights of epoch {facts.weights_epoch}"
+    return line
 
 
 def describe_time(seconds: EstimatedSecondsResult) -> str:
@@ -312,11 +327,12 @@ def _render_run(facts: TrainingFacts) -> Table:
     table.add_row("batch size", f"{training.batch_size}")
     if training.precision != "float32":
         table.add_row("precision", training.precision)
-    part = f" and {facts.step} steps" if facts.step else ""
-    table.add_row("epochs", f"{facts.epochs}{part} of {facts.planned_epochs}")
+    table.add_row("epochs", describe_epochs(facts))
     table.add_row("seed", f"{training.seed}")
-    for name, value in facts.last.items():
+    for name, value in facts.metrics.items():
         table.add_row(name, f"{value:.4f}")
+    if facts.weights_epoch != facts.epochs:
+        table.add_row("last epoch", format_metrics(facts.last))
     if facts.test is not None:
         table.add_row("test", f"accuracy {facts.test.accuracy:.4f}, loss {facts.test.loss:.4f}")
     table.add_row("time", f"{facts.seconds.total:.1f} s")
@@ -554,11 +570,10 @@ def _describe_checkpoint(checkpoint: CheckpointResult) -> Iterator[RenderableTyp
     )
     facts = checkpoint.training
     if facts is not None:
-        part = f" and {facts.step} steps" if facts.step else ""
         score = f", test accuracy {facts.test.accuracy:.4f}" if facts.test is not None else ""
         yield Text(
-            f"{facts.known_as or facts.dataset.name}, {facts.epochs}{part} of"
-            f" {facts.planned_epochs} epochs, seed {facts.config.training.seed}{score}"
+            f"{facts.known_as or facts.dataset.name}, epochs: {describe_epochs(facts)},"
+            f" seed {facts.config.training.seed}{score}"
         )
     if checkpoint.differences:
         differing = make_displayable(", ".join(checkpoint.differences))

@@ -30,7 +30,8 @@ RECORD_GROUP = "mnistcli"
 CALLBACK_WEIGHTS_PATH = f"{RECORD_GROUP}/kept_weights"
 DURATIONS = "epoch_duration_s"  # one of the histories: wall seconds of each epoch
 RUN_METADATA_FIELDS = (
-    "format_version", "config", "dataset", "progress", "test", "trial",
+    "format_version", "config", "dataset", "progress", "test", "trial", "early_stopping",
+    "reduce_on_plateau",
 )  # fmt: skip
 
 # Groups of arrays that belong to no layer. A layer's name cannot begin with a slash.
@@ -98,11 +99,23 @@ class FileContents:
 
 @dataclass(frozen=True)
 class MetricRange:
-    """A metric's last, lowest and highest value over the epochs; None where not finite."""
+    """A metric over the epochs; numbers are None where they are not finite.
 
+    Attributes:
+        count: number of its values.
+        last: the last of them.
+        lowest: the lowest of those that are finite.
+        highest: likewise.
+        lowest_epoch: the first (from 1) with the lowest value; None where one is not finite.
+        at_best: the value at the best epoch of early stopping; None without early stopping.
+    """
+
+    count: int
     last: float | None
     lowest: float | None
     highest: float | None
+    lowest_epoch: int | None
+    at_best: float | None
 
 
 @dataclass(frozen=True)
@@ -116,7 +129,7 @@ class FileMetadata:
         record: the JSON text of each of `RUN_METADATA_FIELDS`; None without a group `/mnistcli`.
         weight_shapes: those of each layer with weights, in order; none unless the network's input
             shape has to be found by them.
-        history: a range for each metric.
+        history: a range for each metric, and for `DURATIONS`.
         warm_epoch_s: median seconds of the epochs after the first; None without epochs.
     """
 
@@ -127,6 +140,30 @@ class FileMetadata:
     weight_shapes: WeightShapes
     history: dict[str, MetricRange]
     warm_epoch_s: float | None
+
+
+def measure_range(values: Array, best_epoch: int | None) -> MetricRange:
+    """Return the range of a metric.
+
+    Args:
+        values: float [epochs].
+        best_epoch: of early stopping, from 0; None without.
+    """
+    finite = values[np.isfinite(values)]
+    is_finite = 0 < len(values) == len(finite)
+
+    def choose(epoch: int) -> float | None:
+        value = float(values[epoch]) if 0 <= epoch < len(values) else math.nan
+        return value if math.isfinite(value) else None
+
+    return MetricRange(
+        count=len(values),
+        last=choose(len(values) - 1),
+        lowest=float(finite.min()) if len(finite) else None,
+        highest=float(finite.max()) if len(finite) else None,
+        lowest_epoch=int(values.argmin()) + 1 if is_finite else None,
+        at_best=None if best_epoch is None else choose(best_epoch),
+    )
 
 
 def split_arrays(headers: Sequence[ArrayHeader], data: memoryview) -> Iterator[Array]:

@@ -21,7 +21,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -49,9 +49,9 @@ from mnistcli.checkpoints.untrusted.protocol import (
     ArrayHeader,
     FileContents,
     FileMetadata,
-    MetricRange,
     WeightShapes,
     leaves_input_open,
+    measure_range,
     quote,
 )
 from mnistcli.file_kinds import HDF5_SIGNATURE, NOT_HDF5
@@ -142,16 +142,18 @@ def read_metadata(stream: io.FileIO, mapped_bytes: int) -> FileMetadata:
         group = _open_child(file, RECORD_GROUP)
         is_run = isinstance(group, h5py.Group)
         history = dict(_read_history(group)) if is_run else {}
-        durations = history.pop(DURATIONS, np.empty(0))
+        durations_s = tuple(history.get(DURATIONS, np.empty(0)).tolist())
+        record = _read_run_metadata(group) if is_run else None
+        best_epoch = _find_best_epoch(record) if record is not None else None
         model_config = _read_model_config(file)
         return FileMetadata(
             checksum=checksum,
             model_config=model_config,
             keras_version=_read_text(file, "keras_version"),
-            record=_read_run_metadata(group) if is_run else None,
+            record=record,
             weight_shapes=_list_weight_shapes(file) if leaves_input_open(model_config) else (),
-            history={name: _compute_range(values) for name, values in history.items()},
-            warm_epoch_s=Progress(epoch_durations_s=tuple(durations.tolist())).warm_epoch_s,
+            history={name: measure_range(v, best_epoch) for name, v in history.items()},
+            warm_epoch_s=Progress(epoch_durations_s=durations_s).warm_epoch_s,
         )
 
 
@@ -414,15 +416,17 @@ def _read_history(group: h5py.Group) -> Iterator[tuple[str, Array]]:
         yield name, np.asarray(dataset[()], np.float64).reshape(-1)
 
 
-def _compute_range(values: Array) -> MetricRange:
-    """Return the last value, and the lowest and highest of the finite ones."""
-    finite = values[np.isfinite(values)]
-    last = float(values[-1]) if len(values) else math.nan
-    return MetricRange(
-        last=last if math.isfinite(last) else None,
-        lowest=float(finite.min()) if len(finite) else None,
-        highest=float(finite.max()) if len(finite) else None,
-    )
+def _find_best_epoch(record: Mapping[str, str]) -> int | None:
+    """Return the best epoch of early stopping, from 0; None without.
+
+    The receiver refuses a record that says it wrongly.
+    """
+    try:
+        state = json.loads(record.get("early_stopping") or "null")
+    except (ValueError, RecursionError):
+        return None
+    best_epoch = state.get("best_epoch") if isinstance(state, dict) else None
+    return best_epoch if type(best_epoch) is int else None
 
 
 def _select_arrays(

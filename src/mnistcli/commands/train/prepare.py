@@ -37,6 +37,7 @@ from mnistcli.errors import (
     CheckpointError,
     ConfigError,
     Problem,
+    ResourceError,
     UsageError,
     escape_name,
     make_printable,
@@ -58,6 +59,7 @@ from mnistcli.training.tensorboard_writer import check_tensorboard_directory
 from mnistcli.training.xla_cache import XlaCache, open_xla_cache
 from mnistcli.user_folders import find_cache
 
+MOST_DEVICES = 16  # of a machine with fewer processors: a copy of the network and its program each
 _SET = "--set"
 
 
@@ -174,6 +176,7 @@ def load_data(
     progress: ProgressMode = "none",
     *,
     capacity: Capacity | None = None,
+    required_arrays: Mapping[str, str] | None = None,
 ) -> RunPlan:
     """Read the data of a run, while TensorFlow is loaded, and plan what follows from them.
 
@@ -183,6 +186,7 @@ def load_data(
         output: where the checkpoint goes.
         progress: how downloads are shown.
         capacity: what `plan_capacity` returns for the config, where that is known.
+        required_arrays: as for `open_dataset`.
 
     Raises:
         DataError: the data are missing or invalid.
@@ -192,7 +196,9 @@ def load_data(
     if needs.placement == "streamed" and not arguments.stream:
         note("the training set does not fit into memory: it is streamed, to the same bits")
     xla_cache = None if arguments.dry_run else start_loading_tensorflow()
-    dataset = open_dataset(config.dataset, BOTH_SPLITS, arguments.data_dir, progress)
+    dataset = open_dataset(
+        config.dataset, BOTH_SPLITS, arguments.data_dir, progress, required_arrays
+    )
     resolved = resolve_dataset(config.dataset, dataset)
     config = config.model_copy(update={"dataset": resolved})
     train, validation = choose_splits(config, dataset)
@@ -220,10 +226,15 @@ def plan_capacity(config: Config, arguments: TrainArguments) -> Capacity:
     """Plan the network and the memory of a run; rows that do not fit into memory are streamed.
 
     Raises:
-        ResourceError: it fits neither memory nor a file.
+        ResourceError: it fits neither memory nor a file, or asks for too many devices.
         ConfigError: it does not fit the number of classes.
     """
-    info, devices = get_info(config.dataset), arguments.devices or 1
+    devices = arguments.devices or 1
+    most = max(MOST_DEVICES, count_processors())
+    if devices > most:
+        what = f"{devices} devices are more than this machine can be divided into"
+        raise ResourceError("--devices", what, f"give --devices {most} or less")
+    info = get_info(config.dataset)
     if issues := check_class_count(config, len(info.class_names)):
         raise ConfigError([issue.to_problem(info.title) for issue in issues])
     network = plan_architecture(config.model, info.image_shape, len(info.class_names))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
+from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.checkpoints.reader import CHANGED, Checkpoint, read_checkpoint
-from mnistcli.checkpoints.record import Record, list_differences
+from mnistcli.checkpoints.record import Record, count_processors, list_differences
+from mnistcli.checkpoints.run_state import RunState
 from mnistcli.commands.train.prepare import load_data
 from mnistcli.commands.train.request import (
     OutputFile,
@@ -20,9 +23,11 @@ from mnistcli.commands.train.request import (
 from mnistcli.config.loading import load_config
 from mnistcli.config.overrides import Override
 from mnistcli.config.schema import Config, Cosine, FilesConfig
-from mnistcli.errors import CheckpointError, DataError, UsageError, pluralize
+from mnistcli.errors import CheckpointError, DataError, ResourceError, UsageError, pluralize
 from mnistcli.output.logs import warn
 from mnistcli.output.terminal import ProgressMode
+
+MOST_THREADS = 256  # of a machine with fewer processors
 
 
 def plan_resumed_run(
@@ -59,14 +64,13 @@ def plan_resumed_run(
         output.reserve(lock, with_best=True)
     before = record.environment
     arguments = replace(arguments, devices=arguments.devices or before.devices)
-    plan = load_recorded_data(config, arguments, output, progress)
-    try:
-        check_same_data(plan, record, path)
-    except DataError as error:
-        if not arguments.force:
-            hint = f"{error.hint}, or go on with these by --force"
-            raise DataError(error.where, error.what, hint) from None
-        warn(f"{error.where}: {error.what}: going on with it by --force")
+    plan = load_recorded_data(config, record, arguments, output, progress)
+    _check_step(plan, record, path)
+    if arguments.force:
+        _warn_of_other_data(plan, record, path)
+    else:
+        _refuse_other_data(plan, record, path)
+        _check_optimizer_steps(plan, state, path)
     plan = replace(plan, threads=before.threads)
     if differences := list_differences(before, plan.describe_environment()):
         warn(f"cannot promise the same bits: {', '.join(differences)}")
@@ -81,21 +85,35 @@ def plan_resumed_run(
 
 
 def load_recorded_data(
-    config: Config, arguments: TrainArguments, output: OutputFile, progress: ProgressMode
+    config: Config,
+    record: Record,
+    arguments: TrainArguments,
+    output: OutputFile,
+    progress: ProgressMode,
 ) -> RunPlan:
     """Load the data that a run recorded; your own images from where they are now.
 
+    The record may name any folder of this machine: what lies there is read only where it is what
+    the run was trained on, unless the user names it (`data`) or says that it has changed (`force`).
+
     Raises:
         UsageError: `data` is given, and the run was trained on a published data set.
-        DataError, ResourceError, ConfigError: as `load_data`.
+        ResourceError: the run asks for more threads or devices than this machine has.
+        DataError, ConfigError: as `load_data`.
     """
+    most, threads = max(MOST_THREADS, count_processors()), record.environment.threads
+    if threads > most:
+        what = f"the run was trained with {threads} threads, this machine runs at most {most}"
+        raise ResourceError("threads", what, "go on with it on a machine like its own")
     if arguments.data is not None:
         if not isinstance(config.dataset, FilesConfig):
             what = f"the run was trained on {config.dataset.name}"
             raise UsageError("--data", what, "name a folder of its files with --data-dir")
         moved = config.dataset.model_copy(update={"path": str(arguments.data)})
         config = config.model_copy(update={"dataset": moved})
-    return load_data(config, arguments, output, progress)
+    is_named = arguments.data is not None or arguments.force
+    required = None if is_named else record.dataset.arrays
+    return load_data(config, arguments, output, progress, required_arrays=required)
 
 
 def check_same_data(plan: RunPlan, record: Record, path: Path) -> None:
@@ -105,6 +123,46 @@ def check_same_data(plan: RunPlan, record: Record, path: Path) -> None:
         what = f"not the {plan.dataset.info.title} that {path} was trained on"
         flag = "--data" if isinstance(plan.config.dataset, FilesConfig) else "--data-dir"
         raise DataError(identity.location, what, f"point {flag} to the data of that run")
+
+
+def _refuse_other_data(plan: RunPlan, record: Record, path: Path) -> None:
+    try:
+        check_same_data(plan, record, path)
+    except DataError as error:
+        hint = f"{error.hint}, or go on with these by --force"
+        raise DataError(error.where, error.what, hint) from None
+
+
+def _warn_of_other_data(plan: RunPlan, record: Record, path: Path) -> None:
+    try:
+        check_same_data(plan, record, path)
+    except DataError as error:
+        warn(f"{error.where}: {error.what}: going on with it by --force")
+
+
+def _check_step(plan: RunPlan, record: Record, path: Path) -> None:
+    """Refuse a run that stands beyond the end of an epoch; CheckpointError."""
+    step, step_count = record.progress.step, _count_steps(plan)
+    if step > step_count:
+        what = f"it stands after {step:,} steps of an epoch, which has {step_count:,} here"
+        raise CheckpointError(str(path), what, RESTORE_HINT)
+
+
+def _check_optimizer_steps(plan: RunPlan, state: RunState, path: Path) -> None:
+    """Refuse a run whose optimizer has done other steps than its epochs have; CheckpointError.
+
+    A run that --force let go on with other data may have: its epochs had another number of steps.
+    """
+    expected = state.progress.epoch * _count_steps(plan) + state.progress.step
+    done = int(state.network.optimizer[0].values)
+    if done != expected:
+        what = f"its optimizer has done {done:,} steps, its epochs have {expected:,}"
+        raise CheckpointError(str(path), what, f"{RESTORE_HINT}, or go on all the same by --force")
+
+
+def _count_steps(plan: RunPlan) -> int:
+    """Return the number of steps of an epoch."""
+    return math.ceil(len(plan.train) / plan.config.training.batch_size)
 
 
 def _extend(config: Config, arguments: TrainArguments, completed: int) -> Config:

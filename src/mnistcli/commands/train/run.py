@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -150,7 +151,7 @@ def run_training(plan: RunPlan, callbacks: Sequence[Callback] = ()) -> TrainResu
     if (number := _gather_signal(trainer, stop)) is not None:
         raise TrainingInterrupted(number, plan, state.progress)
     if state.callbacks.early_stopping is not None:
-        note(describe_early_stopping(state.callbacks.early_stopping, state.progress.epoch))
+        note(describe_early_stopping(state.callbacks.early_stopping, state.progress))
     try:
         result = writer.write_score(state)
     except SignalReceived as received:
@@ -207,11 +208,13 @@ class CheckpointWriter(Callback):
             self._saved_best_epoch = best.progress.best_epoch
         self._write(state, self._find_score(state))
 
-    def _write(self, state: RunState, test: TestSetScore | None) -> None:
-        """Write the run."""
+    def _write(self, state: RunState, test: TestSetScore | None) -> Record:
+        """Write the run, and return what is recorded of it."""
+        record = self._record(state, test)
         with self._name_last_checkpoint():
-            self._plan.output.write(state, self._record(state, test))
+            self._plan.output.write(state, record)
         self.saved_epoch = state.progress.epoch
+        return record
 
     @contextlib.contextmanager
     def _name_last_checkpoint(self) -> Iterator[None]:
@@ -237,9 +240,10 @@ class CheckpointWriter(Callback):
         """Score the run on the test set, write the score down, and return the result."""
         plan = self._plan
         score, self.symptom = score_run(plan, state)
-        test = TestSetScore(count=score.count, loss=score.loss, accuracy=score.accuracy)
-        self._write(state, test)
-        return _describe_run(plan, state.progress, test, self._elapsed_s())
+        loss = math.nan if score.loss is None else score.loss
+        test = TestSetScore(count=score.count, loss=loss, accuracy=score.accuracy)
+        record = self._write(state, test)
+        return _describe_run(plan, record, state.progress, test)
 
     def _elapsed_s(self) -> float:
         """Wall time spent on the run, earlier parts of a resumed one included."""
@@ -274,20 +278,23 @@ def _find_finished_run(plan: RunPlan) -> TrainResult | None:
     is_same = record.dataset.sha256 == plan.dataset.identity.sha256
     if not is_over or not is_same or record.test is None:  # a killed run may have no score yet
         return None
-    result = _describe_run(plan, progress, record.test, record.progress.elapsed_s)
+    result = _describe_run(plan, record, progress, record.test)
     return result.model_copy(update={"is_finished_before": True})
 
 
 def _describe_run(
-    plan: RunPlan, progress: Progress, test: TestSetScore, elapsed_s: float
+    plan: RunPlan, record: Record, progress: Progress, test: TestSetScore
 ) -> TrainResult:
-    identity = plan.dataset.identity
+    identity, elapsed_s = plan.dataset.identity, record.progress.elapsed_s
     has_best = plan.selects_best and plan.output.best_path.exists()
     return TrainResult(
         checkpoint=str(plan.output.path),
         best_checkpoint=str(plan.output.best_path) if has_best else None,
         dataset=DatasetResult(name=identity.name, sha256=identity.sha256),
         epochs=progress.epoch,
+        stopped_early=record.is_stopped_early,
+        weights_epoch=record.weights_epoch,
+        metrics=progress.find_metrics(record.weights_epoch),
         history=progress.history,
         test=test,
         seconds=SecondsResult(total=elapsed_s, per_epoch=progress.warm_epoch_s),

@@ -85,10 +85,21 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines that share an axis."""
+    """Lines that share an axis.
+
+    Attributes:
+        title: of the panel.
+        lines: over the epochs.
+        marked_epoch: the epoch (from 1) whose weights the file holds; None for the last one.
+    """
 
     title: str
     lines: tuple[Line, ...]
+    marked_epoch: int | None = None
+
+    def describe_mark(self) -> str:
+        """Return the text beside the mark."""
+        return f"weights of epoch {self.marked_epoch}"
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,9 @@ class Predictions:
         )
 
 
-def compose_curves(heading: Heading, history: History, loss: str, validation: str) -> Curves:
+def compose_curves(
+    heading: Heading, history: History, loss: str, validation: str, marked_epoch: int | None = None
+) -> Curves:
     """Compose loss and accuracy over the epochs, of training and of validation if there is one.
 
     Args:
@@ -191,6 +204,7 @@ def compose_curves(heading: Heading, history: History, loss: str, validation: st
         history: one value per epoch for each metric.
         loss: its name.
         validation: label of the validation set.
+        marked_epoch: as for `Panel`.
     """
     labels = {"": "training", "val_": validation}
     panels = tuple(
@@ -201,6 +215,7 @@ def compose_curves(heading: Heading, history: History, loss: str, validation: st
                 for prefix, label in labels.items()
                 if prefix + name in history
             ),
+            marked_epoch,
         )
         for name, title in _METRICS
     )

@@ -324,6 +324,9 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             np.arange(1, len(values) + 1), values,
             color=to_hex(color), linestyle=style, marker=marker, markersize=4, label=line.label,
         )  # fmt: skip
+    if panel.marked_epoch is not None:
+        mark = panel.describe_mark()
+        axes.axvline(panel.marked_epoch, color=to_hex(GREY), linestyle=":", label=mark)
     axes.set_title(panel.title, loc="left", fontsize=10)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))

@@ -167,6 +167,10 @@ def draw_panel(panel: Panel, colors: Sequence[Rgb], canvas: Canvas) -> Iterator[
     epochs = max(len(line.values) for line in panel.lines)
     yield " " * _MARGIN + corner + ("─" if canvas.has_color else "-") * width
     yield " " * _MARGIN + " 1" + f"epoch {epochs}".rjust(width - 1)
+    if panel.marked_epoch is not None:
+        column = round((panel.marked_epoch - 1) / max(1, epochs - 1) * (width - 1))
+        yield " " * (_MARGIN + 1 + column) + "^"
+        yield " " * (_MARGIN + 1) + panel.describe_mark()
 
 
 def shrink(images: Pixels) -> Pixels:
