@@ -693,7 +693,7 @@ def test_an_optimizer_that_is_not_the_runs_is_refused_when_it_is_read(
 def test_generators_and_kept_weights_belong_to_the_network(tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     running = {"generators": {"seed": [1, 2]}, "metrics": {}}
-    with pytest.raises(CheckpointError, match="1 random generators for 0 dropout layers"):
+    with pytest.raises(CheckpointError, match="1 random generator for 0 dropout layers"):
         read_checkpoint(rewrite(path, running=running), "all")
     state, record = make_run()
     kept = CallbackStates(weights=state.network.layers[0].weights[1:])

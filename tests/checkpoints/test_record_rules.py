@@ -217,3 +217,25 @@ def test_outputs_that_are_not_finite_are_an_error_and_no_class(run: Run, train_o
         ended = run(*words)
         assert ended.code == 5
         assert "its outputs are not finite for " in ended.err
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("threads", "threads: the run was trained with 4096 threads, this machine runs at most "),
+        ("devices", "--devices: 4096 devices are more than this machine can be divided into. "),
+    ],
+)
+def test_what_a_record_asks_for_is_compared_with_the_machine_first(
+    run: Run, train_once: Train, key: str, line: str
+) -> None:
+    path = train_once(*STOPPED_EARLY)
+    with h5py.File(path, "r+") as file:
+        record = file["mnistcli"].attrs
+        record["environment"] = json.dumps(json.loads(record["environment"]) | {key: 4096})
+    seal(path)
+    for words in (("train", "--resume", path, "--more", 1), ("reproduce", path)):
+        ended = run(*words)
+        assert ended.code == 7
+        assert ended.err.startswith(f"mnistcli: error: {line}")
+    assert run("evaluate", path).code == 0  # which uses neither

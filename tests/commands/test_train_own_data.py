@@ -298,6 +298,16 @@ def test_classes_of_other_names_are_refused_with_both_lists(
         ) in ended.err
 
 
+def test_a_recorded_size_that_is_not_the_networks_is_refused_before_an_image_is_read(
+    run: Run, train_once: Train
+) -> None:
+    own = train_on_words(train_once)
+    change_record(own, "config", lambda config: config["dataset"].update(size=[4096, 4096]))
+    ended = run("evaluate", own)
+    assert ended.code == 5
+    assert "config.model: its network is not the one that its config describes" in ended.err
+
+
 @pytest.mark.parametrize("is_alike", [False, True], ids=["other labels", "as many images"])
 def test_a_record_opens_no_pictures_but_those_that_it_was_trained_on(
     run: Run, train_once: Train, tmp_path: Path, is_alike: bool
