@@ -224,9 +224,19 @@ def explain_folder(folder: Path, purpose: Purpose) -> tuple[str, str]:
     quoted = shlex.quote(str(folder))
     if (folder / "saved_model.pb").is_file():
         return "is a TensorFlow SavedModel folder", _EXPORT
+    if purpose == "checkpoint" and any(folder.glob("*.h5")):
+        return "is a folder", f"name a file in it: mnistcli ls {quoted}"
     if purpose == "checkpoint":
-        return "is a folder", f"name a file in it; mnistcli ls {quoted} lists them"
+        return "is a folder", _DEFAULT_HINTS[purpose]
     return "is a folder", f"train on the images in it: mnistcli train --data {quoted}"
+
+
+def is_existing_path(name: str) -> bool:
+    """Return whether there is a file or folder of a name."""
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes:

@@ -382,7 +382,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    expect_refusal(tmp_path, f"is a folder. Name a file in it; mnistcli ls {tmp_path} lists them")
+    expect_refusal(tmp_path, f"is a folder. {GIVE}")
 
 
 def test_a_pipe_without_a_writer_does_not_block(tmp_path: Path) -> None:

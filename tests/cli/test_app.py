@@ -261,6 +261,20 @@ def test_a_flag_of_another_tool_names_ours_and_what_is_written_works(run: Run, w
             "model.hidden=[8, 8]: unexpected argument: train takes one CONFIG."
             " Write --set 'model.hidden=[8, 8]'",
         ),
+        ("-V", "-V: no such flag. Did you mean --version?"),
+        ("version", "version: no such command. Did you mean --version?"),
+        ("help", "help: no such command. Did you mean --help?"),
+        ("plot loss m.h5 --show", "KIND: unknown name 'loss'. Did you mean curves?"),
+        ("plot filters m.h5 --show", "KIND: unknown name 'filters'. Did you mean weights?"),
+        ("predict m.h5 -n 5", "-n: no such flag. Did you mean --first?"),
+        ("train --config 'a b.yaml'", "--config: no such flag. Give CONFIG without a flag: 'a b.yaml'"),
+        ("evaluate -m m.h5", "-m: no such flag. Give MODEL.h5 without a flag: m.h5"),
+        ("predict m.h5 --image a.png", "--image: no such flag. Give IMAGE without a flag: a.png"),
+        ("train --resume --epochs 5", "--resume: requires an argument. Give it a value before --epochs"),
+        ("train -o --overwrite", "--output: requires an argument. Give it a value before --overwrite"),
+        ("train mnist-mlp --hidden 64,,32", "--hidden: not valid YAML: did not find expected node content. Separate numbers by commas: --hidden 64,32"),
+        ("train --optimizer 'sgd(lr=0.1)'", "--optimizer: training.optimizer.name: expected one of sgd, rmsprop, adam, nadam, adamw, received 'sgd(lr=0.1)'. Did you mean sgd?"),
+        ("train --data . --set dataset.size=28", "--set: dataset.size: expected a list of 2 to 3 entries, or null, received 28. Write --set 'dataset.size=[28, 28]'"),
         ("doctor a.h5 b.h5", "b.h5: unexpected argument: doctor takes one MODEL.h5"),
         ("ls --sort lr --json", "--sort: unknown column 'lr'."),
     ],
@@ -302,3 +316,32 @@ def test_a_value_in_another_notation_is_suggested_as_it_is_typed(
     mended = [*given[:-2], *shlex.split(suggested)]
     validation = () if "--validation" in mended else ("--validation", 0.1)
     assert run("train", "mnist-mlp", *mended, *validation, "--print-config").code == 0
+
+
+def test_a_path_that_is_given_as_a_data_set_is_named(run: Run) -> None:
+    Path("my images").mkdir()
+    path = "my images is a path, not the name of a data set. Give it as your own images:"
+    for words, line in (
+        (("data", "my images"), f"NAME: {path} mnistcli data files --data 'my images'"),
+        (
+            ("train", "--dataset", "my images"),
+            "--dataset: dataset.name: expected one of mnist, fashion_mnist, cifar10, digits,"
+            " synthetic, xor, auto, files, received 'my images'. Give --data 'my images'",
+        ),
+    ):
+        ended = run(*words)
+        assert (ended.code, ended.err) == (2, f"mnistcli: error: {line}\n")
+
+
+def test_a_recipe_that_is_given_as_a_checkpoint_is_named(run: Run) -> None:
+    ended = run("evaluate", "mnist-mlp")
+    assert (ended.code, ended.err) == (
+        5,
+        "mnistcli: error: mnist-mlp: is a recipe, not a checkpoint."
+        " Train it first: mnistcli train mnist-mlp\n",
+    )
+
+
+def test_hidden_layers_may_stand_in_brackets(run: Run) -> None:
+    words = ("train", "mnist-mlp", "--print-config", "--json", "--hidden")
+    assert run(*words, "[64, 32]").json["config"] == run(*words, "64,32").json["config"]

@@ -201,7 +201,7 @@ FLAGS: list[Row] = [
     ("train --validation 1", 2, "--validation: dataset.validation: expected a number from 0 to below 1, or test, received 1"),
     ("train --seed 4294967296", 2, "--seed: training.seed: expected a whole number from 0 to 4294967295, received 4294967296"),
     ("train mnist-mlp --hidden 64,0", 2, "--hidden: model.hidden.1.units: expected a whole number from 1 to 65536, received 0"),
-    ("train --set training=3", 2, "--set: training: expected a mapping with keys among epochs, batch_size, optimizer, loss, shuffle, seed, precision, checkpoint_every, schedule, reduce_on_plateau, early_stopping, clip, label_smoothing, class_weight, received 3"),
+    ("train --set training=3", 2, "--set: training: expected a mapping with keys among epochs, batch_size, optimizer, loss, shuffle, seed, precision, checkpoint_every, schedule, reduce_on_plateau, early_stopping, clip, label_smoothing, class_weight, received 3. Set its keys: --set training.KEY=VALUE"),
     ("train --set training.optimzer.name=adam", 2, "--set: training.optimzer: unknown key. Did you mean training.optimizer?"),
     ("train --set model.dropout=[", 2, "--set model.dropout:2:1: not valid YAML: did not find expected node content. Check the indentation, brackets and quotes up to here"),
     ("evaluate model.h5 --split valid", 2, "--split: unknown name 'valid'. Did you mean validation?"),
@@ -264,7 +264,7 @@ CONFIGS: list[Row] = [
     config("training: {epochs: 3", ":2:1: not valid YAML: did not find expected ',' or '}' (while parsing a flow mapping from line 1). Check the indentation, brackets and quotes up to here"),
     config("training:\n  epochs: 3\n  epochs: 4\n", ":3:3: training.epochs: key given twice, first on line 2. Remove one of them"),
     config("training: {epochs: '3'}", ":1:20: training.epochs: expected a whole number from 1 to 1000000, received '3'. Write 3 without quotes"),
-    config("training: [1]", ":1:11: training: expected a mapping with keys among epochs, batch_size, optimizer, loss, shuffle, seed, precision, checkpoint_every, schedule, reduce_on_plateau, early_stopping, clip, label_smoothing, class_weight, received a list of 1"),
+    config("training: [1]", ":1:11: training: expected a mapping with keys among epochs, batch_size, optimizer, loss, shuffle, seed, precision, checkpoint_every, schedule, reduce_on_plateau, early_stopping, clip, label_smoothing, class_weight, received a list of 1. Write key: value lines below it, without dashes"),
     config("model: {type: mlp, hidden: [1000000]}", ":1:29: model.hidden.0: expected a whole number from 1 to 65536, received 1000000"),
     config("training: {optimizer: {name: adam, momentum: 0.9}}", ":1:36: training.optimizer.momentum: adam has no momentum. Set training.optimizer.name: sgd or rmsprop, or remove it"),
     config("training: {loss: binary_crossentropy}", ":1:18: training.loss: binary_crossentropy does not match softmax outputs. Set training.loss: categorical_crossentropy, or model.output_activation: sigmoid"),
@@ -331,7 +331,7 @@ IMAGES: list[Row] = [
 
 CHECKPOINTS: list[Row] = [
     ("evaluate missing.h5", 5, f"missing.h5: no such checkpoint in HERE. {GIVE_H5}"),
-    ("summary folder.h5", 5, "folder.h5: is a folder. Name a file in it; mnistcli ls folder.h5 lists them", lambda: Path("folder.h5").mkdir()),
+    ("summary folder.h5", 5, f"folder.h5: is a folder. {GIVE_H5}", lambda: Path("folder.h5").mkdir()),
     ("predict taken.h5 --first 1", 5, f"taken.h5: is a text file, not an HDF5 file. {GIVE_H5}"),
     ("summary empty.h5", 5, f"empty.h5: the file is empty. {RESTORE}", write("empty.h5", b"")),
     ("train --resume model.h5", 5, f"model.h5: damaged: its contents do not match its checksum. {RESTORE}", flip_a_byte_of_the_checkpoint),

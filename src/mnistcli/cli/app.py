@@ -52,6 +52,7 @@ from mnistcli.errors import (
     MnistcliError,
     ResourceError,
     UsageError,
+    quote_words,
     redact,
 )
 from mnistcli.output.logs import SHOWN, close_log, open_log, report_error
@@ -103,6 +104,7 @@ class Command(TyperCommand):
         if not (asks_for_help or ctx.resilient_parsing):
             _refuse_second_values(parameters)
             _refuse_empty_values(parameters, values)
+            _refuse_flags_as_values(parameters, values, ctx)
             _refuse_extra_arguments(left_over, ctx)
         return super().parse_args(ctx, args)
 
@@ -177,6 +179,16 @@ def _refuse_empty_values(parameters: list[Any], values: Mapping[str, Any]) -> No
         if value == "" or (isinstance(value, list | tuple) and "" in value):
             hint = "give it a value, or leave it out"
             raise UsageError(_name_parameter(parameter), "its value is empty", hint)
+
+
+def _refuse_flags_as_values(parameters: list[Any], values: Mapping[str, Any], ctx: Any) -> None:
+    # Of `--resume --epochs 5`, --epochs would be the file's name.
+    flags = {name for parameter in ctx.command.params for name in parameter.opts}
+    for parameter in parameters:
+        value = values.get(parameter.name)
+        if parameter.param_type_name == "option" and isinstance(value, str) and value in flags:
+            hint = f"give it a value before {value}"
+            raise UsageError(_name_parameter(parameter), "requires an argument", hint)
 
 
 def _refuse_extra_arguments(words: list[str], ctx: Any) -> None:
@@ -397,7 +409,7 @@ def _explain_usage(error: typer.TyperException, words: Sequence[str], program: A
     command, left = " ".join([PROGRAM, *path]), words[len(path) :]
     see_help = f"see {command} --help"
     if commands and left and not left[0].startswith("-"):
-        near = find_nearest(left[0], commands)
+        near = find_nearest(left[0], [*commands, *([] if path else ["--version", "--help"])])
         hint = f"did you mean {near}?" if near else f"choose one of {', '.join(commands)}"
         return UsageError(left[0], "no such command", hint)
     flag = getattr(error, "option_name", None)
@@ -419,7 +431,8 @@ def _explain_flag(
 
     context: Any = getattr(error, "ctx", None)
     if getattr(context, "parent", None) is None:  # before the command
-        near = find_nearest(flag, getattr(error, "possibilities", None) or (), 0.8)
+        flags = [name for p in context.command.params for name in p.opts] if context else []
+        near = find_nearest(flag, flags, 0.8)
         behind = f"flags stand behind the command; {see_help}"
         return UsageError(flag, "no such flag", f"did you mean {near}?" if near else behind)
     # Of -lr only -l is reported.
@@ -429,6 +442,13 @@ def _explain_flag(
     following = words[words.index(typed) + 1 :] if typed in words else ()
     if not has_value and following and not following[0].startswith("-"):
         value = following[0]
+    plain = name.lstrip("-").removesuffix("s")
+    for parameter in context.command.params:
+        named = parameter.name.removesuffix("s")
+        if parameter.param_type_name == "argument" and plain in (named, named[0]):
+            shown = f": {quote_words(value)}" if value else ""
+            hint = f"give {parameter.metavar} without a flag{shown}"
+            return UsageError(name, "no such flag", hint)
     flags = [name for p in context.command.params for name in p.opts if name.startswith("--")]
     hint = suggest_flag(name, value or None, flags)
     return UsageError(name, "no such flag", hint or see_help)

@@ -187,7 +187,7 @@ def train(
         "--learning-rate": learning_rate,
         "--dataset": dataset,
         "--model": model,
-        "--hidden": hidden and f"[{hidden}]",
+        "--hidden": hidden and f"[{hidden.strip('[]')}]",
         "--activation": activation,
         "--dropout": dropout,
         "--validation": validation,

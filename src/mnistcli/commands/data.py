@@ -20,8 +20,8 @@ from mnistcli.config.allowed_values import (
     DATASET_SPLITS,
     MATRICES,
     check_choice,
+    check_dataset_name,
     get_choices,
-    list_dataset_names,
 )
 from mnistcli.config.loading import load_config
 from mnistcli.config.overrides import Override, parse_assignment
@@ -161,7 +161,7 @@ def fetch(
 
 def _choose_config(name: str, data: str | os.PathLike[str] | None, size: str | None) -> AnyDataset:
     """Return the data set's config as a run would have it; UsageError, ConfigError."""
-    check_choice(name, list_dataset_names(), "NAME")
+    check_dataset_name(name, "NAME", "mnistcli", "data", "files")
     if (name == "files") is not (data is not None):
         hint = f"give both: {quote_words('mnistcli', 'data', 'files', '--data', data or 'PATH')}"
         raise UsageError("NAME and --data", "images of your own are the data set files", hint)

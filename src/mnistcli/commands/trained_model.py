@@ -20,6 +20,7 @@ from mnistcli.config.allowed_values import (
     AUTO,
     SPLITS,
     check_choice,
+    check_dataset_name,
     get_choices,
     list_dataset_names,
 )
@@ -521,7 +522,7 @@ def _check_name(name: str) -> None:
     if name == AUTO:
         what = "auto chooses what to train on, a trained network has its data"
         raise UsageError(_DATASET, what, f"name them: one of {', '.join(list_dataset_names())}")
-    check_choice(name, list_dataset_names(), _DATASET)
+    check_dataset_name(name, _DATASET)
 
 
 def _complete_recorded_images(

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from mnistcli.config.schema import AnyDatasetName
 from mnistcli.config.suggestions import find_nearest
-from mnistcli.errors import UsageError
+from mnistcli.errors import UsageError, quote_words
+from mnistcli.file_kinds import is_existing_path
 
 AUTO = "auto"
 SPLITS = ("train", "validation", "test")
@@ -54,6 +55,21 @@ def get_description(model: type[BaseModel], field: str) -> str:
 def list_dataset_names() -> tuple[str, ...]:
     """Return the names of all data sets, without `auto`, which chooses between them."""
     return tuple(name for name in get_args(AnyDatasetName) if name != AUTO)
+
+
+def check_dataset_name(name: str, flag: str, *command: str) -> None:
+    """Check that a flag names a data set; UsageError, which says how to give your own images.
+
+    Args:
+        name: the flag's value.
+        flag: for the message.
+        *command: what stands before `--data` where the flag is an argument.
+    """
+    names = list_dataset_names()
+    if name not in names and is_existing_path(name):
+        hint = f"give it as your own images: {quote_words(*command, '--data', name)}"
+        raise UsageError(flag, f"{name} is a path, not the name of a data set", hint)
+    check_choice(name, names, flag)
 
 
 def check_choice(value: str, choices: Sequence[str], flag: str) -> None:

@@ -34,7 +34,7 @@ from mnistcli.config.validation_errors import (
     starts_with,
 )
 from mnistcli.config.yaml_reader import MAX_BYTES, YamlDocument, parse_yaml
-from mnistcli.errors import ConfigError, Problem
+from mnistcli.errors import ConfigError, Problem, quote_words
 from mnistcli.file_kinds import explain_folder, explain_missing, explain_wrong_kind
 
 _MAX_NEIGHBOURS = 1000  # files in a folder that are compared with a misspelt name
@@ -325,10 +325,10 @@ class _IssueLocator:
             shown[last] = literal
             key, literal = format_path(tuple(path)), f"[{', '.join(shown)}]"
         if flag == "--set":
-            return f"write {shlex.join([flag, f'{key}={literal}'])}"
+            return f"write {quote_words(flag, f'{key}={literal}')}"
         if own is not None and key.startswith(f"{own}."):  # --hidden takes a list's entries
             return f"write {flag} {literal.replace(' ', '')}"
-        return f"write {shlex.join([flag, literal])}" if key == own else ""
+        return f"write {quote_words(flag, literal)}" if key == own else ""
 
     def join_issues(self, issues: Iterable[ConfigIssue]) -> Iterator[ConfigIssue]:
         """Join the issues of several keys that one flag causes."""

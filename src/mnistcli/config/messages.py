@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args, get_origin
 
@@ -32,7 +32,8 @@ from mnistcli.config.validation_errors import (
     format_value,
 )
 from mnistcli.config.yaml_reader import ScalarError, resolve_scalar
-from mnistcli.errors import MAX_PROBLEMS
+from mnistcli.errors import MAX_PROBLEMS, quote_words
+from mnistcli.file_kinds import is_existing_path
 
 _YES = {"yes", "on", "y", "true"}
 _NO = {"no", "off", "n", "false"}
@@ -128,7 +129,7 @@ def suggest_assignment(key: str, value: str | None, *, is_negated: bool = False)
     if field is not None and value:
         value = find_synonym(value, [*field.tags, *list_accepted(field)[1]]) or value
     shown = value or ("VALUE" if default is None or default == () else f"{default}")
-    return f"write {shlex.join([_SET, f'{key}={shown}'])}"
+    return f"write {quote_words(_SET, f'{key}={shown}')}"
 
 
 def _strip(word: str) -> str:
@@ -170,7 +171,9 @@ def _make_missing_key_issue(at: ErrorLocation, field: FieldInfo) -> ConfigIssue:
 def _make_wrong_value_issue(path: KeyPath, field: FieldInfo, value: object) -> ConfigIssue:
     what = f"expected {_describe_expected(field)}, received {format_value(value)}"
     hint, literal = _suggest_value(field, value, is_entry=isinstance(path[-1], int))
-    return ConfigIssue(path, what, hint, literal=literal)
+    is_block = bool(field.models) and not field.shorthand_key and bool(hint)
+    flag_hint = f"set its keys: --set {format_path(path)}.KEY=VALUE" if is_block else None
+    return ConfigIssue(path, what, hint, flag_hint, literal=literal)
 
 
 def _make_wrong_tag_issue(path: KeyPath, field: FieldInfo, value: Any) -> ConfigIssue:
@@ -183,6 +186,10 @@ def _make_wrong_tag_issue(path: KeyPath, field: FieldInfo, value: Any) -> Config
     what = f"expected {_join_choices(field.tags)}, received {format_value(tag)}"
     if field.is_nullable and str(tag).lower() in _NULL:
         return ConfigIssue(path, what, "write null", literal="null")
+    if path == ("dataset",) and isinstance(tag, str) and is_existing_path(tag):
+        literal = f"{{name: files, path: {json.dumps(tag, ensure_ascii=False)}}}"
+        flag_hint = f"give {quote_words('--data', tag)}"
+        return ConfigIssue((*path, key), what, f"write dataset: {literal}", flag_hint)
     return ConfigIssue((*path, key), what, _suggest_choice(tag, field.tags))
 
 
@@ -289,8 +296,10 @@ def _join_choices(words: Iterable[str]) -> str:
 
 
 def _suggest_choice(value: object, words: Iterable[str]) -> str:
-    # torch.optim.Adam is named by its end.
-    near = find_nearest(value.rpartition(".")[2], words) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return ""
+    # torch.optim.Adam(lr=0.1) is named by the last word before the brackets.
+    near = find_nearest(re.split(r"[(,]", value)[0].rpartition(".")[2], words)
     return f"did you mean {near}?" if near else ""
 
 
@@ -336,10 +345,17 @@ def _find_literal(field: FieldInfo, kinds: set[Any], value: object) -> str:
     if bool in kinds and type(value) is int and value in (0, 1):
         return format_value(bool(value))
     if type(value) is int and field.item:
-        return f"[{value}]"
+        return f"[{', '.join([str(value)] * _count_least(field))}]"
     if isinstance(value, float) and int in kinds and value.is_integer() and abs(value) < 1e15:
         return f"{int(value)}"
     return ""
+
+
+def _count_least(field: FieldInfo) -> int:
+    """Return how many entries a list must have."""
+    branches = get_args(field.annotation) if is_union(field.annotation) else ()
+    metadata = [*field.metadata, *(m for branch in branches for m in split_annotation(branch)[1])]
+    return next((m.min_length for m in metadata if isinstance(m, MinLen)), 1)
 
 
 def _find_literal_in_text(text: str, kinds: set[Any], *, has_entries: bool) -> str:

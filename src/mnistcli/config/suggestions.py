@@ -64,8 +64,11 @@ for _meanings, _words in {
     ("--init-from",): "weights pretrained load_weights finetune load",
     ("--overwrite",): "exist_ok replace force_overwrite",
     ("--devices",): "gpus num_gpus n_gpus device gpu",
-    ("--jobs",): "n_jobs workers num_workers max_workers parallel",
-    ("--log-level",): "verbose verbosity v loglevel",
+    ("--jobs",): "n_jobs workers num_workers max_workers parallel j",
+    ("--version", "--log-level"): "v",
+    ("--version",): "version",
+    ("--help",): "help usage",
+    ("--log-level",): "verbose verbosity loglevel",
     ("--tensorboard",): "logdir log_dir tb",
     ("--quiet",): "silent",
     ("--dry-run",): "check simulate",
@@ -73,7 +76,7 @@ for _meanings, _words in {
     ("--top",): "topk top_k k",
     ("--fail-under",): "threshold min_accuracy",
     ("--split",): "subset",
-    ("--first",): "limit num_samples max_samples head",
+    ("--first",): "limit num_samples max_samples head n",
     ("--index",): "idx row",
     # values
     ("mean_squared_error",): "mse l2_loss",
@@ -111,8 +114,12 @@ for _meanings, _words in {
     ("recipes",): "configs config examples presets zoo",
     ("data",): "download dataset datasets",
     ("plot",): "visualize draw curves",
-    ("doctor",): "env version versions sysinfo",
+    ("doctor",): "env versions sysinfo",
     ("compare",): "diff",
+    # kinds of plots
+    ("curves",): "history loss accuracy learning_curves",
+    ("weights",): "filters filter kernels",
+    ("mistakes",): "errors wrong misclassified",
     (): "export convert deploy serve benchmark predict_proba",
 }.items():
     for _word in _words.split():

@@ -298,7 +298,7 @@ def _open_regular_file(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
-        what, hint = explain_missing(where, "no such checkpoint", hint)
+        what, hint = _explain_missing(where, hint)
         raise CheckpointError(where, what, hint) from None
     except OSError as error:
         raise CheckpointError(where, f"cannot be read: {error.strerror}", hint) from None
@@ -309,6 +309,14 @@ def _open_regular_file(path: Path) -> int:
             what, hint = explain_folder(path, "checkpoint")
         raise CheckpointError(where, what, hint)
     return descriptor
+
+
+def _explain_missing(where: str, hint: str) -> tuple[str, str]:
+    from mnistcli.config.recipes import list_recipe_names
+
+    if where in list_recipe_names():
+        return "is a recipe, not a checkpoint", f"train it first: mnistcli train {where}"
+    return explain_missing(where, "no such checkpoint", hint)
 
 
 def _limit_wall_time(size_bytes: int) -> int:

@@ -99,7 +99,9 @@ def parse_overrides(
         try:
             overrides.append(Override(key, parse_assignment(f"{key}={text}").value, flag))
         except UsageError as error:
-            problems.append(Problem(flag, error.what, error.hint))
+            is_list = flag == "--hidden"  # its brackets are not the user's
+            hint = "separate numbers by commas: --hidden 64,32" if is_list else error.hint
+            problems.append(Problem(flag, error.what, hint))
     if problems:
         raise ConfigError(problems)
     return (*overrides, *(parse_assignment(text) for text in assignments))
