@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 
 from conftest import Run, Train, save_with_keras
+from helpers.checkpoints import make_record, make_run
 from helpers.commands import STOPPED_EARLY
 from mnistcli.checkpoints.reader import read_checkpoint
+from mnistcli.checkpoints.writer import create_checkpoint
+from mnistcli.config.schema import Config
 
 TABLES = {
     "mnist-softmax": """
@@ -227,3 +231,11 @@ def test_the_metrics_shown_first_are_those_of_the_weights_in_the_file(
     assert stopped in page
     assert page.count(f">weights of epoch {weights_epoch}<") == 2
     assert stopped in run("doctor", path).out
+
+
+def test_a_run_that_stands_within_an_epoch_says_so_in_plain_words(run: Run) -> None:
+    state, _ = make_run()
+    progress = replace(state.progress, step=3)
+    record = make_record(state.network, progress, config=Config())
+    create_checkpoint(Path("m.h5"), replace(state, progress=progress), record)
+    assert "epochs         2 of 100, and 3 steps of epoch 3\n" in run("summary", "m.h5").out

@@ -26,7 +26,7 @@ from mnistcli.metrics.calibration import Calibration, ConfidenceBin
 from mnistcli.metrics.scores import ClassScore, Score
 from mnistcli.output.plots.figures import Curves, Line, Panel, Pixels, Predictions
 from mnistcli.output.results import LayerResult, SummaryResult, TrainingFacts
-from mnistcli.output.tables import describe_epochs, format_loss
+from mnistcli.output.tables import describe_epochs, describe_progress, format_loss
 
 _STYLE = Path(__file__).with_name("style.css")
 MAX_MATRIX_CLASSES = 20  # more columns are not readable on any screen
@@ -552,11 +552,8 @@ def _list_notes(record: Record) -> Iterator[str]:
         )
     planned = record.config.training.epochs
     if (progress.epoch, progress.step) != (planned, 0) and not record.is_stopped_early:
-        part = f" and {progress.step} steps" if progress.step else ""
-        yield (
-            f"This file stands after {progress.epoch}{part} of {planned} epochs; from nothing the"
-            " run goes on to its end."
-        )
+        where = describe_progress(progress.epoch, progress.step, planned)
+        yield f"This file stands {where}; from nothing the run goes on to its end."
     if record.init_weights_sha256 is not None:
         yield (
             f"It began with the weights of another checkpoint, {record.init_from}: their bytes"

@@ -109,8 +109,9 @@ def describe_early_stopping(state: EarlyStoppingState, progress: Progress) -> st
 
 def describe_epochs(facts: TrainingFacts) -> str:
     """Describe in one phrase how far a run has come, and of which epoch its weights are."""
-    part = f" and {pluralize(facts.step, 'step')}" if facts.step else ""
-    line = f"{facts.epochs}{part} of {facts.planned_epochs}"
+    line = f"{facts.epochs} of {facts.planned_epochs}"
+    if facts.step:
+        line += f", and {pluralize(facts.step, 'step')} of epoch {facts.epochs + 1}"
     if facts.stopped_early:
         line = f"stopped early after {line}"
     if facts.weights_epoch != facts.epochs:
