@@ -51,7 +51,7 @@ def test_pairs_are_compared_image_by_image(run: Run, models: tuple[Path, ...]) -
     for model, vector, result in zip(models, right, answer["results"], strict=True):
         assert set(result) == {
             "kind", "checkpoint", "dataset", "trained_on", "epochs", "count", "correct", "accuracy",
-            "interval", "loss", "fit_seconds",
+            "interval", "loss", "loss_name", "loss_reason", "fit_seconds",
         }  # fmt: skip
         [evaluated] = run("evaluate", model, "--json").json["results"]
         assert {key: result[key] for key in ("checkpoint", "count", "accuracy", "loss")} == {
@@ -81,6 +81,7 @@ def test_people_are_told_whether_it_is_chance(run: Run, models: tuple[Path, ...]
     lines = [line.strip() for line in ended.out.splitlines() if line.strip()]
     assert lines[0].split() == [
         "checkpoint", "data", "epochs", "images", "accuracy", "95", "%", "interval", "loss",
+        "loss", "function",
     ]  # fmt: skip
     assert lines[2].split()[:6] == ["A", "a.h5", "mnist", "test", "2", "200"]
     assert lines[-2].split() == ["training.seed", "0", "1"]

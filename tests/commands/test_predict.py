@@ -22,7 +22,10 @@ from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.datasets.base import Split
 
 GOOD = ("--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01)
-KEYS = {"source", "row", "class", "label", "probability", "probabilities", "truth", "preparation"}
+KEYS = {
+    "source", "row", "class", "label", "probability", "probabilities", "truth", "true_label",
+    "preparation",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def test_the_json_holds_the_promised_keys_and_true_figures(
 ) -> None:
     model = train_once(*GOOD)
     answer = run("predict", model, "--split", "test", "--first", 20, "--json").json
-    assert set(answer) == {"version", "predictions"}
+    assert set(answer) == {"version", "predictions", "added_activation"}
     assert answer["version"] == 1
     rows = answer["predictions"]
     assert [set(row) for row in rows] == [KEYS] * 20
@@ -60,6 +63,7 @@ def test_the_json_holds_the_promised_keys_and_true_figures(
         assert row["probability"] == row["probabilities"][row["class"]]
         assert (row["source"], row["row"]) == ("mnist/test", number)
         assert row["truth"] == test_split.labels[number]
+        assert row["true_label"] == str(row["truth"])
 
 
 def assert_same_predictions(rows: Any, expected: Any) -> None:
@@ -119,13 +123,14 @@ def test_csv_has_a_header_and_a_column_a_class(run: Run, train_once: Train) -> N
     rows = run("predict", model, "--first", 3, "--json").json["predictions"]
     header, *lines = csv.reader(run("predict", model, "--first", 3, "--csv").out.splitlines())
     assert header == [
-        "source", "row", "class", "label", "probability", "truth",
+        "source", "row", "class", "label", "probability", "truth", "true_label",
         "p_0", "p_1", "p_2", "p_3", "p_4", "p_5", "p_6", "p_7", "p_8", "p_9",
     ]  # fmt: skip
     for line, row in zip(lines, rows, strict=True):
         assert line[:4] == ["mnist/test", str(row["row"]), str(row["class"]), row["label"]]
-        assert [float(text) for text in line[6:]] == row["probabilities"]
+        assert [float(text) for text in line[7:]] == row["probabilities"]
         assert (float(line[4]), int(line[5])) == (row["probability"], row["truth"])
+        assert line[6] == str(row["truth"])
 
 
 def test_top_ranks_the_likeliest_classes(run: Run, train_once: Train) -> None:
@@ -165,7 +170,14 @@ def test_files_and_folders_are_predicted_like_the_rows_they_hold(
         "crop": None, "centre": None,
     }  # fmt: skip
     expected = [
-        {**row, "source": f"pictures/{name}", "row": None, "truth": None, "preparation": as_it_is}
+        {
+            **row,
+            "source": f"pictures/{name}",
+            "row": None,
+            "truth": None,
+            "true_label": None,
+            "preparation": as_it_is,
+        }
         for row, name in zip(rows, ("1.png", "2.png", "10.png"), strict=True)
     ]
     from_folder = run("predict", model, pictures, "--json")
@@ -175,7 +187,7 @@ def test_files_and_folders_are_predicted_like_the_rows_they_hold(
     answer = run("predict", model, *names, "--json").json["predictions"]
     assert_same_predictions(answer, [expected[2], expected[0]])
     table = run("predict", model, pictures).out
-    assert "truth" not in table
+    assert "true class" not in table
     assert "right" not in table
 
 
@@ -211,7 +223,7 @@ def test_a_batch_in_an_array_is_predicted_like_the_rows_it_holds(
     rows = run("predict", model, "--first", 5, "--json").json["predictions"]
     ended = run("predict", model, save_array(change(test_split.images[:5])), "--json")
     assert (ended.code, ended.err) == (0, "")
-    expected = [{**row, "source": "rows.npy", "truth": None} for row in rows]
+    expected = [{**row, "source": "rows.npy", "truth": None, "true_label": None} for row in rows]
     assert_same_predictions(ended.json["predictions"], expected)
 
 
@@ -246,7 +258,7 @@ def test_an_array_can_hold_the_numbers_of_xor(run: Run) -> None:
     assert run("train", "xor", "--epochs", 1, "-q", "-o", "xor.h5").code == 0
     rows = run("predict", "xor.h5", "--split", "test", "--json").json["predictions"]
     array = save_array(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
-    expected = [{**row, "source": "rows.npy", "truth": None} for row in rows]
+    expected = [{**row, "source": "rows.npy", "truth": None, "true_label": None} for row in rows]
     assert_same_predictions(run("predict", "xor.h5", array, "--json").json["predictions"], expected)
 
 
@@ -493,7 +505,7 @@ def test_a_single_sigmoid_unit_decides_at_one_half(run: Run) -> None:
 
         text = ",".join(map(str, numbers))
         [typed] = run("predict", "xor.h5", "--input", text, "--json").json["predictions"]
-        expected = {**row, "source": text, "row": None, "truth": None}
+        expected = {**row, "source": text, "row": None, "truth": None, "true_label": None}
         assert_same_predictions([typed], [expected])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -53,6 +54,12 @@ def test_a_folder_of_pictures_is_trained_on_and_found_again(run: Run) -> None:
     assert [row["label"] for row in evaluated["per_class"]] == sorted(
         ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     )
+
+    rows = run("predict", "own.h5", "--split", "test", "--json").json["predictions"]
+    assert {row["true_label"] for row in rows} <= {row["label"] for row in evaluated["per_class"]}
+    table = run("predict", "own.h5", "--split", "test").out
+    wrong = next(row for row in rows if row["label"] != row["true_label"])
+    assert re.search(rf" {wrong['label']} +[\d.]+ +{wrong['true_label']} wrong\n", table)
 
     Path("digits").rename("moved")
     gone = run("evaluate", "own.h5")

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from mnistcli.config.schema import Activation, Loss
 from mnistcli.errors import DataError
-from mnistcli.metrics.losses import LossSpec, UnknownLoss
+from mnistcli.metrics.losses import AnyLoss, LossSpec, UnknownLoss
 from mnistcli.metrics.scores import (
     ClassScore,
+    Score,
+    choose_added_activation,
     classify,
     evaluate_logits,
+    find_absurd_loss,
+    find_chance_accuracy,
 )
 from mnistcli.models.architecture import Head
 
@@ -255,3 +259,77 @@ def test_what_cannot_be_evaluated_is_refused(units: int, labels: list[int], mess
             ("a", "b", "c"),
         )
     assert str(caught.value) == message
+
+
+def score_classes(predicted: list[int], labels: list[int], classes: int) -> Score:
+    logits = np.eye(classes, dtype=np.float32)[predicted]
+    loss = LossSpec("categorical_crossentropy")
+    return evaluate_logits(logits, np.array(labels), Head("softmax"), loss, name_classes(classes))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "labels", "classes", "symptom"),
+    [
+        ([0, 1] * 500, [0, 1, 1, 0] * 250, 2, "the accuracy is 0.5000, near chance (0.5000)"),
+        ([0, 1, 0, 1], [0, 1, 1, 0], 2, None),  # xor: four images tell nothing
+        ([0] * 4, [0, 1, 1, 0], 2, None),
+        ([3] * 20, [*range(10)] * 2, 10, "18 of 20 images are wrongly predicted as class 3"),
+        ([3] * 600 + [5] * 400, [3] * 600 + [5] * 400, 10, None),
+        ([3] * 1000, [3] * 950 + [5] * 50, 10, None),  # what nearly all images are
+        ([*range(10)] * 39 + [*range(9, -1, -1)] * 61, [*range(10)] * 100, 10, None),  # 0.39
+        ([*range(10)] * 2, [0] * 20, 10, None),
+        ([*range(10)] * 100, [0] * 1000, 10, "the accuracy is 0.1000, near chance (0.1000)"),
+    ],
+)
+def test_only_what_chance_does_not_explain_looks_wrong(
+    predicted: list[int], labels: list[int], classes: int, symptom: str | None
+) -> None:
+    assert find_chance_accuracy(score_classes(predicted, labels, classes)) == symptom
+
+
+def test_a_large_loss_is_absurd_where_it_is_a_cross_entropy_without_its_penalty() -> None:
+    crossentropy = LossSpec("categorical_crossentropy")
+    score = score_classes([0] * 30, [1] * 30, 2).model_copy(update={"loss": 12.0})
+
+    assert find_absurd_loss(score, crossentropy) == "the loss is 12"
+    assert find_absurd_loss(score, crossentropy, penalty=3.0) is None
+    assert find_absurd_loss(score, LossSpec("mean_squared_error")) is None
+    assert find_absurd_loss(score, LossSpec("categorical_crossentropy", weight=20.0)) is None
+    few = score.model_copy(update={"count": 4})
+    assert find_absurd_loss(few, crossentropy) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "added", "probabilities"),
+    [
+        # a logit, as its loss says, or as nothing says otherwise
+        ("linear", LossSpec("binary_crossentropy", from_logits=True), "sigmoid", [0.25, 0.6]),
+        ("linear", UnknownLoss("none"), "sigmoid", [0.25, 0.6]),
+        ("linear", LossSpec("hinge"), "sigmoid", [0.25, 0.6]),
+        # fitted to 0 and 1 themselves, which Keras compares with one half
+        ("linear", LossSpec("mean_squared_error"), "clip", [0.0, np.log(1.5)]),
+        ("linear", LossSpec("binary_crossentropy"), "clip", [0.0, np.log(1.5)]),
+        ("sigmoid", LossSpec("mean_squared_error"), None, [0.25, 0.6]),
+    ],
+)
+def test_what_a_single_unit_says(
+    head: Activation, loss: AnyLoss, added: str | None, probabilities: list[float]
+) -> None:
+    logits = np.log(np.array([[1 / 3], [1.5]], np.float32))
+
+    shown = classify(logits, Head(head), loss)
+
+    assert choose_added_activation(Head(head), 1, loss) == added
+    assert shown.probabilities[:, 1] == pytest.approx(probabilities)
+    assert shown.classes.tolist() == [int(p > 0.5) for p in probabilities]
+
+
+def test_scores_become_probabilities_and_decide_before_they_are_rounded() -> None:
+    scores = np.array([[100.0, 100.00001, 2829.6], [5.0, 9.91, -3.0]], np.float32)
+
+    shown = classify(scores, Head("linear"), LossSpec("hinge"))
+
+    assert shown.classes.tolist() == [2, 1]
+    assert shown.probabilities == pytest.approx(
+        np.array([[0, 0, 1], [0.0073, 0.9927, 0]]), abs=1e-4
+    )

@@ -52,7 +52,8 @@ from mnistcli.metrics.scores import (
     choose_added_activation,
     classify,
     evaluate_logits,
-    find_symptom,
+    find_absurd_loss,
+    find_chance_accuracy,
 )
 from mnistcli.models.activations import apply_activation
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing, guess_normalization
@@ -361,7 +362,8 @@ class TrainedModel:
         arguments = (logits, split.labels, architecture.head, loss, self.class_names, penalty)
         score = evaluate_logits(*arguments, mean_loss)
         if self.checkpoint.record is None or self.normalization is not None:
-            self._warn_of_wrong_input(find_symptom(score, loss, penalty))
+            symptom = find_absurd_loss(score, loss, penalty) or find_chance_accuracy(score)
+            self._warn_of_wrong_input(symptom)
         return score
 
     def predict_split(self, split: Split) -> tuple[Predictions, Score]:

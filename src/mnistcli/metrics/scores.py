@@ -217,28 +217,35 @@ def find_misclassified(
     )
 
 
-def find_symptom(score: Score, loss: AnyLoss, penalty: float = 0.0) -> str | None:
-    """Describe what shows that a network has not learned its images, or is shown others.
-
-    None for networks that merely are bad, and for so few images that chance explains it.
+def find_absurd_loss(score: Score, loss: AnyLoss, penalty: float = 0.0) -> str | None:
+    """Describe a loss that only a network has that is sure and wrong; None for any other.
 
     Args:
         score: of the network.
         loss: what it was trained with.
         penalty: the part of the score's loss that does not depend on the images.
     """
+    is_measure = isinstance(loss, LossSpec) and loss.is_plain_crossentropy
+    if not is_measure or score.loss is None or score.count < MIN_COUNT:
+        return None
+    is_absurd = score.loss - penalty > MAX_CROSSENTROPY
+    return f"the loss is {score.loss:.4g}" if is_absurd else None
+
+
+def find_chance_accuracy(score: Score) -> str | None:
+    """Describe an accuracy that is near chance, or one class that is predicted for most images.
+
+    None for networks that merely are poor, and for so few images that chance explains it.
+    """
     count, chance = score.count, 1 / len(score.per_class)
     correct = sum(row[k] for k, row in enumerate(score.confusion))
     if compute_wilson_interval(correct, count).high < chance + min(0.1 * (1 - chance), chance):
-        return f"accuracy {score.accuracy:.4f} is near chance ({chance:.4f})"
+        return f"the accuracy is {score.accuracy:.4f}, near chance ({chance:.4f})"
     for k, column in enumerate(zip(*score.confusion, strict=True)):
         wrong = sum(column) - column[k]
         if compute_wilson_interval(wrong, count).low > 0.5:
             label = score.per_class[k].label
             return f"{wrong:,} of {count:,} images are wrongly predicted as {label}"
-    is_measure = isinstance(loss, LossSpec) and loss.is_plain_crossentropy and count >= MIN_COUNT
-    if is_measure and score.loss is not None and score.loss - penalty > MAX_CROSSENTROPY:
-        return f"loss {score.loss:.4g} is that of a network that is sure and wrong"
     return None
 
 

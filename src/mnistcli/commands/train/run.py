@@ -19,7 +19,7 @@ from mnistcli.commands.train.prepare import check_tensorboard, prepare_run
 from mnistcli.commands.train.request import RunPlan, TrainArguments
 from mnistcli.errors import DivergenceError, ResourceError
 from mnistcli.metrics.losses import LossSpec
-from mnistcli.metrics.scores import Score, evaluate_logits, find_symptom
+from mnistcli.metrics.scores import Score, evaluate_logits, find_absurd_loss, find_chance_accuracy
 from mnistcli.models.numpy_inference import compute_penalty, run_network
 from mnistcli.output.logs import SHOWN, announce, note, suppress_notes, warn
 from mnistcli.output.progress import EpochDisplay, SilentEpochs, format_metrics, open_epoch_display
@@ -39,6 +39,7 @@ from mnistcli.training.tensorboard_writer import TensorBoardCallback
 if TYPE_CHECKING:
     from mnistcli.training.trainer import Trainer
 
+MIN_STEPS = 100  # fewer may leave any network near chance
 _LOG = logging.getLogger(__name__)
 
 
@@ -161,8 +162,8 @@ def run_training(plan: RunPlan, callbacks: Sequence[Callback] = ()) -> TrainResu
         rate = plan.config.training.optimizer.learning_rate
         warn(
             f"training seems to have failed: {writer.symptom}. Likely causes: a learning rate"
-            f" ({rate:g}) too high, or too low for so few steps; or labels that do not belong to"
-            " their images"
+            f" ({rate:g}) too high or too low, or labels that do not belong to their"
+            " images"
         )
     if tensorboard is not None:
         tensorboard.write_score(state, result.test.loss, result.test.accuracy)
@@ -319,7 +320,11 @@ def score_run(plan: RunPlan, state: RunState) -> tuple[Score, str | None]:
     loss = LossSpec(training.loss, label_smoothing=training.label_smoothing)
     penalty = compute_penalty(plan.architecture, weights)
     score = evaluate_logits(logits, test.labels, plan.architecture.head, loss, names, penalty)
-    return score, find_symptom(score, loss, penalty)
+    symptom = find_absurd_loss(score, loss, penalty)
+    steps = state.progress.epoch * len(plan.train) / training.batch_size
+    if symptom is None and steps >= MIN_STEPS:
+        symptom = find_chance_accuracy(score)
+    return score, symptom
 
 
 class EpochResults(Callback):
