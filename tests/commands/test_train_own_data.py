@@ -17,6 +17,7 @@ import pytest
 
 from conftest import Run, Train, make_digits
 from helpers.checkpoints import seal
+from helpers.commands import list_files
 from helpers.custom_images import make_square, write_digits, write_picture, write_squares
 
 MLP = ("--model", "mlp", "--hidden", "16", "--dropout", "0.2", "--optimizer", "adam")
@@ -200,6 +201,25 @@ def test_what_cannot_be_meant_is_one_line(
     assert ended.err.startswith("mnistcli: error: ")
     assert ended.err.count("\n") == 1
     assert line.replace("HERE", str(tmp_path)) in ended.err
+
+
+def test_a_folder_that_leaves_nothing_for_testing_is_refused_before_anything_is_trained(
+    run: Run, train_once: Train
+) -> None:
+    for label, pixels in enumerate(make_digits(10, 3).images):
+        write_picture(Path(f"mine/{label}/1.png"), pixels)
+    line = "mine: no image is left for testing: each class has one. Add images, or make folders"
+    train_once("--epochs", 1)
+    before = list_files()
+    for words in (
+        ["train"], ["train", "--dry-run"], ["evaluate", "model.h5"], ["data", "files"],
+        ["predict", "model.h5", "--split", "test"], ["report", "model.h5"],
+        ["plot", "confusion", "model.h5", "-o", "p.svg"], ["doctor"],
+        ["compare", "model.h5", "model.h5"],
+    ):  # fmt: skip
+        ended = run(*words, "--data", "mine")
+        assert (ended.code, line in ended.err) == (4, True), (words, ended.err)
+    assert list_files() == before
 
 
 def test_images_beside_a_config_are_found_by_the_note_that_names_them(run: Run) -> None:

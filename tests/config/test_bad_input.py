@@ -308,12 +308,12 @@ DATA: list[Row] = [
     (TEST, 4, f"{NPZ}: cannot be read: Too many levels of symbolic links. Check the path and its permissions, or name another folder with --data-dir", lambda: NPZ.symlink_to("mnist.npz")),
     (TRAIN, 4, "data/train-labels-idx1-ubyte: is missing beside the other files of MNIST. Put it there, or move the others away to have the data downloaded again", leave_out_idx("train-labels-idx1-ubyte")),
     (TEST, 4, f"data/{IDX}: claims 2352 bytes of data and has 2342. {REPLACE}", damage_idx(IDX, lambda data: data[:-10])),
-    (TEST, 4, f"data/{IDX}: is an IDX file of float32 with 3 axes, not of bytes with 3. To use these data as your own images, give --data FILE.npz, an archive of the arrays", damage_idx(IDX, lambda data: b"\0\0\x0d\x03" + data[4:])),
+    (TEST, 4, f"data/{IDX}: is an IDX file of float32 with 3 axes, not of bytes with 3. To use these data as your own images, give --data FILE.npz, made by numpy.savez('FILE.npz', x_train=…, y_train=…, x_test=…, y_test=…)", damage_idx(IDX, lambda data: b"\0\0\x0d\x03" + data[4:])),
     (TEST, 4, f"data/{IDX}: claims 79228162458924105385300197375 bytes, too many for a data set. {REPLACE}", damage_idx(IDX, lambda data: data[:4] + b"\xff" * 12)),
     (CIFAR, 4, f"{BATCH}: is not a pickled batch, or is damaged (UnpicklingError: it refers to posix.system, which no batch needs). {REPLACE}", damage_batch(pickle.dumps({b"data": Call(os.system, "touch pwned")}, 2))),
     (CIFAR, 4, f"{BATCH}: is not a pickled batch, or is damaged (EOFError: ). {REPLACE}", damage_batch(b"")),
     (CIFAR, 4, f"{BATCH}: its data have shape (2, 784), not (count, 3072). {REPLACE}", damage_batch(pickle_as_python_2(make_batch(0) | {b"data": np.zeros((2, 784), np.uint8)}))),
-    (CIFAR, 4, f"{BATCH}: y_test holds the label 77; classes are 0 to 9. To use these data as your own images, give --data FILE.npz, an archive of the arrays", damage_batch(pickle_as_python_2(make_batch(77)))),
+    (CIFAR, 4, f"{BATCH}: y_test holds the label 77; classes are 0 to 9. To use these data as your own images, give --data FILE.npz, made by numpy.savez('FILE.npz', x_train=…, y_train=…, x_test=…, y_test=…)", damage_batch(pickle_as_python_2(make_batch(77)))),
     (CIFAR, 4, f"data/cifar-10-python.tar.gz: is damaged or incomplete (Compressed file ended before the end-of-stream marker was reached). {REPLACE}", truncate_archive),
 ]  # fmt: skip
 

@@ -366,7 +366,11 @@ def make_other_data_error(path: Path, what: str) -> DataError:
         what: what is different, a phrase without a full stop.
     """
     is_archive = path.suffix == ".npz"
-    given = shlex.quote(str(path)) if is_archive else "FILE.npz, an archive of the arrays"
+    given = (
+        shlex.quote(str(path))
+        if is_archive
+        else ("FILE.npz, made by numpy.savez('FILE.npz', x_train=…, y_train=…, x_test=…, y_test=…)")
+    )
     hint = f"to use these data as your own images, give --data {given}"
     return DataError(str(path), what, hint)
 

@@ -119,7 +119,7 @@ def read_dataset(path: Path, splits: frozenset[SplitName]) -> Dataset:
     arrays = read_idx_files(path, names, INFO.title)
     read = {
         split: make_split(path, split, arrays[f"x_{split}"], arrays[f"y_{split}"], INFO)
-        for split in splits
+        for split in sorted(splits, reverse=True)
     }
     with ThreadPoolExecutor() as pool:
         sha256 = dict(zip(names, pool.map(_hash_idx, map(arrays.__getitem__, names)), strict=True))

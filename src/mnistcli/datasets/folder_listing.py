@@ -15,7 +15,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnistcli.config.schema import MAX_LABELS
@@ -182,8 +182,8 @@ def _list_divided(
     return FolderListing(names, files_of, 0.0, notes, _warn_of_lost(scanned))
 
 
-def _scan(folder: Path) -> _Entries:
-    """List what is in a folder and not hidden, in alphabetical order."""
+def _scan(folder: Path, label: int = 0) -> _Entries:
+    """List what is in a folder and not hidden, in alphabetical order; images get a label."""
     found = _Entries(folder)
     try:
         with os.scandir(folder) as entries:
@@ -203,7 +203,7 @@ def _scan(folder: Path) -> _Entries:
         if stat.S_ISDIR(status.st_mode):
             found.folders[entry.name] = path
         elif stat.S_ISREG(status.st_mode) and IMAGE_NAME.search(entry.name):
-            found.images.append(ImageFile(path, 0, status.st_size, status.st_mtime_ns))
+            found.images.append(ImageFile(path, label, status.st_size, status.st_mtime_ns))
         else:
             found.others.append(path)
     return found
@@ -225,7 +225,7 @@ def _scan_classes(part: _Entries, names: Sequence[str], *, needs_images: bool) -
         raise DataError(str(part.lost[0]), what, "mend or remove it")
     scanned, count = [], 0
     for name in sorted(part.folders):
-        entries = _scan(part.folders[name])
+        entries = _scan(part.folders[name], names.index(name))
         if entries.folders:
             raise _make_nesting_error(part, entries)
         if not entries.images and (needs_images or entries.lost):
@@ -234,8 +234,7 @@ def _scan_classes(part: _Entries, names: Sequence[str], *, needs_images: bool) -
         if count > MAX_IMAGES:
             what = f"it holds more than {MAX_IMAGES:,} images"
             raise DataError(str(part.path), what, "put them into an .npz file")
-        label = names.index(name)
-        scanned.append(replace(entries, images=[replace(f, label=label) for f in entries.images]))
+        scanned.append(entries)
     return scanned
 
 
@@ -302,7 +301,7 @@ def _check_split_names(top: _Entries) -> None:
 def _check_depth(top: _Entries) -> None:
     """Refuse a single folder that holds the folders or the images."""
     if len(top.folders) == 1 and not top.images:
-        inner = _scan(*top.folders.values())
+        inner = _scan(next(iter(top.folders.values())))
         if inner.folders:
             what = f"its images are one folder deeper, in {inner.path.name}"
             raise DataError(str(top.path), what, f"give --data {_quote(inner.path)}")
