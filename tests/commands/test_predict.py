@@ -9,12 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from conftest import Run, Train, make_digits
+import mnistcli
+from conftest import Run, Train, make_digits, save_with_keras
 from helpers.checkpoints import write_dense
 from helpers.commands import run_python_command
 from helpers.paper import SCENES, photograph
@@ -618,3 +620,43 @@ def test_a_checkpoint_that_travelled_needs_its_data_only_for_splits(
     monkeypatch.delenv("MNISTCLI_DATA_DIR")
     assert run("predict", pictures / "travelled.h5", pictures / "1.png").code == 0
     assert run("predict", pictures / "travelled.h5", "--first", 1).code == 4
+
+
+def test_scores_are_shown_as_probabilities_by_every_command(run: Run, test_split: Split) -> None:
+    pytest.importorskip("matplotlib")
+    kernel = np.random.default_rng(0).normal(0, 0.5, (784, 10)).astype(np.float32)
+    network = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, name="out")])
+    network.set_weights([kernel, np.zeros(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile("sgd", loss, metrics=["accuracy"])
+    save_with_keras(network, Path("scores.h5"))
+    words = ("scores.h5", "--dataset", "mnist", "--normalization", "unit")
+    scores = network.predict(test_split.images.reshape(-1, 784) / np.float32(255), verbose=0)
+    expected = softmax(scores)
+
+    ended = run("predict", *words, "--split", "test", "--json")
+    assert (
+        "mnistcli: warning: scores.h5 does not end in probabilities: those shown are the softmax of"
+        " its outputs\n"
+    ) in ended.err
+    rows = ended.json["predictions"]
+    shown = np.array([row["probabilities"] for row in rows])
+    np.testing.assert_allclose(shown, expected, atol=1e-4)
+    assert [row["class"] for row in rows] == scores.argmax(axis=1).tolist()
+    lines = run("predict", *words, "--split", "test", "--csv").out.splitlines()
+    cells = np.array([line.split(",")[7:] for line in lines[1:]], float)
+    np.testing.assert_array_equal(cells, shown)
+    images = test_split.images
+    assert np.array_equal(
+        mnistcli.load("scores.h5", dataset="mnist", normalization="unit")
+        .predict(images).probabilities, shown.astype(np.float32),
+    )  # fmt: skip
+
+    [evaluated] = run("evaluate", *words, "--json").json["results"]
+    report = run("report", *words, "--json").json
+    plot = run("plot", "calibration", *words, "--json").json
+    assert run("plot", "predictions", *words, "-o", "p.png").code == 0
+    answers = (ended.json, evaluated, report, plot)
+    assert [answer["added_activation"] for answer in answers] == ["softmax"] * 4
+    assert report["ece"] == plot["ece"] < 1
+    assert evaluated["accuracy"] == np.mean(scores.argmax(axis=1) == test_split.labels)

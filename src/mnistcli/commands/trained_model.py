@@ -67,7 +67,7 @@ from mnistcli.models.numpy_inference import (
     run_network,
     takes_images,
 )
-from mnistcli.output.logs import note, warn
+from mnistcli.output.logs import warn
 from mnistcli.output.plots.figures import Predictions
 from mnistcli.output.results import EvaluationResult, SummaryResult
 from mnistcli.output.terminal import ProgressMode
@@ -336,7 +336,7 @@ class TrainedModel:
         checkpoint = self.checkpoint
         if self.added_activation is not None:
             what = f"{checkpoint.path} does not end in probabilities"
-            note(f"{what}: they are {_ADDED[self.added_activation]}")
+            warn(f"{what}: those shown are {_ADDED[self.added_activation]}")
         return classify(logits, checkpoint.architecture.head, checkpoint.loss)
 
     @property
