@@ -92,7 +92,7 @@ def _check_identity(record: RunMetadata) -> Iterator[str]:
     if joined not in (None, identity.sha256):
         yield "dataset: the hash of the data is not that of its arrays"
     spec = get_spec(identity.name) if identity.name in CLASS_COUNTS else None
-    if isinstance(spec, FileDataset) and identity.known_as is not None:
+    if isinstance(spec, FileDataset) and identity.known_as == f"canonical {spec.info.title}":
         published = spec.array_sha256
         if any(identity.arrays.get(name, digest) != digest for name, digest in published.items()):
             yield f"dataset: it is not {quote(identity.known_as)}"
