@@ -235,7 +235,8 @@ def match_classes(wanted: Sequence[str], found: Sequence[str]) -> tuple[int, ...
 
 def unify_class_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return class names with digits in place of the words from "zero" to "nine"."""
-    return tuple(str(_DIGITS.index(name)) if name in _DIGITS else name for name in names)
+    digits = {word: str(digit) for digit, word in enumerate(_DIGITS)}
+    return tuple(digits.get(name.lower(), name) for name in names)
 
 
 def shuffle_indices(seed: int, epoch: int, count: int) -> NDArray[np.int32]:
