@@ -239,7 +239,7 @@ def refuse_damage(study: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        why = " ".join(str(error).split())[:100]
+        why = " ".join(str(error.args[0] if error.args else error).split())[:100]
         what = f"its storage holds what mnistcli does not write: {why}"
         hint = "restore it from a copy, or begin another sweep with -o and --study"
         raise ResourceError(f"the study {study}", what, hint) from error
