@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Run
+from conftest import Run, Train
 from mnistcli.atomic_files import open_scratch_file, replace_file
 from mnistcli.checkpoints.lock import RunLock
 from mnistcli.datasets.download import RemoteFile, download_file
@@ -126,6 +126,15 @@ def test_a_pipe_that_nobody_writes_to_is_no_config(run: Run, word: str) -> None:
     ended = run(word, "c.yaml")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("mnistcli: error: c.yaml: cannot be read: it is no regular file.")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy"])
+def test_a_pipe_that_nobody_writes_to_is_no_picture(run: Run, train_once: Train, name: str) -> None:
+    model = train_once("--batch-size", 100, "--epochs", 1)
+    os.mkfifo(name)
+    ended = run("predict", model, name)
+    assert ended.code == 4
+    assert f"{name}: cannot be read: it is no regular file." in ended.err
 
 
 def test_what_a_command_prints_is_a_config(environment: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import struct
 import threading
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.atomic_files import open_named_file
 from mnistcli.errors import DataError
 from mnistcli.file_kinds import explain_wrong_kind
 from mnistcli.tensorflow_import import redirect_descriptor_2
@@ -76,7 +78,7 @@ def read_content(source: Path | bytes, where: str) -> bytes:
     if isinstance(source, bytes):
         return source
     try:
-        with source.open("rb") as file:
+        with os.fdopen(open_named_file(source, os.O_RDONLY), "rb") as file:
             return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise DataError(where, f"cannot be read: {error.strerror}", CHECK_HINT) from None
