@@ -115,6 +115,7 @@ def test_batches_of_every_protocol_of_pickle_are_read(tmp_path: Path, protocol: 
     written = [pickle.dumps(batch | {"data": x}, protocol)
                for x in (batch["data"], np.asfortranarray(batch["data"]))]  # fmt: skip
     written += [pickle.dumps(make_batch(5), protocol)]
+    written += [pickle.dumps(batch | {"labels": list(batch["labels"])}, protocol)]
     written += [pickle_as_python_2(make_batch(5), protocol)] if protocol < 3 else []
     for contents in written:
         read = unpickle_batch(tmp_path, contents)
@@ -167,6 +168,10 @@ HOSTILE = {
     "a length that would fill the memory": (
         b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b".",
         "is not a pickled batch",
+    ),
+    "labels that are measured": (
+        pickle.dumps({b"data": IMAGES, b"labels": [np.float64(1), np.float64(2)]}, 2),
+        "is not a pickled batch, or is damaged (ValueError: its dtype is another one)",
     ),
     "a key that cannot be one": (b"(](I1\nd.", "is not a pickled batch, or is damaged"),
     "a million lines": (
@@ -233,7 +238,7 @@ HOSTILE = {
         change_batch(labels=[3, 2**2000]),
         "its labels hold impossible numbers",
     ),
-    "too few labels": (change_batch(labels=[3]), "x_train has 2 images, y_train 1 labels"),
+    "too few labels": (change_batch(labels=[3]), "x_train has 2 images, y_train 1 label"),
     "no images": (
         change_batch(data=np.zeros((0, 3072), dtype=np.uint8), labels=[]),
         "x_train is empty",

@@ -361,6 +361,11 @@ def _make_dtype(code: str | bytes, *_: object) -> _Dtype:
     return _Dtype(_to_text(code))
 
 
+def _make_integer(dtype: object, contents: bytes) -> int:
+    """Stand-in for `numpy.core.multiarray.scalar`: labels in a list may be NumPy's integers."""
+    return int(_Array((None, (1,), dtype, False, contents)).to_numpy()[0])
+
+
 def _to_text(text: Any) -> str:
     # strings of Python 2 are bytes
     if isinstance(text, bytes):
@@ -411,6 +416,8 @@ class _BatchUnpickler(pickle._Unpickler):
         known: dict[str, Any] = {
             "numpy.core.multiarray._reconstruct": _reconstruct,  # NumPy 1
             "numpy._core.multiarray._reconstruct": _reconstruct,  # NumPy 2
+            "numpy.core.multiarray.scalar": _make_integer,
+            "numpy._core.multiarray.scalar": _make_integer,
             "numpy.core.numeric._frombuffer": _frombuffer,
             "numpy._core.numeric._frombuffer": _frombuffer,
             "numpy.ndarray": None,  # only ever an argument of _reconstruct
