@@ -2,6 +2,11 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
+from conftest import SOURCE
 from mnistcli.errors import DataError
+from mnistcli.images import decoding
+from mnistcli.images.decoding import decode_image
 from mnistcli.images.options import Crop, PreparationOptions
 from mnistcli.images.preparation import DecodedImage, expand_paths, read_image
 
@@ -207,6 +215,77 @@ def test_white_ink_on_nothing_stands_on_black() -> None:
     assert digit.preparation.ink == "light"
     reference = read_image(encode(draw_seven(), "PNG"), "reference", DIGIT)
     np.testing.assert_array_equal(digit.pixels, reference.pixels)
+
+
+@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 are none
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_every_exif_orientation_is_turned_as_pillow_does(orientation: int, mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 50, 4), np.uint8)
+    image = Image.fromarray(noise[..., 0] if mode == "L" else noise[..., : len(mode)], mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(image, "PNG", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    if mode == "RGBA":
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    expected = np.asarray(upright.convert("L" if mode == "L" else "RGB"))
+    np.testing.assert_array_equal(decode_image(content, "x"), expected)
+
+
+MEASURE = """
+import resource, sys
+from mnistcli.images.preparation import read_image
+from pathlib import Path
+read_image(Path(sys.argv[1]), "x", (28, 28))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_a_large_picture_takes_no_more_than_its_pixels_twice(tmp_path: Path) -> None:
+    image = draw_seven(size=5000, ink=(0, 0, 80, 255), ground=(0, 0, 0, 0), mode="RGBA")
+    image.save(tmp_path / "large.png", compress_level=1)
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "large.png")]
+    measured = subprocess.run(command, env=environment, capture_output=True, check=True)
+    pixels = 5000 * 5000
+    assert int(measured.stdout) * 1024 < 8 * pixels + 100_000_000  # Python and NumPy are the rest
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoding, "read_available_memory", lambda: 50_000_000)
+    content = encode(Image.new("RGB", (3000, 3000)), "PNG")
+    expected = (
+        "x: 3000 x 3000 pixels take about 72 MB of memory, 50 MB are available. Make it smaller"
+    )
+    with pytest.raises(DataError) as caught:
+        decode_image(content, "x")
+    assert str(caught.value) == expected
+    assert decode_image(encode(Image.new("L", (3000, 3000)), "PNG"), "x").shape == (3000, 3000)
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(1600, 1), (300, 4)])
+def test_large_pictures_are_decoded_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, side: int, at_once: int
+) -> None:
+    monkeypatch.setattr(decoding, "read_available_memory", lambda: 60_000_000)
+    content = encode(Image.new("RGB", (side, side)), "PNG")
+    lock, together, most = threading.Lock(), 0, 0
+
+    def decode(_: int) -> None:
+        nonlocal together, most
+        with decoding.open_decoded(content, "x"):
+            with lock:
+                together += 1
+                most = max(most, together)
+            time.sleep(0.2)
+            with lock:
+                together -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, range(4)))
+    assert most == at_once
 
 
 def test_exif_orientation_is_applied() -> None:

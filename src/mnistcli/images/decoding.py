@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.atomic_files import open_named_file
+from mnistcli.available_memory import read_available_memory
 from mnistcli.errors import DataError
 from mnistcli.file_kinds import explain_wrong_kind
 from mnistcli.tensorflow_import import redirect_descriptor_2
@@ -34,12 +37,29 @@ DAMAGED = "the image is damaged or cut short"
 TOO_LARGE = f"the image has more than {MAX_PIXELS:,} pixels or {MAX_FILE_BYTES >> 20} MiB"
 FORMATS_HINT = f"images are read from {', '.join(FORMATS)} files"
 CHECK_HINT = "check the file, or save it again"
+SMALLER_HINT = "make it smaller"
 OPAQUE, LIGHT_INK = 128, 128  # of 255
+# Bytes of a pixel at the peak, as decoded by Pillow and as an array; measured.
+GREY_BYTES, OTHER_BYTES = 3, 8
+MAX_BYTES_AT_ONCE = 1 << 30  # of the images that threads decode side by side
+_SMALL_BYTES = 1 << 24  # images for which nothing is counted
+_ORIENTATION = 0x0112  # EXIF's tag
+_STRIP_PIXELS = 1 << 20  # converted at a time
+# EXIF's orientations: how an upright image was turned into the one that is stored.
+_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: upright.swapaxes(0, 1)[::-1],
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: upright.swapaxes(0, 1)[:, ::-1],
+}
 _DESCRIPTOR_2_LOCK = threading.Lock()  # redirected by one thread at a time
 # What Pillow's decoders raise for damaged files, besides its own OSErrors.
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, EOFError,
-    ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error,
+    ArithmeticError, RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 
 
@@ -58,15 +78,75 @@ def decode_image(source: Path | bytes, where: str) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, not an image, damaged, or too large.
     """
-    _silence_pillow_logger()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of damage that it can repair
-        image = _open_image(source, where)
+    with open_decoded(source, where) as pixels:
+        return pixels
+
+
+@contextmanager
+def open_decoded(source: Path | bytes, where: str) -> Iterator[NDArray[np.uint8]]:
+    """Decode an image as `decode_image` does; until the context ends, its memory is reserved.
+
+    Of large images, only so many are decoded at a time as memory allows.
+    """
+    image = _open_image(source, where)
+    width, height = image.size
+    needed = width * height * (GREY_BYTES if image.mode in ("L", "I;16") else OTHER_BYTES)
+    with _budget.reserve(needed) as available:
+        if needed > available:
+            what = (
+                f"{width} x {height} pixels take about {needed / 1e6:,.0f} MB of memory,"
+                f" {available / 1e6:,.0f} MB are available"
+            )
+            raise DataError(where, what, SMALLER_HINT)
         try:
-            with _silence_libtiff(image):
-                return _make_array(image)
+            with warnings.catch_warnings(), image, _silence_libtiff(image):
+                warnings.simplefilter("ignore")  # Pillow warns of damage that it can repair
+                pixels = _make_array(image)
         except DECODER_ERRORS:
             raise DataError(where, DAMAGED, CHECK_HINT) from None
+        except MemoryError:
+            what = f"there is too little memory for its {width} x {height} pixels"
+            raise DataError(where, what, SMALLER_HINT) from None
+        del image
+        yield pixels
+
+
+class _MemoryBudget:
+    """Lets threads decode images only as far as there is memory for all of them."""
+
+    def __init__(self) -> None:
+        self._reserved_bytes = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, needed_bytes: int) -> Iterator[float]:
+        """Wait for memory to be given back; yield how much of it is available then.
+
+        An image for which nothing else is decoded never waits.
+        """
+        if needed_bytes <= _SMALL_BYTES:
+            yield math.inf
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_room(needed_bytes))
+            self._reserved_bytes += needed_bytes
+        try:
+            available = read_available_memory()
+            yield math.inf if available is None else available
+        finally:
+            with self._changed:
+                self._reserved_bytes -= needed_bytes
+                self._changed.notify_all()
+
+    def _has_room(self, needed_bytes: int) -> bool:
+        if not self._reserved_bytes:
+            return True
+        available = read_available_memory() or MAX_BYTES_AT_ONCE
+        # Half of it: what others have reserved may not be allocated yet.
+        return self._reserved_bytes + needed_bytes <= min(MAX_BYTES_AT_ONCE, available // 2)
+
+
+_budget = _MemoryBudget()
 
 
 def read_content(source: Path | bytes, where: str) -> bytes:
@@ -130,9 +210,12 @@ def _open_image(source: Path | bytes, where: str) -> Image.Image:
     """Read the header, and check the size before anything is decoded."""
     from PIL import Image, UnidentifiedImageError
 
-    content, too_large = read_content(source, where), DataError(where, TOO_LARGE, "make it smaller")
+    _silence_pillow_logger()
+    content, too_large = read_content(source, where), DataError(where, TOO_LARGE, SMALLER_HINT)
     try:
-        image = Image.open(BytesIO(content), formats=FORMATS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         what = "is not an image that can be read" if content else "the file is empty"
         kind = explain_wrong_kind(content, "image", where)
@@ -149,22 +232,53 @@ def _open_image(source: Path | bytes, where: str) -> Image.Image:
 
 
 def _make_array(image: Image.Image) -> NDArray[np.uint8]:
-    """Decode an image of any of Pillow's modes into 8-bit grey or RGB."""
-    from PIL import Image, ImageOps
+    """Decode an image of any of Pillow's modes into 8-bit grey or RGB, upright.
 
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow's own conversion truncates
-        values = np.clip(np.asarray(image).astype(np.int64), 0, 65_535)
+    It is converted in strips, since whole copies of a large image would fill the memory.
+    """
+    image.load()
+    width, height = image.size
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    background = _choose_background(image) if image.has_transparency_data else ""
+    strips = (_convert(strip, background) for strip in _iter_strips(image))
+    first = next(strips)
+    swaps_axes = orientation in (5, 6, 7, 8)
+    shape = (width, height) if swaps_axes else (height, width)
+    upright = np.empty((*shape, *first.shape[2:]), np.uint8)
+    turn = _TURNS.get(orientation)
+    stored = upright if turn is None else turn(upright)  # a view
+    top = 0
+    for strip in chain((first,), strips):
+        stored[top : top + len(strip)] = strip
+        top += len(strip)
+    return upright
+
+
+def _iter_strips(image: Image.Image) -> Iterator[Image.Image]:
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(image.height, top + rows)))
+
+
+def _convert(strip: Image.Image, background: str) -> NDArray[np.uint8]:
+    """Return 8-bit grey or RGB; what is transparent is laid over a background."""
+    from PIL import Image
+
+    if strip.mode.startswith("I"):  # 16 bits per pixel, which Pillow's own conversion truncates
+        values = np.clip(np.asarray(strip).astype(np.int64), 0, 65_535)
         return (values // 257).astype(np.uint8)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(
-            Image.new("RGBA", image.size, _choose_background(image)), image
-        )
-    return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    if background:
+        drawn = strip.convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", drawn.size, background), drawn)
+    return np.asarray(strip if strip.mode == "L" else strip.convert("RGB"))
 
 
 def _choose_background(image: Image.Image) -> str:
-    pixels = np.asarray(image)
-    drawn = pixels[pixels[..., 3] >= OPAQUE, :3]
-    return "black" if len(drawn) and drawn.mean(axis=1).min() >= LIGHT_INK else "white"
+    is_drawn = False
+    for strip in _iter_strips(image):
+        pixels = np.asarray(strip.convert("RGBA"))
+        drawn = pixels[pixels[..., 3] >= OPAQUE, :3]
+        if len(drawn) and drawn.mean(axis=1).min() < LIGHT_INK:
+            return "white"
+        is_drawn = is_drawn or len(drawn) > 0
+    return "black" if is_drawn else "white"

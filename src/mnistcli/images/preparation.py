@@ -30,8 +30,8 @@ from mnistcli.images.decoding import (
     CHECK_HINT,
     FORMATS_HINT,
     IMAGE_NAME,
-    decode_image,
     fit_image,
+    open_decoded,
     to_mode,
 )
 from mnistcli.images.ink import (
@@ -177,17 +177,19 @@ def read_image(
             it; or a shape that is no image's.
     """
     kind = kind or ("digit" if image_shape == DIGIT_SHAPE else "picture")
-    if kind == "custom":
-        return _resize(decode_image(source, where), where, image_shape, options)
-    if kind == "digit" and image_shape == DIGIT_SHAPE:
-        return _fit_digit(decode_image(source, where), where, options)
-    if kind == "picture" and image_shape[2:] == (3,):
-        return _fit_colour_image(decode_image(source, where), where, image_shape, options)
-    if kind == "picture" and len(image_shape) == 2:
-        return _fit_grey_image(decode_image(source, where), where, image_shape, options)
-    what = f"the network takes {image_shape}, not images"
-    hint = "give it numbers: an array in an .npy file, or rows of its data with --split"
-    raise DataError(where, what, hint)
+    is_image = len(image_shape) == 2 or image_shape[2:] == (3,)
+    if not is_image or (kind == "digit" and image_shape != DIGIT_SHAPE) or kind == "numbers":
+        what = f"the network takes {image_shape}, not images"
+        hint = "give it numbers: an array in an .npy file, or rows of its data with --split"
+        raise DataError(where, what, hint)
+    with open_decoded(source, where) as pixels:
+        if kind == "custom":
+            return _resize(pixels, where, image_shape, options)
+        if kind == "digit":
+            return _fit_digit(pixels, where, options)
+        if len(image_shape) == 3:
+            return _fit_colour_image(pixels, where, image_shape, options)
+        return _fit_grey_image(pixels, where, image_shape, options)
 
 
 @dataclass(frozen=True)
