@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,12 @@ import pytest
 from PIL import Image
 
 import mnistcli
-from conftest import Run, Train, save_with_keras
+from conftest import Run, Train, make_digits, save_with_keras
+from helpers.checkpoints import make_run, write_dense
 from helpers.commands import MLP
+from helpers.paper import SCENES, photograph
+from mnistcli.checkpoints.writer import replace_checkpoint
+from mnistcli.config.schema import Config
 from mnistcli.errors import CheckpointError, DataError, UsageError
 
 
@@ -44,6 +50,90 @@ def test_predict_reads_image_files_as_the_command_does(train_once: Train, run: R
         assert mnistcli.load(path).predict(images).labels == (row["label"],)
     again = mnistcli.predict(path, "one.png").describe(top=2).predictions[0]
     assert again.model_dump(mode="json", by_alias=True, exclude={"top"}) == row
+
+
+def make_picture_folder(root: Path) -> tuple[Path, list[Path]]:
+    """Photographs, and dark digits on paper of 28 x 28 pixels, two of each class."""
+    generator, digits = np.random.default_rng(1), make_digits(10, seed=2)
+    files = []
+    for digit, label in zip(digits.images, digits.labels.tolist(), strict=True):
+        folder = root / str(label)
+        folder.mkdir(parents=True)
+        Image.fromarray(255 - digit).save(folder / "screen.png")
+        (folder / "photo.jpg").write_bytes(
+            photograph(digit, SCENES["dark ink on light paper"], generator)
+        )
+        files += [folder / "photo.jpg", folder / "screen.png"]
+    return root, files
+
+
+NETWORKS = {
+    "trained on MNIST": ({"name": "mnist"}, 784),
+    "trained on CIFAR-10": ({"name": "cifar10"}, 3072),
+    "trained on images of one's own": (
+        {"name": "files", "path": "gone", "size": (28, 28), "classes": tuple("0123456789")},
+        784,
+    ),
+    "foreign, for 28 x 28 pixels": (None, 784),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_picture_is_the_same_input_for_every_command(kind: str, run: Run, tmp_path: Path) -> None:
+    dataset, inputs = NETWORKS[kind]
+    folder, files = make_picture_folder(tmp_path / "pictures")
+    if dataset is None:
+        write_dense(tmp_path / "m.h5", 784, 10)
+    else:
+        state, record = make_run(inputs=inputs)
+        config = Config.model_validate({"dataset": dataset})
+        replace_checkpoint(
+            tmp_path / "m.h5",
+            state,
+            record.model_copy(
+                update={
+                    "config": config,
+                    "dataset": dataclasses.replace(record.dataset, name=dataset["name"]),
+                }
+            ),
+        )
+    predicted = mnistcli.load("m.h5", normalization="unit").predict(files)
+    model = mnistcli.load("m.h5", data=folder, normalization="unit")
+    read = [model.read_split(name) for name in ("train", "test")]
+    evaluated = {row.tobytes() for split in read for row in split.images}
+    assert {row.tobytes() for row in predicted.batch.pixels} == evaluated
+    assert len(evaluated) == 20
+    # dark ink on paper becomes light ink on black for those that learned it so, and only for them
+    is_inverted = "own" not in kind and "CIFAR" not in kind
+    corners = predicted.batch.pixels.reshape(20, -1)[:, 0]
+    assert bool((corners < 128).all()) == is_inverted
+
+
+def test_photographs_are_evaluated_as_they_are_predicted(
+    run: Run, train_once: Train, tmp_path: Path
+) -> None:
+    folder, files = make_picture_folder(tmp_path / "pictures")
+    model = train_once(
+        "--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01
+    )
+    rows = run("predict", model, *files, "--json").json["predictions"]
+    correct = sum(Path(row["source"]).parent.name == row["label"] for row in rows)
+    assert correct > 12  # of 20: 2 would be chance
+    ended = [
+        run("evaluate", model, "--data", folder, "--split", split) for split in ("train", "test")
+    ]
+    assert "pictures are prepared as predict does it for this network\n" in ended[0].err
+    accuracies = [float(re.findall(r"accuracy (\S+),", one.out)[0]) for one in ended]
+    assert 10 * sum(accuracies) == pytest.approx(correct)
+
+
+def test_what_a_foreign_network_was_trained_on_can_be_said(run: Run, tmp_path: Path) -> None:
+    folder, files = make_picture_folder(tmp_path / "pictures")
+    write_dense(tmp_path / "m.h5", 784, 10)
+    for dataset, is_inverted in ((None, True), ("files", False)):
+        model = mnistcli.load("m.h5", data=folder, dataset=dataset)
+        pixels = model.predict(files[1]).batch.pixels
+        assert bool(pixels.reshape(-1)[0] < 128) == is_inverted
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from mnistcli.config.schema import AnyDataset, Config, FilesConfig
 from mnistcli.datasets.base import BOTH_SPLITS, Dataset, Split, SplitName, split_validation
 from mnistcli.datasets.registry import has_files, load_dataset, search_from_environment
 from mnistcli.errors import DataError, pluralize
+from mnistcli.images.options import ImageKind
 from mnistcli.output.logs import note, warn
 from mnistcli.output.progress import DownloadDisplay
 from mnistcli.output.terminal import ProgressMode, choose_progress
@@ -39,6 +40,7 @@ def open_dataset(
     data_dir: Path | None = None,
     progress: ProgressMode = "auto",
     required_arrays: Mapping[str, str] | None = None,
+    image_kind: ImageKind = "custom",
 ) -> Dataset:
     """Find or download a data set, read splits of it, and show its notes and warnings.
 
@@ -49,18 +51,22 @@ def open_dataset(
         progress: how downloads are shown on stderr.
         required_arrays: the sha256 that each array of custom images has to have, where their place
             comes from a checkpoint's record: it may name any folder of this machine.
+        image_kind: how your own pictures are prepared, which a network decides.
 
     Raises:
         DataError: it is missing, unreachable or invalid, or not the images that are required.
         ResourceError: what is decoded or unpacked of it cannot be kept.
     """
-    key, cache = (_make_key(config, required_arrays), splits, data_dir), _cache.get()
+    key = ((*_make_key(config, required_arrays), image_kind), splits, data_dir)
+    cache = _cache.get()
     if cache is not None and key in cache:
         return cache[key]
     if cache is not None:
         cache.clear()  # before the next one is read: two may be too much
     mode = choose_progress(progress, silent=False)
-    dataset = _read_dataset(config, splits, data_dir, mode, required_arrays=required_arrays)
+    dataset = _read_dataset(
+        config, splits, data_dir, mode, required_arrays=required_arrays, image_kind=image_kind
+    )
     if cache is not None:
         cache[key] = dataset
     return dataset
@@ -120,6 +126,7 @@ def _read_dataset(
     progress: ProgressMode,
     downloaded: set[str] | None = None,
     required_arrays: Mapping[str, str] | None = None,
+    image_kind: ImageKind = "custom",
 ) -> Dataset:
     """Read a data set, show its notes and warnings, and collect the names of downloaded files."""
     downloads, preparations = DownloadDisplay(progress), DownloadDisplay(progress, "preparing")
@@ -135,6 +142,7 @@ def _read_dataset(
             on_download=show_download,
             on_preparation=preparations.show,
             required_arrays=required_arrays,
+            image_kind=image_kind,
         )
         dataset = load_dataset(config, splits, search)
     finally:

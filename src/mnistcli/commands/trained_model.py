@@ -42,7 +42,7 @@ from mnistcli.datasets.base import (
 )
 from mnistcli.datasets.registry import get_info, get_recorded_info
 from mnistcli.errors import CheckpointError, UsageError
-from mnistcli.images.options import COLOUR_SHAPE, DIGIT_SHAPE
+from mnistcli.images.options import COLOUR_SHAPE, DIGIT_SHAPE, ImageKind
 from mnistcli.metrics.losses import AnyLoss, LossSpec, UnknownLoss, compute_mean_loss
 from mnistcli.metrics.scores import (
     AddedActivation,
@@ -59,6 +59,7 @@ from mnistcli.models.activations import apply_activation
 from mnistcli.models.input_scaling import Preprocessing, fit_preprocessing, guess_normalization
 from mnistcli.models.layers import Shape
 from mnistcli.models.numpy_inference import (
+    Forward,
     ForwardBuilder,
     build_numpy_forward,
     compute_activity_penalty,
@@ -122,6 +123,8 @@ class TrainedModel:
         normalization: how pixels are scaled; None leaves it to the file.
         location: where to look for the data.
         progress: how downloads are shown on stderr.
+        trained_on: the data set whose images it was trained on, as recorded or as the user named
+            it; None where only the shape of its input tells.
     """
 
     checkpoint: Checkpoint
@@ -129,6 +132,7 @@ class TrainedModel:
     normalization: Normalization | None = None
     location: DataLocation = DataLocation()
     progress: ProgressMode = "auto"
+    trained_on: AnyDataset | None = None
 
     def predict(self, images: Images) -> PredictedClasses:
         """Predict the classes of images.
@@ -142,9 +146,9 @@ class TrainedModel:
         Raises:
             DataError: images are missing, invalid, or do not fit the network.
         """
-        from mnistcli.commands.predict import predict_batch, read_images
+        from mnistcli.commands.predict import join_predictions, predict_each
 
-        return predict_batch(self, read_images(self, images))
+        return join_predictions(self, predict_each(self, images))
 
     def evaluate(self, split: str = "test") -> EvaluationResult:
         """Evaluate the network on a split of its data set.
@@ -200,8 +204,20 @@ class TrainedModel:
         """The shape of its images, [height, width] or [height, width, 3]; None for other input."""
         if self.info is not None:
             return self.info.image_shape if len(self.info.image_shape) > 1 else None
-        network = self.checkpoint.architecture
-        return next((s for s in (DIGIT_SHAPE, COLOUR_SHAPE) if takes_images(network, s)), None)
+        return _guess_image_shape(self.checkpoint)
+
+    @property
+    def image_kind(self) -> ImageKind:
+        """How pictures become input: as the images that the network was trained on.
+
+        It does not depend on what the network is used on, nor by which command.
+        """
+        if isinstance(self.trained_on, FilesConfig):
+            return "custom"
+        if self.trained_on is not None:
+            return get_info(self.trained_on).image_kind
+        kinds: dict[Shape | None, ImageKind] = {DIGIT_SHAPE: "digit", COLOUR_SHAPE: "picture"}
+        return kinds.get(_guess_image_shape(self.checkpoint), "custom")
 
     @property
     def max_value(self) -> int:
@@ -263,6 +279,7 @@ class TrainedModel:
             self.location.data_dir,
             self.progress,
             record.dataset.arrays if record is not None and is_recorded_place else None,
+            self.image_kind,
         )
         if record is not None and record.dataset.name == dataset.identity.name:
             recorded = record.dataset.arrays
@@ -320,7 +337,7 @@ class TrainedModel:
             checkpoint.weights,
             images,
             self.preprocessing,
-            build_forward=self._build_forward,
+            build_forward=lambda *_: self._forward,
         )
         outputs = apply_activation(checkpoint.architecture.head.activation, logits)
         is_finite = np.isfinite(logits).all(axis=1) & np.isfinite(outputs).all(axis=1)
@@ -345,6 +362,12 @@ class TrainedModel:
         architecture = self.checkpoint.architecture
         units = architecture.output_shape[-1]
         return choose_added_activation(architecture.head, units, self.checkpoint.loss)
+
+    @cached_property
+    def _forward(self) -> Forward:
+        """The network up to its logits; Keras' is built once for many images."""
+        architecture = self.checkpoint.architecture.without_output_activation()
+        return self._build_forward(architecture, self.checkpoint.weights)
 
     def score(self, split: Split, logits: NDArray[np.float32]) -> Score:
         """Return the score of the logits that `compute_logits` gave for a split's images."""
@@ -479,7 +502,15 @@ def load_model(
     if chosen is not None and checkpoint.architecture.is_input_open:
         network = checkpoint.architecture.fit_input(get_info(chosen).image_shape)
         checkpoint = replace(checkpoint, architecture=network)
-    return TrainedModel(checkpoint, chosen, scaling, location, progress)
+    recorded = None if checkpoint.record is None else checkpoint.record.config.dataset
+    trained_on = recorded or (None if dataset is None else chosen)
+    return TrainedModel(checkpoint, chosen, scaling, location, progress, trained_on)
+
+
+def _guess_image_shape(checkpoint: Checkpoint) -> Shape | None:
+    """Return the shape of MNIST's or CIFAR-10's images where a network takes them."""
+    network = checkpoint.architecture
+    return next((s for s in (DIGIT_SHAPE, COLOUR_SHAPE) if takes_images(network, s)), None)
 
 
 def choose_dataset(
@@ -549,6 +580,8 @@ def _resolve_custom_images(
             raise UsageError(_DATA, what, "leave it out")
         sized = config.model_copy(update={"size": info.image_shape})
         return _name_classes(checkpoint, sized, data, is_archive=False)
+    if data.is_dir():  # whose pictures have any size
+        config = config.model_copy(update={"size": _guess_image_shape(checkpoint)})
     info = get_info(config)
     _check_fit(checkpoint, info, _DATA)
     return config.model_copy(update={"size": info.image_shape, "classes": info.class_names})

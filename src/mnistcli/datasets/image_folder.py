@@ -6,6 +6,7 @@ Decoded images are kept in a cache.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 import warnings
@@ -36,10 +37,12 @@ from mnistcli.datasets.memory_map import CachedRows, OnProgress, RowSource, load
 from mnistcli.datasets.npz import ImageArchive, open_archive
 from mnistcli.errors import DataError, escape_name, make_printable, quote_words
 from mnistcli.file_kinds import explain_missing
-from mnistcli.images.decoding import decode_image, fit_image
+from mnistcli.images.decoding import decode_image, fit_image, open_decoded
+from mnistcli.images.options import ImageKind
+from mnistcli.images.preparation import read_image
 
 _FORMAT = 1  # of the cached images: increased when images are resized in another way
-_CHUNK_FILES = 512  # images decoded at a time
+_CHUNK_FILES, _CHUNK_BYTES = 512, 1 << 26  # images decoded at a time, at most
 ROWS_FOLDER = "rows"
 
 
@@ -53,12 +56,14 @@ class ImageFolder:
         image_shape: of one image.
         is_given: whether the shape is the config's; else it is that of the first image, and all
             must have it.
+        image_kind: how the images are prepared: `custom` are only resized.
     """
 
     path: Path
     listing: FolderListing
     image_shape: tuple[int, ...]
     is_given: bool
+    image_kind: ImageKind
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -97,11 +102,10 @@ class ImageFolder:
         """
         files = self.listing.files[split]
         shape = (len(files), *self.image_shape)
-        same, fitted = (self._make_key(files, is_given=given) for given in (False, True))
         first = next(iter(self.listing.files.values()))[0]
         return load_rows(
             RowSource(
-                (same, fitted) if self.is_given else (same,),
+                self._list_keys(files),
                 shape,
                 lambda: self._decode(files, first.path),
             ),
@@ -109,12 +113,18 @@ class ImageFolder:
             on_progress,
         )
 
-    def _make_key(self, files: Sequence[ImageFile], *, is_given: bool) -> str:
-        """Return the cache key: a hash of the files as listed, the shape and the decoder.
+    def _list_keys(self, files: Sequence[ImageFile]) -> tuple[str, ...]:
+        """Return the cache keys: hashes of the files as listed, the shape and the preparation.
 
         Images that all had their shape before are used by runs with that size in their config too.
         """
-        about = (_FORMAT, version("pillow"), self.image_shape, is_given)
+        if self.image_kind != "custom":
+            return (self._make_key(files, self.image_kind),)
+        same = self._make_key(files, False)
+        return (same, self._make_key(files, True)) if self.is_given else (same,)
+
+    def _make_key(self, files: Sequence[ImageFile], preparation: object) -> str:
+        about = (_FORMAT, version("pillow"), self.image_shape, preparation)
         digest = hashlib.sha256(repr(about).encode())
         for file in files:
             stamp = f"\0{file.size_bytes}\0{file.changed_ns}\0"
@@ -125,15 +135,20 @@ class ImageFolder:
         """Decode images in parallel, and yield them in order."""
 
         def read(file: ImageFile) -> NDArray[np.uint8]:
-            pixels = decode_image(file.path, str(file.path))
-            if not self.is_given and pixels.shape != self.image_shape:
-                raise _make_size_error(file.path, pixels.shape, first, self.image_shape)
-            return fit_image(pixels, self.image_shape)
+            where = str(file.path)
+            if self.image_kind != "custom":
+                return read_image(file.path, where, self.image_shape, kind=self.image_kind).pixels
+            with open_decoded(file.path, where) as pixels:
+                if not self.is_given and pixels.shape != self.image_shape:
+                    raise _make_size_error(file.path, pixels.shape, first, self.image_shape)
+                return fit_image(pixels, self.image_shape)
+
+        count = max(1, min(_CHUNK_FILES, _CHUNK_BYTES // math.prod(self.image_shape)))
 
         with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
             # the decoder's own way to silence warnings restores what another thread has set
-            for start in range(0, len(files), _CHUNK_FILES):
-                yield np.stack(list(pool.map(read, files[start : start + _CHUNK_FILES])))
+            for start in range(0, len(files), count):
+                yield np.stack(list(pool.map(read, files[start : start + count])))
 
 
 def locate_data(config: FilesConfig) -> Path:
@@ -190,6 +205,7 @@ def read_dataset(
     cache_directory: Path,
     on_preparation: OnDownload,
     required_arrays: Mapping[str, str] | None = None,
+    image_kind: ImageKind = "custom",
 ) -> Dataset:
     """Read splits of custom images; they are memory-mapped and need not fit into memory.
 
@@ -200,16 +216,19 @@ def read_dataset(
         on_preparation: called while they are decoded or unpacked: title, bytes so far and in total.
         required_arrays: the sha256 that each array has to have, by its name; None for any. The
             labels, which names and numbers of files tell, are compared before an image is opened.
+        image_kind: how pictures are prepared; arrays are used as they are.
 
     Raises:
         DataError: they are missing, damaged, not laid out as expected, or not those required.
         ResourceError: the cache cannot be written.
     """
     path = locate_data(config)
-    source = _open(config, path, splits)
+    source = _open(config, path, splits, image_kind)
     info, notes = _make_info(source), list(source.notes)
     read: dict[SplitName, Split] = {}
     arrays: dict[str, str] = {}
+    if image_kind != "custom" and isinstance(source, ImageFolder):
+        notes.append(f"pictures of {info.title} are prepared as predict does it for this network")
     made_bytes, cache = 0, cache_directory / ROWS_FOLDER
     names = sorted(splits, reverse=True)
     labels_of = {name: source.read_labels(name) for name in names}
@@ -253,7 +272,12 @@ def resolve_files_config(config: FilesConfig, dataset: Dataset) -> FilesConfig:
     return config.model_copy(update=found)
 
 
-def open_folder(config: FilesConfig, path: Path, splits: frozenset[SplitName]) -> ImageFolder:
+def open_folder(
+    config: FilesConfig,
+    path: Path,
+    splits: frozenset[SplitName],
+    image_kind: ImageKind = "custom",
+) -> ImageFolder:
     """List a folder, and decode its first image where the config has no size.
 
     Raises:
@@ -261,15 +285,18 @@ def open_folder(config: FilesConfig, path: Path, splits: frozenset[SplitName]) -
     """
     listing = list_image_files(path, config.classes, splits)
     if config.size is not None:
-        return ImageFolder(path, listing, config.size, is_given=True)
+        return ImageFolder(path, listing, config.size, is_given=True, image_kind=image_kind)
     first = next(iter(listing.files.values()))[0].path
-    return ImageFolder(path, listing, decode_image(first, str(first)).shape, is_given=False)
+    shape = decode_image(first, str(first)).shape
+    return ImageFolder(path, listing, shape, is_given=False, image_kind=image_kind)
 
 
 def _open(
-    config: FilesConfig, path: Path, splits: frozenset[SplitName]
+    config: FilesConfig, path: Path, splits: frozenset[SplitName], image_kind: ImageKind = "custom"
 ) -> ImageFolder | ImageArchive:
-    return open_folder(config, path, splits) if path.is_dir() else open_archive(config, path)
+    if path.is_dir():
+        return open_folder(config, path, splits, image_kind)
+    return open_archive(config, path)
 
 
 def _make_info(source: ImageFolder | ImageArchive) -> DatasetInfo:

@@ -33,6 +33,7 @@ from mnistcli.datasets.base import (
 from mnistcli.datasets.download import OnDownload, download_file
 from mnistcli.errors import DataError, ResourceError
 from mnistcli.file_kinds import explain_missing
+from mnistcli.images.options import ImageKind
 from mnistcli.optional_imports import require_scikit_learn
 from mnistcli.tensorflow_import import NO_KERAS_HOME
 from mnistcli.user_folders import expand_home, find_cache, find_home, make_private_folder
@@ -59,6 +60,7 @@ class DataSearch:
             total (None where that is not known).
         on_preparation: called with the progress of decoding or unpacking, likewise.
         required_arrays: the sha256 that each array of custom images has to have; None for any.
+        image_kind: how custom pictures are prepared: as the images that a network was trained on.
     """
 
     directories: tuple[Path, ...]
@@ -68,6 +70,7 @@ class DataSearch:
     on_download: OnDownload = _ignore_progress
     on_preparation: OnDownload = _ignore_progress
     required_arrays: Mapping[str, str] | None = None
+    image_kind: ImageKind = "custom"
 
 
 def list_specs() -> tuple[DatasetSpec, ...]:
@@ -136,6 +139,7 @@ def load_dataset(dataset: AnyDataset, splits: frozenset[SplitName], search: Data
             search.cache_directory,
             search.on_preparation,
             search.required_arrays,
+            search.image_kind,
         )
     if dataset.name == "auto":
         return _load_mnist_or_synthetic(splits, search)
