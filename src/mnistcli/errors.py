@@ -20,7 +20,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ExitCode(IntEnum):
@@ -128,7 +128,15 @@ class MnistcliError(Exception):
 
     def __init__(self, where: str, what: str, hint: str = "") -> None:
         self.problems: tuple[Problem, ...] = (Problem(where, what, hint),)
+        self.is_answered = False  # whether results on stdout tell it under --json
         super().__init__(str(self.problems[0]))
+
+    @classmethod
+    def join(cls, problems: Sequence[Problem]) -> Self:
+        """Return one error for several things that are wrong."""
+        error = cls(problems[0].where, problems[0].what, problems[0].hint)
+        error.problems = tuple(problems)
+        return error
 
     @property
     def where(self) -> str:
@@ -172,13 +180,6 @@ class CheckFailedError(MnistcliError):
 
     code = ExitCode.CHECK_FAILED
     kind = "gate"
-
-    @classmethod
-    def join(cls, problems: Sequence[Problem]) -> CheckFailedError:
-        """Return one error for several results that fell short."""
-        error = cls(problems[0].where, problems[0].what, problems[0].hint)
-        error.problems = tuple(problems)
-        return error
 
 
 class DataError(MnistcliError):

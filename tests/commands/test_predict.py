@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -18,15 +19,16 @@ from PIL import Image
 import mnistcli
 from conftest import Run, Train, make_digits, save_with_keras
 from helpers.checkpoints import write_dense
-from helpers.commands import run_python_command
+from helpers.commands import run_python_command, start, write_command
 from helpers.paper import SCENES, photograph
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.datasets.base import Split
+from mnistcli.errors import DataError
 
 GOOD = ("--epochs", 8, "--batch-size", 50, "--optimizer", "adam", "--learning-rate", 0.01)
 KEYS = {
     "source", "row", "class", "label", "probability", "probabilities", "truth", "true_label",
-    "preparation",
+    "preparation", "error",
 }  # fmt: skip
 
 
@@ -126,11 +128,11 @@ def test_csv_has_a_header_and_a_column_a_class(run: Run, train_once: Train) -> N
     header, *lines = csv.reader(run("predict", model, "--first", 3, "--csv").out.splitlines())
     assert header == [
         "source", "row", "class", "label", "probability", "truth", "true_label",
-        "p_0", "p_1", "p_2", "p_3", "p_4", "p_5", "p_6", "p_7", "p_8", "p_9",
+        "p_0", "p_1", "p_2", "p_3", "p_4", "p_5", "p_6", "p_7", "p_8", "p_9", "error",
     ]  # fmt: skip
     for line, row in zip(lines, rows, strict=True):
         assert line[:4] == ["mnist/test", str(row["row"]), str(row["class"]), row["label"]]
-        assert [float(text) for text in line[7:]] == row["probabilities"]
+        assert [float(text) for text in line[7:-1]] == row["probabilities"]
         assert (float(line[4]), int(line[5])) == (row["probability"], row["truth"])
         assert line[6] == str(row["truth"])
 
@@ -181,7 +183,7 @@ def test_files_and_folders_are_predicted_like_the_rows_they_hold(
             "preparation": as_it_is,
         }
         for row, name in zip(rows, ("1.png", "2.png", "10.png"), strict=True)
-    ]
+    ]  # fmt: skip
     from_folder = run("predict", model, pictures, "--json")
     assert (from_folder.code, from_folder.err) == (0, "")
     assert_same_predictions(from_folder.json["predictions"], expected)
@@ -243,6 +245,87 @@ def test_arrays_come_through_a_pipe_and_beside_pictures(
     with save_array(test_split.images[0]).open("rb") as array:
         ended = spawn("predict", model, "-", "--jsonl", stdin=array)
     assert (ended.code, json.loads(ended.out.splitlines()[0])["row"]) == (0, None)
+
+
+@pytest.fixture
+def mixed(pictures: Path, test_split: Split) -> list[str]:
+    """Two good pictures, and between them one of each way in which a picture can be bad."""
+    Image.fromarray(np.full((90, 90), 240, np.uint8)).save("blank.png")
+    Path("cut.png").write_bytes((pictures / "1.png").read_bytes()[:100])
+    Path("empty.png").touch()
+    Path("vanished.png").symlink_to("nowhere.png")
+    save_array(np.zeros((3, 5), np.uint8))
+    names = ["blank.png", "cut.png", "empty.png", "vanished.png", "no-folder/", "rows.npy"]
+    return [f"{pictures}/1.png", *names, f"{pictures}/2.png"]
+
+
+REASONS = [
+    None,
+    "there is no digit on it",
+    "the image is damaged or cut short",
+    "the file is empty",
+    "no such file or folder",
+    "no such file or folder",
+    "an array of shape (3, 5), where the network takes (28, 28) or a batch (N, 28, 28)",
+    None,
+]
+
+
+def test_each_picture_has_an_answer_or_an_error(
+    run: Run, train_once: Train, mixed: list[str]
+) -> None:
+    model = train_once(*GOOD)
+    good = run("predict", model, mixed[0], mixed[-1], "--json").json["predictions"]
+    ended = run("predict", model, *mixed, "--json")
+    rows = ended.json["predictions"]
+    assert ended.code == 4
+    reasons = [row["error"] and row["error"]["message"] for row in rows]
+    for reason, expected in zip(reasons, REASONS, strict=True):
+        assert reason == expected or reason.startswith(expected)
+    assert_same_predictions([rows[0], rows[-1]], good)
+    for row in rows[1:-1]:
+        assert {row[key] for key in KEYS - {"source", "error"}} == {None}
+        assert (row["error"]["code"], row["error"]["kind"]) == (4, "data")
+    assert ended.json["error"]["problems"][0]["where"] == "blank.png"
+    assert len(ended.json["error"]["problems"]) == 6
+    assert [line.split(": ")[:3] for line in ended.err.splitlines()] == [
+        ["mnistcli", "error", row["error"]["where"]] for row in rows[1:-1]
+    ]
+
+    lines = run("predict", model, *mixed, "--jsonl").out.splitlines()
+    assert [json.loads(line) for line in lines] == [*rows, ended.json]
+    table = list(csv.DictReader(run("predict", model, *mixed, "--csv").out.splitlines()))
+    assert [row["error"] or None for row in table] == reasons
+    assert [row["label"] for row in table] == [row["label"] or "" for row in rows]
+    assert table[1]["p_0"] == table[1]["probability"] == ""
+    shown = run("predict", model, *mixed, "--top", 2)
+    assert shown.code == 4
+    assert re.search(r"blank\.png +- +- +there is no digit on it\n", shown.out)
+    assert run("predict", model, "blank.png").out == ""
+
+
+def test_results_come_as_they_are_made(
+    environment: dict[str, str], train_once: Train, pictures: Path
+) -> None:
+    model = train_once(*GOOD)
+    words = ["predict", model, pictures / "1.png", "-", "--jsonl"]
+    ours, theirs = os.pipe()
+    with start(write_command(*words), environment, stdin=ours) as process:
+        os.close(ours)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["source"] == "pictures/1.png"
+        os.write(theirs, (pictures / "2.png").read_bytes())  # it waits for this
+        os.close(theirs)
+        rest = process.stdout.read().splitlines()
+        assert process.wait() == 0
+    assert [json.loads(line).get("source") for line in rest] == ["stdin", None]
+
+
+def test_python_is_told_of_the_first_bad_picture(train_once: Train, mixed: list[str]) -> None:
+    model = mnistcli.load(train_once(*GOOD))
+    with pytest.raises(DataError, match=r"blank\.png: there is no digit on it"):
+        model.predict(mixed)
+    assert len(model.predict([mixed[0], mixed[-1]]).classes) == 2
 
 
 def test_an_array_is_taken_as_it_is(run: Run, train_once: Train, test_split: Split) -> None:

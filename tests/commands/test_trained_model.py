@@ -18,6 +18,7 @@ from helpers.commands import MLP
 from helpers.paper import SCENES, photograph
 from mnistcli.checkpoints.writer import replace_checkpoint
 from mnistcli.config.schema import Config
+from mnistcli.datasets.registry import get_spec
 from mnistcli.errors import CheckpointError, DataError, UsageError
 
 
@@ -52,12 +53,15 @@ def test_predict_reads_image_files_as_the_command_does(train_once: Train, run: R
     assert again.model_dump(mode="json", by_alias=True, exclude={"top"}) == row
 
 
-def make_picture_folder(root: Path) -> tuple[Path, list[Path]]:
+DIGITS = tuple("0123456789")
+
+
+def make_picture_folder(root: Path, names: tuple[str, ...] = DIGITS) -> tuple[Path, list[Path]]:
     """Photographs, and dark digits on paper of 28 x 28 pixels, two of each class."""
     generator, digits = np.random.default_rng(1), make_digits(10, seed=2)
     files = []
     for digit, label in zip(digits.images, digits.labels.tolist(), strict=True):
-        folder = root / str(label)
+        folder = root / names[label]
         folder.mkdir(parents=True)
         Image.fromarray(255 - digit).save(folder / "screen.png")
         (folder / "photo.jpg").write_bytes(
@@ -71,7 +75,7 @@ NETWORKS = {
     "trained on MNIST": ({"name": "mnist"}, 784),
     "trained on CIFAR-10": ({"name": "cifar10"}, 3072),
     "trained on images of one's own": (
-        {"name": "files", "path": "gone", "size": (28, 28), "classes": tuple("0123456789")},
+        {"name": "files", "path": "/gone", "size": (28, 28), "classes": DIGITS},
         784,
     ),
     "foreign, for 28 x 28 pixels": (None, 784),
@@ -81,7 +85,8 @@ NETWORKS = {
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_picture_is_the_same_input_for_every_command(kind: str, run: Run, tmp_path: Path) -> None:
     dataset, inputs = NETWORKS[kind]
-    folder, files = make_picture_folder(tmp_path / "pictures")
+    names = get_spec("cifar10").info.class_names if inputs == 3072 else DIGITS
+    folder, files = make_picture_folder(tmp_path / "pictures", names)
     if dataset is None:
         write_dense(tmp_path / "m.h5", 784, 10)
     else:
@@ -93,6 +98,7 @@ def test_a_picture_is_the_same_input_for_every_command(kind: str, run: Run, tmp_
             record.model_copy(
                 update={
                     "config": config,
+                    "class_names": names,
                     "dataset": dataclasses.replace(record.dataset, name=dataset["name"]),
                 }
             ),

@@ -429,7 +429,7 @@ def test_csv_gives_back_what_went_in(
     )
     header, *lines = csv.reader(io.StringIO(format_csv(result), newline=""))
     facts = ["source", "row", "class", "label", "probability", "truth", "true_label"]
-    assert header == [*facts, *(f"p_{label}" for label in labels)]
+    assert header == [*facts, *(f"p_{label}" for label in labels), "error"]
     place = "" if row is None else str(row)
     assert lines == [
         [
@@ -440,7 +440,8 @@ def test_csv_gives_back_what_went_in(
             str(p.probability),
             place,
             labels[-1],
-            *map(str, p.probabilities),
+            *map(str, p.probabilities or ()),
+            "",
         ]
         for p in predictions
     ]

@@ -47,7 +47,6 @@ from mnistcli.cli.options import (
 )
 from mnistcli.config.suggestions import find_nearest
 from mnistcli.errors import (
-    CheckFailedError,
     ExitCode,
     MnistcliError,
     ResourceError,
@@ -336,7 +335,7 @@ def _report_failure(error: MnistcliError, words: Sequence[str]) -> int:
         _print_traceback(error)
     report_error(error)
     _LOG.debug("where it failed", exc_info=error)
-    if _wants_json(words) and not isinstance(error, CheckFailedError):  # its results came with it
+    if _wants_json(words) and not error.is_answered:
         from mnistcli.output.results import describe_error
 
         _print_error(describe_error(error))

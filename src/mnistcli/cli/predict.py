@@ -27,7 +27,7 @@ from mnistcli.cli.options import (
 from mnistcli.config.allowed_values import SPLITS
 from mnistcli.errors import UsageError
 from mnistcli.images.options import AUTO, InkChoice, Prepare, Step
-from mnistcli.output.terminal import emit
+from mnistcli.output.terminal import emit, print_json
 
 EXAMPLES = """
 mnistcli predict mlp.h5 digit.png --top 3
@@ -139,26 +139,23 @@ def predict(
     from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
 
     child = ParserProcess(model, "weights")  # reads while the imports below run
-    from mnistcli.commands.predict import predict as predict_images
+    from mnistcli.commands.predict import PredictRequest, predict_and_report
 
-    predicted = predict_images(
+    skipped = tuple(skip or ())
+    request = PredictRequest(images or (), split, first, index, row, prepare, ink, skipped)
+    report = predict_and_report(
         child,
-        images or (),
-        split=split,
-        first=first,
-        index=index,
-        numbers=row,
-        prepare=prepare,
-        ink=ink,
-        skip=skip or (),
+        request,
+        top=top,
+        on_prediction=print_json if form == "jsonl" else None,
         dataset=dataset,
         normalization=normalization,
         data=data,
         data_dir=data_dir,
         progress=progress,
     )
-    if show:
+    if show and report.predicted is not None:
         from mnistcli.output.plots.terminal_backend import print_picture
 
-        print_picture(predicted.compose_picture())
-    emit(predicted.describe(top), form)
+        print_picture(report.predicted.compose_picture())
+    emit(report.result, form, report.error)

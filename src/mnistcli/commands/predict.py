@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack, cast, get_args
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from mnistcli.commands.trained_model import CheckpointSource, LoadOptions, TrainedModel, load_model
 from mnistcli.config.allowed_values import check_choice
-from mnistcli.errors import DataError, UsageError, pluralize
+from mnistcli.errors import DataError, Problem, UsageError, pluralize
 from mnistcli.images.arrays import ARRAY_SUFFIX, is_array, make_shape_error, read_array
 from mnistcli.images.decoding import read_content
 from mnistcli.images.options import (
@@ -30,7 +31,13 @@ from mnistcli.images.preparation import expand_paths, read_image
 from mnistcli.models.numpy_inference import is_same_layout
 from mnistcli.output.logs import note, warn
 from mnistcli.output.plots.figures import Heading, ImageGrid, compose_inputs
-from mnistcli.output.results import ClassProbability, Prediction, PredictResult, RankedPrediction
+from mnistcli.output.results import (
+    ClassProbability,
+    Prediction,
+    PredictResult,
+    RankedPrediction,
+    describe_error,
+)
 
 STDIN = "-"
 MAX_STDIN_BYTES = 256 << 20
@@ -83,7 +90,7 @@ class PredictedClasses:
         Args:
             top: also return so many of the most probable classes.
         """
-        predictions = tuple(self._list_predictions(top))
+        predictions = tuple(self.list_predictions(top))
         return PredictResult(
             predictions=predictions,
             class_names=self.model.class_names,
@@ -99,7 +106,8 @@ class PredictedClasses:
             heading, self.model.to_uint8_range(images), self.describe().predictions
         )
 
-    def _list_predictions(self, top: int | None) -> Iterator[Prediction]:
+    def list_predictions(self, top: int | None) -> Iterator[Prediction]:
+        """Return a record for each image, as `describe` does."""
         batch, names = self.batch, self.model.class_names
         rows = self.probabilities.tolist()
         for index, (best, values) in enumerate(zip(self.classes.tolist(), rows, strict=True)):
@@ -114,8 +122,48 @@ class PredictedClasses:
                 truth=truth,
                 true_label=None if truth is None else names[truth],
                 preparation=batch.preparations[index],
+                error=None,
             )
             yield prediction if top is None else _rank_classes(prediction, names, top)
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """A file or folder that was to be predicted, and why it was not."""
+
+    source: str
+    error: DataError
+
+    def list_predictions(self, top: int | None) -> Iterator[Prediction]:
+        """Return the record that tells it, in the place of a prediction."""
+        prediction = Prediction(
+            source=self.source,
+            row=None,
+            class_index=None,
+            label=None,
+            probability=None,
+            probabilities=None,
+            truth=None,
+            true_label=None,
+            preparation=None,
+            error=describe_error(self.error),
+        )
+        yield prediction if top is None else RankedPrediction(**dict(prediction), top=())
+
+
+@dataclass(frozen=True, eq=False)
+class PredictReport:
+    """What `mnistcli predict` tells.
+
+    Attributes:
+        result: a record for each image.
+        predicted: the images that were predicted; None where none was.
+        error: names those that were not; None where all were.
+    """
+
+    result: PredictResult
+    predicted: PredictedClasses | None
+    error: DataError | None
 
 
 def predict(
@@ -151,20 +199,87 @@ def predict(
         UsageError: there is nothing to predict, or an argument does not fit the others.
         DataError: images are missing, invalid, or do not fit the network.
     """
-    preparation = _make_preparation_options(prepare, ink, skip)
     trained = load_model(model, **options)
-    if isinstance(images, np.ndarray) or images:
-        return predict_batch(trained, read_images(trained, images, preparation))
-    chooses_split = split is not None or first is not None or index is not None
-    if not chooses_split and numbers is None:
-        hint = "name image files, or give --split test --first 20"
-        raise UsageError("IMAGE", "there is nothing to predict", hint)
-    if preparation != AUTO:
-        what = "they prepare image files, there are none"
-        raise UsageError("--prepare, --skip, --ink", what, "leave them out")
-    if numbers is not None:
-        return predict_batch(trained, _read_numbers(trained, numbers))
-    return predict_batch(trained, _read_rows_of_split(trained, split or "test", first, index))
+    request = PredictRequest(images, split, first, index, numbers, prepare, ink, tuple(skip))
+    return join_predictions(trained, request.iter_predictions(trained))
+
+
+def predict_and_report(
+    model: CheckpointSource,
+    request: PredictRequest,
+    *,
+    top: int | None = None,
+    on_prediction: Callable[[Prediction], object] | None = None,
+    **options: Unpack[LoadOptions],
+) -> PredictReport:
+    """Predict the classes of images, and go on where one of them cannot be read.
+
+    Args:
+        model: the checkpoint.
+        request: which images, and how they are prepared.
+        top: also report so many of the most probable classes.
+        on_prediction: is given each prediction as it comes.
+        **options: as for `load_model`.
+
+    Raises:
+        CheckpointError, UsageError: as `predict`.
+        DataError: the data set is missing or invalid.
+    """
+    trained = load_model(model, **options)
+    rows: list[Prediction] = []
+    answered: list[PredictedClasses] = []
+    problems: list[Problem] = []
+    for part in request.iter_predictions(trained):
+        if isinstance(part, FailedImage):
+            problems += part.error.problems
+        else:
+            answered.append(part)
+        for prediction in part.list_predictions(top):
+            rows.append(prediction)
+            if on_prediction is not None:
+                on_prediction(prediction)
+    return PredictReport(
+        PredictResult(
+            predictions=tuple(rows),
+            class_names=trained.class_names,
+            added_activation=trained.added_activation,
+        ),
+        join_predictions(trained, answered) if answered else None,
+        DataError.join(problems) if problems else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PredictRequest:
+    """The images to predict; `predict` says what each argument means."""
+
+    images: Images = ()
+    split: str | None = None
+    first: int | None = None
+    index: int | None = None
+    numbers: str | None = None
+    prepare: str = AUTO.prepare
+    ink: str = AUTO.ink
+    skip: tuple[str, ...] = ()
+
+    def iter_predictions(self, model: TrainedModel) -> Iterator[PredictedClasses | FailedImage]:
+        """Predict what is asked for, file by file."""
+        preparation = _make_preparation_options(self.prepare, self.ink, self.skip)
+        if isinstance(self.images, np.ndarray) or self.images:
+            yield from predict_each(model, self.images, preparation)
+            return
+        split, first, index = self.split, self.first, self.index
+        chooses_split = split is not None or first is not None or index is not None
+        if not chooses_split and self.numbers is None:
+            hint = "name image files, or give --split test --first 20"
+            raise UsageError("IMAGE", "there is nothing to predict", hint)
+        if preparation != AUTO:
+            what = "they prepare image files, there are none"
+            raise UsageError("--prepare, --skip, --ink", what, "leave them out")
+        if self.numbers is not None:
+            yield predict_batch(model, _read_numbers(model, self.numbers))
+        else:
+            yield predict_batch(model, _read_rows_of_split(model, split or "test", first, index))
 
 
 def predict_batch(model: TrainedModel, batch: ImageBatch) -> PredictedClasses:
@@ -175,10 +290,10 @@ def predict_batch(model: TrainedModel, batch: ImageBatch) -> PredictedClasses:
     return PredictedClasses(classified.classes, labels, classified.probabilities, batch, model)
 
 
-def read_images(
+def predict_each(
     model: TrainedModel, images: Images, options: PreparationOptions = AUTO
-) -> ImageBatch:
-    """Read image files, folders, arrays and standard input as the network takes them.
+) -> Iterator[PredictedClasses | FailedImage]:
+    """Predict image files, folders, arrays and standard input one after the other.
 
     Args:
         model: the network.
@@ -187,14 +302,49 @@ def read_images(
 
     Raises:
         UsageError: the preparation is not for this network's images, or it takes none.
-        DataError: images are missing, invalid, or do not fit the network.
     """
+    for batch in _read_images(model, images, options):
+        yield batch if isinstance(batch, FailedImage) else predict_batch(model, batch)
+
+
+def join_predictions(
+    model: TrainedModel, parts: Iterable[PredictedClasses | FailedImage]
+) -> PredictedClasses:
+    """Join the predictions of several files; DataError where one of them failed."""
+    answered: list[PredictedClasses] = []
+    for part in parts:
+        if isinstance(part, FailedImage):
+            raise part.error
+        answered.append(part)
+    if len(answered) == 1:
+        return answered[0]
+    batches = [part.batch for part in answered]
+    batch = ImageBatch(
+        np.concatenate([one.pixels.reshape(len(one.pixels), -1) for one in batches]),
+        tuple(chain.from_iterable(one.sources for one in batches)),
+        tuple(chain.from_iterable(one.rows for one in batches)),
+        tuple(chain.from_iterable(one.truths for one in batches)),
+        tuple(chain.from_iterable(one.preparations for one in batches)),
+    )
+    return PredictedClasses(
+        np.concatenate([part.classes for part in answered]),
+        tuple(chain.from_iterable(part.labels for part in answered)),
+        np.concatenate([part.probabilities for part in answered]),
+        batch,
+        model,
+    )
+
+
+def _read_images(
+    model: TrainedModel, images: Images, options: PreparationOptions
+) -> Iterator[ImageBatch | FailedImage]:
     if isinstance(images, np.ndarray):
         pixels, rows = _fit_array(model, _check_pixels(model, images), _ARRAY)
         nothing = (None,) * len(rows)
-        return ImageBatch(pixels, (_ARRAY,) * len(rows), tuple(rows), nothing, nothing)
+        yield ImageBatch(pixels, (_ARRAY,) * len(rows), tuple(rows), nothing, nothing)
+        return
     paths = (images,) if isinstance(images, str | os.PathLike) else tuple(images)
-    return _read_files(model, tuple(os.fspath(path) for path in paths), options)
+    yield from _read_files(model, tuple(os.fspath(path) for path in paths), options)
 
 
 def _make_preparation_options(prepare: str, ink: str, skip: Sequence[str]) -> PreparationOptions:
@@ -244,42 +394,54 @@ def _read_numbers(model: TrainedModel, text: str) -> ImageBatch:
 
 def _read_files(
     model: TrainedModel, names: tuple[str, ...], options: PreparationOptions
-) -> ImageBatch:
+) -> Iterator[ImageBatch | FailedImage]:
+    """Read files one after the other: what is wrong with one costs no other its prediction."""
     if names.count(STDIN) > 1:
         raise UsageError("IMAGE", f"{STDIN} is standard input, which ends once", "give it once")
-    is_picture = any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names)
-    # before anything is read
-    shape = _check_preparation_options(model, options) if is_picture else None
-    pixels: list[NDArray[np.uint8]] = []
-    sources: list[str] = []
-    rows: list[int | None] = []
-    preparations: list[Preparation | None] = []
-    for source, data in list(_list_sources(names)):  # a missing file is reported first
-        content = read_content(data, source)
-        if is_array(content):
-            array = read_array(content, source, model.max_value)
-            _check_maximum(model, array, source)
-            images, numbers = _fit_array(model, array, source)
-            preparations += [None] * len(images)
-        else:
-            shape = shape or _check_preparation_options(model, options)
-            kind = None if model.info is None else model.info.image_kind
-            image = read_image(content, source, shape, options, kind)
-            if words := describe_preparation(image.preparation):
-                note(f"{source}: {words}")
-            images, numbers = image.pixels[np.newaxis], [None]
-            preparations.append(image.preparation)
-        pixels.append(images.reshape(len(images), -1))
-        sources += [source] * len(images)
-        rows += numbers
-    truths = (None,) * len(rows)
-    joined = np.concatenate(pixels)
-    return ImageBatch(joined, tuple(sources), tuple(rows), truths, tuple(preparations))
+    if any(name != STDIN and not name.endswith(ARRAY_SUFFIX) for name in names):
+        _check_preparation_options(model, options)  # before anything is read
+    for name in names:
+        try:
+            paths = [None] if name == STDIN else expand_paths([Path(name)])
+        except DataError as error:
+            yield FailedImage(name, error)
+            continue
+        for path in paths:
+            source = "stdin" if path is None else str(path)
+            try:
+                yield _read_file(model, path, source, options)
+            except DataError as error:
+                yield FailedImage(source, error)
+
+
+def _read_file(
+    model: TrainedModel, path: Path | None, source: str, options: PreparationOptions
+) -> ImageBatch:
+    """Read an image file or an array; None is standard input."""
+    content = _read_stdin() if path is None else read_content(path, source)
+    preparation = None
+    rows: Sequence[int | None]
+    pixels: NDArray[np.uint8]
+    if is_array(content):
+        array = read_array(content, source, model.max_value)
+        _check_maximum(model, array, source)
+        pixels, rows = _fit_array(model, array, source)
+    else:
+        shape = _check_preparation_options(model, options)
+        image = read_image(content, source, shape, options, model.image_kind)
+        preparation = image.preparation
+        if words := describe_preparation(preparation):
+            note(f"{source}: {words}")
+        pixels, rows = image.pixels[np.newaxis], [None]
+    count = len(rows)
+    return ImageBatch(
+        pixels, (source,) * count, tuple(rows), (None,) * count, (preparation,) * count
+    )
 
 
 def _check_preparation_options(model: TrainedModel, options: PreparationOptions) -> tuple[int, ...]:
     """Refuse steps that look for ink where pictures are no digits; return the pictures' shape."""
-    shape, kind = _get_image_shape(model), None if model.info is None else model.info.image_kind
+    shape, kind = _get_image_shape(model), model.image_kind
     if (len(shape) == 3 or kind == "custom") and (options.skipped or options.ink != AUTO.ink):
         is_custom = kind == "custom"
         takes = "pictures as their own data set has them" if is_custom else "pictures in colour"
@@ -364,16 +526,6 @@ def _guess_image_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple
     return (height, width, channels) if is_channels_first else None
 
 
-def _list_sources(names: tuple[str, ...]) -> Iterator[tuple[str, Path | bytes]]:
-    """Yield the name of each image, and its path or content."""
-    for name in names:
-        if name == STDIN:
-            yield "stdin", _read_stdin()
-        else:
-            for path in expand_paths([Path(name)]):
-                yield str(path), path
-
-
 def _read_stdin() -> bytes:
     data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
     if len(data) > MAX_STDIN_BYTES:
@@ -384,7 +536,7 @@ def _read_stdin() -> bytes:
 
 def _rank_classes(prediction: Prediction, names: tuple[str, ...], count: int) -> RankedPrediction:
     """Add the most probable classes to a prediction."""
-    values = prediction.probabilities
+    values = prediction.probabilities or ()
     ranked = sorted(range(len(values)), key=lambda k: -values[k])[:count]
     top = tuple(
         ClassProbability(class_index=k, label=names[k], probability=values[k]) for k in ranked

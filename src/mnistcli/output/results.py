@@ -83,10 +83,6 @@ class Answer(AnswerPart):
 
     version: Literal[1] = Field(1, description="Version of this shape.")
 
-    def list_parts(self) -> Iterable[AnswerPart]:
-        """Return what `--jsonl` prints before the whole, where it was not printed as it came."""
-        return ()
-
 
 Name = Annotated[str, AfterValidator(escape_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -170,6 +166,16 @@ class EvaluateResult(Answer):
     results: tuple[EvaluationResult, ...]
 
 
+class ErrorDetail(AnswerPart):
+    """What went wrong, for scripts."""
+
+    code: int
+    kind: str
+    where: Name
+    message: Name
+    hint: Name
+
+
 class ClassProbability(AnswerPart):
     """One class and its probability."""
 
@@ -179,22 +185,24 @@ class ClassProbability(AnswerPart):
 
 
 class Prediction(AnswerPart):
-    """What the network takes one image for.
+    """What the network takes one image for, or why it was not given it.
 
     `row` is the place in a data set or an array, null for a file of one image; `truth` is the
     true class where it is known, `true_label` its name. `preparation` is what was done to an image
-    file, null where numbers were taken as they are.
+    file, null where numbers were taken as they are. `error` is null for an image that was
+    predicted; for any other one, class, label and probabilities are.
     """
 
     source: Name
     row: int | None
-    class_index: int = Field(serialization_alias="class")
-    label: str
-    probability: float
-    probabilities: tuple[float, ...]
+    class_index: int | None = Field(serialization_alias="class")
+    label: str | None
+    probability: float | None
+    probabilities: tuple[float, ...] | None
     truth: int | None
     true_label: str | None
     preparation: Preparation | None
+    error: ErrorDetail | None = None
 
 
 class RankedPrediction(Prediction):
@@ -213,10 +221,6 @@ class PredictResult(Answer):
     predictions: tuple[RankedPrediction | Prediction, ...]
     class_names: tuple[str, ...] = Field(exclude=True)  # the columns of CSV; no part of the JSON
     added_activation: AddedActivation | None
-
-    def list_parts(self) -> Iterable[AnswerPart]:
-        """Return a line an image."""
-        return self.predictions
 
 
 class LayerResult(AnswerPart):
@@ -273,16 +277,6 @@ class WeightsSummaryResult(SummaryResult):
     """The answer of `summary --weights`."""
 
     weights: tuple[WeightResult, ...]
-
-
-class ErrorDetail(AnswerPart):
-    """What went wrong, for scripts."""
-
-    code: int
-    kind: str
-    where: Name
-    message: Name
-    hint: Name
 
 
 class ProblemResult(AnswerPart):
@@ -836,19 +830,20 @@ class SweepPlanResult(Answer):
 class PredictionRow(CsvRow):
     """What the network takes one image for (`predict --csv`).
 
-    Behind these columns stands `p_<label>`, the probability, for each class in order.
+    Before the last column stands `p_<label>`, the probability, for each class in order.
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float]
+    __pydantic_extra__: dict[str, float | None]
 
     source: str
     row: int | None
-    class_index: int = Field(alias="class")
-    label: str
-    probability: float
+    class_index: int | None = Field(alias="class")
+    label: str | None
+    probability: float | None
     truth: int | None
     true_label: str | None
+    error: str | None
 
 
 class EvaluationRow(CsvRow):
@@ -984,11 +979,15 @@ def _(result: EvaluateResult) -> str:
 
 @format_csv.register
 def _(result: PredictResult) -> str:
-    header = [*PredictionRow.list_columns(), *(f"p_{label}" for label in result.class_names)]
+    names = result.class_names
+    *columns, last = PredictionRow.list_columns()
+    header = [*columns, *(f"p_{label}" for label in names), last]
     rows = []
     for one in result.predictions:
         facts = [one.source, one.row, one.class_index, one.label, one.probability]
-        rows.append([*facts, one.truth, one.true_label, *one.probabilities])
+        probabilities = one.probabilities or [None] * len(names)
+        error = None if one.error is None else one.error.message
+        rows.append([*facts, one.truth, one.true_label, *probabilities, error])
     return format_rows(header, rows)
 
 

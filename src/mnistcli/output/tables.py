@@ -266,17 +266,25 @@ def _render_evaluations(results: Iterable[EvaluationResult]) -> Table:
 @render.register(PredictResult)
 def _render_predict(result: PredictResult) -> Iterator[RenderableType]:
     rows = result.predictions
+    if all(row.error is not None for row in rows):  # stderr tells them
+        return
     has_true_classes = any(row.truth is not None for row in rows)
     columns = ["image", "class", "probability", *(["true class"] if has_true_classes else [])]
     has_top = any(isinstance(row, RankedPrediction) for row in rows)
-    table = _make_table(*columns, *(["next"] if has_top else []), left=2)
+    has_errors = any(row.error is not None for row in rows)
+    further = [*(["next"] if has_top else []), *(["error"] if has_errors else [])]
+    table = _make_table(*columns, *further, left=2)
+    if has_errors:
+        table.columns[-1].justify = "left"
     for row in rows:
         wrong = row.truth is not None and row.truth != row.class_index
-        cells = [_name_source(row), row.label, f"{row.probability:.4f}"]
+        cells = [_name_source(row), row.label or "-", _format_ratio(row.probability)]
         if has_true_classes:
             cells.append(f"{row.true_label or '-'}{' wrong' if wrong else ''}")
         if isinstance(row, RankedPrediction):
             cells.append("  ".join(f"{o.label} {o.probability:.4f}" for o in row.top[1:]))
+        if row.error is not None:
+            cells.append(row.error.message)
         table.add_row(*cells, style="bold" if wrong else None)
     yield table
     known = [row for row in rows if row.truth is not None]

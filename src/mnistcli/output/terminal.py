@@ -88,7 +88,8 @@ def emit(result: Answer, form: Form = "text", error: MnistcliError | None = None
 
     Args:
         result: of the command.
-        form: asked for by the flags; `jsonl` ends with the whole result on a line of its own.
+        form: asked for by the flags; `jsonl` is the whole result on a line of its own, after
+            those that were printed as they came.
         error: a threshold that the result does not meet, for example.
 
     Raises:
@@ -96,9 +97,9 @@ def emit(result: Answer, form: Form = "text", error: MnistcliError | None = None
         BrokenPipeError: the reader of stdout has gone.
     """
     if form in ("json", "jsonl"):
-        for part in result.list_parts() if form == "jsonl" else ():
-            print_json(part)
         print_json(result, error)
+        if error is not None:
+            error.is_answered = True
     elif form == "csv":
         print_csv(result)
     else:
