@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -69,7 +70,9 @@ def build_keras_forward(architecture: Architecture, weights: Sequence[Floats]) -
     assign_weights(network, weights)
 
     def forward(x: Floats) -> Floats:
-        logits: Floats = keras.ops.convert_to_numpy(network(x, training=False))
+        with warnings.catch_warnings():  # Keras on a softmax of one, which is what the file says
+            warnings.simplefilter("ignore")
+            logits: Floats = keras.ops.convert_to_numpy(network(x, training=False))
         return logits
 
     return forward

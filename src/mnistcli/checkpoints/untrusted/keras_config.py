@@ -294,7 +294,7 @@ def _check_entry(entry: Any, index: int, where: str) -> None:
         why = "a Lambda layer is code, and no code from a checkpoint is run"
     elif not is_from_keras(entry):
         why = "it is a custom layer, not one of Keras' own"
-    elif class_name not in (*_LAYER_CLASSES, "InputLayer") or not isinstance(entry["config"], dict):
+    elif class_name not in (*LAYER_CLASSES, "InputLayer") or not isinstance(entry["config"], dict):
         why = "this kind of layer is not supported"
     elif class_name == "InputLayer" and index > 0:
         why, hint = "only the first layer may be an InputLayer", _CHAIN_HINT
@@ -588,8 +588,10 @@ def _take_axis(entry: _LayerEntry) -> int:
     axis, rank = entry.settings.take("axis", -1), len(entry.input_shape)
     if isinstance(axis, list) and len(axis) == 1:
         axis = axis[0]
-    if type(axis) is not int or not (-rank <= axis < 0 or 0 < axis <= rank):
-        raise ValueError(f"it has no axis {quote(axis)}")
+    if type(axis) is not int:
+        entry.settings.refuse(f"axis must be one number, received {quote(axis)}")
+    if not (-rank <= axis < 0 or 0 < axis <= rank):
+        raise ValueError(f"it has no axis {axis}")
     return axis if axis < 0 else axis - rank - 1  # axis 0 is the batch
 
 
@@ -711,8 +713,8 @@ _READERS: dict[str, Callable[[_LayerEntry], Layer]] = {
     "GlobalMaxPooling2D": _read_global_pooling,
     "GlobalAveragePooling2D": _read_global_pooling,
 }
-_LAYER_CLASSES = tuple(_READERS)
-_LAYERS_HINT = f"supported are {', '.join(_LAYER_CLASSES)}"
+LAYER_CLASSES = tuple(_READERS)
+_LAYERS_HINT = f"supported are {', '.join(LAYER_CLASSES)}"
 _CHAIN_HINT = (
     "supported are Sequential networks, and Functional ones in which every layer has one input and"
     " one output"
