@@ -7,6 +7,7 @@ import logging
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -210,3 +211,23 @@ def test_errors_are_exceptions(run: Run) -> None:
         mnistcli.load("no.h5")
     with pytest.raises(AttributeError, match="has no attribute 'fit'"):
         mnistcli.fit  # noqa: B018
+
+
+def test_a_network_that_takes_channels_first_takes_images_as_any_other(tmp_path: Path) -> None:
+    first = {"data_format": "channels_first"}
+    network = keras.Sequential(
+        [
+            keras.Input((3, 32, 32)),
+            keras.layers.Conv2D(2, 3, **first),
+            keras.layers.GlobalMaxPooling2D(**first),
+            keras.layers.Dense(10, "softmax"),
+        ]
+    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    theirs = save_with_keras(network, tmp_path / "theirs.h5")
+    model = mnistcli.load(theirs, normalization="unit")
+
+    found = model.predict(images)
+
+    expected = network(np.transpose(images, (0, 3, 1, 2)) / np.float32(255)).numpy()
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-5)

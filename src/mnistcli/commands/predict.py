@@ -28,7 +28,7 @@ from mnistcli.images.options import (
     describe_preparation,
 )
 from mnistcli.images.preparation import expand_paths, read_image
-from mnistcli.models.numpy_inference import is_same_layout
+from mnistcli.models.numpy_inference import is_same_layout, takes_images
 from mnistcli.output.logs import note, warn
 from mnistcli.output.plots.figures import Heading, ImageGrid, compose_inputs
 from mnistcli.output.results import (
@@ -504,13 +504,14 @@ def _fit_array(
     model: TrainedModel, array: NDArray[Any], source: str
 ) -> tuple[NDArray[Any], Sequence[int | None]]:
     """Return an array as a batch, and the row of each image in it; None for a single image."""
-    wanted = model.checkpoint.architecture.input_shape
+    architecture = model.checkpoint.architecture
+    wanted = architecture.input_shape
     image_shape = model.image_shape or _guess_image_shape(array.shape, wanted)
 
     def fits(shape: tuple[int, ...]) -> bool:
         # a flat network takes any order of axes, and understands that of its data set alone
         is_known = image_shape is None or is_same_layout(shape, image_shape)
-        return is_known and is_same_layout(shape, wanted)
+        return is_known and takes_images(architecture, shape)
 
     if fits(array.shape[1:]):
         return array, range(len(array))

@@ -4,7 +4,8 @@ Others are computed by Keras (`mnistcli.training.compile_model.compute_keras_los
 
 Keras keeps the logits of a softmax or sigmoid output and computes every cross-entropy from them,
 whichever of the two it was (keras/src/backend/tensorflow/nn.py, `_get_logits`): so the categorical
-cross-entropy of a sigmoid output is the softmax cross-entropy of its logits.
+cross-entropy of a sigmoid output is the softmax cross-entropy of its logits. They are lost where
+the output is not in float32, since losses convert it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.config.schema import Activation
 from mnistcli.models.activations import apply_activation
+from mnistcli.models.architecture import Head
 
 Doubles = NDArray[np.float64]
 Outputs = NDArray[np.floating]
@@ -66,7 +67,7 @@ AnyLoss = LossSpec | UnknownLoss
 
 
 def compute_mean_loss(
-    logits: NDArray[np.floating], labels: NDArray[np.int64], head: Activation, loss: LossSpec
+    logits: NDArray[np.floating], labels: NDArray[np.int64], head: Head, loss: LossSpec
 ) -> float:
     """Return the mean of the images' losses."""
     # In chunks: targets and logarithms in float64 are as large as the logits.
@@ -78,13 +79,14 @@ def compute_mean_loss(
 
 
 def _compute_losses(
-    logits: NDArray[np.floating], labels: NDArray[np.int64], head: Activation, loss: LossSpec
+    logits: NDArray[np.floating], labels: NDArray[np.int64], head: Head, loss: LossSpec
 ) -> Doubles:
     """Return the loss of each image, float64 [n]."""
     formula, targets = _FORMULAS[loss.name], _make_targets(labels, logits.shape[1], loss)
-    if head in ("softmax", "sigmoid") and formula.from_logits is not None:
+    has_logits = head.activation in ("softmax", "sigmoid") and head.dtype == "float32"
+    if has_logits and formula.from_logits is not None:
         return formula.from_logits(logits.astype(np.float64), targets)
-    outputs = apply_activation(head, logits)
+    outputs = apply_activation(head.activation, logits)
     if loss.from_logits and formula.from_logits is not None:
         return formula.from_logits(outputs.astype(np.float64), targets)
     return formula.from_outputs(outputs, targets)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from mnistcli.config.schema import Activation
 from mnistcli.errors import DataError
 from mnistcli.metrics.losses import AnyLoss, LossSpec, UnknownLoss, compute_mean_loss
 from mnistcli.metrics.significance import compute_wilson_interval
@@ -85,9 +84,7 @@ class Misclassified:
 
 
 AddedActivation = Literal["softmax", "sigmoid", "clip"]
-MeanLoss = Callable[
-    [NDArray[np.floating], NDArray[np.int64], Activation, LossSpec], float | UnknownLoss
-]
+MeanLoss = Callable[[NDArray[np.floating], NDArray[np.int64], Head, LossSpec], float | UnknownLoss]
 """Computes the mean loss of logits; or says why Keras cannot."""
 
 
@@ -178,7 +175,7 @@ def evaluate_logits(
     with np.errstate(all="ignore"):  # the caller sees a loss that is not finite
         predicted = classify(logits, head, loss).classes
         if isinstance(loss, LossSpec):
-            computed = mean_loss(logits, true_classes, head.activation, loss)
+            computed = mean_loss(logits, true_classes, head, loss)
             if isinstance(computed, UnknownLoss):
                 loss = computed
             else:

@@ -44,10 +44,12 @@ class Head:
         activation: turns logits into the network's outputs.
         is_after_probabilities: what is called logits are probabilities already: of an activation
             that stands before layers that only reshape or pool.
+        dtype: the dtype policy of the outputs.
     """
 
     activation: Activation
     is_after_probabilities: bool = False
+    dtype: DtypePolicy = "float32"
 
     @property
     def gives_probabilities(self) -> bool:
@@ -122,12 +124,13 @@ class Architecture:
     @property
     def head(self) -> Head:
         """The end of the network, which turns logits into its outputs."""
-        activation = _get_activation(self._layers_to_head[-1])
+        last = self._layers_to_head[-1]
+        activation = _get_activation(last)
         before = [la for la in self.layers if not isinstance(la, _KEEPING_RANGE)]
         while before and _does_nothing(before[-1]):
             before.pop()
         is_after = bool(before) and _get_activation(before[-1]) in _PROBABILITIES
-        return Head(activation, activation == "linear" and is_after)
+        return Head(activation, activation == "linear" and is_after, last.dtype)
 
     @property
     def weight_shapes(self) -> tuple[tuple[Shape, ...], ...]:

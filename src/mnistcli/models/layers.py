@@ -15,7 +15,9 @@ from mnistcli.config.schema import Activation
 Shape = tuple[int, ...]
 Padding = Literal["valid", "same"]
 DataFormat = Literal["channels_last", "channels_first"]
-DtypePolicy = Literal["float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"]
+DtypePolicy = Literal[
+    "float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"
+]
 
 
 @dataclass(frozen=True)

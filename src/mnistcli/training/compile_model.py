@@ -19,7 +19,6 @@ from tensorflow.compiler.tf2xla.python import xla
 
 from mnistcli.config.schema import (
     LOSSES,
-    Activation,
     Clip,
     Cosine,
     Exponential,
@@ -31,7 +30,7 @@ from mnistcli.config.schema import (
 )
 from mnistcli.metrics.losses import LossSpec, UnknownLoss
 from mnistcli.models import layers as plan
-from mnistcli.models.architecture import Architecture
+from mnistcli.models.architecture import Architecture, Head
 
 MAX_NARROW_UNITS = 32
 _CLIP_ARGUMENTS = {"norm": "clipnorm", "value": "clipvalue", "global_norm": "global_clipnorm"}
@@ -155,18 +154,20 @@ def make_loss(training: TrainingConfig) -> str | keras.losses.Loss:
 
 
 def compute_keras_loss(
-    logits: NDArray[np.floating], labels: NDArray[np.int64], head: Activation, loss: LossSpec
+    logits: NDArray[np.floating], labels: NDArray[np.int64], head: Head, loss: LossSpec
 ) -> float | UnknownLoss:
     """Return a loss of Keras' list as `model.evaluate` computes it, in its batches of 32.
 
     Args:
         logits: [n, units].
         labels: class indices [n].
-        head: the output activation.
+        head: the end of the network.
         loss: with what Keras makes it from.
     """
     units = logits.shape[1]
-    network = keras.Sequential([keras.Input((units,)), keras.layers.Activation(head)])
+    network = keras.Sequential(
+        [keras.Input((units,)), keras.layers.Activation(head.activation, dtype=head.dtype)]
+    )
     config = json.loads(loss.keras_config)
     targets = encode_labels(tf.constant(labels), loss.name, units)
     try:

@@ -67,7 +67,6 @@ _LAYER_INPUT_SHAPE_KEYS = ("batch_shape", "batch_input_shape")
 _FUNCTIONAL_CLASSES = ("Functional", "Model")  # the name of Keras 3, and that of Keras 2
 _NETWORK_CLASSES = ("Sequential", *_FUNCTIONAL_CLASSES)
 _ACTIVATION_ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
-_DTYPE_ALIASES = {"float64": "float32"}  # weights are read in single precision
 _INPUT_DTYPES = (
     "float16", "bfloat16", "float32", "float64", "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -577,10 +576,9 @@ def _take_dtype(settings: Settings) -> DtypePolicy:
         if not is_from_keras(dtype) or type(kind) is not str or kind not in _POLICIES:
             settings.refuse(f"the dtype policy {quote(kind)} is not supported")
     name = policy.get("name") if isinstance(policy, dict) else None
-    read = _DTYPE_ALIASES.get(name, name) if isinstance(name, str) else None
-    if read not in get_args(DtypePolicy):
+    if type(name) is not str or name not in get_args(DtypePolicy):
         settings.refuse(f"the dtype {quote(name)} is not supported")
-    return cast(DtypePolicy, read)
+    return cast(DtypePolicy, name)
 
 
 def _take_axis(entry: _LayerEntry) -> int:
