@@ -323,3 +323,20 @@ def test_a_relative_path_is_shown_with_the_folder_that_was_looked_in(
     assert run("evaluate", "/nowhere/m.h5").err.startswith(
         "mnistcli: error: /nowhere/m.h5: no such checkpoint. "
     )
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("s3://bucket/m.h5", "it is a URL. Choose a folder of this machine"),
+        ("$HOME/runs/m.h5", "no shell has expanded it. Write /home/me/runs"),
+        ("~/m.h5", "no shell has expanded it. Write /home/me"),
+    ],
+)
+def test_a_folder_to_write_to_is_not_made_under_a_name_that_is_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch, output: str, message: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    ended = run("train", "-o", output)
+    assert ended.code == 7
+    assert ended.err.endswith(f": this folder does not exist: {message}\n")

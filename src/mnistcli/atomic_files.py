@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mnistcli.errors import ResourceError, UsageError
+from mnistcli.file_kinds import explain_odd_name
 from mnistcli.signals import hold_signals
 
 _READ_BYTES = 1 << 20
@@ -261,8 +262,13 @@ def check_directory(directory: Path) -> None:
         hint = "choose another place with -o"
         raise ResourceError(str(directory), "this is a file, not a folder", hint)
     if not directory.is_dir():
-        hint = f"make it: mkdir -p {shlex.quote(str(directory))}"
-        raise ResourceError(str(directory), "this folder does not exist", hint)
+        hint, what = (
+            f"make it: mkdir -p {shlex.quote(str(directory))}",
+            "this folder does not exist",
+        )
+        if odd := explain_odd_name(str(directory), "choose a folder of this machine"):
+            what, hint = f"{what}: {odd[0]}", odd[1]
+        raise ResourceError(str(directory), what, hint)
     if not os.access(directory, os.W_OK | os.X_OK):
         where = str(directory.absolute())
         raise ResourceError(where, "this folder is not writable", "choose another place with -o")

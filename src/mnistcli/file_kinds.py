@@ -258,20 +258,33 @@ def explain_missing(name: str, what: str, hint: str) -> tuple[str, str]:
         what: `no such checkpoint`.
         hint: what to do where it is a plain name.
     """
-    url = re.fullmatch(r"([A-Za-z][A-Za-z0-9]+):/{1,3}(.+)", name)  # a Path joins slashes
-    expanded = os.path.expandvars(os.path.expanduser(name))  # noqa: PTH111 (it need be no path)
-    if url and url[1] == "file":
-        return f"{what}: it is a URL", f"write its path: {shlex.quote('/' + url[2])}"
-    if url:
-        command = f": curl -LO {shlex.quote(f'{url[1]}://{url[2]}')}" if "http" in url[1] else ""
-        return f"{what}: it is a URL", f"download it first{command}"
-    if expanded != name:
-        return f"{what}: no shell has expanded it", f"write {shlex.quote(expanded)}"
-    if os.sep == "/" and "\\" in name:
-        path = re.sub(r"^[A-Za-z]:", lambda drive: f"/mnt/{drive[0][0].lower()}", name)
-        slashes = shlex.quote(path.replace("\\", "/"))
-        return f"{what}: it is written as on Windows", f"write {slashes}"
+    url = _match_url(name)
+    is_remote = url is not None and "http" in url[1]
+    command = f": curl -LO {shlex.quote(f'{url[1]}://{url[2]}')}" if url and is_remote else ""
+    if odd := explain_odd_name(name, f"download it first{command}"):
+        return f"{what}: {odd[0]}", odd[1]
     with contextlib.suppress(OSError):  # the working directory may have been deleted
         if name and "\0" not in name and not Path(name).is_absolute():
             return f"{what} in {Path.cwd() / Path(name).parent}", hint
     return what, hint
+
+
+def explain_odd_name(name: str, url_hint: str) -> tuple[str, str] | None:
+    """Return why a name is no path of this system, and what to do; None where it may be one."""
+    url = _match_url(name)
+    expanded = os.path.expandvars(os.path.expanduser(name))  # noqa: PTH111 (it need be no path)
+    if url and url[1] == "file":
+        return "it is a URL", f"write its path: {shlex.quote('/' + url[2])}"
+    if url:
+        return "it is a URL", url_hint
+    if expanded != name:
+        return "no shell has expanded it", f"write {shlex.quote(expanded)}"
+    if os.sep == "/" and "\\" in name:
+        path = re.sub(r"^[A-Za-z]:", lambda drive: f"/mnt/{drive[0][0].lower()}", name)
+        slashes = shlex.quote(path.replace("\\", "/"))
+        return "it is written as on Windows", f"write {slashes}"
+    return None
+
+
+def _match_url(name: str) -> re.Match[str] | None:
+    return re.fullmatch(r"([A-Za-z][A-Za-z0-9]+):/{1,3}(.+)", name)  # a Path joins slashes

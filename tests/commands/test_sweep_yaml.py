@@ -227,3 +227,13 @@ def test_a_value_may_need_a_kind_that_is_searched_too() -> None:
     assert sweep.make_config({"training.optimizer": "sgd", **momentum}).training.optimizer.name
     with pytest.raises(ConfigError, match=r"training\.optimizer\.momentum: adam has no momentum"):
         sweep.make_config({"training.optimizer": "adam", **momentum})
+
+
+def test_a_config_in_place_of_a_sweep_is_named() -> None:
+    Path("my.yaml").write_text("training: {epochs: 3}")
+    with pytest.raises(ConfigError) as caught:
+        load_sweep("my.yaml")
+    assert str(caught.value) == (
+        "my.yaml: is a config, not a sweep."
+        " Name it in a sweep's file: config: my.yaml, and search: …"
+    )

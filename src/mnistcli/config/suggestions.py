@@ -116,6 +116,10 @@ for _meanings, _words in {
     ("plot",): "visualize draw curves",
     ("doctor",): "env versions sysinfo",
     ("compare",): "diff",
+    # values of other flags
+    ("dark",): "black",
+    ("light",): "white",
+    ("none",): "off disable",
     # kinds of plots
     ("curves",): "history loss accuracy learning_curves",
     ("weights",): "filters filter kernels",

@@ -138,12 +138,21 @@ def load_sweep(path: str) -> Sweep:
     """
     source = read_yaml_file(path, "no such file")
     issues = SweepIssues(source.label, parse_yaml(source.data, source.label))
+    _refuse_config(source, issues.document)
     issues.add_yaml_errors()
     file = issues.validate(SweepFile, issues.document.value, ())
     sweep = None if file is None else _resolve(file, Path(path).parent, issues)
     if (found := issues.list()) or sweep is None:
         raise ConfigError(found)
     return sweep
+
+
+def _refuse_config(source: ConfigSource, document: YamlDocument) -> None:
+    """Refuse a config in place of a sweep's file; ConfigError."""
+    keys = set(document.value) if isinstance(document.value, dict) else set()
+    if keys & set(Config.model_fields) and not keys & {SEARCH, "config"}:
+        hint = f"name it in a sweep's file: config: {source.name}, and search: …"
+        raise ConfigError([Problem(source.label, "is a config, not a sweep", hint)])
 
 
 def _resolve(file: SweepFile, folder: Path, issues: SweepIssues) -> Sweep | None:
