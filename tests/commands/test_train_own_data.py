@@ -235,8 +235,8 @@ def test_images_beside_a_config_are_found_by_the_note_that_names_them(run: Run) 
 
 
 def test_images_of_other_classes_than_a_networks_are_refused(run: Run, train_once: Train) -> None:
-    write_picture(Path("mine/a/1.png"), make_square(1))
-    write_picture(Path("mine/b/1.png"), make_square(2))
+    for level, name in enumerate(("a/1", "a/2", "b/1", "b/2")):
+        write_picture(Path(f"mine/{name}.png"), make_square(level))
     train_once("--epochs", 1)
     ended = run("evaluate", "model.h5", "--data", "mine")
     assert ended.code == 2
