@@ -120,6 +120,7 @@ def test_fortran_order_and_headers_of_python_2_are_understood(tmp_path: Path) ->
 
 DAMAGED_NPZ = {
     "empty file": (lambda path: path.write_bytes(b""), "is damaged or incomplete"),
+    "a text": (lambda path: path.write_text("damaged"), "is a text file"),
     "no zip": (lambda path: path.write_bytes(b"\1no zip"), "is damaged or incomplete"),
     "cut short": (shorten, "is damaged or incomplete"),
     "a flipped byte": (flip_a_byte_of_x_train, "is damaged or incomplete"),

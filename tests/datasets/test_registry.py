@@ -98,7 +98,7 @@ def test_a_folder_that_was_passed_over_is_mentioned_first(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["mnist", "auto"])
 def test_a_damaged_mnist_is_an_error_under_auto_too(tmp_path: Path, name: str) -> None:
-    (tmp_path / "mnist.npz").write_bytes(b"damaged")
+    (tmp_path / "mnist.npz").write_bytes(b"\0damaged")
     with pytest.raises(DataError, match=r"mnist\.npz: is damaged"):
         load_dataset(DatasetConfig(name=name), BOTH, make_search(tmp_path))
 

@@ -355,7 +355,9 @@ def make_damage_error(path: Path, what: str) -> DataError:
     """
     cure, head = "replace it by a sound copy", read_head(path)
     if not head.startswith(_FORMATS) and (kind := explain_wrong_kind(head, "data", str(path))):
-        what, cure = kind[0].partition(", not ")[0], kind[1]
+        what = kind[0].partition(", not ")[0]
+        if not kind[1].startswith("give "):  # what to give as your own images is no cure here
+            cure = kind[1]
     return DataError(str(path), what, f"{cure}, or move it away to have the data downloaded again")
 
 
