@@ -61,6 +61,7 @@ from mnistcli.output.terminal import (
     open_standard_streams,
     write_error_line,
 )
+from mnistcli.process_limits import start_no_threads, translate_shortages
 from mnistcli.signals import SignalReceived, end_by_signal, install_handlers
 from mnistcli.tensorflow_import import is_debugging
 
@@ -303,15 +304,13 @@ def _run_command(words: Sequence[str]) -> int:
             with contextlib.redirect_stdout(sys.stderr):  # help that was not asked for
                 command.main(["--help"], PROGRAM, standalone_mode=False)
             return ExitCode.USAGE
-        code = command.main(list(words), PROGRAM, standalone_mode=False, obj=words)
+        with translate_shortages():
+            code = command.main(list(words), PROGRAM, standalone_mode=False, obj=words)
         return code or ExitCode.SUCCESS
     except typer.TyperException as error:
         return _report_failure(_explain_usage(error, drop_log_flags(words), command), words)
     except MnistcliError as error:
         return _report_failure(error, words)
-    except MemoryError:
-        hint = "use a smaller network, batch or data set"
-        return _report_failure(ResourceError("memory", "there is not enough of it", hint), words)
     except SignalReceived as received:
         return _report_signal(received)
     except (KeyboardInterrupt, typer.Abort):
@@ -336,6 +335,7 @@ def _report_failure(error: MnistcliError, words: Sequence[str]) -> int:
     report_error(error)
     _LOG.debug("where it failed", exc_info=error)
     if _wants_json(words) and not error.is_answered:
+        start_no_threads()  # NumPy comes with the results
         from mnistcli.output.results import describe_error
 
         _print_error(describe_error(error))

@@ -43,6 +43,7 @@ from mnistcli.config.schema import (
 from mnistcli.errors import UsageError, redact
 from mnistcli.output.logs import DEFAULT_FILE_LEVEL, DEFAULT_LEVEL, LEVELS, open_log
 from mnistcli.output.terminal import PROGRAM, Form, ProgressMode
+from mnistcli.process_limits import check_start
 from mnistcli.tensorflow_import import DEBUG_VARIABLE
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -465,6 +466,7 @@ StreamOption = Annotated[
 _LEVEL, _FILE = "--log-level", "--log-file"
 _QUIET_FLAGS = ("quiet", "json", "jsonl", "csv")  # stderr has no notes with any of them
 _KIND = inspect.Parameter.KEYWORD_ONLY
+
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -522,6 +524,7 @@ def with_log(command: Callable[..., None]) -> Callable[..., None]:
         open_log(level, file, shows_notes=not is_quiet)
         words = [redact(re.sub(r"\s", "%20", w)) if "://" in w else w for w in invocation.words]
         _LOG.info("%s %s: %s", PROGRAM, __version__, shlex.join(words))
+        check_start()
         command(**values)
 
     added = [

@@ -35,6 +35,7 @@ from mnistcli.commands.train.request import TrainArguments
 from mnistcli.errors import ExitCode, MnistcliError
 from mnistcli.output.logs import announce, note, warn
 from mnistcli.output.terminal import PROGRAM
+from mnistcli.process_limits import translate_shortages
 from mnistcli.signals import StopRequest, end_by_signal, install_handlers
 from mnistcli.tensorflow_import import is_debugging
 
@@ -302,7 +303,8 @@ def main() -> None:
     with StopRequest() as stop:
         threading.Thread(target=_await_stop, args=[stop], daemon=True).start()
         try:
-            _run_worker_process(spec, stop)
+            with translate_shortages():
+                _run_worker_process(spec, stop)
         except MnistcliError as error:
             kind = type(error).__name__
             for problem in error.problems:

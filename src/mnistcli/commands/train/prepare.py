@@ -6,6 +6,7 @@ Everything that can be refused is refused here, before a long run begins.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,7 @@ from mnistcli.models.memory import (
 from mnistcli.output.logs import note
 from mnistcli.output.results import ConfigResult
 from mnistcli.output.terminal import ProgressMode
+from mnistcli.process_limits import check_tensorflow_start
 from mnistcli.tensorflow_import import start_loading
 from mnistcli.training.tensorboard_writer import check_tensorboard_directory
 from mnistcli.training.xla_cache import XlaCache, open_xla_cache
@@ -228,7 +230,8 @@ def plan_capacity(config: Config, arguments: TrainArguments) -> Capacity:
     """Plan the network and the memory of a run; rows that do not fit into memory are streamed.
 
     Raises:
-        ResourceError: it fits neither memory nor a file, or asks for too many devices.
+        ResourceError: it fits neither memory nor a file, asks for too many devices, or needs more
+            than this process may take.
         ConfigError: it does not fit the number of classes.
     """
     devices = arguments.devices or 1
@@ -245,10 +248,14 @@ def plan_capacity(config: Config, arguments: TrainArguments) -> Capacity:
     estimate = estimate_memory(config, network, info, devices)
     fits = available is None or estimate.total <= available
     if fits and not arguments.stream:
-        return Capacity(network, estimate, "resident")
-    streamed = estimate_memory(config, network, info, devices, "streamed")
-    check_memory(min(estimate, streamed, key=lambda e: e.total), available)
-    return Capacity(network, streamed, "streamed")
+        capacity = Capacity(network, estimate, "resident")
+    else:
+        streamed = estimate_memory(config, network, info, devices, "streamed")
+        check_memory(min(estimate, streamed, key=lambda e: e.total), available)
+        capacity = Capacity(network, streamed, "streamed")
+    if "tensorflow" not in sys.modules:
+        check_tensorflow_start(capacity.memory.total)
+    return capacity
 
 
 def start_loading_tensorflow() -> XlaCache | None:
