@@ -110,7 +110,7 @@ LINES: list[tuple[str, list[str]]] = [
         "model.activation=relu", "model.activation=relu6"]),
     ("mnistcli train --set=model.activation=so", [
         "--set=model.activation=softplus", "--set=model.activation=softsign",
-        "--set=model.activation=softmax"]),
+        "--set=model.activation=soft_shrink", "--set=model.activation=softmax"]),
     ("mnistcli train --set model.hidden.", ["model.hidden.0."]),
     ("mnistcli train --set model.hidden.1.a", ["model.hidden.1.activation="]),
     ("mnistcli train --set model.flatten=", ["model.flatten=true", "model.flatten=false"]),
