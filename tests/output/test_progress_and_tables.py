@@ -266,6 +266,18 @@ def test_what_failed_first_decides_where_stdout_takes_nothing(
     assert ended.stderr.splitlines()[-1].startswith("mnistcli: error: output: no space left on dev")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_bar_on_a_stderr_that_takes_nothing_ends_no_command(environment: dict[str, str]) -> None:
+    start = "from mnistcli.output.terminal import open_standard_streams as o; o()"
+    program = start + SHOW_EPOCHS.replace('"auto"', '"bar"') + "print('went on')"
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment, stderr=full, stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+    assert ended.stdout == "went on\n"
+
+
 def test_an_answer_is_written_whole_or_the_command_fails(
     environment: dict[str, str], train_once: Train, tmp_path: Path
 ) -> None:

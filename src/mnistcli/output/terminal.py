@@ -222,12 +222,15 @@ def open_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, "r")  # it lives as long as the process does
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(
-            io.BufferedWriter(_BlockingWriter(number, "wb", closefd=False)),
+            io.BufferedWriter(writer(number, "wb", closefd=False)),
             encoding=None if stream is None else stream.encoding,
             errors="backslashreplace",
             line_buffering=True,
         )
-        for number, stream in ((1, sys.stdout), (2, sys.stderr))
+        for number, stream, writer in (
+            (1, sys.stdout, _BlockingWriter),
+            (2, sys.stderr, _StderrWriter),
+        )
     )
 
 
@@ -239,6 +242,17 @@ class _BlockingWriter(io.FileIO):
         while (count := super().write(data)) is None:
             select.select([], [self], [])
         return count
+
+
+class _StderrWriter(_BlockingWriter):
+    """Drops what cannot be written: progress and notes end no command."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Write what the system takes; all of it is counted as written after an error."""
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
 
 
 def format_command(*words: str, data_dir: Path | None = None) -> str:
