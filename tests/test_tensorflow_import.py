@@ -54,3 +54,27 @@ def test_settings_in_a_home_directory_change_nothing(
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ended.stdout, ended.stderr) == ("float32 1e-07\n", "")
+
+
+WITHOUT_HOME = ("env", "-u", "HOME", "-u", "KERAS_HOME", "unshare", "--map-user=54321")
+
+
+def test_a_user_without_a_home_gets_no_folder_named_after_it(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    if subprocess.run([*WITHOUT_HOME, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("unshare may not change the user here")
+    program = """
+import os
+from mnistcli.tensorflow_import import load_backend
+from mnistcli.user_folders import find_home
+
+assert find_home() is None
+load_backend()
+print(sorted(os.listdir()))
+"""
+    ended = subprocess.run(
+        [*WITHOUT_HOME, sys.executable, "-c", program],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")
