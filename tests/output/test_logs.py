@@ -87,11 +87,15 @@ def test_a_resumed_run_says_where_it_goes_on(run: Run, train_once: Train) -> Non
 
 
 def test_debug_tells_where_data_were_looked_for_and_how_a_checkpoint_was_read(
-    run: Run, train_once: Train
+    run: Run, train_once: Train, digits_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = train_once(*SMALL)
     Path("empty").mkdir()
-    words = ("evaluate", model, "--data-dir", "empty", "-q")
+    monkeypatch.setenv("MNISTCLI_DATA_DIR", "empty")
+    Path("keras").mkdir()
+    Path("keras/datasets").symlink_to(digits_directory)
+    monkeypatch.setenv("KERAS_HOME", "keras")
+    words = ("evaluate", model, "-q")
     ended = run(*words, "--log-level", "debug")
     assert ended.code == 0
     lines = ended.err.splitlines()
