@@ -384,6 +384,8 @@ class TrainedModel:
                 mean_loss = compute_keras_loss
         arguments = (logits, split.labels, architecture.head, loss, self.class_names, penalty)
         score = evaluate_logits(*arguments, mean_loss)
+        if score.loss_reason is not None:
+            warn(f"{self.checkpoint.path}: the loss is not known: {score.loss_reason}")
         if self.checkpoint.record is None or self.normalization is not None:
             symptom = find_absurd_loss(score, loss, penalty) or find_chance_accuracy(score)
             self._warn_of_wrong_input(symptom)

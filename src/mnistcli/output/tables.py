@@ -241,9 +241,7 @@ def _render_evaluation(result: EvaluationResult) -> Iterator[RenderableType]:
 
 
 def _describe_loss(result: EvaluationResult) -> str:
-    if result.loss is None:
-        return f"not known: {make_displayable(result.loss_reason or '')}"
-    return f"{result.loss:.4f} ({result.loss_name})"
+    return "not known" if result.loss is None else f"{result.loss:.4f} ({result.loss_name})"
 
 
 def _render_evaluations(results: Iterable[EvaluationResult]) -> Table:
