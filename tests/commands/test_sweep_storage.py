@@ -242,3 +242,25 @@ def test_values_of_other_types_are_an_error_and_change_nothing(
     assert "the study s: its storage holds what mnistcli does not write: " in ended.err
     assert journal.read_bytes().startswith(before)
     assert list_times() == times
+
+
+@pytest.mark.parametrize("name", ["sweep.journal", ".sweep.journal-lock", ".sweep-claim"])
+@pytest.mark.parametrize("kind", ["link", "hard link", "FIFO"])
+def test_what_others_put_into_a_sweeps_folder_is_not_written_to(
+    run: Run, kind: str, name: str
+) -> None:
+    Path("s.yaml").write_text(GRID)
+    Path("victim").write_bytes(b"years of work")
+    planted = Path("s-sweep", name)
+    planted.parent.mkdir()
+    if kind == "link":
+        planted.symlink_to("../victim")
+    elif kind == "hard link":
+        os.link("victim", planted)
+    else:
+        os.mkfifo(planted)
+    ended = run("sweep", "s.yaml", "-q")
+    assert (ended.code, ended.out) == (7, "")
+    assert f"{name} is " in ended.err
+    assert Path("victim").read_bytes() == b"years of work"
+    assert os.path.lexists(planted)
