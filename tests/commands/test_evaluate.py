@@ -140,13 +140,13 @@ def test_without_a_held_out_part_the_whole_training_set_is_train(
     [
         (
             ["--split", "val"],
-            "--split: unknown name 'val'. Choose one of train, validation, test",
+            "--split: unknown name 'val'. Did you mean validation?",
         ),
         (["--split", "tset"], "--split: unknown name 'tset'. Did you mean test?"),
         (["--dataset", "mnits"], "--dataset: unknown name 'mnits'. Did you mean mnist?"),
         (
             ["--normalization", "zscore"],
-            "--normalization: unknown name 'zscore'. Choose one of unit, standard, none",
+            "--normalization: unknown name 'zscore'. Did you mean standard?",
         ),
     ],
 )
