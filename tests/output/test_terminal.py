@@ -283,6 +283,8 @@ def test_names_that_are_not_utf_8_end_no_command(
         ended = run(*words)
         assert ended.code == 0, (words, ended.err)
         assert r"\udcff" in ended.out + ended.err, words
+    ended = run("evaluate", model, "--data", folder)
+    assert (ended.code, "its name is no UTF-8 text. Rename it" in ended.err) == (4, True)
 
 
 def test_an_unknown_way_to_show_progress(run: Run) -> None:

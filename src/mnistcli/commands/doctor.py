@@ -18,6 +18,7 @@ from mnistcli.checkpoints.record import (
     list_differences,
     read_processor_features,
 )
+from mnistcli.commands.open_dataset import make_files_config
 from mnistcli.commands.summary import describe_training
 from mnistcli.config.schema import FilesConfig
 from mnistcli.datasets.base import BOTH_SPLITS, BuiltInDataset, FileDataset, OtherDatasetError
@@ -187,7 +188,7 @@ def _find_custom_images(
     own = {} if data is None else {"path": os.fspath(data)}
     if isinstance(recorded, FilesConfig):
         return recorded.model_copy(update=own)
-    return None if data is None else FilesConfig(name="files", path=os.fspath(data))
+    return None if data is None else make_files_config(data)
 
 
 def _describe_custom_images(

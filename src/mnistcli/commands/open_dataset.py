@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
@@ -22,6 +23,14 @@ _LOG = logging.getLogger(__name__)
 
 _Key = tuple[tuple[object, ...], frozenset[SplitName], Path | None]
 _cache: ContextVar[dict[_Key, Dataset] | None] = ContextVar("_cache", default=None)
+
+
+def make_files_config(data: str | os.PathLike[str]) -> FilesConfig:
+    """Return the config of custom images in a place; reading them finds what is wrong with it.
+
+    A name that is no text would fail here, with pydantic's words.
+    """
+    return FilesConfig(name="files", path=".").model_copy(update={"path": os.fspath(data)})
 
 
 @contextlib.contextmanager

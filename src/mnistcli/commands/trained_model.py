@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mnistcli.checkpoints.reader import Checkpoint, parse_checkpoint
 from mnistcli.checkpoints.untrusted.sandbox import ParserProcess
-from mnistcli.commands.open_dataset import choose_splits, open_dataset
+from mnistcli.commands.open_dataset import choose_splits, make_files_config, open_dataset
 from mnistcli.commands.summary import describe_checkpoint
 from mnistcli.config.allowed_values import (
     AUTO,
@@ -574,7 +574,7 @@ def _resolve_custom_images(
     checkpoint: Checkpoint, recorded: AnyDataset | None, data: Path
 ) -> FilesConfig:
     """Return the config of your own images for a network that was trained on others."""
-    config = FilesConfig(name="files", path=str(data))
+    config = make_files_config(data)
     if recorded is not None and checkpoint.record is not None:
         info = get_info(recorded)
         if len(info.image_shape) == 1:
