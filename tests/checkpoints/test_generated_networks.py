@@ -227,6 +227,8 @@ class Generator:
         activation = self.choose(("linear", "sigmoid", "softmax" if units > 1 else "sigmoid"))
         colour = len(shape) == 3
         is_image = self.chance(0.6)
+        if is_image and self.dtype == "float64":  # TensorFlow cannot compute some of their layers
+            self.dtype = "float32"
         image = shape if colour else (*shape, 1)
         if is_image and self.first:
             taken = (image[-1], *image[:-1])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
 from conftest import Run, Train, save_with_keras
-from helpers.checkpoints import make_record, make_run
+from helpers.checkpoints import describe_dense, draw_dense, make_record, make_run, write_model
 from helpers.commands import STOPPED_EARLY
 from mnistcli.checkpoints.reader import read_checkpoint
 from mnistcli.checkpoints.writer import create_checkpoint
@@ -239,3 +240,21 @@ def test_a_run_that_stands_within_an_epoch_says_so_in_plain_words(run: Run) -> N
     record = make_record(state.network, progress, config=Config())
     create_checkpoint(Path("m.h5"), replace(state, progress=progress), record)
     assert "epochs         2 of 100, and 3 steps of epoch 3\n" in run("summary", "m.h5").out
+
+
+@pytest.mark.parametrize(
+    ("layers", "what"),
+    [
+        (
+            draw_dense(5, 3),
+            "layer dense needs arrays of shapes (4, 3), (3,), the file holds (5, 3)",
+        ),
+        ({}, "the file holds arrays of no layer, its network has weights in 1 layer ('dense')"),
+    ],
+)
+def test_a_network_whose_arrays_are_not_its_own_is_refused(
+    run: Run, layers: dict[str, Any], what: str
+) -> None:
+    ended = run("summary", write_model(Path("theirs.h5"), describe_dense(4, 3), layers))
+    assert ended.code == 5
+    assert what in ended.err

@@ -131,11 +131,15 @@ def parse_checkpoint(
     """Validate what a `ParserProcess` read; see `read_checkpoint`."""
     where = str(path)
     contents, groups = _unpack(output, where)
-    architecture = parse_model_config(contents.model_config, where, contents.weight_shapes)
+    shapes = contents.weight_shapes
+    architecture = parse_model_config(contents.model_config, where, tuple(shapes.values()))
     history = groups.pop(HISTORY_GROUP, {})
     optimizer = groups.pop(OPTIMIZER_GROUP, {})
     callback_weights = groups.pop(CALLBACK_WEIGHTS_GROUP, {})
     layers: tuple[LayerState, ...] = ()
+    if output.selection != "none":
+        shapes = {name: tuple(v.shape for v in arrays.values()) for name, arrays in groups.items()}
+    _check_shapes(architecture, shapes, where)
     if output.selection != "none":
         layers = tuple(_match_arrays(architecture, groups, where))
     is_changed = contents.record is not None and contents.checksum != "valid"
@@ -185,7 +189,8 @@ def parse_metadata(path: Path, line: Mapping[str, Any]) -> CheckpointMetadata:
     except ValueError:
         raise CheckpointError(where, "damaged: it was not read completely", RESTORE_HINT) from None
     is_changed = metadata.record is not None and metadata.checksum != "valid"
-    architecture = _parse_model_config(metadata.model_config, metadata.weight_shapes, where)
+    shapes = tuple(metadata.weight_shapes.values())
+    architecture = _parse_model_config(metadata.model_config, shapes, where)
     record = None
     if metadata.record is not None and not is_changed:
         record = parse_record(metadata.record, RunMetadata, where)
@@ -231,33 +236,36 @@ def _unpack(output: ParserOutput, where: str) -> tuple[FileContents, dict[str, d
     return contents, groups
 
 
+def _check_shapes(
+    architecture: Architecture, held: Mapping[str, Sequence[Shape]], where: str
+) -> None:
+    """Refuse a file with other arrays than its network needs; CheckpointError."""
+    nodes = [node for node in architecture.iter_layers() if node.weights]
+    names = [node.layer.name for node in nodes]
+    if len(held) != len(names):
+        what = f"the file holds arrays of {_format_names(list(held))}, its network has weights in"
+        raise CheckpointError(where, f"{what} {_format_names(names)}", SAVE_HINT)
+    for node, name, (group, found) in zip(nodes, names, held.items(), strict=True):
+        shapes = [weight.shape for weight in node.weights]
+        if list(found) != shapes:
+            what = f"layer {name} needs arrays of shapes {_format_shapes(shapes)}"
+            stored = "the file holds" if group == name else f"the file holds, as {quote(group)},"
+            raise CheckpointError(where, f"{what}, {stored} {_format_shapes(found)}", SAVE_HINT)
+
+
 def _match_arrays(
     architecture: Architecture, groups: Mapping[str, Mapping[str, Array]], where: str
 ) -> Iterator[LayerState]:
     """Yield each layer's arrays, which are paired with layers by their order, as Keras does.
 
     Raises:
-        CheckpointError: the arrays are not those of the network.
+        CheckpointError: one of them is not of finite numbers.
     """
-    nodes = list(architecture.iter_layers())
-    held = iter(groups.items())
-    names = [node.layer.name for node in nodes if node.weights]
-    if len(groups) != len(names):
-        layers = _format_names(list(groups))
-        what = (
-            f"the file holds arrays of {layers}, its network has weights in {_format_names(names)}"
-        )
-        raise CheckpointError(where, what, SAVE_HINT)
-    for node in nodes:
-        name = node.layer.name
-        group, arrays = next(held) if node.weights else (name, {})
-        shapes = [weight.shape for weight in node.weights]
-        found = [values.shape for values in arrays.values()]
-        if found != shapes:
-            what = f"layer {name} needs arrays of shapes {_format_shapes(shapes)}"
-            stored = "the file holds" if group == name else f"the file holds, as {quote(group)},"
-            raise CheckpointError(where, f"{what}, {stored} {_format_shapes(found)}", SAVE_HINT)
-        yield LayerState(name, tuple(_check_weight(p, v, where) for p, v in arrays.items()))
+    held = iter(groups.values())
+    for node in architecture.iter_layers():
+        arrays = next(held) if node.weights else {}
+        weights = tuple(_check_weight(p, v, where) for p, v in arrays.items())
+        yield LayerState(node.layer.name, weights)
 
 
 def _format_names(names: Sequence[str]) -> str:

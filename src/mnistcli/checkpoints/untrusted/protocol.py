@@ -45,7 +45,9 @@ SAVE_HINT = "save the whole model again with model.save('model.h5')"
 # A network's input shape, without the batch axis, is in one of these settings.
 INPUT_SHAPE_KEYS = ("batch_shape", "batch_input_shape", "build_input_shape")
 _OPEN_INPUT_SHAPE = re.compile(r"_shape\": *\[(null|\d+)(, *\d+)*, *null")
-WeightShapes = tuple[tuple[tuple[int, ...], ...], ...]
+Shapes = tuple[tuple[int, ...], ...]
+WeightShapes = tuple[Shapes, ...]
+"""Those of each layer with weights, in order."""
 
 _PLAIN_DTYPE = re.compile(r"[<>|]?(f[248]|[iu][1248])")
 
@@ -84,7 +86,7 @@ class FileContents:
         training_config: Keras' JSON description of loss, metrics and optimizer.
         keras_version: of the Keras that saved the file.
         record: the JSON text of each field of a `Record`; None without a group `/mnistcli`.
-        weight_shapes: those of each layer with weights, in order.
+        weight_shapes: of each layer with weights, in order, by its name in the file.
         arrays: in the order of their bytes.
     """
 
@@ -93,7 +95,7 @@ class FileContents:
     training_config: str | None
     keras_version: str | None
     record: dict[str, str] | None
-    weight_shapes: WeightShapes
+    weight_shapes: dict[str, Shapes]
     arrays: tuple[ArrayHeader, ...]
 
 
@@ -127,8 +129,8 @@ class FileMetadata:
         model_config: Keras' JSON description of the network.
         keras_version: of the Keras that saved the file.
         record: the JSON text of each of `RUN_METADATA_FIELDS`; None without a group `/mnistcli`.
-        weight_shapes: those of each layer with weights, in order; none unless the network's input
-            shape has to be found by them.
+        weight_shapes: as in `FileContents`; none unless the network's input shape has to be found
+            by them.
         history: a range for each metric, and for `DURATIONS`.
         warm_epoch_s: median seconds of the epochs after the first; None without epochs.
     """
@@ -137,7 +139,7 @@ class FileMetadata:
     model_config: str
     keras_version: str | None
     record: dict[str, str] | None
-    weight_shapes: WeightShapes
+    weight_shapes: dict[str, Shapes]
     history: dict[str, MetricRange]
     warm_epoch_s: float | None
 

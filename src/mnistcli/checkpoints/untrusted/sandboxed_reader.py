@@ -49,7 +49,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
     ArrayHeader,
     FileContents,
     FileMetadata,
-    WeightShapes,
+    Shapes,
     leaves_input_open,
     measure_range,
     quote,
@@ -151,7 +151,7 @@ def read_metadata(stream: io.FileIO, mapped_bytes: int) -> FileMetadata:
             model_config=model_config,
             keras_version=_read_text(file, "keras_version"),
             record=record,
-            weight_shapes=_list_weight_shapes(file) if leaves_input_open(model_config) else (),
+            weight_shapes=_list_weight_shapes(file) if leaves_input_open(model_config) else {},
             history={name: measure_range(v, best_epoch) for name, v in history.items()},
             warm_epoch_s=Progress(epoch_durations_s=durations_s).warm_epoch_s,
         )
@@ -367,12 +367,12 @@ def _make_no_network_error(file: h5py.File) -> UnsafeFileError:
     return UnsafeFileError(what, "save the whole model with model.save('model.h5')")
 
 
-def _list_weight_shapes(file: h5py.File) -> WeightShapes:
+def _list_weight_shapes(file: h5py.File) -> dict[str, Shapes]:
     """Return the shapes of the arrays of each layer that has any."""
     model = _open_child(file, "model_weights")
-    groups = (_open_path(model, name) for name in _read_names(model, "layer_names"))
-    shapes = (tuple(_iter_shapes(g)) for g in groups if isinstance(g, h5py.Group))
-    return tuple(filter(None, shapes))
+    groups = {name: _open_path(model, name) for name in _read_names(model, "layer_names")}
+    shapes = {k: tuple(_iter_shapes(g)) for k, g in groups.items() if isinstance(g, h5py.Group)}
+    return {name: of_layer for name, of_layer in shapes.items() if of_layer}
 
 
 def _iter_shapes(group: h5py.Group) -> Iterator[tuple[int, ...]]:
