@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,35 @@ def test_a_sweep_that_was_killed_ends_as_one_that_was_not(
     for number in complete[0] & complete[1]:
         name = f"trial-{number:04d}.h5"
         assert read_arrays(Path("whole", name)) == read_arrays(Path("killed", name))
+
+
+def test_a_sweep_saves_on_usr1_replaces_a_worker_that_is_ended_and_stops_on_hup(
+    environment: dict[str, str],
+) -> None:
+    text = LONG.replace("epochs: 200", "epochs: 100000")
+    Path("s.yaml").write_text(f"{text}search: {{{RATE}: [0.1, 0.2]}}\nsampler: grid\n")
+
+    def wait_for_reports() -> None:
+        before = sum(count_reports(Path("d")).values())
+        wait_until(lambda: sum(count_reports(Path("d")).values()) > before + 20, 300)
+
+    with start(environment, "s.yaml", "-o", "d", "--jobs", 2, "--progress", "none") as command:
+        wait_until(lambda: len(count_reports(Path("d"))) == 2, 300)
+        command.send_signal(signal.SIGUSR1)
+        wait_for_reports()
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+        wait_for_reports()
+        command.send_signal(signal.SIGHUP)
+        _, err = command.communicate(timeout=60)
+    assert command.returncode == -signal.SIGHUP
+    for line in (
+        "the trials that run are saved, as SIGUSR1 asks; the sweep goes on",
+        "a worker was ended by SIGTERM: another one goes on with its trial",
+        "interrupted after 0 of 2 trials; none of them is lost",
+    ):
+        assert err.count(f"{line}\n") == 1, err
+    assert not list(Path("d").glob(".*.mnistcli-lock"))
 
 
 def test_two_machines_share_a_postgresql_and_one_dies(
