@@ -403,7 +403,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "missing.png: cannot be read: No such file or directory. Check the file, or save it again"
     )
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+    with pytest.raises(DataError, match="cannot be read: it is a folder"):
         read(tmp_path)
 
 
