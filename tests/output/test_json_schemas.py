@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,11 @@ def check_csv(name: str, ended: Ended) -> None:
 
 
 def read_cell(schema: dict[str, Any], cell: str) -> Any:
-    """Return the number, the text or the null that a cell stands for."""
+    """Return the number, the boolean, the text or the null that a cell stands for."""
     kinds = json.dumps([schema.get("type"), *schema.get("anyOf", [])])
     if cell == "" and "null" in kinds:
         return None
-    return json.loads(cell) if "number" in kinds or "integer" in kinds else cell
+    return json.loads(cell) if re.search("number|integer|boolean", kinds) else cell
 
 
 def test_train_prints_what_its_schemas_say(run: Run) -> None:
