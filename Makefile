@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3 python python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 EPOCHS ?= 100
+COVERAGE ?= --cov
 
 .PHONY: help train test test-all lint types schemas bench gallery clean
 
@@ -37,7 +38,7 @@ train: $(VENV)/.installed
 	@$(BIN)/mnistcli train --epochs $(EPOCHS) --dataset auto
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest --cov -n auto --dist loadfile
+	@$(BIN)/python -m pytest $(COVERAGE) -n auto --dist loadfile
 
 test-all: $(VENV)/.installed-dev
 	@XLA_FLAGS= $(BIN)/python -m pytest --cov -n auto --dist loadfile -m 'slow or not slow'

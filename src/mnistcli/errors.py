@@ -68,7 +68,7 @@ def pluralize(number: int, noun: str) -> str:
         return f"1 {noun}"
     if noun.endswith(("s", "x", "tch")):
         noun += "es"
-    elif noun.endswith("y"):
+    elif noun.endswith("y") and noun[-2] not in "aeiou":
         noun = f"{noun[:-1]}ies"
     else:
         noun += "s"

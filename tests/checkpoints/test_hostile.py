@@ -193,7 +193,7 @@ STRUCTURES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     ),
     "layer named as the place itself": (
         lambda file: rename_layer(file, "."),
-        NO_ARRAYS,
+        "damaged: HDF5 cannot make sense of it",
     ),
     "layer named by a path from the root": (
         lambda file: rename_layer(file, "/optimizer"),

@@ -29,6 +29,7 @@ from mnistcli.models.layers import (
     Layer,
     LeakyReLU,
     Pooling2D,
+    Regularizer,
     ReLU,
     Rescaling,
     Reshape,
@@ -92,7 +93,7 @@ def test_keras_2_with_an_input_layer() -> None:
         (28, 28),
         (
             Flatten("flatten"),
-            Dense("dense", 128, "silu", l2=0.001),
+            Dense("dense", 128, "silu", regularizers=(Regularizer("kernel", l2=0.001),)),
             Dropout("dropout", 0.2),
             BatchNormalization("batch_normalization"),
             Dense("dense_1", 10, "softmax"),
@@ -316,7 +317,9 @@ def test_layers_of_activations_and_a_dtype_policy(tmp_path: Path) -> None:
     assert parse_model_config(save(network, tmp_path / "x.h5"), "x.h5") == Architecture(
         (2,),
         (
-            Dense("dense", 3, l2=0.01, dtype="mixed_bfloat16"),
+            Dense(
+                "dense", 3, regularizers=(Regularizer("kernel", l2=0.01),), dtype="mixed_bfloat16"
+            ),
             ReLU("relu"),
             ActivationLayer("softmax", "softmax"),
         ),

@@ -88,9 +88,9 @@ def test_they_are_rows_and_pairs_as_checkpoints_are(run: Run, train_once: Train)
     shown = run("compare", model, "--baseline", "random-forest")
     assert shown.err.endswith("fitting random-forest on 1,050 images of MNIST\n")
     cells = [line.split() for line in shown.out.splitlines()]
-    assert cells[1][-1] == "time"
+    assert cells[1][-3:] == ["time", "loss", "function"]
     assert cells[4][:5] == ["B", "random-forest", "mnist", "test", "-"]
-    assert cells[4][-1] == "s"
+    assert "s" in cells[4]
     assert "the configs are the same" not in shown.out
 
 

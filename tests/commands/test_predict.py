@@ -727,7 +727,7 @@ def test_scores_are_shown_as_probabilities_by_every_command(run: Run, test_split
     np.testing.assert_allclose(shown, expected, atol=1e-4)
     assert [row["class"] for row in rows] == scores.argmax(axis=1).tolist()
     lines = run("predict", *words, "--split", "test", "--csv").out.splitlines()
-    cells = np.array([line.split(",")[7:] for line in lines[1:]], float)
+    cells = np.array([line.split(",")[7:-1] for line in lines[1:]], float)
     np.testing.assert_array_equal(cells, shown)
     images = test_split.images
     assert np.array_equal(

@@ -27,7 +27,7 @@ predicted = model.predict(np.zeros((1, 28, 28), np.uint8))
 classes: NDArray[np.int64] = predicted.classes
 labels: tuple[str, ...] = predicted.labels
 probabilities: NDArray[np.float32] = predicted.probabilities
-loss: float = model.evaluate("test").loss
+loss: float | None = model.evaluate("test").loss
 accuracy: float = mnistcli.evaluate("mlp.h5").results[0].accuracy
 total: int = mnistcli.summarize("mnist-mlp").total_parameters
 files = mnistcli.predict("mlp.h5", ["a.png"], prepare="resize").labels

@@ -401,8 +401,8 @@ def test_csv_quotes_what_needs_it() -> None:
     assert format_csv(
         PredictResult(predictions=(row,), class_names=("0", "1"), added_activation=None)
     ) == (
-        "source,row,class,label,probability,truth,true_label,p_0,p_1\n"
-        '"a,""b"".png",,1,1,0.75,,,0.25,0.75'
+        "source,row,class,label,probability,truth,true_label,p_0,p_1,error\n"
+        '"a,""b"".png",,1,1,0.75,,,0.25,0.75,'
     )
 
 
