@@ -478,7 +478,8 @@ def test_how_far_a_run_has_come_is_said_in_plain_words(
     ("number", "noun", "text"),
     [
         (1, "image", "1 image"), (0, "image", "0 images"), (2000, "class", "2,000 classes"),
-        (3, "entry", "3 entries"), (2, "box", "2 boxes"), (2, "batch", "2 batches"),
+        (3, "entry", "3 entries"), (2, "array", "2 arrays"), (2, "box", "2 boxes"),
+        (2, "batch", "2 batches"),
     ],
 )  # fmt: skip
 def test_one_thing_is_not_several(number: int, noun: str, text: str) -> None:
