@@ -153,14 +153,18 @@ def open_database(url: str) -> BaseStorage:
     _silence_optuna_log()
     address = _parse_url(url)
     is_postgresql = address.drivername == _DRIVER
-    options = {"connect_timeout": _CONNECT_TIMEOUT_S} if is_postgresql else {}
+    engine: dict[str, Any] = {"pool_pre_ping": True}
+    if is_postgresql:
+        engine["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT_S}
+    elif address.database:  # a file is opened fast; no pool keeps it open when something fails
+        engine["poolclass"] = sqlalchemy.pool.NullPool
     with translate_storage_errors(format_url(url)):
         for attempt in range(_ATTEMPTS):
             try:
                 with suppress_optuna_warnings():
                     return RDBStorage(
                         address.render_as_string(hide_password=False),
-                        {"pool_pre_ping": True, "connect_args": options},
+                        engine,
                         heartbeat_interval=HEARTBEAT_S,
                         grace_period=GRACE_S,
                     )
