@@ -107,7 +107,7 @@ _KINDS = (
         },
         suits="data",
     ),
-    _FileKind("a PyTorch file", _ZIP + rb"[^/]{1,200}/(?:data|constants)\.pkl", _TRANSFER),
+    _FileKind("a PyTorch file", rb"PK\x03\x04.{2,226}/(?:data|constants)\.pkl", _TRANSFER),
     _FileKind("a PyTorch file", rb"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.", _TRANSFER),
     _FileKind(
         "a zip archive", rb"PK(?:\x03\x04|\x05\x06)", "unpack it first, and give what is in it"
