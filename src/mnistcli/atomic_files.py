@@ -262,10 +262,8 @@ def check_directory(directory: Path) -> None:
         hint = "choose another place with -o"
         raise ResourceError(str(directory), "this is a file, not a folder", hint)
     if not directory.is_dir():
-        hint, what = (
-            f"make it: mkdir -p {shlex.quote(str(directory))}",
-            "this folder does not exist",
-        )
+        what = "this folder does not exist"
+        hint = f"make it: mkdir -p {shlex.quote(str(directory))}"
         if odd := explain_odd_name(str(directory), "choose a folder of this machine"):
             what, hint = f"{what}: {odd[0]}", odd[1]
         raise ResourceError(str(directory), what, hint)

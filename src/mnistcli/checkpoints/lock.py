@@ -129,9 +129,7 @@ def _name_lock(name: str) -> str:
 
 def _lock(path: Path, timeout_s: float) -> FileLock:
     """Return the lock, acquired; Timeout if another process holds it."""
-    os.close(
-        open_scratch_file(path)
-    )  # refuses what filelock would lock: another file's second name
+    os.close(open_scratch_file(path))  # filelock would lock another file's second name
     lock = FileLock(
         path, timeout_s, poll_interval=_TIMEOUT_S / 4, fallback_to_soft=False, is_singleton=False
     )

@@ -45,7 +45,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
 )
 from mnistcli.checkpoints.untrusted.sandbox import ArraySelection, ParserOutput, ParserProcess
 from mnistcli.config.schema import TrainingConfig
-from mnistcli.errors import CheckpointError
+from mnistcli.errors import CheckpointError, pluralize
 from mnistcli.metrics.losses import AnyLoss
 from mnistcli.models.architecture import Architecture
 from mnistcli.models.layers import Shape
@@ -272,7 +272,7 @@ def _format_names(names: Sequence[str]) -> str:
     if not names:
         return "no layer"
     shown = ", ".join(map(quote, names[:MAX_NAMES_SHOWN])) + ", …" * (len(names) > MAX_NAMES_SHOWN)
-    return f"{len(names)} {'layer' if len(names) == 1 else 'layers'} ({shown})"
+    return f"{pluralize(len(names), 'layer')} ({shown})"
 
 
 def _format_shapes(shapes: Sequence[Shape]) -> str:

@@ -134,6 +134,11 @@ class RunPlan:
         """Whether a validation set selects the best model; the test set never does."""
         return selects_best(self.config)
 
+    @property
+    def step_count(self) -> int:
+        """Steps of an epoch, the partial last one included."""
+        return -(-len(self.train) // self.config.training.batch_size)
+
 
 class OutputFile:
     """The checkpoint that a run overwrites at each save; the first time it may have to be new.

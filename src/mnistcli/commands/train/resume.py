@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -66,10 +65,8 @@ def plan_resumed_run(
     arguments = replace(arguments, devices=arguments.devices or before.devices)
     plan = load_recorded_data(config, record, arguments, output, progress)
     _check_step(plan, record, path)
-    if arguments.force:
-        _warn_of_other_data(plan, record, path)
-    else:
-        _refuse_other_data(plan, record, path)
+    _check_data(plan, record, path, arguments)
+    if not arguments.force:
         _check_optimizer_steps(plan, state, path)
     plan = replace(plan, threads=before.threads)
     if differences := list_differences(before, plan.describe_environment()):
@@ -125,24 +122,20 @@ def check_same_data(plan: RunPlan, record: Record, path: Path) -> None:
         raise DataError(identity.location, what, f"point {flag} to the data of that run")
 
 
-def _refuse_other_data(plan: RunPlan, record: Record, path: Path) -> None:
+def _check_data(plan: RunPlan, record: Record, path: Path, arguments: TrainArguments) -> None:
+    """Refuse other data than the run's, or warn of them under --force; DataError."""
     try:
         check_same_data(plan, record, path)
     except DataError as error:
-        hint = f"{error.hint}, or go on with these by --force"
-        raise DataError(error.where, error.what, hint) from None
-
-
-def _warn_of_other_data(plan: RunPlan, record: Record, path: Path) -> None:
-    try:
-        check_same_data(plan, record, path)
-    except DataError as error:
+        if not arguments.force:
+            hint = f"{error.hint}, or go on with these by --force"
+            raise DataError(error.where, error.what, hint) from None
         warn(f"{error.where}: {error.what}: going on with it by --force")
 
 
 def _check_step(plan: RunPlan, record: Record, path: Path) -> None:
     """Refuse a run that stands beyond the end of an epoch; CheckpointError."""
-    step, step_count = record.progress.step, _count_steps(plan)
+    step, step_count = record.progress.step, plan.step_count
     if step > step_count:
         what = f"it stands after {step:,} steps of an epoch, which has {step_count:,} here"
         raise CheckpointError(str(path), what, RESTORE_HINT)
@@ -153,16 +146,11 @@ def _check_optimizer_steps(plan: RunPlan, state: RunState, path: Path) -> None:
 
     A run that --force let go on with other data may have: its epochs had another number of steps.
     """
-    expected = state.progress.epoch * _count_steps(plan) + state.progress.step
+    expected = state.progress.epoch * plan.step_count + state.progress.step
     done = int(state.network.optimizer[0].values)
     if done != expected:
         what = f"its optimizer has done {done:,} steps, its epochs have {expected:,}"
         raise CheckpointError(str(path), what, f"{RESTORE_HINT}, or go on all the same by --force")
-
-
-def _count_steps(plan: RunPlan) -> int:
-    """Return the number of steps of an epoch."""
-    return math.ceil(len(plan.train) / plan.config.training.batch_size)
 
 
 def _extend(config: Config, arguments: TrainArguments, completed: int) -> Config:

@@ -59,8 +59,9 @@ class TrainingInterrupted(SignalReceived):
 
     def __str__(self) -> str:
         training, path = self.plan.config.training, self.plan.output.path
-        steps = -(-len(self.plan.train) // training.batch_size)
-        where = describe_progress(self.progress.epoch, self.progress.step, training.epochs, steps)
+        where = describe_progress(
+            self.progress.epoch, self.progress.step, training.epochs, self.plan.step_count
+        )
         return f"interrupted {where}; saved {path}"
 
 
