@@ -45,7 +45,7 @@ def replace_file(path: Path, chunks: Sequence[bytes]) -> None:
     Raises:
         OSError: it could not be written, or what is there is no regular file; it is unchanged.
     """
-    if path.exists() and not path.is_file():
+    if _is_special(path):
         raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
     with _write_temporary(path, chunks) as temporary:
         temporary.replace(path)
@@ -244,7 +244,7 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
     Raises:
         UsageError: there is a file, or something that is never replaced: a pipe or a device.
     """
-    if path.exists() and not path.is_file():
+    if _is_special(path):
         raise UsageError("--output", f"{path} {_NOT_REGULAR}", "choose another name")
     if path.exists() and not overwrite:
         raise make_file_exists_error(path)
@@ -275,6 +275,11 @@ def check_directory(directory: Path) -> None:
 def make_file_exists_error(path: Path) -> UsageError:
     """Return the error that protects a file that exists."""
     return UsageError("--output", f"{path} exists", "choose another name, or give --overwrite")
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether a path leads to a folder, a pipe or a device."""
+    return path.exists() and not path.is_file()
 
 
 def _refuse_scratch_file(path: Path, why: str) -> PermissionError:

@@ -17,6 +17,10 @@ from typing import Literal
 HEAD_BYTES = 4096
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOT_HDF5 = "not an HDF5 file"
+IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # no EPS: it starts a program
+FORMATS_HINT = f"images are read from {', '.join(IMAGE_FORMATS)} files"
+CHECKPOINT_HINT = "give a .h5 file that mnistcli or Keras saved"
+_GZIP = b"\x1f\x8b"
 
 Purpose = Literal["checkpoint", "config", "image", "data"]
 """What a file was given as."""
@@ -28,9 +32,9 @@ _WANTED: dict[Purpose, str] = {
     "data": "an .npz file",
 }
 _DEFAULT_HINTS: dict[Purpose, str] = {
-    "checkpoint": "give a .h5 file that mnistcli or Keras saved",
+    "checkpoint": CHECKPOINT_HINT,
     "config": "give a YAML file, see mnistcli recipes show mnist-mlp",
-    "image": "images are read from PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM files",
+    "image": FORMATS_HINT,
     "data": "give a folder of images, or arrays written with"
     " numpy.savez('data.npz', x_train=…, y_train=…, x_test=…, y_test=…)",
 }
@@ -159,7 +163,7 @@ _KINDS = (
     _FileKind("a MATLAB file", rb"MATLAB \d", _SAVE_ARRAYS),
     _FileKind("a Parquet file", rb"PAR1", _SAVE_ARRAYS),
     _FileKind("an SQLite database", rb"SQLite format 3\0"),
-    _FileKind("a gzip file", rb"\x1f\x8b", "unpack it first: gunzip {file}"),
+    _FileKind("a gzip file", re.escape(_GZIP), "unpack it first: gunzip {file}"),
     _FileKind("a compressed file", rb"BZh\d|\xfd7zXZ\0|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", _UNPACK),
     _FileKind("a tar archive", rb".{257}ustar", "unpack it first: tar -xf {file}"),
     _FileKind(
@@ -237,6 +241,14 @@ def is_existing_path(name: str) -> bool:
         return Path(name).exists()
     except (OSError, ValueError):
         return False
+
+
+def is_gzipped(path: Path) -> bool:
+    """Return whether a file is gzipped, by its contents.
+
+    Browsers unpack what they download, and keep its name.
+    """
+    return read_head(path).startswith(_GZIP)
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes:

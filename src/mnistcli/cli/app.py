@@ -416,7 +416,7 @@ def _explain_usage(error: typer.TyperException, words: Sequence[str], program: A
         return _explain_flag(flag, words, error, see_help)
     parameter = getattr(error, "param", None)
     if parameter is not None:
-        return _explain_parameter(error, parameter, see_help)
+        return _explain_parameter(error, parameter, command)
     where = flag or command
     what = error.format_message().removeprefix(f"Option {flag!r} ")
     return UsageError(where, _to_phrase(what), see_help)
@@ -464,11 +464,10 @@ def _find_commands(words: Sequence[str], program: Any) -> tuple[list[str], list[
     return path, list(getattr(program, "commands", ()))
 
 
-def _explain_parameter(error: typer.TyperException, parameter: object, see_help: str) -> UsageError:
+def _explain_parameter(error: typer.TyperException, parameter: object, command: str) -> UsageError:
     """Return the error about a flag's or an argument's value, or that it is missing."""
-    where = _name_parameter(parameter)
+    where, see_help = _name_parameter(parameter), f"see {command} --help"
     if hasattr(error, "param_type"):
-        command = see_help.removeprefix("see ").removesuffix(" --help")
         return UsageError(command, f"missing argument {where}", see_help)
     return UsageError(where, _to_phrase(str(getattr(error, "message", ""))), see_help)
 

@@ -52,7 +52,7 @@ from mnistcli.datasets.base import (
     translate_read_errors,
 )
 from mnistcli.datasets.download import RemoteFile
-from mnistcli.file_kinds import read_head
+from mnistcli.file_kinds import is_gzipped
 
 INFO = DatasetInfo(
     name="cifar10",
@@ -500,9 +500,7 @@ def _get_integers(path: Path, batch: dict[Any, Any], key: str) -> NDArray[Any]:
 
 
 def _open_archive(path: Path) -> IO[bytes]:
-    # by contents: browsers unpack what they download, and keep its name
-    is_packed = read_head(path).startswith(b"\x1f\x8b")
-    return _BoundedGzip(path) if is_packed else path.open("rb")  # type: ignore[return-value]
+    return _BoundedGzip(path) if is_gzipped(path) else path.open("rb")  # type: ignore[return-value]
 
 
 class _BoundedGzip(gzip.GzipFile):

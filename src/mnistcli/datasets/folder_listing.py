@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +19,9 @@ from pathlib import Path
 
 from mnistcli.config.schema import MAX_LABELS
 from mnistcli.datasets.base import SplitName
-from mnistcli.errors import DataError, escape_name, make_printable, pluralize
-from mnistcli.file_kinds import read_head
-from mnistcli.images.decoding import FORMATS_HINT, IMAGE_NAME
+from mnistcli.errors import DataError, escape_name, make_printable, pluralize, quote_words
+from mnistcli.file_kinds import FORMATS_HINT, read_head
+from mnistcli.images.decoding import IMAGE_NAME
 
 MAX_IMAGES = 5_000_000
 HELD_OUT = 0.2
@@ -157,7 +156,7 @@ def _list_divided(
     parts = {split: _scan(top.folders[split]) for split in _SPLITS}
     names = _choose_classes(parts["train"], classes, top.others)
     if parts["test"].images and not parts["test"].folders:
-        hint = f"to hold out a fifth for testing, give --data {_quote(parts['train'].path)}"
+        hint = f"to hold out a fifth for testing, give --data {quote_words(parts['train'].path)}"
         raise _make_flat_error(parts["test"], top.others, hint)
     unknown = next((name for name in parts["test"].folders if name not in names), None)
     if unknown is not None:
@@ -284,7 +283,7 @@ def _check_split_names(top: _Entries) -> None:
         return
     renamed = {train: "train", test or validation: "test"}
     moves = [
-        f"mv {_quote(top.path / old)} {_quote(top.path / new)}"
+        f"mv {quote_words(top.path / old)} {quote_words(top.path / new)}"
         for old, new in renamed.items() if old not in ("", new)
     ]  # fmt: skip
     if moves and all(renamed):
@@ -294,7 +293,7 @@ def _check_split_names(top: _Entries) -> None:
     only = train or test or validation
     missing = "testing" if train else "training"
     what = f"it has a folder {only} and none for {missing}"
-    hint = f"to hold out a fifth of {only} for testing, give --data {_quote(top.path / only)}"
+    hint = f"to hold out a fifth of {only} for testing, give --data {quote_words(top.path / only)}"
     raise DataError(str(top.path), what, hint)
 
 
@@ -304,7 +303,7 @@ def _check_depth(top: _Entries) -> None:
         inner = _scan(next(iter(top.folders.values())))
         if inner.folders:
             what = f"its images are one folder deeper, in {inner.path.name}"
-            raise DataError(str(top.path), what, f"give --data {_quote(inner.path)}")
+            raise DataError(str(top.path), what, f"give --data {quote_words(inner.path)}")
         if _sort_by_table(inner, [*top.others, *inner.others]):
             raise _make_flat_error(inner, top.others, LAYOUT_HINT)
 
@@ -316,7 +315,7 @@ def _make_nesting_error(part: _Entries, entries: _Entries) -> DataError:
     if all(any(pattern.fullmatch(name) for pattern in patterns) for name in names):
         what = f"each class has folders {' and '.join(names)}, which are to hold the classes"
         command = (
-            f"cd {_quote(part.path)} && for c in */; do for s in {shlex.join(names)}; do"
+            f"cd {quote_words(part.path)} && for c in */; do for s in {quote_words(*names)}; do"
             ' mkdir -p "$s" && mv "$c$s" "$s/${c%/}"; done; rmdir "$c"; done'
         )
         return DataError(where, what, f"turn that round: {command}")
@@ -325,14 +324,15 @@ def _make_nesting_error(part: _Entries, entries: _Entries) -> DataError:
         level = part.path.parent if part.path.name in _SPLITS else part.path
         stars = "*/*" if part.path.name in _SPLITS else "*"
         command = (
-            f"for d in {_quote(level)}/{stars}/{shlex.quote(names[0])}; do"
+            f"for d in {quote_words(level)}/{stars}/{quote_words(names[0])}; do"
             ' mv "$d"/* "$d"/.. && rmdir "$d"; done'
         )
         what = f"the images of a class are one folder deeper, in {names[0]}"
         return DataError(str(entries.path), what, f"move them up: {command}")
+    moved, own, parent = map(quote_words, (inner, entries.path, part.path))
     hint = (
-        f"move its images up: mv -n {_quote(inner)}/* {_quote(entries.path)} &&"
-        f" rmdir {_quote(inner)}; or make it a class: mv {_quote(inner)} {_quote(part.path)}"
+        f"move its images up: mv -n {moved}/* {own} && rmdir {moved};"
+        f" or make it a class: mv {moved} {parent}"
     )
     return DataError(str(inner), "a folder within the folder of a class", hint)
 
@@ -346,9 +346,11 @@ def _make_flat_error(part: _Entries, tables: Sequence[Path], hint: str) -> DataE
     shown = _list_paths([*part.others, *part.lost])
     archive = next((path for path in part.others if path.suffix == ".npz"), None)
     if any(_PUBLISHED_NAME.match(path.name) for path in part.others):
-        hint = f"the folder of a published data set is given with --data-dir {_quote(part.path)}"
+        hint = (
+            f"the folder of a published data set is given with --data-dir {quote_words(part.path)}"
+        )
     elif archive is not None:
-        hint = f"give --data {_quote(archive)}"
+        hint = f"give --data {quote_words(archive)}"
     return DataError(str(part.path), f"it holds no folders{shown and f', but {shown}'}", hint)
 
 
@@ -382,8 +384,8 @@ def _sort_by_table(part: _Entries, tables: Iterable[Path]) -> str:
             f" if len(r) > {max(name, label)}"
             f" for n in [os.path.basename(r[{name}]) + {ending}] if os.path.isfile(n)]"
         )
-        given = f"then give --data {_quote(part.path)}"
-        return f"sort them by {table.name}, {given}: python -c {shlex.quote(code)}"
+        given = f"then give --data {quote_words(part.path)}"
+        return f"sort them by {table.name}, {given}: python -c {quote_words(code)}"
     return ""
 
 
@@ -394,7 +396,7 @@ def _sort_by_name(part: _Entries) -> str:
     if None in matches or not 2 <= len(classes) <= MAX_LABELS:
         return ""
     command = (
-        f'cd {_quote(part.path)} && for f in *.*; do c="${{f%%[0-9]*}}"; c="${{c%[._ -]}}";'
+        f'cd {quote_words(part.path)} && for f in *.*; do c="${{f%%[0-9]*}}"; c="${{c%[._ -]}}";'
         ' mkdir -p "$c" && mv "$f" "$c"; done'
     )
     return f"sort them by their names: {command}"
@@ -438,7 +440,3 @@ def _list_paths(paths: Sequence[Path]) -> str:
     """Return the first of some paths, and how many there are besides."""
     rest = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
     return make_printable(f"{paths[0]}{rest}") if paths else ""
-
-
-def _quote(path: Path) -> str:
-    return shlex.quote(str(path))

@@ -42,7 +42,7 @@ from mnistcli.datasets.base import (
 )
 from mnistcli.datasets.download import RemoteFile
 from mnistcli.datasets.npz import read_npz
-from mnistcli.file_kinds import read_head
+from mnistcli.file_kinds import is_gzipped
 
 INFO = DatasetInfo(
     name="mnist",
@@ -193,10 +193,8 @@ def _find_idx(folder: Path, array: str) -> Path | None:
 
 
 def _open(path: Path) -> IO[bytes]:
-    # By contents: browsers unpack what they download, and keep its name. Both kinds of stream
-    # decompress no more than is read of them.
-    is_packed = read_head(path).startswith(b"\x1f\x8b")
-    return gzip.open(path) if is_packed else path.open("rb")  # type: ignore[return-value]
+    # both kinds of stream decompress no more than is read of them
+    return gzip.open(path) if is_gzipped(path) else path.open("rb")  # type: ignore[return-value]
 
 
 def _read_shape(path: Path, stream: IO[bytes], axes: int) -> tuple[int, ...]:

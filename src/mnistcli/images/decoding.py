@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mnistcli.atomic_files import open_named_file
 from mnistcli.available_memory import read_available_memory
 from mnistcli.errors import DataError
-from mnistcli.file_kinds import explain_wrong_kind
+from mnistcli.file_kinds import FORMATS_HINT, IMAGE_FORMATS, explain_wrong_kind
 from mnistcli.tensorflow_import import redirect_descriptor_2
 
 if TYPE_CHECKING:
@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 1 << 29
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # no EPS: it starts a program
 IMAGE_NAME = re.compile(r"^[^.].*\.(png|jpe?g|gif|bmp|tiff?|webp|p[bgpn]m)$", re.IGNORECASE)
 DAMAGED = "the image is damaged or cut short"
 TOO_LARGE = f"the image has more than {MAX_PIXELS:,} pixels or {MAX_FILE_BYTES >> 20} MiB"
-FORMATS_HINT = f"images are read from {', '.join(FORMATS)} files"
 CHECK_HINT = "check the file, or save it again"
 SMALLER_HINT = "make it smaller"
 OPAQUE, LIGHT_INK = 128, 128  # of 255
@@ -215,7 +213,7 @@ def _open_image(source: Path | bytes, where: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(BytesIO(content), formats=FORMATS)
+            image = Image.open(BytesIO(content), formats=IMAGE_FORMATS)
     except UnidentifiedImageError:
         what = "is not an image that can be read" if content else "the file is empty"
         kind = explain_wrong_kind(content, "image", where)

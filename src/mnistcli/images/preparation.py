@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.errors import DataError
-from mnistcli.file_kinds import explain_missing
+from mnistcli.file_kinds import FORMATS_HINT, explain_missing
 from mnistcli.images.background import (
     Page,
     average_down,
@@ -28,7 +28,6 @@ from mnistcli.images.background import (
 )
 from mnistcli.images.decoding import (
     CHECK_HINT,
-    FORMATS_HINT,
     IMAGE_NAME,
     fit_image,
     open_decoded,

@@ -27,6 +27,7 @@ from typing import Any, Literal
 from mnistcli.checkpoints.checksum import RESTORE_HINT
 from mnistcli.errors import CheckpointError
 from mnistcli.file_kinds import (
+    CHECKPOINT_HINT,
     NOT_HDF5,
     explain_folder,
     explain_missing,
@@ -293,7 +294,7 @@ class _Worker:
 
 def _open_regular_file(path: Path) -> int:
     # Opening or reading anything else, a pipe for example, could block for ever.
-    hint = "give a .h5 file that mnistcli or Keras saved"
+    hint = CHECKPOINT_HINT
     where = str(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))

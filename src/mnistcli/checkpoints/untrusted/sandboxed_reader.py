@@ -54,7 +54,7 @@ from mnistcli.checkpoints.untrusted.protocol import (
     measure_range,
     quote,
 )
-from mnistcli.file_kinds import HDF5_SIGNATURE, NOT_HDF5
+from mnistcli.file_kinds import CHECKPOINT_HINT, HDF5_SIGNATURE, NOT_HDF5
 
 MAX_OBJECTS = 2000
 MAX_ATTRIBUTE_BYTES = 16 << 20
@@ -231,7 +231,7 @@ def _check_head(checksum: ChecksumState, head: bytes) -> None:
     if checksum == "mismatch":
         raise UnsafeFileError("damaged: its contents do not match its checksum", RESTORE_HINT)
     if head != HDF5_SIGNATURE:
-        raise UnsafeFileError(NOT_HDF5, "give a .h5 file that mnistcli or Keras saved")
+        raise UnsafeFileError(NOT_HDF5, CHECKPOINT_HINT)
 
 
 def _open_image(data: bytes) -> h5py.File:
